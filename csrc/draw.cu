@@ -1,0 +1,60 @@
+// Uniform indices on the GPU. Writes 8 bytes an index and reads only the seeds and the counter.
+// One thread makes one Philox block, two neighbouring indices of one member: blockIdx.x and
+// threadIdx.x walk a member's pairs, blockIdx.y the members, both with a grid stride. An even row
+// length keeps pairs 16-byte aligned: one store each.
+#include <algorithm>
+
+#include "common/philox.h"
+#include "draw.h"
+
+namespace fastifo {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int64_t kMaxBlocksX = 4096;
+constexpr int64_t kMaxBlocksY = 65535;  // the hardware's limit
+
+__global__ void draw_kernel(const int64_t* __restrict__ seed,    // [members]
+                            const int64_t* __restrict__ update,  // [1]
+                            int64_t* __restrict__ out,           // [members, size]
+                            int64_t members, int64_t size, uint32_t purpose, uint64_t high) {
+  const int64_t turn = *update;
+  const int64_t pairs = (size + 1) / 2;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t member = blockIdx.y; member < members; member += gridDim.y) {
+    const int64_t key = seed[member];
+    int64_t* row = out + member * size;
+    for (int64_t pair = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; pair < pairs;
+         pair += stride) {
+      uint32_t c0 = static_cast<uint32_t>(pair), c1 = purpose, c2 = low_word(turn),
+               c3 = high_word(turn);
+      philox4x32_10(c0, c1, c2, c3, low_word(key), high_word(key));
+      const int64_t even = bounded(c0, c1, high), odd = bounded(c2, c3, high);
+      if (size % 2 == 0) {
+        reinterpret_cast<longlong2*>(row)[pair] = make_longlong2(even, odd);
+      } else {
+        row[2 * pair] = even;
+        if (2 * pair + 1 < size) row[2 * pair + 1] = odd;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void draw_cuda(const int64_t* seed, const int64_t* update, int64_t* out, int64_t members,
+               int64_t size, int64_t purpose, int64_t high, cudaStream_t stream) {
+  FASTIFO_CHECK(members >= 0 && size >= 0,
+                "out: expected sizes of at least 0, found " << members << " x " << size);
+  FASTIFO_CHECK(high >= 1, "high: expected at least 1, found " << high);
+  if (members == 0 || size == 0) return;  // a launch of zero blocks is an error
+  const int64_t pairs = (size + 1) / 2;
+  const dim3 blocks(static_cast<unsigned>(std::min((pairs + kThreads - 1) / kThreads, kMaxBlocksX)),
+                    static_cast<unsigned>(std::min(members, kMaxBlocksY)));
+  draw_kernel<<<blocks, kThreads, 0, stream>>>(seed, update, out, members, size,
+                                               static_cast<uint32_t>(purpose),
+                                               static_cast<uint64_t>(high));
+  check_launch("draw");
+}
+
+}  // namespace fastifo

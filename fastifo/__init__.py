@@ -1,0 +1,23 @@
+"""fastifo: imitation from observation. Action-free expert episodes plus background data -> a policy."""
+
+import torch  # noqa: F401  before the compiled core, so that both use one OpenMP runtime
+
+from fastifo.data.dataset import Dataset, Episodes
+from fastifo.engine.run import Policy, Run, open_run
+from fastifo.engine.train import train
+from fastifo.evaluate import Returns
+from fastifo.specs import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dataset",
+    "Episodes",
+    "Policy",
+    "Returns",
+    "Run",
+    "__version__",
+    "load",
+    "open_run",
+    "train",
+]

@@ -1,0 +1,164 @@
+"""Value from Observations: learn where expert data leads, weight the background's actions by it.
+
+Source: arXiv 2507.06701. `vfo_bin`: the reward is 1 on expert transitions and 0 on background
+ones. `vfo_disc`: it is a frozen discriminator's probability of "expert" at the arrival state.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fastifo import losses
+from fastifo.algos.awr import AdvantageConfig
+from fastifo.algos.discriminator import Discriminator, DiscriminatorConfig
+from fastifo.config import require, require_choice
+from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.sampler import Batch, Transitions
+from fastifo.learner import Fit, Learner, Metrics
+
+
+@dataclass(frozen=True)
+class VfOConfig(AdvantageConfig):
+    alpha: float = 0.5  # weight of the background in the value loss; 1 ignores the expert
+    batch_mode: str = "halves"  # halves | bernoulli: two full batches mixed by alpha, or one drawn
+    policy_batch: str = "shared"  # shared | separate: the value's background rows, or fresh ones
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "alpha", 0.0 <= self.alpha <= 1.0, "in [0, 1]")
+        require_choice(self, "batch_mode", ("halves", "bernoulli"))
+        require_choice(self, "policy_batch", ("shared", "separate"))
+
+
+@dataclass(frozen=True)
+class VfODiscConfig(VfOConfig):
+    disc_updates: int = 10_000  # length of the discriminator's training, before everything else
+    disc_learning_rate: float = 3e-4  # Adam, discriminator
+    disc_loss: str = "flat"  # flat | pu (positive-unlabelled)
+    pu_prior: float = 0.5  # share of the background that is expert-like, for pu
+    disc_reward_at: str = "next"  # next | current: the paper's algorithm box, or its one equation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "disc_updates", self.disc_updates >= 0, "at least 0")
+        require(self, "disc_learning_rate", self.disc_learning_rate > 0, "above 0")
+        require_choice(self, "disc_loss", ("flat", "pu"))
+        require(self, "pu_prior", 0.0 < self.pu_prior < 1.0, "between 0 and 1")
+        require_choice(self, "disc_reward_at", ("next", "current"))
+
+
+class VfOBin(Learner):
+    Config = VfOConfig
+    name: ClassVar[str] = "vfo_bin"
+    needs: ClassVar[frozenset[str]] = frozenset({"expert"})
+
+    @classmethod
+    def batch_needs(cls, config: Any) -> frozenset[str]:
+        extra = {"uniform"} if config.batch_mode == "bernoulli" else set()
+        return cls.needs | extra | ({"policy"} if config.policy_batch == "separate" else set())
+
+    def build(self) -> None:
+        self.policy = self.binned_policy()
+        self.value = self.scalar_net("value")
+        self.value_target = self.target_of(self.value, "value")
+
+    def reward(self, rows: Transitions, provenance: float) -> Tensor:
+        """[P, B]: 1 for expert rows, 0 for background rows."""
+        return torch.full_like(rows.terminal, provenance)
+
+    def update(self, batch: Batch) -> Metrics:
+        hp, cfg = self.hp, self.cfg
+        e, b, p = batch.expert, batch.background, batch.policy or batch.background
+        assert e is not None and p.action is not None
+        size = b.terminal.shape[1]
+        sources = [e, b] if p is b else [e, b, p]
+        obs = self.encoder(torch.cat([s.obs for s in sources], 1))
+        next_obs = self.encoder(torch.cat([s.next_obs for s in sources], 1))
+        terminal = torch.cat([s.terminal for s in sources], 1)
+        reward = torch.cat([self.reward(s, float(s is e)) for s in sources], 1)
+
+        # How much each row counts: alpha mixes the two sources' means, or picks rows one by one.
+        if batch.uniform is None:
+            expert_share, background_share = 1 - hp.alpha, hp.alpha
+            policy_share = 1.0 / size
+        else:
+            background_share = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B]
+            expert_share = 1 - background_share
+            policy_share = background_share / background_share.sum(1, True).clamp(min=1.0)
+
+        # Value: squared one-step error towards the target copy, on both sources.
+        v = self.value(obs)  # [P, 2B], or [P, 3B] with policy rows of their own
+        with torch.no_grad():
+            y = losses.td_target(
+                reward, self.value_target(next_obs), terminal, hp.gamma, absorbing=cfg.absorbing
+            )
+        error = (y - v).square()
+        value_loss = (expert_share * error[:, :size]).mean(1) + (
+            background_share * error[:, size : 2 * size]
+        ).mean(1)
+
+        # Policy: the background's actions, weighted by exp(advantage / temperature).
+        with torch.no_grad():
+            own = slice(-size, None)
+            if cfg.advantage_bootstrap == "online":
+                y = losses.td_target(
+                    reward, self.value(next_obs), terminal, hp.gamma, absorbing=cfg.absorbing
+                )
+            advantage = (y - v)[:, own]
+            weight, clipped = losses.advantage_weight(advantage, hp.temperature, hp.max_weight)
+        policy_loss = (policy_share * weight * self.policy.nll(obs[:, own], p.action)).sum(1)
+
+        self.minimise(value_loss + policy_loss, self.value, self.policy)
+        self.track(self.value_target, self.value, every=cfg.target_period)
+        return {
+            "value_loss": value_loss,
+            "policy_loss": policy_loss,
+            "value_mean_expert": v[:, :size].mean(1),
+            "value_mean_background": v[:, size : 2 * size].mean(1),
+            "advantage_mean": advantage.mean(1),
+            "advantage_std": advantage.std(1, correction=0),
+            "weight_mean": weight.mean(1),
+            "clip_fraction": clipped,
+        }
+
+
+class VfODisc(VfOBin):
+    Config = VfODiscConfig
+    name: ClassVar[str] = "vfo_disc"
+
+    @classmethod
+    def batch_needs(cls, config: Any) -> frozenset[str]:
+        return super().batch_needs(config) | {"reward"}
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+        """Trains the discriminator and writes its probability into the reward columns, [P, N]."""
+        names = {field.name for field in dataclasses.fields(DiscriminatorConfig)}
+        stage = [
+            DiscriminatorConfig(
+                **{k: v for k, v in vars(config).items() if k in names}
+                | {"learning_rate": config.disc_learning_rate}
+            )
+            for config in configs
+        ]
+        discriminator = fit(Discriminator, stage, configs[0].disc_updates)
+        assert isinstance(discriminator, Discriminator)
+        after = int(configs[0].disc_reward_at == "next")
+
+        def relabel(episodes: Episodes) -> Episodes:
+            prob = discriminator.probability(episodes.obs)  # [P, N + E]
+            return dataclasses.replace(episodes, reward=prob[:, episodes.rows() + after])
+
+        assert dataset.expert is not None
+        return dataclasses.replace(
+            dataset, expert=relabel(dataset.expert), background=relabel(dataset.background)
+        )
+
+    def reward(self, rows: Transitions, provenance: float) -> Tensor:
+        """[P, B]: the relabelled column, whichever source the row comes from."""
+        assert rows.reward is not None
+        return rows.reward

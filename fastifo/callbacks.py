@@ -1,0 +1,25 @@
+"""Things to do every so many updates of a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EvaluateEvery:
+    """Plays a few episodes while training; the mean returns become rows of `metrics.jsonl`."""
+
+    every: int
+    num_episodes: int = 20
+    deterministic: bool = False
+
+    def __call__(
+        self, run: Any, update: int, members: Sequence[int]
+    ) -> dict[str, list[float | None]]:
+        """One mean return per member, None for one that broke."""
+        alive = [member for member in members if member not in run.failed]
+        returns = run.evaluate(
+            self.num_episodes, self.deterministic, members=alive, progress=False
+        )
+        mean = dict(zip(alive, returns.per_member, strict=True))
+        return {"return_mean": [mean.get(member) for member in members]}

@@ -1,0 +1,221 @@
+"""The command line: fastifo quickstart | train | evaluate | data | report."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_type_hints
+
+import tyro
+
+from fastifo.algos import ALGORITHMS
+from fastifo.config import field_help
+from fastifo.files import write_json
+from fastifo.learner import Learner
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Make a small dataset, train BC, VfO-bin, VfO-disc and the AWR oracle, compare them.
+
+    Takes minutes on a CPU. Writes run folders and report.png below --out and prints a table.
+    """
+
+    env: str = "Walker2d-v4"
+    """EnvPool task with a shipped expert: Hopper-v4, HalfCheetah-v4, Walker2d-v4, Ant-v4."""
+    out: Path = Path("quickstart")
+    """Folder for the runs; running again continues what it holds."""
+    num_updates: int = 10_000
+    """Training length of each method."""
+    seeds: tuple[int, ...] = (0,)
+    """One policy per seed and method."""
+    hidden: int = 256
+    """Width of the two hidden layers; the paper's is 512."""
+    episodes: int = 100
+    """Evaluation episodes per policy."""
+
+    def main(self) -> None:
+        from fastifo.quickstart import quickstart
+
+        path = quickstart(
+            self.env,
+            self.out / self.env,
+            self.num_updates,
+            self.seeds,
+            self.hidden,
+            self.episodes,
+        )
+        print(f"figure  {path}")
+
+
+def _flags(learner: type[Learner]) -> Any:
+    """A dataclass of the algorithm's fields; numbers and names take several values, a sweep."""
+    help_texts = field_help(learner.Config)
+    hints = get_type_hints(learner.Config)
+    fields = []
+    for field in dataclasses.fields(learner.Config):
+        sweeps = hints[field.name] in (float, int, str)
+        hint: Any = tuple[hints[field.name], ...] if sweeps else hints[field.name]
+        default = (field.default,) if sweeps else field.default
+        text = help_texts[field.name].replace("%", "%%")
+        annotated = Annotated[hint, tyro.conf.arg(help=text)]
+        fields.append((field.name, annotated, dataclasses.field(default=default)))
+    made = dataclasses.make_dataclass(f"{learner.__name__}Flags", fields, frozen=True)
+    made.__doc__ = (sys.modules[learner.__module__].__doc__ or "").strip().partition("\n")[0]
+    made.algorithm = learner.name
+    return made
+
+
+_FLAGS = {name: _flags(learner) for name, learner in ALGORITHMS.items()}
+_Method = Union[  # noqa: UP007  built from the registry
+    tuple(Annotated[flags, tyro.conf.subcommand(name)] for name, flags in _FLAGS.items())
+]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an algorithm; every field takes several values for a sweep (--temperature 0.1 1)."""
+
+    method: _Method  # type: ignore[valid-type]
+    """The algorithm."""
+    dataset: str
+    """A file, or a spec such as sibench:Hopper-v4/d=5,episodes=200."""
+    out: Path
+    """Run folder; running again continues it."""
+    num_updates: int = 100_000
+    """Training length; the paper's is 1,000,000."""
+    seeds: tuple[int, ...] = (0,)
+    """One policy per seed (and per value of every swept field)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp64"] = "auto"
+    """auto is fp32 on a CPU, tf32 on a GPU."""
+    eval_every: int = 0
+    """Updates between evaluations while training; 0 is never."""
+    eval_episodes: int = 20
+    """Episodes per policy in each of those."""
+    episodes: int = 100
+    """Episodes per policy at the end; 0 leaves it out."""
+
+    def main(self) -> None:
+        from fastifo.callbacks import EvaluateEvery
+        from fastifo.engine.train import train
+
+        defaults = type(self.method)()
+        overrides = {}
+        for name, value in vars(self.method).items():
+            if value != getattr(defaults, name):
+                sweeps = isinstance(value, tuple) and name not in ("hidden_sizes", "encoder_scales")
+                overrides[name] = list(value) if sweeps else value
+        evaluations = [EvaluateEvery(self.eval_every, self.eval_episodes)] if self.eval_every else []
+        started = time.monotonic()
+        run = train(
+            self.method.algorithm,  # type: ignore[attr-defined]
+            self.dataset,
+            num_updates=self.num_updates,
+            seeds=self.seeds,
+            device=self.device,
+            precision=self.precision,
+            out=self.out,
+            callbacks=evaluations,
+            **overrides,
+        )
+        timing = self.out / "timing.json"
+        if not timing.exists():
+            write_json(timing, {"train_s": time.monotonic() - started})
+        if self.episodes and run.env_id is not None:
+            print(run.evaluate(self.episodes))
+        print(f"run  {self.out}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play episodes with every policy of a run and keep the returns in its folder."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    episodes: int = 100
+    """Episodes per policy."""
+    deterministic: bool = False
+    """Play the mode instead of sampling."""
+    seed: int = 0
+    """Start states; the same for every policy."""
+
+    def main(self) -> None:
+        from fastifo.engine.run import open_run
+
+        run = open_run(self.run)
+        returns = run.evaluate(self.episodes, self.deterministic, seed=self.seed)
+        print(returns)
+        for member, mean in enumerate(returns.per_member):
+            print(f"  {run.describe(member)}: {mean:.1f}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Make or read a dataset, describe it, and write it to a file."""
+
+    dataset: tyro.conf.Positional[str]
+    """A file, or a spec such as sibench:Hopper-v4/d=5,episodes=200."""
+    out: Path | None = None
+    """Where to write it."""
+
+    def main(self) -> None:
+        from fastifo.specs import load
+
+        dataset = load(self.dataset)
+        print(dataset.summary())
+        if self.out is not None:
+            dataset.save(self.out)
+            print(f"written  {self.out}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Print one table and draw one figure from the run folders below a folder."""
+
+    folder: tyro.conf.Positional[Path]
+    """Where the runs are."""
+    figure: Path | None = None
+    """The PNG; report.png in the folder unless named."""
+
+    def main(self) -> None:
+        from fastifo.report import report
+
+        print(f"figure  {report(self.folder, self.figure)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point.  User errors end with one line and exit status 2."""
+    command = tyro.cli(
+        Union[  # noqa: UP007
+            Annotated[Quickstart, tyro.conf.subcommand("quickstart")],
+            Annotated[Train, tyro.conf.subcommand("train")],
+            Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+            Annotated[Data, tyro.conf.subcommand("data")],
+            Annotated[Report, tyro.conf.subcommand("report")],
+        ],
+        prog="fastifo",
+        description="Imitation from observation: expert episodes without actions, background "
+        "data with them, a policy out. Start with: fastifo quickstart",
+        args=arguments,
+        config=(
+            tyro.conf.ConsolidateSubcommandArgs,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+        ),
+    )
+    try:
+        command.main()
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"fastifo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        print(f"fastifo: {error or 'stopped'}; run the same command to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

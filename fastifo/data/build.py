@@ -1,0 +1,178 @@
+"""Checks arrays that come from outside and lays them out as columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastifo.data.dataset import Dataset, Episodes
+
+KEYS = {"expert": {"obs", "terminal"}, "background": {"obs", "action", "reward", "terminal"}}
+
+
+def build_dataset(
+    background: Sequence[Mapping[str, Any]],
+    expert: Sequence[Mapping[str, Any]],
+    env_id: str | None,
+    action_low: Any,
+    action_high: Any,
+    min_steps: int,
+) -> Dataset:
+    """See `Dataset.from_episodes`."""
+    if len(background) == 0:
+        raise ValueError("background: expected one or more episodes, found none")
+    low, high = _bounds(action_low, action_high, background[0])
+    offline = _columns("background", background, min_steps, low, high)
+    demos = _columns("expert", expert, min_steps, None, None) if len(expert) else None
+    if demos is not None and demos.obs_dim != offline.obs_dim:
+        raise ValueError(
+            f"expert observations are {demos.obs_dim} wide, background ones {offline.obs_dim}; "
+            "both must come from the same observation space"
+        )
+    return Dataset(offline, demos, env_id, low, high)
+
+
+def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
+    """A finite float32 CPU tensor.  Raises TypeError or ValueError naming `name`."""
+    try:
+        if isinstance(value, Tensor):
+            tensor = value
+        elif isinstance(value, np.ndarray | list | tuple | float | int):
+            tensor = torch.as_tensor(np.asarray(value))
+        else:
+            tensor = torch.from_dlpack(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        found = type(value).__name__
+        raise TypeError(f"{name}: expected an array of numbers, found {found} ({error})") from None
+    tensor = tensor.detach().to("cpu", torch.float32)
+    if tensor.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimensions, found shape {tuple(tensor.shape)}")
+    if not bool(torch.isfinite(tensor).all()):
+        place = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
+        raise ValueError(
+            f"{name}: expected finite numbers, found {float(tensor[tuple(place)])} at {place}; "
+            "drop the episode or repair the file"
+        )
+    return tensor.contiguous()
+
+
+def _bounds(low: Any, high: Any, episode: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+    if (low is None) != (high is None):
+        raise ValueError("action_low and action_high: expected both or neither, found one")
+    if low is None:
+        return None, None
+    width = np.shape(episode.get("action", ()))[-1:]
+    sides = [to_tensor(n, np.broadcast_to(v, width), 1) for n, v in (("low", low), ("high", high))]
+    if not bool((sides[0] < sides[1]).all()):
+        raise ValueError(f"action_low: expected below action_high, found {low} and {high}")
+    return sides[0], sides[1]
+
+
+def _columns(
+    source: str,
+    episodes: Sequence[Mapping[str, Any]],
+    min_steps: int,
+    low: Tensor | None,
+    high: Tensor | None,
+) -> Episodes:
+    checked = [
+        _episode(f"{source}[{i}]", source, episode, min_steps, low, high)
+        for i, episode in enumerate(episodes)
+    ]
+    for column in ("obs", "action"):
+        widths = [e[column].shape[1] for e in checked if e[column] is not None]
+        odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+        if odd is not None:
+            raise ValueError(
+                f"{source}[{odd}]['{column}']: expected width {widths[0]} as in the first episode, "
+                f"found {widths[odd]}"
+            )
+    given = {k: [e[k] for e in checked] for k in ("obs", "action", "reward", "terminal")}
+    has_reward = all(reward is not None for reward in given["reward"])
+    length = torch.tensor([len(obs) - 1 for obs in given["obs"]])
+    start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    timeout = torch.zeros_like(terminal)
+    ended = torch.tensor(given["terminal"], dtype=torch.bool)
+    terminal[start[1:] - 1] = ended
+    timeout[start[1:] - 1] = ~ended
+    return Episodes(
+        obs=torch.cat(given["obs"]),
+        start=start,
+        terminal=terminal,
+        timeout=timeout,
+        action=torch.cat(given["action"]) if source == "background" else None,
+        reward=torch.cat(given["reward"]) if has_reward and source == "background" else None,
+    )
+
+
+def _episode(
+    name: str,
+    source: str,
+    episode: Mapping[str, Any],
+    min_steps: int,
+    low: Tensor | None,
+    high: Tensor | None,
+) -> dict[str, Any]:
+    """One checked episode: tensors by key, None where a key is absent."""
+    if not isinstance(episode, Mapping):
+        found = type(episode).__name__
+        raise TypeError(f"{name}: expected a mapping with 'obs', found {found}")
+    unknown = set(episode) - KEYS[source]
+    needed = {"obs", "action"} & KEYS[source]
+    if unknown or not needed <= set(episode):
+        why = "; experts are observations only" if source == "expert" and unknown else ""
+        raise ValueError(
+            f"{name}: expected keys {sorted(needed)} and optionally "
+            f"{sorted(KEYS[source] - needed)}, found {sorted(map(str, episode))}{why}"
+        )
+    obs = to_tensor(f"{name}['obs']", episode["obs"], 2)
+    steps = len(obs) - 1
+    if steps < max(min_steps, 1):
+        raise ValueError(
+            f"{name}: expected at least {max(min_steps, 1)} steps, found {max(steps, 0)} "
+            f"({len(obs)} observations); drop the episode"
+            + (", or pass min_steps=1 to keep it" if steps == 1 else "")
+        )
+    terminal = episode.get("terminal", False)
+    if np.ndim(terminal) != 0:
+        raise TypeError(
+            f"{name}['terminal']: expected one bool for the whole episode, found shape "
+            f"{np.shape(terminal)}; pass its last entry"
+        )
+    checked: dict[str, Any] = {"obs": obs, "terminal": bool(terminal), "action": None}
+    checked["reward"] = None
+    for key, ndim in (("action", 2), ("reward", 1)):
+        if key in episode:
+            value = to_tensor(f"{name}['{key}']", episode[key], ndim)
+            if len(value) != steps:
+                raise ValueError(
+                    f"{name}['{key}']: expected {steps} rows, one fewer than the {steps + 1} "
+                    f"observations, found {len(value)}"
+                )
+            checked[key] = value
+    if checked["action"] is not None:
+        checked["action"] = _unit_action(f"{name}['action']", checked["action"], low, high)
+    return checked
+
+
+def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """Actions mapped from [low, high] to [-1, 1]."""
+    if low is not None and high is not None:
+        if action.shape[1] != len(low):
+            raise ValueError(
+                f"{name}: expected width {len(low)} as action_low has, found {action.shape[1]}"
+            )
+        action = 2.0 * (action - low) / (high - low) - 1.0
+    worst = action.abs().max() if action.numel() else torch.zeros(())
+    if worst > 1.0 + 1e-5:
+        step, dim = divmod(int(action.abs().argmax()), action.shape[1])
+        bounds = "[-1, 1]" if low is None else "[action_low, action_high]"
+        raise ValueError(
+            f"{name}: expected actions within {bounds}, found {float(action[step, dim]):.6g} (on "
+            f"the [-1, 1] scale) at step {step}, dimension {dim}; clip them, or pass action_low "
+            "and action_high"
+        )
+    return action.clamp(-1.0, 1.0)

@@ -1,0 +1,165 @@
+"""Expert episodes (observations only) and background episodes, as flat columns."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes laid end to end: N transitions, E episodes.
+
+    An episode of T transitions keeps its T + 1 observations, so the true final observation is
+    there after a timeout, and (obs, next_obs) of a transition are neighbouring rows.
+    """
+
+    obs: Tensor  # [N + E, D] float32
+    start: Tensor  # [E + 1] int64; episode e holds transitions start[e] .. start[e + 1] - 1
+    terminal: Tensor  # [N] bool: the task ended with this transition
+    timeout: Tensor  # [N] bool: the clock ran out here; the task would have gone on
+    action: Tensor | None = None  # [N, A] float32, in [-1, 1]
+    reward: Tensor | None = None  # [N] float32, or [P, N] where each population member has its own
+
+    @property
+    def num_transitions(self) -> int:
+        return len(self.terminal)
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def obs_dim(self) -> int:
+        return self.obs.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Transitions of each episode, [E]."""
+        return self.start.diff()
+
+    def rows(self) -> Tensor:
+        """Row in `obs` of each transition's observation, [N]; the next observation follows it."""
+        episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
+        return torch.arange(self.num_transitions) + episode
+
+    def returns(self) -> Tensor | None:
+        """Undiscounted reward sum of each episode, [E] float64."""
+        if self.reward is None:
+            return None
+        total = self.reward.double().cumsum(0)
+        total = torch.cat([total.new_zeros(1), total])
+        return total[self.start[1:]] - total[self.start[:-1]]
+
+    def take(self, episodes: Sequence[int]) -> "Episodes":
+        """The named episodes, in that order."""
+        index = torch.as_tensor(episodes, dtype=torch.int64)
+        first, length = self.start[index], self.lengths[index]
+        start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
+        within = torch.arange(int(start[-1])) - torch.repeat_interleave(start[:-1], length)
+        step = torch.repeat_interleave(first, length) + within
+        rows_start = start + torch.arange(len(start))
+        within = torch.arange(int(rows_start[-1])) - torch.repeat_interleave(
+            rows_start[:-1], length + 1
+        )
+        row = torch.repeat_interleave(first + index, length + 1) + within
+        columns = {name: getattr(self, name) for name in ("terminal", "timeout", "action", "reward")}
+        taken = {k: None if v is None else v[step] for k, v in columns.items()}
+        return Episodes(obs=self.obs[row], start=start, **taken)
+
+    def columns(self) -> dict[str, Tensor]:
+        """The tensors that are there, by name."""
+        named = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: value for name, value in named if value is not None}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run learns from: expert observations and background transitions.
+
+    Rewards of the background serve reports and oracles; imitation methods never see them.
+    """
+
+    background: Episodes
+    expert: Episodes | None = None
+    env_id: str | None = None  # EnvPool's name, for evaluation
+    action_low: Tensor | None = None  # [A]; actions in the columns are mapped from here to [-1, 1]
+    action_high: Tensor | None = None  # [A]
+    info: Mapping[str, Any] = field(default_factory=dict)  # provenance, JSON values
+
+    @staticmethod
+    def from_episodes(
+        background: Sequence[Mapping[str, Any]],
+        expert: Sequence[Mapping[str, Any]] = (),
+        env_id: str | None = None,
+        *,
+        action_low: Any = None,
+        action_high: Any = None,
+        min_steps: int = 2,
+    ) -> "Dataset":
+        """A dataset from arrays in memory: numpy, torch, or anything `torch.from_dlpack` takes.
+
+        expert: {"obs": [T+1, D], "terminal": bool} each.  background: {"obs": [T+1, D],
+        "action": [T, A], "reward": [T], "terminal": bool} each.  Reward and terminal may be left
+        out; an episode that is not terminal ended at its time limit.  Actions lie in
+        [action_low, action_high], [-1, 1] unless given.  An episode needs `min_steps` transitions.
+        Raises ValueError or TypeError naming the episode, what was expected and what was found.
+        """
+        from fastifo.data.build import build_dataset
+
+        return build_dataset(background, expert, env_id, action_low, action_high, min_steps)
+
+    @property
+    def obs_dim(self) -> int:
+        return self.background.obs_dim
+
+    @property
+    def action_dim(self) -> int:
+        return 0 if self.background.action is None else self.background.action.shape[1]
+
+    def save(self, path: str | Path) -> None:
+        """Writes one file; what was there before stays until the new one is complete."""
+        from fastifo.data.pack import save_dataset
+
+        save_dataset(self, Path(path))
+
+    def fingerprint(self) -> str:
+        """A hash of every column, so that a resumed run is known to see the same data."""
+        digest = hashlib.sha256()
+        for source in ("expert", "background"):
+            episodes = getattr(self, source)
+            for name, value in {} if episodes is None else episodes.columns().items():
+                digest.update(f"{source}.{name}{tuple(value.shape)}{value.dtype}".encode())
+                digest.update(memoryview(np.ascontiguousarray(value.numpy())).cast("B"))
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """Sizes, lengths and returns of both parts, as text."""
+        lines = [f"environment  {self.env_id or '(none: cannot be evaluated)'}"]
+        lines.append(f"observation  {self.obs_dim} wide    action  {self.action_dim} wide")
+        for name in ("expert", "background"):
+            episodes = getattr(self, name)
+            lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
+        if "expert_return_mean" in self.info:
+            lines.append(f"expert's own return  {self.info['expert_return_mean']:.1f} (mean)")
+        return "\n".join(lines)
+
+
+def _describe(episodes: Episodes) -> str:
+    length = episodes.lengths.double()
+    text = (
+        f"{episodes.num_episodes} episodes, {episodes.num_transitions} transitions, "
+        f"length {length.mean():.0f} ({int(length.min())} to {int(length.max())}), "
+        f"{int(episodes.terminal.sum())} terminal, {int(episodes.timeout.sum())} timeout"
+    )
+    returns = episodes.returns()
+    if returns is not None:
+        spread = returns.std(correction=0)
+        text += f", return {returns.mean():.1f} ± {spread:.1f}"
+    return text + ("" if episodes.action is not None else ", no actions")

@@ -1,0 +1,105 @@
+"""A dataset as one file: safetensors columns, JSON metadata, a hash per column. No pickle."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fastifo.data.dataset import Dataset, Episodes
+from fastifo.files import write_atomic
+
+FORMAT = "fastifo-dataset"
+VERSION = 1
+
+
+def save_dataset(dataset: Dataset, path: Path) -> None:
+    """Writes `path` atomically.  Raises OSError naming it where the disk refuses."""
+    columns = {f"background.{k}": v for k, v in dataset.background.columns().items()}
+    if dataset.expert is not None:
+        columns |= {f"expert.{k}": v for k, v in dataset.expert.columns().items()}
+    for name in ("action_low", "action_high"):
+        bound = getattr(dataset, name)
+        if bound is not None:
+            columns[name] = bound
+    columns = {k: v.contiguous() for k, v in columns.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "env_id": dataset.env_id,
+        "info": dict(dataset.info),
+        "sha256": {name: _hash(value) for name, value in columns.items()},
+    }
+    save_tensors(columns, header, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
+    """Safetensors with `header` as JSON metadata, written atomically."""
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(tensors, temporary, metadata={"fastifo": json.dumps(header)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+    write_atomic(path, write)
+
+
+def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header.  Raises FileNotFoundError, or ValueError for a cut or foreign file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a {expected_format} file, found one that is cut or foreign "
+            f"({error}); write it again"
+        ) from None
+    try:
+        header = json.loads(metadata["fastifo"])
+        found = header["format"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        header, found = {}, "a safetensors file of another program"
+    if found != expected_format:
+        raise ValueError(f"{path}: expected a {expected_format} file, found {found}")
+    if header["version"] > VERSION:
+        raise ValueError(
+            f"{path}: expected version {VERSION} or older, found {header['version']}; "
+            "update fastifo"
+        )
+    return tensors, header
+
+
+def load_dataset(path: Path) -> Dataset:
+    """The dataset that `Dataset.save` wrote.  Raises ValueError naming a damaged column."""
+    tensors, header = load_tensors(path, FORMAT)
+    for name, value in tensors.items():
+        if _hash(value) != header["sha256"].get(name):
+            raise ValueError(f"{path}: column {name!r} is damaged (its hash differs); build it again")
+    parts: dict[str, dict[str, Tensor]] = {"expert": {}, "background": {}}
+    for name, value in tensors.items():
+        source, _, column = name.partition(".")
+        if column:
+            parts[source][column] = value
+    return Dataset(
+        background=Episodes(**parts["background"]),
+        expert=Episodes(**parts["expert"]) if parts["expert"] else None,
+        env_id=header["env_id"],
+        action_low=tensors.get("action_low"),
+        action_high=tensors.get("action_high"),
+        info=header["info"],
+    )
+
+
+def _hash(value: Tensor) -> str:
+    if value.dtype == torch.bool:
+        value = value.view(torch.uint8)
+    return hashlib.sha256(memoryview(np.ascontiguousarray(value.numpy())).cast("B")).hexdigest()

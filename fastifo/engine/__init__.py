@@ -1,0 +1,1 @@
+"""Training: the loop, checkpoints, logs. An algorithm never imports this; it is called from here."""

@@ -1,0 +1,118 @@
+"""Progress for people and metrics for files."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_INTERVAL_S = 15.0
+
+
+class ProgressBar:
+    """A bar with rate and remaining time on a terminal, plain lines elsewhere, on stderr."""
+
+    def __init__(self, title: str, total: int, unit: str, *, enabled: bool = True) -> None:
+        self.title = title
+        self.total = total
+        self.unit = unit
+        self.enabled = enabled
+        self.done = 0
+        self.first = 0  # where this process began
+        self.started = self.printed = time.monotonic()
+        self.bar: Progress | None = None
+        if enabled and sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(title, total=total, rate="", note="")
+
+    def __enter__(self) -> "ProgressBar":
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        elif self.enabled and kind is None:
+            self._print("")
+
+    def start_at(self, done: int) -> None:
+        """Work that an earlier process did; it does not count towards the rate."""
+        self.done = self.first = done
+
+    def update(self, done: int, note: str = "") -> None:
+        self.done = done
+        if self.bar is not None:
+            rate = f"{self.rate():.0f} {self.unit}/s"
+            self.bar.update(self.task, completed=done, rate=rate, note=note)
+        elif self.enabled and time.monotonic() - self.printed >= PLAIN_INTERVAL_S:
+            self._print(note)
+
+    def rate(self) -> float:
+        """Units per second of this process."""
+        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+    def _print(self, note: str) -> None:
+        self.printed = time.monotonic()
+        elapsed = int(self.printed - self.started)
+        line = f"{self.title}  {self.done}/{self.total}  {self.rate():.0f} {self.unit}/s"
+        if self.done < self.total and self.rate() > 0:
+            left = int((self.total - self.done) / self.rate())
+            line += f"  {left // 60}:{left % 60:02d} left"
+        else:
+            line += f"  took {elapsed // 60}:{elapsed % 60:02d}"
+        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON row per member and interval."""
+
+    def __init__(self, path: Path | None, keep_bytes: int) -> None:
+        """Rows past `keep_bytes` were written after the checkpoint and will be written again."""
+        self.path = path
+        if path is not None and path.exists():
+            os.truncate(path, min(keep_bytes, path.stat().st_size))
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.path is not None and rows:
+            with open(self.path, "a") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All rows.  Raises ValueError naming file and line where one is not JSON."""
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else []):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: line {number + 1} is not JSON ({error})") from None
+    return rows

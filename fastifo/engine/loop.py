@@ -1,0 +1,182 @@
+"""One stage of one population, from its last checkpoint to its last update."""
+
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fastifo.data.sampler import Sampler
+from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.log import MetricsFile, ProgressBar
+from fastifo.learner import Learner, Metrics
+
+
+class Interrupt:
+    """Turns Ctrl-C and SIGTERM into a flag, so that an update is never cut in half."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = number
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+
+class Meter:
+    """Means of the metrics over a logging interval, kept on the device."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, metrics: Metrics) -> None:
+        values = torch.stack([value.detach() for value in metrics.values()])  # [M, P]
+        self.names = list(metrics)
+        if self.total is None:
+            self.total = torch.zeros_like(values)
+        self.total += values
+        self.count += 1
+
+    def means(self) -> dict[str, list[float]]:
+        """One number per member and metric: the only copy to the host in an interval."""
+        if self.total is None or self.count == 0:
+            return {}
+        columns = (self.total / self.count).tolist()
+        self.total.zero_()
+        self.count = 0
+        return dict(zip(self.names, columns, strict=True))
+
+    def state(self) -> dict[str, Tensor]:
+        if self.total is None:
+            return {}
+        return {"meter": self.total, "meter_count": torch.tensor(self.count)}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        if "meter" in state:
+            self.total = state["meter"].to(device)
+            self.count = int(state["meter_count"])
+
+
+class Callback(Protocol):
+    """Called after every `every` updates; what it returns is logged, one value per member."""
+
+    every: int
+
+    def __call__(
+        self, run: Any, update: int, members: Sequence[int]
+    ) -> dict[str, list[float | None]] | None: ...
+
+
+@dataclass
+class Stage:
+    """What a stage needs beside its learner and sampler."""
+
+    key: str  # names it in checkpoints, as in "0-train"
+    title: str
+    members: tuple[int, ...]
+    num_updates: int
+    metrics: MetricsFile
+    checkpoints: Checkpoints | None
+    log_every: int
+    checkpoint_every: int
+    progress: bool
+    describe: Callable[[int], str]  # names a member in messages
+    callbacks: Sequence[Callback] = ()
+    run: Any = None
+    failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
+
+
+def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
+    """Trains until `num_updates`.  Raises KeyboardInterrupt, after a checkpoint, when asked to stop.
+
+    Raises FloatingPointError when no member's losses are finite any more.
+    """
+    device = sampler.seed.device
+    meter = Meter()
+    if stage.checkpoints is not None:
+        meter.restore(stage.checkpoints.load(stage.key, learner) or {}, device)
+    counter = torch.tensor([learner.num_updates], dtype=torch.int64, device=device)
+
+    def checkpoint() -> None:
+        if stage.checkpoints is not None:
+            size = stage.metrics.size_bytes()
+            stage.checkpoints.save(stage.key, learner, meter.state(), size)
+
+    bar = ProgressBar(stage.title, stage.num_updates, "updates", enabled=stage.progress)
+    with Interrupt() as interrupt, bar:
+        bar.start_at(learner.num_updates)
+        while learner.num_updates < stage.num_updates:
+            meter.add(learner.update(sampler.draw(counter)))
+            counter += 1
+            learner.num_updates += 1
+            done = learner.num_updates
+            last = done == stage.num_updates
+            if done % stage.log_every == 0 or last:
+                _log(stage, learner, meter, bar)
+            for callback in stage.callbacks:
+                if done % callback.every == 0 or last:
+                    _call(stage, callback, done)
+            if interrupt.asked is not None or done % stage.checkpoint_every == 0 or last:
+                checkpoint()
+            if interrupt.asked is not None and not last:
+                kept = "a checkpoint was written" if stage.checkpoints else "nothing was saved"
+                raise KeyboardInterrupt(f"stopped at update {done}; {kept}")
+
+
+def _log(stage: Stage, learner: Learner, meter: Meter, bar: ProgressBar) -> None:
+    means = meter.means()
+    stage_name = stage.key.partition("-")[2]
+    rows = []
+    for place, member in enumerate(stage.members):
+        values = {name: column[place] for name, column in means.items()}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken and member not in stage.failed:
+            stage.failed[member] = learner.num_updates
+            warnings.warn(
+                f"{stage.title}: {stage.describe(member)}: {broken[0]} is {values[broken[0]]} "
+                f"by update {learner.num_updates}; lower learning_rate, or raise temperature. "
+                "The other members go on",
+                stacklevel=2,
+            )
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        rows.append(
+            {"stage": stage_name, "update": learner.num_updates, "member": member, **finite}
+        )
+    stage.metrics.write(rows)
+    first = next(iter(means.items()), None)
+    bar.update(learner.num_updates, "" if first is None else f"{first[0]} {first[1][0]:.4g}")
+    if len(stage.failed) == len(stage.members):
+        raise FloatingPointError(
+            f"{stage.title}: no member's losses are finite by update {learner.num_updates}; "
+            "lower learning_rate, or raise temperature"
+        )
+
+
+def _call(stage: Stage, callback: Callback, update: int) -> None:
+    found = callback(stage.run, update, stage.members)
+    if found:
+        stage.metrics.write(
+            [
+                {"stage": "callback", "update": update, "member": member}
+                | {name: values[place] for name, values in found.items()}
+                for place, member in enumerate(stage.members)
+            ]
+        )

@@ -1,0 +1,57 @@
+"""Members of a run, and how they split into populations that train together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastifo.config import Config, expand, shape_key
+
+
+@dataclass(frozen=True)
+class Member:
+    """One policy of a run."""
+
+    seed: int
+    config: Config
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members whose configs differ in floats only: one population."""
+
+    index: int
+    members: tuple[int, ...]  # places in the run's list of members
+    seeds: tuple[int, ...]
+    configs: tuple[Config, ...]
+
+
+def make_members(
+    config: type[Config], seeds: int | Sequence[int], overrides: Mapping[str, Any]
+) -> list[Member]:
+    """The product of overridden values and seeds; seeds vary fastest.
+
+    Raises TypeError or ValueError naming the argument.
+    """
+    wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not wanted:
+        raise ValueError("seeds: expected one or more, found none")
+    for seed in wanted:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise ValueError(f"seeds: expected integers from 0 to 2**63 - 1, found {seed!r}")
+    return [Member(seed, values) for values in expand(config, overrides) for seed in wanted]
+
+
+def group_members(members: Sequence[Member]) -> list[Group]:
+    """Populations in the order of their first member."""
+    places: dict[Any, list[int]] = {}
+    for place, member in enumerate(members):
+        places.setdefault(shape_key(member.config), []).append(place)
+    return [
+        Group(
+            index=index,
+            members=tuple(own),
+            seeds=tuple(members[place].seed for place in own),
+            configs=tuple(members[place].config for place in own),
+        )
+        for index, own in enumerate(places.values())
+    ]

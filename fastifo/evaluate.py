@@ -1,0 +1,361 @@
+"""Episodes from policies: one EnvPool for all of them, exactly one episode in every slot."""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastifo.config import nearest
+from fastifo.data.dataset import Episodes
+from fastifo.data.sampler import purpose
+from fastifo.engine.log import ProgressBar
+from fastifo.files import write_atomic
+
+MAX_SLOTS = 512  # environments alive at once; more episodes are played in turns
+
+# Random and expert return of the D4RL score, 100 * (return - random) / (expert - random).
+# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; customary for later versions too.
+REFERENCE_RETURNS = {
+    "HalfCheetah": (-280.178953, 12135.0),
+    "Hopper": (-20.272305, 3234.3),
+    "Walker2d": (1.629008, 4592.3),
+    "Ant": (-325.6, 3879.7),
+}
+
+
+class Actor(Protocol):
+    """What can be played: a trained policy or an expert."""
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted episode returns of P policies, E episodes each."""
+
+    returns: NDArray[np.float64]  # [P, E]
+    lengths: NDArray[np.int64]  # [P, E]
+    env_id: str
+    deterministic: bool
+    versions: dict[str, str]  # EnvPool and the physics inside it
+
+    @property
+    def mean(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all episodes of all members."""
+        return float(self.returns.std())
+
+    @property
+    def per_member(self) -> list[float]:
+        return [float(value) for value in self.returns.mean(1)]
+
+    @property
+    def score(self) -> float | None:
+        """D4RL-normalised mean: 0 random, 100 expert; None where D4RL has no reference."""
+        return normalized_score(self.env_id, self.mean)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of the mean; see `bootstrap_interval`."""
+        return bootstrap_interval(self.returns)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        score = "" if self.score is None else f", D4RL score {self.score:.1f}"
+        mode = "mode" if self.deterministic else "sampled"
+        return (
+            f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
+            f"{self.returns.shape[0]} members x {self.returns.shape[1]} episodes ({mode}){score}"
+        )
+
+    def save(self, path: str | Path) -> None:
+        header = {
+            "env_id": self.env_id,
+            "deterministic": self.deterministic,
+            "versions": self.versions,
+        }
+        columns = {"returns": self.returns, "lengths": self.lengths}
+        text = np.array(json.dumps(header))
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
+                np.savez(file, header=text, **columns)
+
+        write_atomic(Path(path), write)
+
+    @staticmethod
+    def load(path: str | Path) -> "Returns":
+        """Raises FileNotFoundError, or ValueError for another file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                return Returns(file["returns"], file["lengths"], **header)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
+        except (KeyError, ValueError, OSError, TypeError, EOFError) as error:
+            raise ValueError(f"{path}: expected the returns of a run ({error})") from None
+
+
+def normalized_score(env_id: str, return_: float) -> float | None:
+    """The D4RL score of a return, or None where the task has no reference pair."""
+    pair = REFERENCE_RETURNS.get(env_id.partition("-")[0])
+    return None if pair is None else 100.0 * (return_ - pair[0]) / (pair[1] - pair[0])
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
+
+    values: [P, E].  It states the uncertainty of these members' returns, not of new seeds; the
+    spread between seeds stands beside it in every table.
+    """
+    rng = np.random.default_rng(seed)
+    members, episodes = values.shape
+    means = np.empty(resamples)
+    for i in range(resamples):
+        index = rng.integers(0, episodes, (members, episodes))
+        means[i] = np.take_along_axis(values, index, 1).mean()
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def evaluate_policies(
+    policies: Sequence[Actor],
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> Returns:
+    """Plays every policy from the same `num_episodes` start states.  Raises ValueError."""
+    played = rollout(
+        policies, env_id, num_episodes, deterministic, seed=seed, record=False, progress=progress
+    )
+    return Returns(
+        returns=np.stack([episodes.returns for episodes in played]),
+        lengths=np.stack([episodes.lengths for episodes in played]),
+        env_id=env_id,
+        deterministic=deterministic,
+        versions=versions(),
+    )
+
+
+def collect(
+    policy: Actor,
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int,
+    title: str,
+    progress: bool = True,
+) -> Episodes:
+    """Episodes of one policy as dataset columns, actions and rewards included."""
+    played = rollout(
+        [policy],
+        env_id,
+        num_episodes,
+        deterministic,
+        seed=seed,
+        record=True,
+        title=title,
+        progress=progress,
+    )[0]
+    start = torch.from_numpy(np.concatenate([[0], played.lengths.cumsum()]))
+    last = start[1:] - 1
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    timeout = torch.zeros_like(terminal)
+    terminal[last] = torch.from_numpy(played.terminal)
+    timeout[last] = ~terminal[last]
+    return Episodes(
+        obs=torch.from_numpy(np.concatenate(played.obs)),
+        start=start,
+        terminal=terminal,
+        timeout=timeout,
+        action=torch.from_numpy(np.concatenate(played.actions)),
+        reward=torch.from_numpy(np.concatenate(played.rewards)),
+    )
+
+
+@dataclass
+class Played:
+    """Episodes of one policy: totals always, columns where they were recorded."""
+
+    returns: NDArray[np.float64]  # [E]
+    lengths: NDArray[np.int64]  # [E]
+    terminal: NDArray[np.bool_]  # [E] ended by the task, not the clock
+    obs: list[NDArray[np.float32]]  # [T + 1, D] each
+    actions: list[NDArray[np.float32]]  # [T, A] each
+    rewards: list[NDArray[np.float32]]  # [T] each
+
+
+def rollout(
+    policies: Sequence[Actor],
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int,
+    record: bool,
+    title: str = "evaluate",
+    progress: bool = True,
+) -> list[Played]:
+    """Exactly `num_episodes` of every policy; taking the first that end would favour short ones.
+
+    Episode i starts from the environment seed that `seed` and i give, whichever policy plays.
+    """
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
+    check_env(env_id)
+    slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
+    parts = []
+    with ProgressBar(f"{title} {env_id}", len(slots), "episodes", enabled=progress) as bar:
+        for first in range(0, len(slots), MAX_SLOTS):
+            own = slots[first : first + MAX_SLOTS]
+            pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
+            parts.append(pool.play(bar, first))
+    joined = {k: sum((list(part[k]) for part in parts), []) for k in parts[0]}
+    result = []
+    for p in range(len(policies)):
+        mine = {k: v[p * num_episodes : (p + 1) * num_episodes] for k, v in joined.items()}
+        totals = {k: np.array(mine.pop(k)) for k in ("returns", "lengths", "terminal")}
+        result.append(Played(**totals, **mine))
+    return result
+
+
+class _Pool:
+    """One EnvPool playing one episode in every slot."""
+
+    def __init__(
+        self,
+        policies: Sequence[Actor],
+        env_id: str,
+        num_episodes: int,
+        slots: Sequence[tuple[int, int]],
+        deterministic: bool,
+        seed: int,
+        record: bool,
+    ) -> None:
+        import envpool
+
+        self.policies = policies
+        self.num_episodes = num_episodes
+        self.owner = np.array([p for p, _ in slots])
+        self.episode = np.array([e for _, e in slots])
+        self.deterministic = deterministic
+        self.stream = purpose("evaluate", str(seed))
+        self.record = record
+        # Neighbouring pool seeds would share starts, so evaluation seeds lie a million apart.
+        starts = [(10_000 + seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
+        self.pool: Any = envpool.make(
+            env_id,
+            env_type="gymnasium",
+            num_envs=len(slots),
+            num_threads=os.cpu_count() or 1,
+            seed=starts,
+        )
+        space = self.pool.action_space
+        self.low, self.high = space.low, space.high
+
+    def play(self, bar: ProgressBar, before: int) -> dict[str, list[Any]]:
+        """Steps the slots whose episode is not over, until none is left."""
+        count = len(self.owner)
+        returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
+        terminal = np.zeros(count, dtype=bool)
+        history: list[tuple[NDArray[Any], ...]] = []
+        obs = self.pool.reset()[0]
+        first_obs = obs
+        alive = np.arange(count, dtype=np.int32)
+        step = 0
+        while len(alive):
+            action = np.clip(self._act(obs, alive, step), self.low, self.high)
+            obs, reward, terminated, truncated, info = self.pool.step(action, alive)
+            order = np.argsort(info["env_id"])
+            obs, reward = obs[order], reward[order]
+            terminated, done = terminated[order], (terminated | truncated)[order]
+            returns[alive] += reward
+            lengths[alive] += 1
+            terminal[alive] = terminated
+            if self.record:
+                wide = (obs, action, reward)
+                history.append((alive, *(column.astype(np.float32) for column in wide)))
+            # A finished slot is not stepped again: that step would be a reset.
+            alive, obs = alive[~done], obs[~done]
+            step += 1
+            bar.update(before + count - len(alive))
+        columns = self._columns(first_obs, history, lengths)
+        return {"returns": returns, "lengths": lengths, "terminal": terminal, **columns}  # type: ignore[dict-item]
+
+    def _act(self, obs: NDArray[Any], alive: NDArray[np.int32], step: int) -> NDArray[Any]:
+        actions = []
+        rows = torch.from_numpy(obs.astype(np.float32))
+        for p in np.unique(self.owner[alive]):
+            mine = self.owner[alive] == p
+            noise = None
+            if not self.deterministic:
+                # Numbers for every episode, so that one does not depend on which others go on.
+                every = self.policies[p].noise(self.stream, step, self.num_episodes)
+                noise = None if every is None else every[self.episode[alive[mine]]]
+            actions.append(self.policies[p].act_rows(rows[mine], noise).cpu().numpy())
+        return np.concatenate(actions).astype(np.float64)
+
+    def _columns(
+        self,
+        first_obs: NDArray[Any],
+        history: Sequence[tuple[NDArray[Any], ...]],
+        lengths: NDArray[np.int64],
+    ) -> dict[str, list[NDArray[np.float32]]]:
+        """Step-major history as one array per slot."""
+        count = len(lengths)
+        if not self.record:
+            return {"obs": [], "actions": [], "rewards": []}
+        obs = [np.empty((t + 1, first_obs.shape[1]), np.float32) for t in lengths]
+        actions = [np.empty((t, self.low.shape[0]), np.float32) for t in lengths]
+        rewards = [np.empty(t, np.float32) for t in lengths]
+        for slot in range(count):
+            obs[slot][0] = first_obs[slot]
+        for t, (alive, next_obs, action, reward) in enumerate(history):
+            for i, slot in enumerate(alive):
+                obs[slot][t + 1] = next_obs[i]
+                actions[slot][t] = action[i]
+                rewards[slot][t] = reward[i]
+        return {"obs": obs, "actions": actions, "rewards": rewards}
+
+
+def check_env(env_id: str) -> None:
+    """Raises ValueError with the nearest name where EnvPool has no such environment."""
+    import envpool
+
+    known = envpool.list_all_envs()
+    if env_id not in known:
+        raise ValueError(f"EnvPool has no environment {env_id!r}; {nearest(env_id, known)}")
+
+
+def versions() -> dict[str, str]:
+    """EnvPool's version and the MuJoCo it carries, which is not the installed `mujoco`."""
+    import envpool.mujoco
+
+    library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"
+    physics = "unknown"
+    if library.exists():
+        version = ctypes.CDLL(str(library)).mj_versionString
+        version.restype = ctypes.c_char_p
+        physics = version().decode()
+    return {"envpool": importlib.metadata.version("envpool"), "mujoco_in_envpool": physics}

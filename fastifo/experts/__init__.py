@@ -1,0 +1,78 @@
+"""Expert policies that ship with fastifo, and any in the same plain `.npz` layout.
+
+Keys: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
+`hidden_activation` (tanh | relu | lrelu), `output_activation` (none | tanh), `out_scale`,
+`out_shift` [A].
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FOLDER = Path(__file__).parent
+HIDDEN = {"tanh": torch.tanh, "relu": F.relu, "lrelu": lambda x: F.leaky_relu(x, 0.01)}
+
+
+class ExpertPolicy:
+    """A deterministic policy."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError, or ValueError for a file of another layout."""
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            self.layers = [
+                (torch.from_numpy(arrays[f"W{i}"]).float(), torch.from_numpy(arrays[f"b{i}"]).float())
+                for i in range(int(arrays["n_layers"]))
+            ]
+            vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
+            self.vectors = {name: torch.as_tensor(arrays[name]).float() for name in vectors}
+            self.hidden = HIDDEN[str(arrays["hidden_activation"])]
+            self.squashes = str(arrays["output_activation"]) == "tanh"
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such expert file") from None
+        except (KeyError, ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path}: expected an expert's .npz ({error!r})") from None
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
+        return None
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """[B, D] -> [B, A]; further observation columns than it was trained on are left out."""
+        v = self.vectors
+        x = (obs[:, : len(v["obs_mean"])].float() - v["obs_mean"]) / v["obs_std"]
+        x = torch.minimum(torch.maximum(x, -v["obs_clip"]), v["obs_clip"])
+        for place, (weight, bias) in enumerate(self.layers):
+            x = x @ weight + bias
+            if place < len(self.layers) - 1:
+                x = self.hidden(x)
+        x = x * v["out_scale"] + v["out_shift"]
+        return (torch.tanh(x) if self.squashes else x).clamp(-1.0, 1.0)
+
+
+def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
+    """The shipped expert of an environment, or the one in `path`.
+
+    Raises ValueError where none is shipped, FileNotFoundError where the file is missing.
+    """
+    if path is not None:
+        return ExpertPolicy(Path(path))
+    shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
+    if env_id not in shipped:
+        raise ValueError(
+            f"no expert for {env_id!r} is shipped (there are {', '.join(shipped)}); name a policy "
+            "file with expert=PATH"
+        )
+    return ExpertPolicy(FOLDER / f"{env_id}.npz")
+
+
+def provenance(expert: ExpertPolicy) -> dict[str, Any]:
+    """What is known of a policy file: its name, and its source where it states one."""
+    with np.load(expert.path, allow_pickle=False) as file:
+        source = str(file["source"]) if "source" in file.files else "unknown"
+    return {"file": expert.path.name, "source": source}

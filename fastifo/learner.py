@@ -1,0 +1,201 @@
+"""The contract of an algorithm: a config, `build`, `update`, and for two-stage methods `prepare`.
+
+A learner trains P members at once. Everything in `update` is [P, ...]; losses are one per member,
+so the gradient of their sum is every member's own gradient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fastifo import nets
+from fastifo.config import Config, float_fields
+from fastifo.data.dataset import Dataset
+from fastifo.data.sampler import Batch
+from fastifo.engine.optimizer import Adam
+
+Metrics = dict[str, Tensor]  # name -> [P]
+
+PRECISIONS = {  # name -> (parameters' dtype, matrix products in bfloat16)
+    "fp64": (torch.float64, False),
+    "fp32": (torch.float32, False),
+    "tf32": (torch.float32, False),
+    "bf16": (torch.float32, True),
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Sizes and statistics of the data a learner is built for."""
+
+    obs_dim: int
+    action_dim: int
+    obs_mean: Tensor | None = None  # [D], needed where observations are standardised
+    obs_std: Tensor | None = None  # [D]
+
+
+# Trains a helper learner on the dataset with the same engine: (class, configs, updates) -> learner.
+Fit = Callable[[type["Learner"], Sequence[Any], int], "Learner"]
+
+
+class Learner(nn.Module):
+    """Base of every algorithm."""
+
+    Config: ClassVar[type[Config]] = Config
+    needs: ClassVar[frozenset[str]] = frozenset()  # of: expert, reward
+    name: ClassVar[str]
+
+    policy: nets.BinnedPolicy
+
+    def __init__(
+        self, configs: Sequence[Any], seeds: Sequence[int], spec: Spec, precision: str = "fp32"
+    ) -> None:
+        super().__init__()
+        self.cfg: Any = configs[0]  # for the fields that members share
+        self.configs = tuple(configs)
+        self.seeds = tuple(seeds)
+        self.spec = spec
+        self.precision = precision
+        self.dtype, self.bfloat16 = PRECISIONS[precision]
+        self.num_updates = 0
+        floats = float_fields(type(configs[0]))
+        columns = {
+            name: torch.tensor([[getattr(config, name)] for config in configs], dtype=self.dtype)
+            for name in floats
+        }
+        self.hp = SimpleNamespace(**columns)  # float fields, [P, 1] each
+        self.encoder = nets.Encoder(spec.obs_dim, self.cfg.encoder_scales, self.dtype)
+        if self.cfg.standardize_obs and spec.obs_mean is not None and spec.obs_std is not None:
+            self.encoder.standardize(spec.obs_mean, spec.obs_std)
+        self.build()
+        self.optimizer: Adam | None = None
+
+    # What an algorithm writes.
+
+    def build(self) -> None:
+        """Makes the nets."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch) -> Metrics:
+        """One update of every member; straight-line tensor code."""
+        raise NotImplementedError
+
+    @classmethod
+    def batch_needs(cls, config: Any) -> frozenset[str]:
+        """What the sampler must draw beside background rows: expert, reward, policy, uniform."""
+        return cls.needs
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+        """The dataset that `update` trains on; two-stage methods relabel it here."""
+        return dataset
+
+    @classmethod
+    def check(cls, dataset: Dataset) -> None:
+        """Raises ValueError where the dataset lacks what the method needs."""
+        if "expert" in cls.needs and dataset.expert is None:
+            raise ValueError(
+                f"{cls.name} needs expert observations; the dataset has none. "
+                "Pass expert=[{'obs': ...}, ...] to Dataset.from_episodes"
+            )
+        if "reward" in cls.needs and dataset.background.reward is None:
+            raise ValueError(
+                f"{cls.name} needs the background's rewards; the dataset has none. "
+                "Pass 'reward' in every background episode"
+            )
+        if dataset.background.action is None:
+            raise ValueError(f"{cls.name} needs the background's actions; the dataset has none")
+
+    # What an algorithm calls.
+
+    def binned_policy(self) -> nets.BinnedPolicy:
+        cfg = self.cfg
+        outputs = self.spec.action_dim * cfg.num_bins
+        body = nets.MLP(*self._net("policy", outputs), cfg.activation, self.bfloat16)
+        widths = self.hp.kernel_width.squeeze(1).tolist()
+        return nets.BinnedPolicy(
+            body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading
+        )
+
+    def scalar_net(self, name: str) -> nets.ScalarNet:
+        return nets.ScalarNet(*self._net(name, 1), self.cfg.activation, self.bfloat16)
+
+    def _net(self, name: str, outputs: int) -> tuple[nets.Init, list[int]]:
+        init = nets.Init(self.seeds, name, self.cfg.init, self.dtype)
+        return init, [self.encoder.width, *self.cfg.hidden_sizes, outputs]
+
+    def target_of(self, net: nets.ScalarNet, name: str) -> nets.ScalarNet:
+        """A copy of `net` that no gradient reaches; `track` moves it."""
+        target = self.scalar_net(name)
+        target.load_state_dict(net.state_dict())
+        return target.requires_grad_(False)
+
+    def minimise(self, loss: Tensor, *trained: nn.Module) -> None:
+        """One Adam step of the nets on their members' own losses.  loss: [P]."""
+        if self.optimizer is None:
+            self.start_optimizer()
+        assert self.optimizer is not None
+        parameters = [p for net in trained for p in net.parameters()]
+        self.optimizer.step(parameters, torch.autograd.grad(loss.sum(), parameters))
+
+    def track(self, target: nn.Module, net: nn.Module, every: int) -> None:
+        """Copies `net` into `target` after updates `every`, 2 * `every`, ..."""
+        if (self.num_updates + 1) % every == 0:
+            pairs = zip(target.parameters(), net.parameters(), strict=True)
+            with torch.no_grad():
+                for copy, source in pairs:
+                    copy.copy_(source)
+
+    # What the engine calls.
+
+    def start_optimizer(self) -> None:
+        """Zeroed moments for every parameter that trains."""
+        self.optimizer = Adam(
+            [p for p in self.parameters() if p.requires_grad],
+            self.hp.learning_rate.squeeze(1),
+            self.hp.weight_decay.squeeze(1),
+            decoupled=self.cfg.decoupled_weight_decay,
+        )
+
+    def to_device(self, device: torch.device) -> "Learner":
+        self.to(device)
+        self.hp = SimpleNamespace(**{k: v.to(device) for k, v in vars(self.hp).items()})
+        return self
+
+    def member(self, place: int) -> "Learner":
+        """One member as a population of its own, on the same device."""
+        alone = type(self)([self.configs[place]], [self.seeds[place]], self.spec, self.precision)
+        alone.to_device(self.encoder.mean.device)
+        with torch.no_grad():
+            for mine, all_members in zip(alone.parameters(), self.parameters(), strict=True):
+                mine.copy_(all_members[place : place + 1])
+            for mine, shared in zip(alone.encoder.buffers(), self.encoder.buffers(), strict=True):
+                mine.copy_(shared)
+        return alone
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, uniform: Tensor | None) -> Tensor:
+        """Actions in [-1, 1], [P, B, A]: the mode, or with `uniform` [P, B, 2A] a sample.
+
+        obs: [P, B, D].
+        """
+        x = self.encoder(obs.to(self.dtype))
+        if uniform is None:
+            return self.policy.mode(x)
+        choice, jitter = uniform.to(self.dtype).chunk(2, -1)
+        return self.policy.sample(x, choice, jitter if self.cfg.action_jitter else None)
+
+
+def tensors(learner: Learner) -> Mapping[str, Tensor]:
+    """Everything a checkpoint must hold: parameters, targets, statistics, Adam's moments."""
+    state = dict(learner.state_dict())
+    if learner.optimizer is not None:
+        names = {id(p): name for name, p in learner.named_parameters()}
+        for parameter, moment in learner.optimizer.moments():
+            for kind, value in zip(("first", "second"), moment, strict=True):
+                state[f"adam.{kind}.{names[id(parameter)]}"] = value
+    return state

@@ -1,0 +1,196 @@
+"""Nets with a population axis: parameters are [P, ...], inputs [P, B, width]."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastifo import losses
+
+ACTIVATIONS = {"relu": F.relu, "elu": F.elu, "silu": F.silu}
+
+
+class Init:
+    """Starting weights that depend on a member's own seed and the net's name, never its place."""
+
+    def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
+        self.kind = kind
+        self.dtype = dtype
+        name = int.from_bytes(net.encode()[:6].ljust(6, b"\0"), "little")
+        self.generators = [
+            torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + name) % 2**63)
+            for seed in seeds
+        ]
+
+    def linear(self, fan_in: int, fan_out: int) -> tuple[Tensor, Tensor]:
+        """(weight [P, fan_in, fan_out], bias [P, 1, fan_out])"""
+        weights, biases = [], []
+        bound = fan_in**-0.5
+        for generator in self.generators:
+            weight = torch.empty(fan_in, fan_out, dtype=self.dtype)
+            bias = torch.zeros(1, fan_out, dtype=self.dtype)
+            if self.kind == "orthogonal":
+                nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
+            else:
+                weight.uniform_(-bound, bound, generator=generator)
+                bias.uniform_(-bound, bound, generator=generator)
+            weights.append(weight)
+            biases.append(bias)
+        return torch.stack(weights), torch.stack(biases)
+
+
+class Linear(nn.Module):
+    """One affine layer per member. Every matrix product of a net is made here."""
+
+    def __init__(self, init: Init, fan_in: int, fan_out: int, bfloat16: bool) -> None:
+        super().__init__()
+        weight, bias = init.linear(fan_in, fan_out)
+        self.weight = nn.Parameter(weight)  # [P, in, out]
+        self.bias = nn.Parameter(bias)  # [P, 1, out]
+        self.bfloat16 = bfloat16
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [P, B, in].  Returns [P, B, out] in the parameters' dtype."""
+        if self.bfloat16:
+            product = torch.bmm(x.to(torch.bfloat16), self.weight.to(torch.bfloat16))
+            return product.to(self.weight.dtype) + self.bias
+        if len(x) == 1:  # squeeze, not index: the gradient of an index is a tensor of zeros
+            row = self.bias.squeeze(0).squeeze(0)
+            return torch.addmm(row, x.squeeze(0), self.weight.squeeze(0)).unsqueeze(0)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MLP(nn.Module):
+    """Hidden layers and a linear output. x: [P, B, in] -> [P, B, out]."""
+
+    def __init__(
+        self,
+        init: Init,
+        widths: Sequence[int],
+        activation: str,
+        bfloat16: bool = False,
+    ) -> None:
+        super().__init__()
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nn.ModuleList(Linear(init, i, o, bfloat16) for i, o in pairs)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        out: Tensor = last(x)
+        return out
+
+
+class ScalarNet(MLP):
+    """One number per row: a state value or a discriminator's logit. x: [P, B, in] -> [P, B]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(-1)
+
+
+class Encoder(nn.Module):
+    """tanh of the observation at several scales; the paper's encoder "similar to" PAC's.
+
+    obs: [P, B, D] -> [P, B, D * S], feature-major.  Small amplitudes stay visible in the large
+    scales and large ones do not saturate the small scales.  Without scales it is the identity.
+    """
+
+    scale: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, obs_dim: int, scales: Sequence[float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(list(scales), dtype=dtype))
+        self.register_buffer("mean", torch.zeros(obs_dim, dtype=dtype))
+        self.register_buffer("deviation", torch.ones(obs_dim, dtype=dtype))
+        self.standardizes = False
+        self.width = obs_dim * max(1, len(scales))
+
+    def standardize(self, mean: Tensor, deviation: Tensor) -> None:
+        """Statistics of the background, [D] each; a constant feature keeps deviation 1."""
+        self.standardizes = True
+        self.mean.copy_(mean)
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    @torch.no_grad()
+    def forward(self, obs: Tensor) -> Tensor:
+        if self.standardizes:
+            obs = (obs - self.mean) / self.deviation
+        if self.scale.numel() == 0:
+            return obs
+        return torch.tanh(obs.unsqueeze(-1) * self.scale).flatten(-2)
+
+
+class BinnedPolicy(nn.Module):
+    """Independent categoricals over the bins of each action dimension.
+
+    The Gaussian kernel smooths the logits (`logits`: a smooth function over bins), the target
+    (`targets`) or the probabilities (`probs`); the paper does not say which.
+    """
+
+    kernel: Tensor
+
+    def __init__(
+        self, body: MLP, action_dim: int, num_bins: int, widths: Sequence[float], reading: str
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.action_dim = action_dim
+        self.num_bins = num_bins
+        self.reading = reading
+        dtype = body.layers[0].weight.dtype
+        kernels = [losses.gaussian_kernel(width, num_bins).to(dtype) for width in widths]
+        self.register_buffer("kernel", torch.stack(kernels), persistent=False)  # [P, K, K]
+        self.register_buffer("width", torch.tensor(widths, dtype=dtype), persistent=False)  # [P]
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """Log-probability of every bin, [P, B, A, K].  x: [P, B, in]."""
+        members, rows, _ = x.shape
+        raw = self.body(x).view(members, rows * self.action_dim, self.num_bins)
+        shape = (members, rows, self.action_dim, self.num_bins)
+        if self.reading == "logits":
+            raw = self._smooth(raw, self.kernel.transpose(1, 2))
+        if self.reading == "probs":
+            return self._smooth(raw.softmax(-1), self.kernel).log().view(shape)
+        return raw.log_softmax(-1).view(shape)
+
+    def _smooth(self, values: Tensor, kernel: Tensor) -> Tensor:
+        """values: [P, rows, K] times one [K, K] matrix per member."""
+        if len(values) == 1:
+            return (values.squeeze(0) @ kernel.squeeze(0)).unsqueeze(0)
+        return torch.bmm(values, kernel)
+
+    def nll(self, x: Tensor, action: Tensor) -> Tensor:
+        """Negative log-likelihood summed over action dimensions, [P, B].
+
+        x: [P, B, in].  action: [P, B, A], in [-1, 1].
+        """
+        log_probs = self.log_probs(x)
+        if self.reading == "targets":
+            centre = torch.linspace(-1.0, 1.0, self.num_bins, dtype=x.dtype, device=x.device)
+            offset = action.unsqueeze(-1) - centre
+            soft = torch.softmax(-0.5 * (offset / self.width.view(-1, 1, 1, 1)) ** 2, -1)
+            return -(soft * log_probs).sum((-1, -2))
+        index = losses.encode_action(action, self.num_bins)
+        return -log_probs.gather(-1, index.unsqueeze(-1)).sum((-1, -2))
+
+    def mode(self, x: Tensor) -> Tensor:
+        """Centre of each dimension's likeliest bin, [P, B, A]; the lowest bin on ties."""
+        return losses.decode_action(self.log_probs(x).argmax(-1), self.num_bins, x.dtype)
+
+    def sample(self, x: Tensor, uniform: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """Bin centres drawn by inverse transform, [P, B, A].
+
+        uniform: [P, B, A], in [0, 1).  jitter: the same, spreads the action over its bin.
+        """
+        cumulative = self.log_probs(x).exp().cumsum(-1)
+        threshold = uniform.unsqueeze(-1) * cumulative[..., -1:]
+        index = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+        action = losses.decode_action(index.clamp(max=self.num_bins - 1), self.num_bins, x.dtype)
+        if jitter is None:
+            return action
+        return (action + (jitter - 0.5) * (2.0 / (self.num_bins - 1))).clamp(-1.0, 1.0)

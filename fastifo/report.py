@@ -1,0 +1,200 @@
+"""Tables and figures from run folders alone."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fastifo.engine.log import read_metrics
+from fastifo.evaluate import Returns, bootstrap_interval, normalized_score
+from fastifo.files import read_json, write_atomic
+
+ORDER = ("bc", "vfo_bin", "vfo_disc", "awr")
+COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bbbbbb", "#000000")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run folder."""
+
+    folder: Path
+    config: dict[str, Any]
+    returns: Returns | None
+    deterministic: Returns | None
+    metrics: list[dict[str, Any]]
+    label: str
+
+    @property
+    def train_s(self) -> float | None:
+        """Seconds of training, where the run recorded them."""
+        path = self.folder / "timing.json"
+        return float(read_json(path)["train_s"]) if path.exists() else None
+
+
+def read_runs(folder: str | Path) -> list[Entry]:
+    """Every run below a folder.  Raises FileNotFoundError where there is none."""
+    root = Path(folder)
+    configs = sorted(root.rglob("config.json")) if root.is_dir() else []
+    found = [(path.parent, read_json(path)) for path in configs]
+    found = [(p, c) for p, c in found if isinstance(c, dict) and c.get("format") == "fastifo-run"]
+    if not found:
+        raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
+    names = [config["algorithm"] for _, config in found]
+    entries = []
+    for path, config in found:
+        name = config["algorithm"]
+        label = name if names.count(name) == 1 else str(path.relative_to(root))
+        entries.append(
+            Entry(
+                folder=path,
+                config=config,
+                returns=_returns(path / "returns.npz"),
+                deterministic=_returns(path / "returns-deterministic.npz"),
+                metrics=read_metrics(path / "metrics.jsonl"),
+                label=label,
+            )
+        )
+    rank = {name: place for place, name in enumerate(ORDER)}
+    return sorted(entries, key=lambda e: (rank.get(e.config["algorithm"], len(ORDER)), e.label))
+
+
+def _returns(path: Path) -> Returns | None:
+    return Returns.load(path) if path.exists() else None
+
+
+def print_table(entries: list[Entry]) -> None:
+    """One row for the background, each run, and the expert."""
+    config = entries[0].config
+    table = Table(title=f"{config['env_id']}: returns with 95 % intervals", title_justify="left")
+    for name in ("policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    background = config["dataset"].get("background_returns")
+    if background:
+        low, high = bootstrap_interval(np.array([background]))
+        table.add_row(*_row("background", float(np.mean(background)), (low, high), config["env_id"]))
+    for entry in entries:
+        if entry.returns is None:
+            table.add_row(entry.label, "not evaluated")
+            continue
+        r = entry.returns
+        row = _row(entry.label, r.mean, r.interval, r.env_id)
+        row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
+        row[4] = "" if entry.deterministic is None else f"{entry.deterministic.mean:.0f}"
+        row[6] = f"{entry.config['num_updates']:,}"
+        row[7] = "" if entry.train_s is None else f"{entry.train_s:.0f} s"
+        table.add_row(*row)
+    expert = config["dataset"]["info"].get("expert_return_mean")
+    if expert is not None:
+        table.add_row(*_row("expert", expert, None, config["env_id"]))
+    Console().print(table)
+
+
+def _row(
+    label: str, mean: float, interval: tuple[float, float] | None, env_id: str | None
+) -> list[str]:
+    score = normalized_score(env_id or "", mean)
+    return [
+        label,
+        f"{mean:.0f}",
+        "" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}",
+        "",
+        "",
+        "" if score is None else f"{score:.1f}",
+        "",
+        "",
+    ]
+
+
+def draw_figure(entries: list[Entry], path: Path) -> None:
+    """Returns, return over updates, and values over updates, as one PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), constrained_layout=True)
+    config = entries[0].config
+    background = config["dataset"].get("background_returns")
+    expert = config["dataset"]["info"].get("expert_return_mean")
+    lines = [("background", None if not background else np.mean(background), "0.35", ":")]
+    lines.append(("expert", expert, "0.35", "--"))
+    _returns_panel(axes[0], entries)
+    _curve_panel(axes[1], entries)
+    for label, level, color, style in lines:
+        if level is not None:
+            axes[0].axhline(level, color=color, ls=style, lw=1.2, label=label)
+            axes[1].axhline(level, color=color, ls=style, lw=1.2, label=label)
+    axes[0].legend(fontsize=9)
+    axes[1].legend(fontsize=9)
+    _value_panel(axes[2], entries)
+    figure.suptitle(f"{config['env_id']}")
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    plt.close(figure)
+
+
+def _returns_panel(axis: Any, entries: list[Entry]) -> None:
+    """Mean return of each run with its interval; a dot for each member."""
+    shown = [(i, e) for i, e in enumerate(entries) if e.returns is not None]
+    for place, (i, entry) in enumerate(shown):
+        assert entry.returns is not None
+        low, high = entry.returns.interval
+        mean, color = entry.returns.mean, COLORS[i % len(COLORS)]
+        axis.errorbar(
+            place, mean, [[mean - low], [high - mean]], fmt="o", ms=8, capsize=6, color=color
+        )
+        members = entry.returns.per_member
+        axis.plot(np.full(len(members), place + 0.18), members, ".", color=color, alpha=0.6)
+    axis.set_xticks(range(len(shown)), [entry.label for _, entry in shown], rotation=15)
+    axis.set_xlim(-0.6, len(shown) - 0.4)
+    axis.set_ylabel("return, 95 % interval; dots: seeds")
+    axis.set_title("final policies, sampled actions")
+
+
+def _curve_panel(axis: Any, entries: list[Entry]) -> None:
+    """Mean return over updates, from evaluations during training."""
+    for i, entry in enumerate(entries):
+        updates, mean = _curve(entry, "return_mean")
+        if updates:
+            axis.plot(updates, mean, "-o", ms=3, color=COLORS[i % len(COLORS)], label=entry.label)
+    axis.set_xlabel("updates")
+    axis.set_ylabel("return")
+    axis.set_title("while training")
+
+
+def _value_panel(axis: Any, entries: list[Entry]) -> None:
+    """Mean value of background and expert states over updates."""
+    for i, entry in enumerate(entries):
+        for name, style in (("value_mean_background", "-"), ("value_mean_expert", "--")):
+            updates, mean = _curve(entry, name)
+            if updates:
+                where = name.rpartition("_")[2]
+                label = f"{entry.label}, {where} states"
+                axis.plot(updates, mean, style, color=COLORS[i % len(COLORS)], label=label)
+    axis.set_xlabel("updates")
+    axis.set_ylabel("learned value")
+    axis.set_title("values")
+    if axis.lines:
+        axis.legend(fontsize=8)
+
+
+def _curve(entry: Entry, name: str) -> tuple[list[int], list[float]]:
+    """Updates and the mean over members of one metric."""
+    rows: dict[int, list[float]] = defaultdict(list)
+    for row in entry.metrics:
+        if row.get(name) is not None:
+            rows[row["update"]].append(row[name])
+    updates = sorted(rows)
+    return updates, [float(np.mean(rows[update])) for update in updates]
+
+
+def report(folder: str | Path, figure: str | Path | None = None) -> Path:
+    """Prints the table and writes the figure, `report.png` in the folder unless named."""
+    entries = read_runs(folder)
+    print_table(entries)
+    path = Path(figure) if figure is not None else Path(folder) / "report.png"
+    draw_figure(entries, path)
+    return path

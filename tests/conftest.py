@@ -1,0 +1,28 @@
+"""Fixtures that every test may use."""
+
+import pytest
+import torch
+
+from fastifo import _C
+
+HAS_GPU = torch.cuda.is_available() and _C.has_cuda
+
+cuda_param = pytest.param(
+    "cuda:0",
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not HAS_GPU, reason="needs a GPU and a build with CUDA"),
+    ],
+)
+
+
+@pytest.fixture(params=["cpu", cuda_param])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device an op runs on."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=[cuda_param])
+def cuda_device(request: pytest.FixtureRequest) -> torch.device:
+    """The GPU, for claims about streams and graphs."""
+    return torch.device(request.param)

@@ -1,0 +1,66 @@
+"""What has to stand beside each op and each algorithm, and what may stand where."""
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+from fastifo import _C
+from fastifo.algos import ALGORITHMS
+from fastifo.ops import OPS
+
+ROOT = Path(__file__).parents[1]
+TOP_LEVEL = {"CMakeLists.txt", "README.md", "bench", "csrc", "fastifo", "pyproject.toml", "tests"}
+SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
+OP_NAMES = sorted(
+    {*OPS, *_C.ops}
+    | {path.stem for path in (ROOT / "csrc").iterdir() if path.is_file()} - {"bindings"}
+    | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")}
+)
+
+
+@pytest.mark.parametrize("name", OP_NAMES)
+def test_op_has_all_its_files(name: str) -> None:
+    wanted = [f"csrc/{name}.{suffix}" for suffix in ("h", "cpp", "cu")]
+    wanted += [f"fastifo/ops/{name}.py", f"tests/ops/test_{name}.py", f"bench/ops/bench_{name}.py"]
+    assert [path for path in wanted if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("name", OP_NAMES)
+def test_op_is_compiled_and_registered(name: str) -> None:
+    assert name in _C.ops
+    assert name in OPS
+    assert callable(getattr(_C, f"{name}_cpu"))
+    assert hasattr(_C, f"{name}_cuda") == _C.has_cuda
+
+
+def test_compiled_core_never_mentions_torch() -> None:
+    assert SOURCES
+    assert [path.name for path in SOURCES if "torch" in path.read_text().lower()] == []
+
+
+def test_only_the_bindings_include_pybind11() -> None:
+    assert [path.name for path in SOURCES if "pybind11" in path.read_text()] == ["bindings.cpp"]
+
+
+def test_nothing_new_at_the_top_level() -> None:
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    found = {
+        path.name
+        for path in ROOT.iterdir()
+        if not path.name.startswith(".")
+        and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
+    }
+    assert found == TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_algorithm_has_its_test_its_oracle_and_its_row(name: str) -> None:
+    package, _, file = ALGORITHMS[name].__module__.rpartition(".")
+    assert package == "fastifo.algos"
+    wanted = [f"tests/algos/test_{file}.py", f"tests/oracles/{file}.py"]
+    assert [path for path in wanted if not (ROOT / path).is_file()] == []
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line[:1] == "|"]
+    own = [line for line in rows if f"algos/{file}.py" in line]
+    assert any(re.search(rf"\b{re.escape(name)}\b", line, re.IGNORECASE) for line in own)
