@@ -1,4 +1,4 @@
-"""fastifo: imitation from observation. Action-free expert episodes plus background data -> a policy."""
+"""fastifo: imitation from observation, from expert episodes without actions to a policy."""
 
 import torch  # noqa: F401  before the compiled core, so that both use one OpenMP runtime
 

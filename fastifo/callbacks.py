@@ -18,8 +18,6 @@ class EvaluateEvery:
     ) -> dict[str, list[float | None]]:
         """One mean return per member, None for one that broke."""
         alive = [member for member in members if member not in run.failed]
-        returns = run.evaluate(
-            self.num_episodes, self.deterministic, members=alive, progress=False
-        )
+        returns = run.evaluate(self.num_episodes, self.deterministic, members=alive, progress=False)
         mean = dict(zip(alive, returns.per_member, strict=True))
         return {"return_mean": [mean.get(member) for member in members]}

@@ -3,10 +3,11 @@
 import dataclasses
 import sys
 import time
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 
 import tyro
 
@@ -53,32 +54,35 @@ class Quickstart:
 def _flags(learner: type[Learner]) -> Any:
     """A dataclass of the algorithm's fields; numbers and names take several values, a sweep."""
     help_texts = field_help(learner.Config)
-    hints = get_type_hints(learner.Config)
-    fields = []
+    hints: dict[str, Any] = get_type_hints(learner.Config)
+    fields: list[Any] = []
     for field in dataclasses.fields(learner.Config):
-        sweeps = hints[field.name] in (float, int, str)
-        hint: Any = tuple[hints[field.name], ...] if sweeps else hints[field.name]
+        kind = hints[field.name]
+        sweeps = kind in (float, int, str)
+        hint = types.GenericAlias(tuple, (kind, ...)) if sweeps else kind
+        annotated: Any = Annotated[hint, tyro.conf.arg(help=help_texts[field.name])]
         default = (field.default,) if sweeps else field.default
-        text = help_texts[field.name].replace("%", "%%")
-        annotated = Annotated[hint, tyro.conf.arg(help=text)]
         fields.append((field.name, annotated, dataclasses.field(default=default)))
-    made = dataclasses.make_dataclass(f"{learner.__name__}Flags", fields, frozen=True)
-    made.__doc__ = (sys.modules[learner.__module__].__doc__ or "").strip().partition("\n")[0]
-    made.algorithm = learner.name
-    return made
+    summary = (sys.modules[learner.__module__].__doc__ or "").strip().partition("\n")[0]
+    namespace = {"algorithm": learner.name, "__doc__": summary}
+    return dataclasses.make_dataclass(learner.name, fields, frozen=True, namespace=namespace)
 
 
-_FLAGS = {name: _flags(learner) for name, learner in ALGORITHMS.items()}
-_Method = Union[  # noqa: UP007  built from the registry
-    tuple(Annotated[flags, tyro.conf.subcommand(name)] for name, flags in _FLAGS.items())
-]
+_FLAGS: dict[str, Any] = {name: _flags(learner) for name, learner in ALGORITHMS.items()}
+
+if TYPE_CHECKING:
+    _Method = Any
+else:
+    _Method = Union[  # noqa: UP007  built from the registry
+        tuple(Annotated[flags, tyro.conf.subcommand(name)] for name, flags in _FLAGS.items())
+    ]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train an algorithm; every field takes several values for a sweep (--temperature 0.1 1)."""
 
-    method: _Method  # type: ignore[valid-type]
+    method: _Method
     """The algorithm."""
     dataset: str
     """A file, or a spec such as sibench:Hopper-v4/d=5,episodes=200."""
@@ -104,22 +108,24 @@ class Train:
         from fastifo.engine.train import train
 
         defaults = type(self.method)()
-        overrides = {}
+        overrides: dict[str, Any] = {}
         for name, value in vars(self.method).items():
             if value != getattr(defaults, name):
                 sweeps = isinstance(value, tuple) and name not in ("hidden_sizes", "encoder_scales")
                 overrides[name] = list(value) if sweeps else value
-        evaluations = [EvaluateEvery(self.eval_every, self.eval_episodes)] if self.eval_every else []
+        callbacks = []
+        if self.eval_every:
+            callbacks.append(EvaluateEvery(self.eval_every, self.eval_episodes))
         started = time.monotonic()
         run = train(
-            self.method.algorithm,  # type: ignore[attr-defined]
+            self.method.algorithm,
             self.dataset,
             num_updates=self.num_updates,
             seeds=self.seeds,
             device=self.device,
             precision=self.precision,
             out=self.out,
-            callbacks=evaluations,
+            callbacks=callbacks,
             **overrides,
         )
         timing = self.out / "timing.json"

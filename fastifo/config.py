@@ -1,4 +1,4 @@
-"""Algorithm configs: one frozen dataclass each, floats vary inside a population, the rest splits it.
+"""Algorithm configs: frozen dataclasses; floats vary inside a population, the rest splits it.
 
 A field's default is the published or chosen value; the comment behind it is its help text.
 """
@@ -21,11 +21,11 @@ class Config:
     batch_size: int = 256  # transitions drawn from each source in one update
     hidden_sizes: tuple[int, ...] = (512, 512)  # of every net; the study uses 1024 on Robomimic
     activation: str = "relu"  # relu | elu | silu; the paper gives none
-    init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal; the paper is silent
+    init: str = "fan_in_uniform"  # fan_in_uniform (torch's own) | orthogonal; the paper is silent
     learning_rate: float = 3e-4  # Adam
     weight_decay: float = 0.0  # 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
-    encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # tanh(scale * obs); () is off
+    encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # tanh(scale * obs)
     standardize_obs: bool = False  # background mean and deviation before the encoder
     num_bins: int = 101  # per action dimension, centres evenly spaced over [-1, 1]
     kernel_width: float = 0.04  # deviation of the Gaussian kernel in action units; one bin is 0.02
@@ -42,7 +42,9 @@ class Config:
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "encoder_scales", all(s > 0 for s in self.encoder_scales), "all above 0")
         require(self, "num_bins", self.num_bins >= 2, "at least 2")
-        require(self, "kernel_width", self.kernel_width > 0, "above 0; kernel_reading='none' is off")
+        require(
+            self, "kernel_width", self.kernel_width > 0, "above 0 (kernel_reading='none' is off)"
+        )
         require_choice(self, "kernel_reading", ("logits", "targets", "probs", "none"))
 
 
@@ -92,7 +94,7 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
         return value
     if hint not in (float, int, bool, str) and isinstance(value, list | tuple):
         return tuple(_checked(name, hint.__args__[0], entry) for entry in value)
-    expected = getattr(hint, "__name__", str(hint)) if hint in (float, int, bool, str) else str(hint)
+    expected = hint.__name__ if hint in (float, int, bool, str) else str(hint)
     raise TypeError(f"{name}: expected {expected}, found {value!r} ({type(value).__name__})")
 
 

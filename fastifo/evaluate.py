@@ -88,12 +88,11 @@ class Returns:
             "deterministic": self.deterministic,
             "versions": self.versions,
         }
-        columns = {"returns": self.returns, "lengths": self.lengths}
         text = np.array(json.dumps(header))
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
-                np.savez(file, header=text, **columns)
+                np.savez(file, header=text, returns=self.returns, lengths=self.lengths)
 
         write_atomic(Path(path), write)
 
@@ -205,6 +204,21 @@ class Played:
     actions: list[NDArray[np.float32]]  # [T, A] each
     rewards: list[NDArray[np.float32]]  # [T] each
 
+    @staticmethod
+    def joined(parts: Sequence["Played"]) -> "Played":
+        return Played(
+            returns=np.concatenate([part.returns for part in parts]),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            terminal=np.concatenate([part.terminal for part in parts]),
+            obs=[obs for part in parts for obs in part.obs],
+            actions=[actions for part in parts for actions in part.actions],
+            rewards=[rewards for part in parts for rewards in part.rewards],
+        )
+
+    def part(self, which: slice) -> "Played":
+        columns = {name: value[which] for name, value in vars(self).items()}
+        return Played(**columns)
+
 
 def rollout(
     policies: Sequence[Actor],
@@ -231,13 +245,10 @@ def rollout(
             own = slots[first : first + MAX_SLOTS]
             pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
             parts.append(pool.play(bar, first))
-    joined = {k: sum((list(part[k]) for part in parts), []) for k in parts[0]}
-    result = []
-    for p in range(len(policies)):
-        mine = {k: v[p * num_episodes : (p + 1) * num_episodes] for k, v in joined.items()}
-        totals = {k: np.array(mine.pop(k)) for k in ("returns", "lengths", "terminal")}
-        result.append(Played(**totals, **mine))
-    return result
+    whole = Played.joined(parts)
+    return [
+        whole.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
+    ]
 
 
 class _Pool:
@@ -274,7 +285,7 @@ class _Pool:
         space = self.pool.action_space
         self.low, self.high = space.low, space.high
 
-    def play(self, bar: ProgressBar, before: int) -> dict[str, list[Any]]:
+    def play(self, bar: ProgressBar, before: int) -> Played:
         """Steps the slots whose episode is not over, until none is left."""
         count = len(self.owner)
         returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
@@ -300,8 +311,10 @@ class _Pool:
             alive, obs = alive[~done], obs[~done]
             step += 1
             bar.update(before + count - len(alive))
-        columns = self._columns(first_obs, history, lengths)
-        return {"returns": returns, "lengths": lengths, "terminal": terminal, **columns}  # type: ignore[dict-item]
+        played = Played(returns, lengths, terminal, [], [], [])
+        if self.record:
+            self._fill(played, first_obs, history)
+        return played
 
     def _act(self, obs: NDArray[Any], alive: NDArray[np.int32], step: int) -> NDArray[Any]:
         actions = []
@@ -316,27 +329,24 @@ class _Pool:
             actions.append(self.policies[p].act_rows(rows[mine], noise).cpu().numpy())
         return np.concatenate(actions).astype(np.float64)
 
-    def _columns(
+    def _fill(
         self,
+        played: Played,
         first_obs: NDArray[Any],
         history: Sequence[tuple[NDArray[Any], ...]],
-        lengths: NDArray[np.int64],
-    ) -> dict[str, list[NDArray[np.float32]]]:
+    ) -> None:
         """Step-major history as one array per slot."""
-        count = len(lengths)
-        if not self.record:
-            return {"obs": [], "actions": [], "rewards": []}
-        obs = [np.empty((t + 1, first_obs.shape[1]), np.float32) for t in lengths]
-        actions = [np.empty((t, self.low.shape[0]), np.float32) for t in lengths]
-        rewards = [np.empty(t, np.float32) for t in lengths]
-        for slot in range(count):
-            obs[slot][0] = first_obs[slot]
+        width = self.low.shape[0]
+        played.obs = [np.empty((t + 1, first_obs.shape[1]), np.float32) for t in played.lengths]
+        played.actions = [np.empty((t, width), np.float32) for t in played.lengths]
+        played.rewards = [np.empty(t, np.float32) for t in played.lengths]
+        for slot, row in enumerate(first_obs):
+            played.obs[slot][0] = row
         for t, (alive, next_obs, action, reward) in enumerate(history):
             for i, slot in enumerate(alive):
-                obs[slot][t + 1] = next_obs[i]
-                actions[slot][t] = action[i]
-                rewards[slot][t] = reward[i]
-        return {"obs": obs, "actions": actions, "rewards": rewards}
+                played.obs[slot][t + 1] = next_obs[i]
+                played.actions[slot][t] = action[i]
+                played.rewards[slot][t] = reward[i]
 
 
 def check_env(env_id: str) -> None:

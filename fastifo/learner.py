@@ -60,7 +60,7 @@ class Learner(nn.Module):
         self.seeds = tuple(seeds)
         self.spec = spec
         self.precision = precision
-        self.dtype, self.bfloat16 = PRECISIONS[precision]
+        self.dtype, self.bf16 = PRECISIONS[precision]
         self.num_updates = 0
         floats = float_fields(type(configs[0]))
         columns = {
@@ -115,14 +115,14 @@ class Learner(nn.Module):
     def binned_policy(self) -> nets.BinnedPolicy:
         cfg = self.cfg
         outputs = self.spec.action_dim * cfg.num_bins
-        body = nets.MLP(*self._net("policy", outputs), cfg.activation, self.bfloat16)
+        body = nets.MLP(*self._net("policy", outputs), cfg.activation, self.bf16)
         widths = self.hp.kernel_width.squeeze(1).tolist()
         return nets.BinnedPolicy(
             body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading
         )
 
     def scalar_net(self, name: str) -> nets.ScalarNet:
-        return nets.ScalarNet(*self._net(name, 1), self.cfg.activation, self.bfloat16)
+        return nets.ScalarNet(*self._net(name, 1), self.cfg.activation, self.bf16)
 
     def _net(self, name: str, outputs: int) -> tuple[nets.Init, list[int]]:
         init = nets.Init(self.seeds, name, self.cfg.init, self.dtype)
@@ -173,8 +173,8 @@ class Learner(nn.Module):
         with torch.no_grad():
             for mine, all_members in zip(alone.parameters(), self.parameters(), strict=True):
                 mine.copy_(all_members[place : place + 1])
-            for mine, shared in zip(alone.encoder.buffers(), self.encoder.buffers(), strict=True):
-                mine.copy_(shared)
+            for own, shared in zip(alone.encoder.buffers(), self.encoder.buffers(), strict=True):
+                own.copy_(shared)
         return alone
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Pure losses and targets, [P, B] in, [P] or [P, B] out. P members, B rows, A action dimensions, K bins."""
+"""Pure losses and targets, [P, B] in, [P] or [P, B] out. P members, B rows, K bins."""
 
 import math
 

@@ -1,6 +1,7 @@
 """Nets with a population axis: parameters are [P, ...], inputs [P, B, width]."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from fastifo import losses
 
-ACTIVATIONS = {"relu": F.relu, "elu": F.elu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "elu": F.elu, "silu": F.silu}
 
 
 class Init:
@@ -43,16 +44,16 @@ class Init:
 class Linear(nn.Module):
     """One affine layer per member. Every matrix product of a net is made here."""
 
-    def __init__(self, init: Init, fan_in: int, fan_out: int, bfloat16: bool) -> None:
+    def __init__(self, init: Init, fan_in: int, fan_out: int, bf16: bool) -> None:
         super().__init__()
         weight, bias = init.linear(fan_in, fan_out)
         self.weight = nn.Parameter(weight)  # [P, in, out]
         self.bias = nn.Parameter(bias)  # [P, 1, out]
-        self.bfloat16 = bfloat16
+        self.bf16 = bf16
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [P, B, in].  Returns [P, B, out] in the parameters' dtype."""
-        if self.bfloat16:
+        if self.bf16:
             product = torch.bmm(x.to(torch.bfloat16), self.weight.to(torch.bfloat16))
             return product.to(self.weight.dtype) + self.bias
         if len(x) == 1:  # squeeze, not index: the gradient of an index is a tensor of zeros
@@ -69,12 +70,11 @@ class MLP(nn.Module):
         init: Init,
         widths: Sequence[int],
         activation: str,
-        bfloat16: bool = False,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList(Linear(init, i, o, bfloat16) for i, o in pairs)
-        self.activation = ACTIVATIONS[activation]
+        self.layers = nn.ModuleList(Linear(init, i, o, bf16) for i, o in pairwise(widths))
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
@@ -133,6 +133,7 @@ class BinnedPolicy(nn.Module):
     """
 
     kernel: Tensor
+    width: Tensor
 
     def __init__(
         self, body: MLP, action_dim: int, num_bins: int, widths: Sequence[float], reading: str
@@ -142,7 +143,7 @@ class BinnedPolicy(nn.Module):
         self.action_dim = action_dim
         self.num_bins = num_bins
         self.reading = reading
-        dtype = body.layers[0].weight.dtype
+        dtype = next(body.parameters()).dtype
         kernels = [losses.gaussian_kernel(width, num_bins).to(dtype) for width in widths]
         self.register_buffer("kernel", torch.stack(kernels), persistent=False)  # [P, K, K]
         self.register_buffer("width", torch.tensor(widths, dtype=dtype), persistent=False)  # [P]
@@ -150,7 +151,8 @@ class BinnedPolicy(nn.Module):
     def log_probs(self, x: Tensor) -> Tensor:
         """Log-probability of every bin, [P, B, A, K].  x: [P, B, in]."""
         members, rows, _ = x.shape
-        raw = self.body(x).view(members, rows * self.action_dim, self.num_bins)
+        raw: Tensor = self.body(x)
+        raw = raw.view(members, rows * self.action_dim, self.num_bins)
         shape = (members, rows, self.action_dim, self.num_bins)
         if self.reading == "logits":
             raw = self._smooth(raw, self.kernel.transpose(1, 2))

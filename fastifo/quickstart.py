@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastifo.callbacks import EvaluateEvery
 from fastifo.engine.run import Run
@@ -27,7 +28,9 @@ def quickstart(
     dataset = load(spec)
     print(dataset.summary(), flush=True)
     for algorithm in ALGORITHMS:
-        extra = {"disc_updates": max(1, num_updates // 10)} if algorithm == "vfo_disc" else {}
+        fields: dict[str, Any] = {"hidden_sizes": (hidden, hidden)}
+        if algorithm == "vfo_disc":
+            fields["disc_updates"] = max(1, num_updates // 10)
         started = time.monotonic()
         run = train(
             algorithm,
@@ -36,8 +39,7 @@ def quickstart(
             seeds=seeds,
             out=out / algorithm,
             callbacks=[EvaluateEvery(max(1, num_updates // 5), num_episodes=10)],
-            hidden_sizes=(hidden, hidden),
-            **extra,
+            **fields,
         )
         finish(run, time.monotonic() - started, episodes)
     return report(out)

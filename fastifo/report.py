@@ -70,12 +70,13 @@ def print_table(entries: list[Entry]) -> None:
     """One row for the background, each run, and the expert."""
     config = entries[0].config
     table = Table(title=f"{config['env_id']}: returns with 95 % intervals", title_justify="left")
-    for name in ("policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
-        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    for name in ("return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
     background = config["dataset"].get("background_returns")
     if background:
-        low, high = bootstrap_interval(np.array([background]))
-        table.add_row(*_row("background", float(np.mean(background)), (low, high), config["env_id"]))
+        interval = bootstrap_interval(np.array([background]))
+        table.add_row(*_row("background", float(np.mean(background)), interval, config["env_id"]))
     for entry in entries:
         if entry.returns is None:
             table.add_row(entry.label, "not evaluated")

@@ -48,7 +48,8 @@ class AWR(Learner):
 
     def update(self, batch: Batch) -> Metrics:
         hp, cfg, b = self.hp, self.cfg, batch.background
-        assert b.action is not None and b.reward is not None
+        assert b.action is not None
+        assert b.reward is not None
         obs, next_obs = self.encoder(b.obs), self.encoder(b.next_obs)
 
         # Value: squared one-step error towards the target copy.

@@ -73,7 +73,8 @@ class VfOBin(Learner):
     def update(self, batch: Batch) -> Metrics:
         hp, cfg = self.hp, self.cfg
         e, b, p = batch.expert, batch.background, batch.policy or batch.background
-        assert e is not None and p.action is not None
+        assert e is not None
+        assert p.action is not None
         size = b.terminal.shape[1]
         sources = [e, b] if p is b else [e, b, p]
         obs = self.encoder(torch.cat([s.obs for s in sources], 1))

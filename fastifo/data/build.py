@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset, Episodes
@@ -42,7 +43,7 @@ def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
         elif isinstance(value, np.ndarray | list | tuple | float | int):
             tensor = torch.as_tensor(np.asarray(value))
         else:
-            tensor = torch.from_dlpack(value)
+            tensor = torch.utils.dlpack.from_dlpack(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         found = type(value).__name__
         raise TypeError(f"{name}: expected an array of numbers, found {found} ({error})") from None

@@ -69,8 +69,7 @@ class Episodes:
             rows_start[:-1], length + 1
         )
         row = torch.repeat_interleave(first + index, length + 1) + within
-        columns = {name: getattr(self, name) for name in ("terminal", "timeout", "action", "reward")}
-        taken = {k: None if v is None else v[step] for k, v in columns.items()}
+        taken = {k: v[step] for k, v in self.columns().items() if k not in ("obs", "start")}
         return Episodes(obs=self.obs[row], start=start, **taken)
 
     def columns(self) -> dict[str, Tensor]:
@@ -136,7 +135,7 @@ class Dataset:
             episodes = getattr(self, source)
             for name, value in {} if episodes is None else episodes.columns().items():
                 digest.update(f"{source}.{name}{tuple(value.shape)}{value.dtype}".encode())
-                digest.update(memoryview(np.ascontiguousarray(value.numpy())).cast("B"))
+                digest.update(np.ascontiguousarray(value.numpy()).view(np.uint8).data)
         return digest.hexdigest()
 
     def summary(self) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -83,7 +82,9 @@ def load_dataset(path: Path) -> Dataset:
     tensors, header = load_tensors(path, FORMAT)
     for name, value in tensors.items():
         if _hash(value) != header["sha256"].get(name):
-            raise ValueError(f"{path}: column {name!r} is damaged (its hash differs); build it again")
+            raise ValueError(
+                f"{path}: column {name!r} is damaged, its hash differs; build it again"
+            )
     parts: dict[str, dict[str, Tensor]] = {"expert": {}, "background": {}}
     for name, value in tensors.items():
         source, _, column = name.partition(".")
@@ -100,6 +101,4 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def _hash(value: Tensor) -> str:
-    if value.dtype == torch.bool:
-        value = value.view(torch.uint8)
-    return hashlib.sha256(memoryview(np.ascontiguousarray(value.numpy())).cast("B")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(value.numpy()).view(np.uint8).data).hexdigest()

@@ -52,7 +52,9 @@ class Columns:
         self.row = episodes.rows().to(device)
         self.terminal = episodes.terminal.to(device)
         self.action = None if episodes.action is None else episodes.action.to(device)
-        self.reward = episodes.reward.to(device) if reward and episodes.reward is not None else None
+        self.reward = None
+        if reward and episodes.reward is not None:
+            self.reward = episodes.reward.to(device)
         self.num_transitions = episodes.num_transitions
         self.dtype = dtype
 
@@ -105,19 +107,16 @@ class Sampler:
 
     def draw(self, counter: Tensor) -> Batch:
         """counter: [1] int64 on the device, the number of updates made."""
-        batch = Batch(
-            background=self._transitions("background", self.background, counter),
-            expert=None if self.expert is None else self._transitions("expert", self.expert, counter),
-            policy=self._transitions("policy", self.background, counter)
-            if "policy" in self.needs
-            else None,
-            uniform=uniform(
-                self.seed, counter, purpose(self.stage, "mix"), self.batch_size, self.dtype
-            )
-            if "uniform" in self.needs
-            else None,
-        )
-        return batch
+        expert = policy = mix = None
+        if self.expert is not None:
+            expert = self._transitions("expert", self.expert, counter)
+        if "policy" in self.needs:
+            policy = self._transitions("policy", self.background, counter)
+        if "uniform" in self.needs:
+            stream = purpose(self.stage, "mix")
+            mix = uniform(self.seed, counter, stream, self.batch_size, self.dtype)
+        background = self._transitions("background", self.background, counter)
+        return Batch(background, expert, policy, mix)
 
     def _transitions(self, what: str, columns: Columns, counter: Tensor) -> Transitions:
         stream = purpose(self.stage, what)

@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints, logs. An algorithm never imports this; it is called from here."""
+"""Training: the loop, checkpoints, logs. It calls the algorithms, never the other way round."""

@@ -78,7 +78,8 @@ class Meter:
 class Callback(Protocol):
     """Called after every `every` updates; what it returns is logged, one value per member."""
 
-    every: int
+    @property
+    def every(self) -> int: ...
 
     def __call__(
         self, run: Any, update: int, members: Sequence[int]
@@ -105,7 +106,7 @@ class Stage:
 
 
 def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
-    """Trains until `num_updates`.  Raises KeyboardInterrupt, after a checkpoint, when asked to stop.
+    """Trains until `num_updates`.  Raises KeyboardInterrupt, after a checkpoint, when told to stop.
 
     Raises FloatingPointError when no member's losses are finite any more.
     """

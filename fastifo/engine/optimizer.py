@@ -1,6 +1,7 @@
 """Adam over parameters with a population axis; rate and decay may differ between members."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Adam:
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.place = {id(p): i for i, p in enumerate(self.parameters)}
-        self.fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.fused: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
         settings = list(zip(rate.tolist(), decay.tolist(), strict=True))
         self.uniform = len(set(settings)) == 1
         self.settings = settings[:1] if self.uniform else settings
@@ -35,11 +36,11 @@ class Adam:
         self.count += 1
         index = [self.place[id(p)] for p in parameters]
         moments = ([self.first[i] for i in index], [self.second[i] for i in index])
-        columns = (list(parameters), list(gradients), *moments)
+        columns: list[list[Tensor]] = [list(parameters), list(gradients), *moments]
         for member, (rate, decay) in enumerate(self.settings):
             mine = columns
             if not self.uniform:
-                mine = tuple([tensor[member] for tensor in column] for column in columns)
+                mine = [[tensor[member] for tensor in column] for column in columns]
             self.fused(
                 *mine,
                 [],

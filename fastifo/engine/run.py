@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import fastifo.algos as algos
+from fastifo import algos
 from fastifo.config import from_json, to_json
 from fastifo.data.sampler import purpose, uniform
 from fastifo.engine.checkpoint import Checkpoints
@@ -39,7 +39,7 @@ class Run:
     groups: list[Group] = field(default_factory=list)
     failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
     path: Path | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def evaluate(
         self,
@@ -223,10 +223,8 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         Member(entry["seed"], from_json(learner_class.Config, entry["config"]))
         for entry in content["members"]
     ]
-    low, high = (
-        None if content["action_bounds"][side] is None else torch.tensor(content["action_bounds"][side])
-        for side in ("low", "high")
-    )
+    bounds = content["action_bounds"]
+    low, high = (None if bounds[k] is None else torch.tensor(bounds[k]) for k in ("low", "high"))
     run = Run(
         algorithm=content["algorithm"],
         members=members,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-import fastifo.algos as algos
+from fastifo import algos
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Sampler
 from fastifo.engine.checkpoint import Checkpoints
@@ -100,9 +100,7 @@ def train(
     return run
 
 
-def _train_group(
-    run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage
-) -> None:
+def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage) -> None:
     """The stages of one population."""
     done = 0
     if stage.checkpoints is not None:

@@ -5,6 +5,7 @@ Keys: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x o
 `out_shift` [A].
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-HIDDEN = {"tanh": torch.tanh, "relu": F.relu, "lrelu": lambda x: F.leaky_relu(x, 0.01)}
+HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "lrelu": lambda x: F.leaky_relu(x, 0.01),
+}
 
 
 class ExpertPolicy:
@@ -27,7 +32,7 @@ class ExpertPolicy:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             self.layers = [
-                (torch.from_numpy(arrays[f"W{i}"]).float(), torch.from_numpy(arrays[f"b{i}"]).float())
+                tuple(torch.from_numpy(arrays[f"{kind}{i}"]).float() for kind in "Wb")
                 for i in range(int(arrays["n_layers"]))
             ]
             vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")

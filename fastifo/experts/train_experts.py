@@ -1,38 +1,27 @@
 """Train and evaluate the expert policies that ship with the package.
 
 PPO from stable-baselines3 runs over EnvPool. Observation normalisation is folded into the
-exported file, an ``.npz`` of plain arrays that opens with ``numpy.load(allow_pickle=False)``::
-
-    h = clip((obs[:D] - obs_mean) / obs_std, -obs_clip, obs_clip)
-    for each layer: h = h @ W + b, then hidden_activation except after the last
-    h = h * out_scale + out_shift; if output_activation == "tanh": h = tanh(h)
-    action = clip(h, -1, 1)
-
-Returns are undiscounted sums of the environment's own reward over one episode. Training needs
+exported file, an ``.npz`` of plain arrays; :func:`act` says how its keys combine. Returns are
+undiscounted sums of the environment's own reward over one episode. Training needs
 ``stable-baselines3`` and ``gymnasium`` (extra ``experts``); evaluation needs EnvPool alone.
 """
 
 import argparse
-import dataclasses
-import importlib
 import importlib.metadata
 import json
 import os
 import platform
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import envpool
 import numpy as np
 from numpy.typing import NDArray
 
 FLOORS = {"Hopper-v4": 2500.0, "HalfCheetah-v4": 4000.0, "Walker2d-v4": 3000.0, "Ant-v4": 3000.0}
-REPORT_SEED = 1000
-SELECT_SEED = 5000
-TRAIN_SEED = 1_000_000
+REPORT_SEED, SELECT_SEED, TRAIN_SEED = 1000, 5000, 1_000_000
 OBS_CLIP = 10.0
 OPTIONS: tuple[tuple[str, int | float, str], ...] = (
     ("--seed", 0, "seed of weights, noise and starts"),
@@ -41,7 +30,7 @@ OPTIONS: tuple[tuple[str, int | float, str], ...] = (
     ("--rollout", 4096, "samples per update, all environments together"),
     ("--minibatch", 256, "samples per gradient step"),
     ("--epochs", 10, "passes over each rollout"),
-    ("--lr", 3e-4, "Adam step size, linear decay to 0"),
+    ("--lr", 3e-4, "initial Adam step size, decays linearly to 0 at the last step"),
     ("--gamma", 0.99, "discount"),
     ("--gae-lambda", 0.95, "advantage trace decay"),
     ("--clip", 0.2, "PPO ratio clip"),
@@ -53,73 +42,53 @@ OPTIONS: tuple[tuple[str, int | float, str], ...] = (
 ACTIVATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "tanh": np.tanh,
     "relu": lambda h: np.maximum(h, 0.0),
-    "lrelu": lambda h: np.where(h > 0.0, h, 0.01 * h),
+    "lrelu": lambda h: np.maximum(h, 0.01 * h),
 }
-
-
-def load_policy(path: Path) -> dict[str, Any]:
-    """Return the arrays of a policy file by key, read without pickle."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
 
 
 def act(policy: dict[str, Any], obs: NDArray[Any]) -> NDArray[np.float32]:
     """Return the deterministic actions (rows, A), in [-1, 1], for observations (rows, >= D)."""
-    hidden = ACTIVATIONS[str(policy["hidden_activation"])]
-    clip, count = float(policy["obs_clip"]), int(policy["n_layers"])
+    clip, hidden = float(policy["obs_clip"]), ACTIVATIONS[str(policy["hidden_activation"])]
     h = obs[:, : policy["obs_mean"].size].astype(np.float32)
     h = np.clip((h - policy["obs_mean"]) / policy["obs_std"], -clip, clip)
-    for layer in range(count):
+    for layer in range(int(policy["n_layers"])):
+        h = h if layer == 0 else hidden(h)
         h = h @ policy[f"W{layer}"] + policy[f"b{layer}"]
-        if layer < count - 1:
-            h = hidden(h)
     h = h * policy["out_scale"] + policy["out_shift"]
-    if str(policy["output_activation"]) == "tanh":
-        h = np.tanh(h)
+    h = np.tanh(h) if str(policy["output_activation"]) == "tanh" else h
     return np.asarray(np.clip(h, -1.0, 1.0), dtype=np.float32)
 
 
 def make_pool(env: str, num_envs: int, seed: int) -> Any:
     """Return a one-thread EnvPool in which environment i is seeded with ``seed + i``."""
-    envpool = importlib.import_module("envpool")
     return envpool.make_gymnasium(env, num_envs=num_envs, seed=seed, num_threads=1)
 
 
 def evaluate(policy: dict[str, Any], env: str, episodes: int, seed: int) -> dict[str, Any]:
-    """Run one deterministic episode in each of ``episodes`` environments.
+    """Return the statistics of one deterministic episode in each of ``episodes`` environments.
 
-    Returns the mean, standard deviation (population) and minimum of the episode returns, and
-    the mean and minimum of the episode lengths in steps. One episode per environment keeps
-    short episodes from being counted more often than long ones.
+    Standard deviations are the population's; lengths are in steps. One episode per environment
+    keeps short episodes from being counted more often than long ones.
     """
     pool = make_pool(env, episodes, seed)
     obs, _ = pool.reset()
-    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
-    running = np.ones(episodes, dtype=bool)
+    returns, lengths, running = np.zeros(episodes), np.zeros(episodes), np.ones(episodes, bool)
     while running.any():
         obs, reward, terminated, truncated, _ = pool.step(act(policy, obs))
         returns[running] += reward[running]
         lengths[running] += 1
         running &= ~(terminated | truncated)
     pool.close()
-    return {
-        "episodes": episodes,
-        "seeds": [seed, seed + episodes - 1],
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "return_min": float(returns.min()),
-        "length_mean": float(lengths.mean()),
-        "length_min": int(lengths.min()),
-    }
+    result: dict[str, Any] = {"episodes": episodes, "seeds": [seed, seed + episodes - 1]}
+    result |= {f"return_{k}": float(getattr(returns, k)()) for k in ("mean", "std", "min")}
+    return result | {f"length_{k}": float(getattr(lengths, k)()) for k in ("mean", "min")}
 
 
 def describe(result: dict[str, Any]) -> str:
     """Return one line of text for a result of :func:`evaluate`."""
-    return (
-        f"return {result['return_mean']:.0f} +- {result['return_std']:.0f} "
-        f"(min {result['return_min']:.0f}) length {result['length_mean']:.0f} "
-        f"(min {result['length_min']}) over {result['episodes']} episodes"
-    )
+    text = "return {return_mean:.0f} +- {return_std:.0f} (min {return_min:.0f}), length "
+    text += "{length_mean:.0f} (min {length_min:.0f}), {episodes} episodes"
+    return text.format(**result)
 
 
 class PoolSteps:
@@ -128,20 +97,19 @@ class PoolSteps:
     EnvPool resets a finished environment on the step after its end and returns a row that is
     no transition. Here finished environments are reset inside :meth:`step_wait`, so such rows
     never occur; the true last observation goes to ``infos[i]["terminal_observation"]``.
-    The first episode of environment i is cut at a different step for each i and reported as
-    a time limit, so that equally long episodes do not stay in step with one another.
+    First episodes are cut at a different step in each environment, reported as a time limit,
+    so that equally long episodes do not stay in step with one another.
     """
 
-    def open_pool(self, env: str, num_envs: int, seed: int, limit: int = 1000) -> None:
-        """Open the pool; ``limit`` is the episode limit in steps over which starts spread."""
+    def open_pool(self, env: str, num_envs: int, seed: int) -> None:
+        """Open the pool and spread the ends of the first episodes over the limit."""
         self.pool = make_pool(env, num_envs, seed)
-        self.elapsed = np.arange(num_envs) * limit // num_envs
-        self.limit = limit
+        self.limit = int(self.pool.spec.config.max_episode_steps)
+        self.elapsed = np.arange(num_envs) * self.limit // num_envs
 
     def reset(self) -> NDArray[np.float32]:
         """Reset every environment and return the first observations."""
-        obs, _ = self.pool.reset()
-        return np.asarray(obs, dtype=np.float32)
+        return np.asarray(self.pool.reset()[0], dtype=np.float32)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions of the next step, clipped to [-1, 1]."""
@@ -155,10 +123,10 @@ class PoolSteps:
         dones = terminated | truncated | (self.elapsed >= self.limit)
         infos: list[dict[str, Any]] = [{} for _ in range(len(dones))]
         finished = np.flatnonzero(dones).astype(np.int32)
+        for i in finished:
+            ends = {"TimeLimit.truncated": not terminated[i]}
+            infos[i] = ends | {"terminal_observation": obs[i].copy()}
         if finished.size:
-            for i in finished:
-                cut = not bool(terminated[i])
-                infos[i] = {"terminal_observation": obs[i].copy(), "TimeLimit.truncated": cut}
             first, info = self.pool.reset(finished)
             obs[info["env_id"]] = first
             self.elapsed[finished] = 0
@@ -176,7 +144,7 @@ class PoolSteps:
 
     set_attr = env_method = get_attr
 
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+    def env_is_wrapped(self, _wrapper: Any, _indices: Any = None) -> list[bool]:
         """Return False for every environment: none is wrapped."""
         return [False] * len(self.elapsed)
 
@@ -188,24 +156,22 @@ def make_vec_env(args: argparse.Namespace) -> Any:
     cls: Any = type("EnvPoolVecEnv", (PoolSteps, vec.VecEnv), {})
     inner = cls.__new__(cls)
     inner.open_pool(args.env, args.num_envs, TRAIN_SEED + 1000 * args.seed)
-    size, actions = inner.pool.observation_space.shape, inner.pool.action_space.shape
-    obs_space = spaces.Box(-np.inf, np.inf, size, np.float32)
-    vec.VecEnv.__init__(inner, args.num_envs, obs_space, spaces.Box(-1.0, 1.0, actions))
+    seen = spaces.Box(-np.inf, np.inf, inner.pool.observation_space.shape, np.float32)
+    actions = spaces.Box(-1.0, 1.0, inner.pool.action_space.shape)
+    vec.VecEnv.__init__(inner, args.num_envs, seen, actions)
     return vec.VecNormalize(inner, clip_obs=OBS_CLIP, gamma=args.gamma)
 
 
 def make_model(args: argparse.Namespace) -> Any:
     """Return a PPO model with separate tanh networks for the policy and the value."""
-    torch = importlib.import_module("torch")
-    sb3 = importlib.import_module("stable_baselines3")
+    torch, sb3 = (importlib.import_module(name) for name in ("torch", "stable_baselines3"))
     torch.set_num_threads(1)
-    rate, steps = float(args.lr), args.rollout // args.num_envs
     net = {"net_arch": [args.hidden] * 2, "activation_fn": torch.nn.Tanh}
-    model = sb3.PPO("MlpPolicy", make_vec_env(args), lambda left: rate * left, n_steps=steps,
-                    batch_size=args.minibatch, n_epochs=args.epochs, gamma=args.gamma,
-                    gae_lambda=args.gae_lambda, clip_range=args.clip, seed=args.seed,
-                    device="cpu", policy_kwargs=net | {"log_std_init": args.log_std})
-    return model
+    settings = {key: getattr(args, key) for key in ("gamma", "gae_lambda", "seed")}
+    settings |= {"batch_size": args.minibatch, "n_epochs": args.epochs, "clip_range": args.clip}
+    settings |= {"n_steps": args.rollout // args.num_envs, "learning_rate": lambda p: args.lr * p}
+    settings["policy_kwargs"] = net | {"log_std_init": args.log_std}
+    return sb3.PPO("MlpPolicy", make_vec_env(args), device="cpu", **settings)
 
 
 def export_policy(model: Any, env: str) -> dict[str, Any]:
@@ -218,102 +184,81 @@ def export_policy(model: Any, env: str) -> dict[str, Any]:
     policy |= {"out_scale": np.ones(width), "out_shift": np.zeros(width)}
     policy["log_std"] = net.log_std.detach().numpy()
     for i, layer in enumerate(layers):
-        policy[f"W{i}"] = layer.weight.detach().numpy().T
-        policy[f"b{i}"] = layer.bias.detach().numpy()
+        policy |= {f"W{i}": layer.weight.detach().numpy().T, f"b{i}": layer.bias.detach().numpy()}
     policy = {key: np.array(value, dtype=np.float32) for key, value in policy.items()}
     words = {"hidden_activation": "tanh", "output_activation": "none", "env": env}
     words["source"] = "fastifo.experts.train_experts: PPO of stable-baselines3 over EnvPool"
-    policy |= {key: np.array(text) for key, text in words.items()}
-    return policy | {"n_layers": np.array(len(layers))}
+    policy["n_layers"] = np.array(len(layers))
+    return policy | {key: np.array(text) for key, text in words.items()}
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it, and move it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as handle:
-        try:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as handle:
             write(handle)
             handle.flush()
             os.fsync(handle.fileno())
-            os.chmod(handle.name, 0o644)
-            os.replace(handle.name, path)
-        except BaseException:
-            Path(handle.name).unlink(missing_ok=True)
-            raise
-
-
-def write_expert(args: argparse.Namespace, policy: dict[str, Any], record: dict[str, Any]) -> None:
-    """Write the policy file and its provenance beside it."""
-    target: Path = args.out / f"{args.env}.npz"
-    text = json.dumps(record, indent=2) + "\n"
-    write_atomic(target, lambda handle: np.savez(handle, **policy))
-    write_atomic(target.with_suffix(".json"), lambda handle: handle.write(text.encode()))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def provenance(args: argparse.Namespace, model: Any, wall: float) -> dict[str, Any]:
     """Return what made the model: settings, versions, steps, updates and wall seconds."""
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "evaluate", "seed")}
+    settings = {k: v for k, v in vars(args).items() if k not in ("out", "evaluate", "env")}
     flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
     packages = ("torch", "stable_baselines3", "envpool", "numpy", "gymnasium")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    batches = -(-args.rollout // args.minibatch)
-    return {
-        "env": settings.pop("env"),
-        "algorithm": "PPO (stable-baselines3), observations and rewards normalised",
-        "hyperparameters": settings | {"lr_schedule": "linear to 0", "obs_clip": OBS_CLIP},
-        "seed": args.seed,
-        "versions": {"python": platform.python_version()} | versions,
-        "environment_steps": int(model.num_timesteps),
-        "gradient_updates": int(model._n_updates) * batches,
-        "wall_seconds": round(wall, 1),
-        "command": f"python -m fastifo.experts.train_experts {flags} --seed {args.seed}",
-    }
+    updates = int(model._n_updates) * -(-args.rollout // args.minibatch)
+    record = {"env": args.env, "algorithm": "PPO, normalised rewards, step size linear to 0"}
+    record["command"] = f"python -m fastifo.experts.train_experts --env {args.env} {flags}"
+    counts = {"environment_steps": int(model.num_timesteps), "gradient_updates": updates}
+    counts |= {"seed": args.seed, "wall_seconds": round(wall)}
+    versions["python"] = platform.python_version()
+    return record | counts | {"hyperparameters": settings, "versions": versions}
 
 
-@dataclasses.dataclass
 class Tracker:
-    """Evaluates during training, keeps the best policy, and says when to stop.
+    """Evaluates in training, writes the policy best by mean less one std, and ends training."""
 
-    Selection uses start seeds apart from those of the reported return, and ranks by mean less
-    one standard deviation, which prefers policies that seldom fall.
-    """
+    def __init__(self, args: argparse.Namespace, model: Any) -> None:
+        self.args, self.model, self.start = args, model, time.monotonic()
+        self.due, self.best, self.written = args.eval_every, -np.inf, False
 
-    args: argparse.Namespace
-    model: Any
-    start: float = dataclasses.field(default_factory=time.monotonic)
-    due: int = 0
-    best: float = -np.inf
-    written: bool = False
-
-    def __call__(self, local: dict[str, Any], names: dict[str, Any]) -> bool:
+    def __call__(self, _locals: dict[str, Any], _globals: dict[str, Any]) -> bool:
         """Run after every vector step; returns False to end training."""
-        if self.model.num_timesteps < self.due:
+        args, steps = self.args, self.model.num_timesteps
+        if steps < self.due:
             return True
-        self.due += self.args.eval_every
-        policy = export_policy(self.model, self.args.env)
-        result = evaluate(policy, self.args.env, self.args.episodes, SELECT_SEED)
-        wall = time.monotonic() - self.start
-        print(f"steps {self.model.num_timesteps} wall {wall:.0f} s {describe(result)}", flush=True)
-        score = result["return_mean"] - result["return_std"]
-        if result["return_mean"] < self.args.floor or score <= self.best:
+        self.due += args.eval_every
+        policy = export_policy(self.model, args.env)
+        result = evaluate(policy, args.env, args.episodes, SELECT_SEED)
+        wall, mean = time.monotonic() - self.start, result["return_mean"]
+        print(f"steps {steps} wall {wall:.0f} s {describe(result)}", flush=True)
+        score = mean - result["return_std"]
+        if mean < args.floor or score <= self.best:
             return True
-        final = evaluate(policy, self.args.env, self.args.episodes, REPORT_SEED)
-        if final["return_mean"] < self.args.floor:
+        final = evaluate(policy, args.env, args.episodes, REPORT_SEED)
+        if final["return_mean"] < args.floor:
             return True
         self.best, self.written = score, True
-        record = provenance(self.args, self.model, wall)
-        write_expert(self.args, policy, record | {"evaluation": final})
-        print(f"wrote {self.args.env}.npz: {describe(final)}", flush=True)
-        means = min(result["return_mean"], final["return_mean"])
-        return bool(means < self.args.target or score < self.args.floor)
+        target: Path = args.out / f"{args.env}.npz"
+        record = provenance(args, self.model, wall) | {"evaluation": final}
+        text = json.dumps(record, indent=2).encode() + b"\n"
+        write_atomic(target, lambda handle: np.savez(handle, **policy))
+        write_atomic(target.with_suffix(".json"), lambda handle: handle.write(text))
+        print(f"wrote {target.name}: {describe(final)}", flush=True)
+        return bool(min(mean, final["return_mean"]) < args.target or score < args.floor)
 
 
 def train(args: argparse.Namespace) -> int:
     """Train until the target return or the step limit; returns the process exit status."""
     model = make_model(args)
-    tracker = Tracker(args, model, due=args.eval_every)
+    tracker = Tracker(args, model)
     model.learn(args.steps, callback=tracker)
-    model.get_env().close()
     if not tracker.written:
         print(f"the return never reached the floor {args.floor:.0f}; nothing written")
     return 0 if tracker.written else 1
@@ -321,24 +266,19 @@ def train(args: argparse.Namespace) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line's options, with floor and target filled in."""
-    p = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    p.add_argument("--env", help="EnvPool id (with --evaluate: default is the file's)")
+    p = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    p.add_argument("--env", help="EnvPool id (with --evaluate: default is the file's, v4)")
     p.add_argument("--evaluate", type=Path, metavar="FILE", help="only print a file's return")
     p.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
     for flag, default, text in OPTIONS:
-        p.add_argument(flag, type=type(default), default=default, help=text)
+        p.add_argument(flag, type=type(default), default=default, help=f"{text} (%(default)s)")
     p.add_argument("--floor", type=float, help="least mean return written (default: by env)")
     p.add_argument("--target", type=float, help="mean return that ends training (1.15 floors)")
     args = p.parse_args(argv)
     if args.env is None and args.evaluate is None:
         p.error("--env or --evaluate is needed")
-    if args.floor is None:
-        args.floor = FLOORS.get(str(args.env), 0.0)
-    if args.target is None:
-        args.target = 1.15 * args.floor
+    args.floor = FLOORS.get(str(args.env), 0.0) if args.floor is None else args.floor
+    args.target = 1.15 * args.floor if args.target is None else args.target
     return args
 
 
@@ -347,12 +287,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.evaluate is None:
         return train(args)
-    policy = load_policy(args.evaluate)
-    env = args.env or str(policy["env"])
+    with np.load(args.evaluate, allow_pickle=False) as stored:
+        policy = {key: stored[key] for key in stored.files}
+    env = str(args.env or policy["env"])
     env = env if "-v" in env else f"{env}-v4"
     print(f"{env} {describe(evaluate(policy, env, args.episodes, REPORT_SEED))}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

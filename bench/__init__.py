@@ -1,0 +1,1 @@
+"""Benches of fastifo. Run from the checkout after `pip install -e .`."""

@@ -1,0 +1,1 @@
+"""One bench per op; `python -m bench.ops` runs all of them."""

@@ -1,0 +1,95 @@
+"""Runs a learner beside its oracle on the same batches, from the same weights."""
+
+from typing import Any
+
+import torch
+from helpers import make_learner, make_sampler, random_dataset
+from torch import Tensor, nn
+
+from fastifo.algos.discriminator import Discriminator
+from fastifo.data.sampler import Batch, Sampler, Transitions
+from fastifo.learner import Learner
+
+Layers = list[tuple[Tensor, Tensor]]
+
+
+def layers(net: nn.Module, member: int = 0) -> Layers:
+    """(weight [in, out], bias [out]) of every layer of one member, copied."""
+    body = getattr(net, "body", net)
+    return [
+        (layer.weight[member].detach().clone(), layer.bias[member, 0].detach().clone())
+        for layer in body.layers
+    ]
+
+
+def nets_of(learner: Learner, member: int = 0) -> dict[str, Layers]:
+    names = {"policy": "policy", "value": "value", "logit": "discriminator"}
+    return {
+        name: layers(getattr(learner, attribute), member)
+        for attribute, name in names.items()
+        if hasattr(learner, attribute)
+    }
+
+
+def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
+    """The member's config under the oracle's names."""
+    config = dict(vars(learner.configs[member]))
+    if config["kernel_reading"] == "none":
+        config |= {"kernel_reading": "logits", "kernel_width": 0.0}
+    return config
+
+
+def oracle_batches(sampler: Sampler, count: int, member: int, alpha: float) -> list[dict[str, Any]]:
+    """The sampler's batches as the oracle wants them."""
+    return [
+        _oracle_batch(sampler.draw(torch.tensor([update])), member, alpha)
+        for update in range(count)
+    ]
+
+
+def _oracle_batch(batch: Batch, member: int, alpha: float) -> dict[str, Any]:
+    def rows(source: Transitions) -> dict[str, Tensor]:
+        columns = {k: v for k, v in vars(source).items() if v is not None}
+        return {name: value[member] for name, value in columns.items()}
+
+    found: dict[str, Any] = {"background": rows(batch.background)}
+    if batch.expert is not None:
+        found["expert"] = rows(batch.expert)
+    if batch.uniform is not None:
+        found["is_background"] = (batch.uniform[member] < alpha).double()
+    return found
+
+
+def assert_layers_equal(found: Layers, expected: Layers, tolerance: float = 1e-9) -> None:
+    """Adam divides by the root of squared gradients, which magnifies rounding to about 1e-11."""
+    for (weight, bias), (oracle_weight, oracle_bias) in zip(found, expected, strict=True):
+        torch.testing.assert_close(weight, oracle_weight, rtol=0, atol=tolerance)
+        torch.testing.assert_close(bias, oracle_bias, rtol=0, atol=tolerance)
+
+
+def assert_metrics_equal(
+    metrics: list[dict[str, Tensor]], history: list[dict[str, float]], names: list[str]
+) -> None:
+    for found, expected in zip(metrics, history, strict=True):
+        for name in names:
+            torch.testing.assert_close(
+                float(found[name][0].detach()), expected[name], rtol=1e-8, atol=1e-9
+            )
+
+
+def pair(name: str, **overrides: Any) -> tuple[Learner, Sampler]:
+    """A learner and its sampler on the random dataset."""
+    learner = make_learner(name, **overrides)
+    return learner, make_sampler(learner, random_dataset())
+
+
+def make_discriminator(learner: Learner) -> Discriminator:
+    """The first stage of a vfo_disc learner's configs, as `prepare` builds it."""
+    made: list[Discriminator] = []
+
+    def build_only(helper: Any, configs: Any, num_updates: int) -> Learner:
+        made.append(helper(configs, learner.seeds, learner.spec, "fp64"))
+        return made[0]
+
+    type(learner).prepare(random_dataset(), learner.configs, build_only)
+    return made[0]

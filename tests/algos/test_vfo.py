@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+from algos.parity import (
+    assert_layers_equal,
+    assert_metrics_equal,
+    layers,
+    make_discriminator,
+    nets_of,
+    oracle_batches,
+    oracle_config,
+    pair,
+)
+from helpers import make_learner, make_sampler, random_dataset, run_updates
+from oracles import vfo as oracle
+
+from fastifo.algos.discriminator import Discriminator
+from fastifo.algos.vfo import VfODisc
+
+METRICS = ["value_loss", "policy_loss"]
+ROW_METRICS = ["weight_mean", "clip_fraction", "advantage_mean", "value_mean_background"]
+
+VARIANTS = [
+    {},
+    {"alpha": 0.9, "temperature": 0.1, "gamma": 0.9},
+    {"alpha": 0.1, "max_weight": math.inf, "absorbing": False, "temperature": 3.0},
+    {"advantage_bootstrap": "online", "target_period": 3, "learning_rate": 1e-2},
+    {"weight_decay": 0.1, "kernel_reading": "probs"},
+    {"batch_mode": "bernoulli", "alpha": 0.3},
+]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_20_updates_of_vfo_bin_equal_the_oracle(overrides: dict[str, object]) -> None:
+    learner, sampler = pair("vfo_bin", **overrides)
+    alpha = learner.configs[0].alpha
+    start, batches = nets_of(learner), oracle_batches(sampler, 20, 0, alpha)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run_bin(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    assert_layers_equal(layers(learner.value), after["value"])
+    # The oracle's other statistics are over the rows that a Bernoulli batch picked.
+    extra = [] if "batch_mode" in overrides else ROW_METRICS
+    assert_metrics_equal(metrics, history, METRICS + extra)
+
+
+@pytest.mark.parametrize("overrides", [{"disc_reward_at": "next"}, {"disc_reward_at": "current"}])
+def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, object]) -> None:
+    learner = make_learner("vfo_disc", **overrides)
+    discriminator = make_discriminator(learner)
+    prepared = VfODisc.prepare(random_dataset(), learner.configs, lambda *_: discriminator)
+    sampler = make_sampler(learner, prepared)
+    start = nets_of(learner) | nets_of(discriminator)
+    batches = oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run_disc(start, batches, oracle_config(learner))
+    # The reward column is kept in float32, so the two agree to its rounding.
+    assert_layers_equal(layers(learner.policy), after["policy"], tolerance=2e-6)
+    assert_layers_equal(layers(learner.value), after["value"], tolerance=2e-6)
+    for found, expected in zip(metrics, history, strict=True):
+        assert abs(float(found["value_loss"][0].detach()) - expected["value_loss"]) < 1e-4
+
+
+@pytest.mark.parametrize("overrides", [{}, {"disc_loss": "pu", "pu_prior": 0.3}])
+def test_20_updates_of_the_discriminator_equal_the_oracle(overrides: dict[str, object]) -> None:
+    learner = make_learner("vfo_disc", disc_learning_rate=1e-3, **overrides)
+    discriminator = make_discriminator(learner)
+    sampler = make_sampler(discriminator, random_dataset())
+    start, batches = nets_of(discriminator), oracle_batches(sampler, 20, 0, 0.5)
+    run_updates(discriminator, sampler, 20)
+    after, _ = oracle.train_discriminator(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(discriminator.logit), after["discriminator"])
+
+
+def test_no_gradient_reaches_the_target_copy() -> None:
+    learner, sampler = pair("vfo_bin")
+    before = layers(learner.value_target)
+    run_updates(learner, sampler, 1)
+    assert_layers_equal(layers(learner.value_target), before, tolerance=0.0)
+    assert all(not p.requires_grad for p in learner.value_target.parameters())
+
+
+def test_target_parameters_change_exactly_at_multiples_of_the_period() -> None:
+    learner, sampler = pair("vfo_bin", target_period=4)
+    changed = []
+    for update in range(1, 13):
+        before = layers(learner.value_target)[0][0]
+        run_updates(learner, sampler, 1)
+        if not torch.equal(before, layers(learner.value_target)[0][0]):
+            changed.append(update)
+    assert changed == [4, 8, 12]
+
+
+def test_the_policy_loss_does_not_reach_the_value_nor_the_value_loss_the_policy() -> None:
+    full, sampler = pair("vfo_bin", target_period=1000)
+    cloning, _ = pair("bc")
+    batch = sampler.draw(torch.tensor([0]))
+    weights = full.update(batch)["weight_mean"]
+    assert float(weights[0]) > 0
+    # The value after one update is the one that the value loss alone gives: no policy part.
+    alone, _ = pair("vfo_bin", target_period=1000)
+    with torch.no_grad():
+        for parameter in alone.policy.parameters():
+            parameter.zero_()
+    alone.update(batch)
+    assert_layers_equal(layers(full.value), layers(alone.value), tolerance=0.0)
+    assert cloning is not full
+
+
+def test_infinite_temperature_is_cloning() -> None:
+    learner, sampler = pair("vfo_bin", temperature=1e12)
+    cloning, own = pair("bc")
+    run_updates(learner, sampler, 20)
+    run_updates(cloning, own, 20)
+    assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-7)
+
+
+def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
+    # v = kappa / (1 - gamma) everywhere makes every advantage 0 and every weight 1.
+    learner, _ = pair("vfo_disc")
+    kappa = 0.3
+    with torch.no_grad():
+        for net in (learner.value, learner.value_target):
+            for parameter in net.parameters():
+                parameter.zero_()
+            net.layers[-1].bias.fill_(kappa / (1 - 0.99))
+
+    def constant(*_: object) -> Discriminator:
+        discriminator = make_discriminator(learner)
+        with torch.no_grad():
+            for parameter in discriminator.parameters():
+                parameter.zero_()
+            discriminator.logit.layers[-1].bias.fill_(math.log(kappa / (1 - kappa)))
+        return discriminator
+
+    prepared = VfODisc.prepare(random_dataset(), learner.configs, constant)
+    metrics = run_updates(learner, make_sampler(learner, prepared), 1)[0]
+    # Rewards are float32: 1e-7 relative, times 100.
+    assert abs(float(metrics["advantage_mean"][0])) < 1e-4
+    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 1e-4
+
+
+def test_separate_policy_batches_differ_from_the_value_batch() -> None:
+    learner, sampler = pair("vfo_bin", policy_batch="separate")
+    batch = sampler.draw(torch.tensor([0]))
+    assert batch.policy is not None
+    assert not torch.equal(batch.policy.obs, batch.background.obs)
+    # The value's update is the same as with shared batches; only the policy's rows are others.
+    shared, own = pair("vfo_bin")
+    run_updates(learner, sampler, 1)
+    run_updates(shared, own, 1)
+    assert_layers_equal(layers(learner.value), layers(shared.value), tolerance=1e-12)
+    assert not torch.equal(layers(learner.policy)[0][0], layers(shared.policy)[0][0])

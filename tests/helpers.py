@@ -1,0 +1,63 @@
+"""Small datasets and learners for tests."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fastifo
+from fastifo.algos import ALGORITHMS
+from fastifo.config import expand
+from fastifo.data.sampler import Sampler
+from fastifo.learner import Learner, Spec
+
+OBS_DIM, ACTION_DIM = 3, 2
+
+SMALL: dict[str, Any] = {"hidden_sizes": (16, 12), "batch_size": 8, "num_bins": 11}
+
+
+def random_dataset(
+    seed: int = 0, *, expert: bool = True, reward: bool = True, **fields: Any
+) -> fastifo.Dataset:
+    """Random episodes, a third of them ending in a terminal."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def episode(steps: int, terminal: bool) -> dict[str, Any]:
+        return {
+            "obs": torch.randn(steps + 1, OBS_DIM, generator=generator),
+            "action": 2 * torch.rand(steps, ACTION_DIM, generator=generator) - 1,
+            "reward": torch.randn(steps, generator=generator),
+            "terminal": terminal,
+        }
+
+    background = [episode(5 + i, i % 3 == 0) for i in range(6)]
+    if not reward:
+        for each in background:
+            del each["reward"]
+    demos = [{k: episode(7, i == 0)[k] for k in ("obs", "terminal")} for i in range(2)]
+    return fastifo.Dataset.from_episodes(background, demos if expert else (), **fields)
+
+
+def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> Learner:
+    """A float64 learner of the small sizes; a list gives one member per value."""
+    learner_class = ALGORITHMS[name]
+    configs = expand(learner_class.Config, SMALL | overrides)
+    seeds = seeds * len(configs) if len(seeds) == 1 else seeds
+    configs = configs * len(seeds) if len(configs) == 1 else configs
+    return learner_class(configs, seeds, Spec(OBS_DIM, ACTION_DIM), "fp64")
+
+
+def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> Sampler:
+    needs = type(learner).batch_needs(learner.cfg)
+    size = learner.cfg.batch_size
+    cpu = torch.device("cpu")
+    return Sampler(dataset, learner.seeds, size, needs, "train", cpu, learner.dtype)
+
+
+def run_updates(learner: Learner, sampler: Sampler, count: int) -> list[dict[str, Tensor]]:
+    """`count` updates as the engine makes them; their metrics."""
+    history = []
+    for update in range(learner.num_updates, learner.num_updates + count):
+        history.append(learner.update(sampler.draw(torch.tensor([update]))))
+        learner.num_updates += 1
+    return history
