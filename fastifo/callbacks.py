@@ -13,6 +13,11 @@ class EvaluateEvery:
     num_episodes: int = 20
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("every", "num_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+
     def __call__(
         self, run: Any, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]]:

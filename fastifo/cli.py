@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "data with them, a policy out. Start with: fastifo quickstart",
         args=arguments,
         config=(
-            tyro.conf.ConsolidateSubcommandArgs,
+            tyro.conf.CascadeSubcommandArgs,
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,
         ),

@@ -19,7 +19,7 @@ class Config:
     """What every method of the VfO study shares (arXiv 2507.06701, hyperparameter table)."""
 
     batch_size: int = 256  # transitions drawn from each source in one update
-    hidden_sizes: tuple[int, ...] = (512, 512)  # of every net; the study uses 1024 on Robomimic
+    hidden_sizes: tuple[int, ...] = (512, 512)  # of every net; 1024 on Robomimic; () is linear
     activation: str = "relu"  # relu | elu | silu; the paper gives none
     init: str = "fan_in_uniform"  # fan_in_uniform (torch's own) | orthogonal; the paper is silent
     learning_rate: float = 3e-4  # Adam
@@ -34,8 +34,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
-        sizes_ok = len(self.hidden_sizes) > 0 and min(self.hidden_sizes) >= 1
-        require(self, "hidden_sizes", sizes_ok, "one or more widths of at least 1")
+        require(
+            self, "hidden_sizes", all(s >= 1 for s in self.hidden_sizes), "widths of at least 1"
+        )
         require_choice(self, "activation", ("relu", "elu", "silu"))
         require_choice(self, "init", ("fan_in_uniform", "orthogonal"))
         require(self, "learning_rate", self.learning_rate > 0, "above 0")
@@ -136,6 +137,10 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
+    """The config that `to_json` gave.  Raises ValueError for a field this version does not know."""
     hints = get_type_hints(config)
+    unknown = [name for name in values if name not in hints]
+    if unknown:
+        raise ValueError(f"{config.__name__} has no field {unknown[0]!r}; update fastifo")
     plain = {k: math.inf if v == "inf" else v for k, v in values.items()}
     return config(**{k: _checked(k, hints[k], v) for k, v in plain.items()})

@@ -18,7 +18,7 @@ from fastifo.config import nearest
 from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
 from fastifo.engine.log import ProgressBar
-from fastifo.files import write_atomic
+from fastifo.files import UNREADABLE, write_atomic
 
 MAX_SLOTS = 512  # environments alive at once; more episodes are played in turns
 
@@ -105,8 +105,11 @@ class Returns:
                 return Returns(file["returns"], file["lengths"], **header)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
-        except (KeyError, ValueError, OSError, TypeError, EOFError) as error:
-            raise ValueError(f"{path}: expected the returns of a run ({error})") from None
+        except UNREADABLE as error:
+            raise ValueError(
+                f"{path}: expected the returns of a run, found a file that is cut or foreign "
+                f"({error!r}); evaluate again"
+            ) from None
 
 
 def normalized_score(env_id: str, return_: float) -> float | None:
@@ -235,6 +238,8 @@ def rollout(
 
     Episode i starts from the environment seed that `seed` and i give, whichever policy plays.
     """
+    if not policies:
+        raise ValueError("policies: expected one or more, found none")
     if num_episodes < 1:
         raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
     check_env(env_id)
@@ -266,6 +271,7 @@ class _Pool:
     ) -> None:
         import envpool
 
+        _check_spaces(env_id, envpool.make_spec(env_id))
         self.policies = policies
         self.num_episodes = num_episodes
         self.owner = np.array([p for p, _ in slots])
@@ -284,6 +290,8 @@ class _Pool:
         )
         space = self.pool.action_space
         self.low, self.high = space.low, space.high
+        for policy in {id(policy): policy for policy in policies}.values():
+            _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
 
     def play(self, bar: ProgressBar, before: int) -> Played:
         """Steps the slots whose episode is not over, until none is left."""
@@ -356,6 +364,33 @@ def check_env(env_id: str) -> None:
     known = envpool.list_all_envs()
     if env_id not in known:
         raise ValueError(f"EnvPool has no environment {env_id!r}; {nearest(env_id, known)}")
+
+
+def _check_spaces(env_id: str, spec: Any) -> None:
+    """Raises ValueError unless observations and actions are vectors of real numbers."""
+    for name in ("observation", "action"):
+        space = getattr(spec, f"{name}_space")
+        if len(space.shape or ()) != 1 or not hasattr(space, "low") or space.dtype.kind != "f":
+            raise ValueError(
+                f"{env_id}: expected an environment whose {name} is a vector of real numbers, "
+                f"found {space}"
+            )
+
+
+def _check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
+    """Raises ValueError where the policy was made for another environment."""
+    try:
+        width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "
+            f"({error}); name the environment that the policy was made for"
+        ) from None
+    if width != action_dim:
+        raise ValueError(
+            f"{env_id}: expected actions {action_dim} wide, found a policy with {width}; name the "
+            "environment that the policy was made for"
+        )
 
 
 def versions() -> dict[str, str]:

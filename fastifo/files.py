@@ -1,12 +1,32 @@
 """Files that are either the old ones or the new ones, never half of one."""
 
+import errno
 import hashlib
 import json
 import os
+import struct
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# What numpy raises on an .npz that is cut, damaged or of another program.
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -14,11 +34,12 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
     A full disk or a kill leaves `path` as it was.  Raises OSError naming the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -26,12 +47,13 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OSError(
-            error.errno,
+            error.errno or errno.EIO,
             f"{path}: could not be written ({error.strerror or error}); what was there before is "
             "kept. Free some space or choose another folder",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -38,6 +38,8 @@ class SIBenchSpec:
         for name in ("d", "episodes", "demos", "bc_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sibench: {name} must be at least 1, found {getattr(self, name)}")
+        if self.n_expert < 0:
+            raise ValueError(f"sibench: n_expert must be at least 0, found {self.n_expert}")
         for name in ("d", "n_expert"):
             if getattr(self, name) > self.demos:
                 raise ValueError(
@@ -84,7 +86,10 @@ def load_sibench(text: str, *, progress: bool = True) -> Dataset:
     name = f"sibench-{spec.env_id}-d{spec.d}-{spec.key(expert)}.fastifo"
     cached = cache_folder() / name
     if cached.exists():
-        return load_dataset(cached)
+        try:
+            return load_dataset(cached)
+        except ValueError as error:
+            raise ValueError(f"{error} (delete this file and ask again)") from None
     dataset = build_sibench(spec, expert, progress=progress)
     dataset.save(cached)
     return dataset

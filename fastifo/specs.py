@@ -19,6 +19,6 @@ def load(spec: str | Path, *, progress: bool = True) -> Dataset:
 
         return load_sibench(text, progress=progress)
     kind, colon, _ = text.partition(":")
-    if colon and kind.isalpha() and not Path(text).exists():
+    if colon and kind.isalnum() and not Path(text).exists():
         raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: sibench, or a file")
     return load_dataset(Path(text))

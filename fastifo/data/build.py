@@ -1,6 +1,6 @@
 """Checks arrays that come from outside and lays them out as columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ def build_dataset(
     min_steps: int,
 ) -> Dataset:
     """See `Dataset.from_episodes`."""
-    if len(background) == 0:
+    background, expert = _listed("background", background), _listed("expert", expert)
+    if not background:
         raise ValueError("background: expected one or more episodes, found none")
     low, high = _bounds(action_low, action_high, background[0])
     offline = _columns("background", background, min_steps, low, high)
-    demos = _columns("expert", expert, min_steps, None, None) if len(expert) else None
+    demos = _columns("expert", expert, min_steps, None, None) if expert else None
     if demos is not None and demos.obs_dim != offline.obs_dim:
         raise ValueError(
             f"expert observations are {demos.obs_dim} wide, background ones {offline.obs_dim}; "
@@ -35,15 +36,34 @@ def build_dataset(
     return Dataset(offline, demos, env_id, low, high)
 
 
+def _listed(name: str, episodes: Any) -> list[Any]:
+    """Raises TypeError for anything but several episodes."""
+    if isinstance(episodes, Mapping | str | Tensor | np.ndarray) or not isinstance(
+        episodes, Iterable
+    ):
+        found = type(episodes).__name__
+        raise TypeError(
+            f"{name}: expected a list of episodes such as [{{'obs': ...}}], found {found}"
+        )
+    return list(episodes)
+
+
 def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
     """A finite float32 CPU tensor.  Raises TypeError or ValueError naming `name`."""
     try:
         if isinstance(value, Tensor):
             tensor = value
-        elif isinstance(value, np.ndarray | list | tuple | float | int):
-            tensor = torch.as_tensor(np.asarray(value))
+        elif isinstance(value, np.ndarray | np.generic | list | tuple | float | int):
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"of dtype {array.dtype}")
+            # torch takes no negative strides, no other byte order and nothing read-only.
+            plain = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+            tensor = torch.from_numpy(plain)
         else:
             tensor = torch.utils.dlpack.from_dlpack(value)
+        if tensor.is_complex():
+            raise TypeError(f"of dtype {tensor.dtype}")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         found = type(value).__name__
         raise TypeError(f"{name}: expected an array of numbers, found {found} ({error})") from None
@@ -59,13 +79,21 @@ def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
     return tensor.contiguous()
 
 
-def _bounds(low: Any, high: Any, episode: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Both bounds at the action's width, [A]; one number stands for every dimension."""
     if (low is None) != (high is None):
         raise ValueError("action_low and action_high: expected both or neither, found one")
-    if low is None:
-        return None, None
-    width = np.shape(episode.get("action", ()))[-1:]
-    sides = [to_tensor(n, np.broadcast_to(v, width), 1) for n, v in (("low", low), ("high", high))]
+    if low is None or not isinstance(episode, Mapping) or "action" not in episode:
+        return None, None  # the episode itself is refused later
+    width = to_tensor("background[0]['action']", episode["action"], 2).shape[1]
+    sides = []
+    for name, value in (("action_low", low), ("action_high", high)):
+        side = to_tensor(name, [value] * width if np.ndim(value) == 0 else value, 1)
+        if len(side) != width:
+            raise ValueError(
+                f"{name}: expected one number or {width}, as wide as the actions, found {len(side)}"
+            )
+        sides.append(side)
     if not bool((sides[0] < sides[1]).all()):
         raise ValueError(f"action_low: expected below action_high, found {low} and {high}")
     return sides[0], sides[1]
@@ -91,7 +119,14 @@ def _columns(
                 f"found {widths[odd]}"
             )
     given = {k: [e[k] for e in checked] for k in ("obs", "action", "reward", "terminal")}
-    has_reward = all(reward is not None for reward in given["reward"])
+    has_reward = given["reward"][0] is not None
+    odd = next((i for i, r in enumerate(given["reward"]) if (r is not None) != has_reward), None)
+    if odd is not None:
+        with_it, without = (0, odd) if has_reward else (odd, 0)
+        raise ValueError(
+            f"{source}[{without}]: expected 'reward' in every episode or in none, found it in "
+            f"{source}[{with_it}] and not here"
+        )
     length = torch.tensor([len(obs) - 1 for obs in given["obs"]])
     start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
     terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
@@ -130,6 +165,8 @@ def _episode(
             f"{sorted(KEYS[source] - needed)}, found {sorted(map(str, episode))}{why}"
         )
     obs = to_tensor(f"{name}['obs']", episode["obs"], 2)
+    if obs.shape[1] == 0:
+        raise ValueError(f"{name}['obs']: expected one or more columns, found {tuple(obs.shape)}")
     steps = len(obs) - 1
     if steps < max(min_steps, 1):
         raise ValueError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,6 +16,9 @@ from fastifo.files import write_atomic
 
 FORMAT = "fastifo-dataset"
 VERSION = 1
+DTYPES = {"start": torch.int64, "terminal": torch.bool, "timeout": torch.bool} | dict.fromkeys(
+    ("obs", "action", "reward", "action_low", "action_high"), torch.float32
+)
 
 
 def save_dataset(dataset: Dataset, path: Path) -> None:
@@ -40,9 +44,11 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
 def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
     """Safetensors with `header` as JSON metadata, written atomically."""
 
+    text = json.dumps(header)
+
     def write(temporary: Path) -> None:
         try:
-            save_file(tensors, temporary, metadata={"fastifo": json.dumps(header)})
+            save_file(tensors, temporary, metadata={"fastifo": text, "sha256": _text_hash(text)})
         except SafetensorError as error:
             raise OSError(str(error)) from None
 
@@ -52,7 +58,8 @@ def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path)
 def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header.  Raises FileNotFoundError, or ValueError for a cut or foreign file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        found = "a folder" if path.is_dir() else "nothing there"
+        raise FileNotFoundError(f"{path}: expected a {expected_format} file, found {found}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -74,17 +81,22 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
             f"{path}: expected version {VERSION} or older, found {header['version']}; "
             "update fastifo"
         )
+    if metadata.get("sha256", _text_hash(metadata["fastifo"])) != _text_hash(metadata["fastifo"]):
+        raise ValueError(f"{path}: its header is damaged, the hash differs; write it again")
     return tensors, header
 
 
 def load_dataset(path: Path) -> Dataset:
     """The dataset that `Dataset.save` wrote.  Raises ValueError naming a damaged column."""
     tensors, header = load_tensors(path, FORMAT)
-    for name, value in tensors.items():
-        if _hash(value) != header["sha256"].get(name):
+    for name in sorted({*tensors, *header["sha256"]}):
+        value = tensors.get(name)
+        if value is None or _hash(value) != header["sha256"].get(name):
             raise ValueError(
                 f"{path}: column {name!r} is damaged, its hash differs; build it again"
             )
+        if value.dtype != DTYPES[name.rpartition(".")[2]]:
+            raise ValueError(f"{path}: column {name!r} is damaged, it is {value.dtype}")
     parts: dict[str, dict[str, Tensor]] = {"expert": {}, "background": {}}
     for name, value in tensors.items():
         source, _, column = name.partition(".")
@@ -98,6 +110,10 @@ def load_dataset(path: Path) -> Dataset:
         action_high=tensors.get("action_high"),
         info=header["info"],
     )
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hash(value: Tensor) -> str:

@@ -1,5 +1,6 @@
 """`fastifo.train`: the whole job from a dataset to a run."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def _open_folder(run: Run, folder: Path, resume: bool) -> Checkpoints:
         refuse_occupied(folder)
         run._write_config(folder)
         return Checkpoints(folder / "checkpoint")
-    found, mine = read_json(folder / "config.json"), run.to_json()
+    found, mine = read_json(folder / "config.json"), json.loads(json.dumps(run.to_json()))
     same = ("format", "algorithm", "members", "precision", "env_id", "dataset")
     differing = [name for name in same if found.get(name) != mine[name]]
     if differing:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastifo.files import UNREADABLE
+
 FOLDER = Path(__file__).parent
 HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -41,8 +43,11 @@ class ExpertPolicy:
             self.squashes = str(arrays["output_activation"]) == "tanh"
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such expert file") from None
-        except (KeyError, ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{path}: expected an expert's .npz ({error!r})") from None
+        except UNREADABLE as error:
+            raise ValueError(
+                f"{path}: expected an expert's .npz, found a file that is cut or foreign "
+                f"({error!r})"
+            ) from None
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
         return None

@@ -1,0 +1,214 @@
+"""The chains of the specification: tabular problems whose values are known by hand.
+
+Observations are one-hot and nets linear, so the value net is a table. Every update sees the whole
+data set, so nothing is random.
+"""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastifo.algos import ALGORITHMS
+from fastifo.config import expand
+from fastifo.data.sampler import Batch, Transitions
+from fastifo.learner import Learner, Spec
+
+Pairs = list[tuple[int, int]]
+
+
+def rows(pairs: Pairs, terminal: Any = 0.0, reward: Any = None) -> Transitions:
+    """One-hot transitions of three states; the action is the arrival state's number, scaled."""
+    state = torch.eye(3, dtype=torch.float64)
+    flag = torch.as_tensor(terminal, dtype=torch.float64).expand(len(pairs))
+    given = None if reward is None else torch.tensor(reward, dtype=torch.float64).expand(len(pairs))
+    arrival = torch.tensor([[b - 1.0] for _, b in pairs], dtype=torch.float64)
+    return Transitions(
+        obs=state[[a for a, _ in pairs]][None],
+        next_obs=state[[b for _, b in pairs]][None],
+        terminal=flag[None],
+        action=arrival[None],
+        reward=None if given is None else given[None],
+    )
+
+
+def tabular(name: str, values: list[float], **overrides: Any) -> Learner:
+    """A learner with one value per state, at the given values."""
+    fields = {
+        "hidden_sizes": (),
+        "encoder_scales": (),
+        "num_bins": 3,
+        "kernel_reading": "none",
+        "max_weight": math.inf,
+        "target_period": 1,
+    }
+    learner_class = ALGORITHMS[name]
+    configs = expand(learner_class.Config, fields | overrides)
+    learner = learner_class(configs, [0], Spec(3, 1), "fp64")
+    with torch.no_grad():
+        for net in (learner.value, learner.value_target):
+            net.layers[0].weight.copy_(torch.tensor(values, dtype=torch.float64)[None, :, None])
+            net.layers[0].bias.zero_()
+    return learner
+
+
+def value_gradient(learner: Learner, batch: Batch) -> Tensor:
+    """What one update would follow: the gradient of the value table, [3]."""
+    found: list[Tensor] = []
+
+    def record(loss: Tensor, *nets: Any) -> None:
+        found.append(torch.autograd.grad(loss.sum(), learner.value.layers[0].weight)[0])
+
+    learner.minimise = record  # type: ignore[method-assign]
+    learner.update(batch)
+    return found[0].flatten()
+
+
+def advantages(learner: Learner, batch: Batch) -> Tensor:
+    """log of the policy weight times the temperature, per background row."""
+    seen: list[Tensor] = []
+    nll = learner.policy.nll
+
+    def record(x: Tensor, action: Tensor) -> Tensor:
+        result = nll(x, action)
+        result.retain_grad() if result.requires_grad else None
+        seen.append(result)
+        return result
+
+    learner.policy.nll = record  # type: ignore[method-assign]
+
+    def stop(loss: Tensor, *nets: Any) -> None:
+        loss.sum().backward()
+
+    learner.minimise = stop  # type: ignore[method-assign]
+    learner.update(batch)
+    weight = seen[0].grad
+    assert weight is not None
+    return (weight * weight.shape[1]).log()[0]
+
+
+EXPERT: Pairs = [(0, 1), (1, 1)]
+BACKGROUND: Pairs = [(0, 2), (2, 2)]
+
+
+def test_three_state_chain_has_values_50_100_0_and_the_background_action_loses_50() -> None:
+    batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
+    learner = tabular("vfo_bin", [50.0, 100.0, 0.0])
+    assert float(value_gradient(learner, batch).abs().max()) < 1e-9
+    found = advantages(tabular("vfo_bin", [50.0, 100.0, 0.0]), batch)
+    torch.testing.assert_close(found, torch.tensor([-50.0, 0.0]).double(), rtol=0, atol=1e-9)
+
+
+def test_background_that_sometimes_reaches_the_expert_is_weighted_up() -> None:
+    # p = 3/10 of ten background steps from s0 reach s1; there the background's share is p too.
+    p = 0.3
+    background = [(0, 1)] * 3 + [(0, 2)] * 7 + [(1, 1)] * 3 + [(2, 2)] * 7
+    expert = [(0, 1)] * 10 + [(1, 1)] * 10
+    at_expert = 1 / (1 + p) / 0.01
+    start = 0.5 * (1 + 0.99 * at_expert) + 0.5 * p * 0.99 * at_expert
+    assert abs(at_expert - 76.923) < 1e-3
+    assert abs(start - 50.0) < 1e-9
+    batch = Batch(background=rows(background), expert=rows(expert))
+    values = [start, at_expert, 0.0]
+    assert float(value_gradient(tabular("vfo_bin", values), batch).abs().max()) < 1e-9
+    found = advantages(tabular("vfo_bin", values), batch)
+    assert abs(float(found[0]) - 26.154) < 1e-3
+    assert abs(float(found[3]) + 50.0) < 1e-9
+    assert abs(float(found[0] - found[3]) - 76.15) < 1e-2  # log of the ratio of weights
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
+def test_a_self_loop_is_worth_its_expert_share_over_one_minus_gamma(alpha: float) -> None:
+    batch = Batch(background=rows([(0, 0)]), expert=rows([(0, 0)]))
+    learner = tabular("vfo_bin", [(1 - alpha) * 100.0, 0.0, 0.0], alpha=alpha)
+    assert float(value_gradient(learner, batch).abs().max()) < 1e-9
+
+
+def test_values_converge_into_0_to_1_over_1_minus_gamma_from_zero() -> None:
+    batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
+    learner = tabular("vfo_bin", [0.0, 0.0, 0.0], gamma=0.9, learning_rate=0.05)
+    for _ in range(1500):
+        learner.update(batch)
+        learner.num_updates += 1
+    table = (learner.value.layers[0].weight + learner.value.layers[0].bias).detach().flatten()
+    expected = torch.tensor([5.0, 10.0, 0.0]).double()
+    torch.testing.assert_close(table, expected, rtol=0, atol=0.02)  # Adam's last steps
+
+
+@pytest.mark.parametrize(("source", "value"), [("background", 0.0), ("expert", 100.0)])
+def test_a_terminal_is_worth_0_in_the_background_and_100_for_the_expert(
+    source: str, value: float
+) -> None:
+    ends, elsewhere = rows([(0, 1)], terminal=1.0), rows([(2, 2)])
+    batch = Batch(
+        background=ends if source == "background" else elsewhere,
+        expert=ends if source == "expert" else elsewhere,
+    )
+    values = [value, 7.0, 0.0 if source == "expert" else 100.0]
+    assert float(value_gradient(tabular("vfo_bin", values), batch).abs().max()) < 1e-9
+
+
+def test_a_terminal_with_discriminator_reward_03_is_worth_30() -> None:
+    ends = rows([(0, 1)], terminal=1.0, reward=0.3)
+    batch = Batch(background=ends, expert=ends)
+    assert float(value_gradient(tabular("vfo_disc", [30.0, 5.0, 0.0]), batch).abs().max()) < 1e-6
+
+
+def test_two_terminals_of_either_source_are_worth_50_and_the_background_loses_50() -> None:
+    batch = Batch(background=rows([(0, 2)], 1.0), expert=rows([(0, 1)], 1.0))
+    learner = tabular("vfo_bin", [50.0, 0.0, 0.0])
+    assert float(value_gradient(learner, batch).abs().max()) < 1e-9
+    found = advantages(tabular("vfo_bin", [50.0, 0.0, 0.0]), batch)
+    assert abs(float(found[0]) + 50.0) < 1e-9
+
+
+@pytest.mark.parametrize("absorbing", [True, False])
+def test_adding_c_to_every_reward_changes_no_advantage_only_with_the_absorbing_bootstrap(
+    absorbing: bool,
+) -> None:
+    """State 0 both ends and goes on; rewards are shifted by c = 1."""
+    pairs, terminal = [(0, 1), (0, 1), (1, 1)], [1.0, 0.0, 0.0]
+
+    def solved(shift: float) -> tuple[Tensor, Tensor]:
+        batch = Batch(background=rows(pairs, terminal, [0.5 + shift, 1.0 + shift, 0.2 + shift]))
+        at_1 = (0.2 + shift) / 0.01
+        end = (0.5 + shift) / (0.01 if absorbing else 1.0)
+        values = [0.5 * (end + 1.0 + shift + 0.99 * at_1), at_1, 0.0]
+        learner = tabular("awr", values, absorbing=absorbing, temperature=100.0)
+        assert float(value_gradient(learner, batch).abs().max()) < 1e-8
+        fresh = tabular("awr", values, absorbing=absorbing, temperature=100.0)
+        return torch.tensor(values), advantages(fresh, batch)
+
+    (values, found), (shifted_values, shifted) = solved(0.0), solved(1.0)
+    same = torch.allclose(found, shifted, atol=1e-9)
+    assert same is absorbing
+    moved = float(shifted_values[0] - values[0])
+    assert (abs(moved - 100.0) < 1e-3) is absorbing
+
+
+def test_a_timeout_still_bootstraps() -> None:
+    # A timeout reaches `update` as terminal 0: only `terminal` stops the bootstrap.
+    batch = Batch(background=rows([(2, 2)]), expert=rows([(0, 1), (1, 1)]))
+    learner = tabular("vfo_bin", [100.0, 100.0, 0.0])
+    assert float(value_gradient(learner, batch).abs().max()) < 1e-9
+
+
+def test_alpha_1_ignores_the_expert_and_is_cloning() -> None:
+    batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
+    learner = tabular("vfo_bin", [0.0, 0.0, 0.0], alpha=1.0)
+    assert float(value_gradient(learner, batch).abs().max()) < 1e-12
+    found = advantages(tabular("vfo_bin", [0.0, 0.0, 0.0], alpha=1.0), batch)
+    assert float(found.abs().max()) < 1e-12
+
+
+def test_awr_with_provenance_as_reward_values_states_as_vfo_bin_does() -> None:
+    expert, background = rows(EXPERT), rows(BACKGROUND)
+    merged = rows(EXPERT + BACKGROUND, reward=[1.0, 1.0, 0.0, 0.0])
+    values = [20.0, 30.0, 10.0]
+    bin_gradient = value_gradient(
+        tabular("vfo_bin", values), Batch(background=background, expert=expert)
+    )
+    awr_gradient = value_gradient(tabular("awr", values), Batch(background=merged))
+    torch.testing.assert_close(bin_gradient, awr_gradient, rtol=1e-12, atol=1e-12)
