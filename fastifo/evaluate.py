@@ -100,7 +100,7 @@ class Returns:
     def load(path: str | Path) -> "Returns":
         """Raises FileNotFoundError, or ValueError for another file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 return Returns(file["returns"], file["lengths"], **header)
         except FileNotFoundError:

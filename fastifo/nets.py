@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from fastifo import losses
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "elu": F.elu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "elu": F.elu,
+    "silu": F.silu,
+}
 
 
 class Init:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from fastifo.engine.log import read_metrics
@@ -43,6 +44,10 @@ def read_runs(folder: str | Path) -> list[Entry]:
     found = [(p, c) for p, c in found if isinstance(c, dict) and c.get("format") == "fastifo-run"]
     if not found:
         raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
+    for path, config in found:
+        missing = {"algorithm", "dataset", "env_id", "num_updates"} - set(config)
+        if missing:
+            raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
     names = [config["algorithm"] for _, config in found]
     entries = []
     for path, config in found:
@@ -66,10 +71,21 @@ def _returns(path: Path) -> Returns | None:
     return Returns.load(path) if path.exists() else None
 
 
+def by_dataset(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries that trained on the same data; only those share a background and an expert."""
+    groups: dict[Any, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.config["env_id"], entry.config["dataset"]["fingerprint"]].append(entry)
+    return list(groups.values())
+
+
 def print_table(entries: list[Entry]) -> None:
-    """One row for the background, each run, and the expert."""
+    """One row for the background, each run, and the expert.  entries: of one dataset."""
     config = entries[0].config
-    table = Table(title=f"{config['env_id']}: returns with 95 % intervals", title_justify="left")
+    table = Table(
+        title=f"{config['env_id'] or 'no environment'}: returns with 95 % intervals",
+        title_justify="left",
+    )
     table.add_column("policy", no_wrap=True)
     for name in ("return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -91,7 +107,9 @@ def print_table(entries: list[Entry]) -> None:
     expert = config["dataset"]["info"].get("expert_return_mean")
     if expert is not None:
         table.add_row(*_row("expert", expert, None, config["env_id"]))
-    Console().print(table)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed)).print(table)  # a log file is no reason to cut numbers
 
 
 def _row(
@@ -118,9 +136,10 @@ def draw_figure(entries: list[Entry], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), constrained_layout=True)
-    config = entries[0].config
-    background = config["dataset"].get("background_returns")
-    expert = config["dataset"]["info"].get("expert_return_mean")
+    groups = by_dataset(entries)
+    data = entries[0].config["dataset"] if len(groups) == 1 else {"info": {}}
+    background = data.get("background_returns")
+    expert = data["info"].get("expert_return_mean")
     lines = [("background", None if not background else np.mean(background), "0.35", ":")]
     lines.append(("expert", expert, "0.35", "--"))
     _returns_panel(axes[0], entries)
@@ -129,10 +148,12 @@ def draw_figure(entries: list[Entry], path: Path) -> None:
         if level is not None:
             axes[0].axhline(level, color=color, ls=style, lw=1.2, label=label)
             axes[1].axhline(level, color=color, ls=style, lw=1.2, label=label)
-    axes[0].legend(fontsize=9)
-    axes[1].legend(fontsize=9)
     _value_panel(axes[2], entries)
-    figure.suptitle(f"{config['env_id']}")
+    for axis in axes:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    names = dict.fromkeys(group[0].config["env_id"] or "no environment" for group in groups)
+    figure.suptitle(", ".join(names))
     write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
     plt.close(figure)
 
@@ -178,8 +199,6 @@ def _value_panel(axis: Any, entries: list[Entry]) -> None:
     axis.set_xlabel("updates")
     axis.set_ylabel("learned value")
     axis.set_title("values")
-    if axis.lines:
-        axis.legend(fontsize=8)
 
 
 def _curve(entry: Entry, name: str) -> tuple[list[int], list[float]]:
@@ -193,9 +212,10 @@ def _curve(entry: Entry, name: str) -> tuple[list[int], list[float]]:
 
 
 def report(folder: str | Path, figure: str | Path | None = None) -> Path:
-    """Prints the table and writes the figure, `report.png` in the folder unless named."""
+    """Prints a table for each dataset and writes the figure, `report.png` unless named."""
     entries = read_runs(folder)
-    print_table(entries)
+    for group in by_dataset(entries):
+        print_table(group)
     path = Path(figure) if figure is not None else Path(folder) / "report.png"
     draw_figure(entries, path)
     return path

@@ -2,7 +2,9 @@
 
 Source: arXiv 2507.06701, SIBench. Behaviour cloning (stochastic, 101 bins) on d expert episodes
 gives a policy; its episodes are the background, the demonstrations without actions the expert
-data. Demonstrations are nested: a larger d starts with the smaller one's.
+data. Demonstrations are nested: a larger d starts with the smaller one's. They are sampled around
+the expert's mean action, as D4RL's are: those of a deterministic expert lie on one thin path, and a
+clone of them falls as soon as it leaves it. The clone sees standardised observations.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ from fastifo.evaluate import check_env, collect
 from fastifo.experts import ExpertPolicy, load_expert, provenance
 from fastifo.files import cache_folder
 
-RECIPE = 1  # counts changes of how a set is made; part of the cache's name
+RECIPE = 2  # counts changes of how a set is made; part of the cache's name
 SEED_BLOCKS = {"demonstrations": 700, "background": 1400}  # apart from evaluation's seeds
 
 
@@ -33,6 +35,7 @@ class SIBenchSpec:
     n_expert: int = 0  # of them given to the learner, without actions; 0 is all
     bc_updates: int = 10_000
     expert: str = ""  # a policy file; empty is the shipped expert
+    noise: float = 0.5  # of the demonstrations, times the expert's own exploration noise
 
     def __post_init__(self) -> None:
         for name in ("d", "episodes", "demos", "bc_updates"):
@@ -46,6 +49,8 @@ class SIBenchSpec:
                     f"sibench: {name}={getattr(self, name)} is more than demos={self.demos}; "
                     "raise demos"
                 )
+        if self.noise < 0:
+            raise ValueError(f"sibench: noise must be at least 0, found {self.noise}")
         if not 0 <= self.seed < 100:
             raise ValueError(f"sibench: seed must be 0 to 99, found {self.seed}")
 
@@ -63,10 +68,12 @@ class SIBenchSpec:
             if not equals or name not in kinds:
                 known = nearest(name, kinds)
                 raise ValueError(f"{text!r}: unknown option {option!r}; {known}; as in {example!r}")
+            kind: Any = kinds[name]
             try:
-                values[name] = value if name == "expert" else int(value.replace("_", ""))
+                values[name] = kind(value)
             except ValueError:
-                raise ValueError(f"{text!r}: {name} must be an integer, found {value!r}") from None
+                expected = "an integer" if kind is int else "a number"
+                raise ValueError(f"{text!r}: {name} must be {expected}, found {value!r}") from None
         if "d" not in values:
             raise ValueError(f"{text!r}: d is missing; as in {example!r}")
         return SIBenchSpec(env_id, **values)
@@ -99,11 +106,12 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
     """Plays the expert, clones d demonstrations, plays the clone."""
     from fastifo.engine.train import train
 
+    expert.noise_scale = 0.0 if expert.deviation is None else spec.noise
     demos = collect(
         expert,
         spec.env_id,
         spec.demos,
-        True,
+        expert.noise_scale == 0.0,
         seed=SEED_BLOCKS["demonstrations"] + spec.seed,
         title="demonstrations",
         progress=progress,
@@ -116,6 +124,7 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
         device="cpu",
         precision="fp32",
         progress=progress,
+        standardize_obs=True,
     )
     background = collect(
         cloned.policy(0),
@@ -133,6 +142,7 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
     info = {
         "spec": {k: v for k, v in vars(spec).items() if k != "expert"},
         "recipe": RECIPE,
+        "demonstration_noise": expert.noise_scale,
         "expert": provenance(expert),
         "expert_return_mean": float(returns.mean()),
         "expert_return_std": float(returns.std(correction=0)),

@@ -13,6 +13,9 @@ def load(spec: str | Path, *, progress: bool = True) -> Dataset:
     [,bc_updates=<n>][,expert=<file>]", which is made once and cached.
     Raises FileNotFoundError, or ValueError naming what is wrong with the spec or the file.
     """
+    if not isinstance(spec, str | Path):
+        found = type(spec).__name__
+        raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
     text = str(spec)
     if text.startswith("sibench:"):
         from fastifo.sibench import load_sibench

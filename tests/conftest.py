@@ -1,9 +1,14 @@
 """Fixtures that every test may use."""
 
+import os
+
 import pytest
 import torch
 
 from fastifo import _C
+
+# Child processes of a test import the installed package too, not the checkout they start in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 HAS_GPU = torch.cuda.is_available() and _C.has_cuda
 

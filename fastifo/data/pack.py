@@ -69,20 +69,20 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
             f"{path}: expected a {expected_format} file, found one that is cut or foreign "
             f"({error}); write it again"
         ) from None
+    text = metadata.get("fastifo", "")
+    if metadata.get("sha256", _text_hash(text)) != _text_hash(text):
+        raise ValueError(f"{path}: its header is damaged, the hash differs; write it again")
     try:
-        header = json.loads(metadata["fastifo"])
-        found = header["format"]
+        header = json.loads(text)
+        found, version = header["format"], header["version"]
     except (KeyError, TypeError, json.JSONDecodeError):
-        header, found = {}, "a safetensors file of another program"
+        found, version = "a safetensors file of another program", 0
     if found != expected_format:
         raise ValueError(f"{path}: expected a {expected_format} file, found {found}")
-    if header["version"] > VERSION:
+    if version > VERSION:
         raise ValueError(
-            f"{path}: expected version {VERSION} or older, found {header['version']}; "
-            "update fastifo"
+            f"{path}: expected version {VERSION} or older, found {version}; update fastifo"
         )
-    if metadata.get("sha256", _text_hash(metadata["fastifo"])) != _text_hash(metadata["fastifo"]):
-        raise ValueError(f"{path}: its header is damaged, the hash differs; write it again")
     return tensors, header
 
 

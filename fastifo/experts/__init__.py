@@ -5,6 +5,7 @@ Keys: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x o
 `out_shift` [A].
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fastifo.data.sampler import uniform
 
 from fastifo.files import UNREADABLE
 
@@ -25,13 +28,15 @@ HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ExpertPolicy:
-    """A deterministic policy."""
+    """The mean action of a policy file, or with `noise_scale` a sample around it."""
 
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError, or ValueError for a file of another layout."""
         self.path = path
+        self.noise_scale = 0.0  # times the deviation that the policy explored with
+        self.seed = torch.zeros(1, dtype=torch.int64)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             self.layers = [
                 tuple(torch.from_numpy(arrays[f"{kind}{i}"]).float() for kind in "Wb")
@@ -41,6 +46,9 @@ class ExpertPolicy:
             self.vectors = {name: torch.as_tensor(arrays[name]).float() for name in vectors}
             self.hidden = HIDDEN[str(arrays["hidden_activation"])]
             self.squashes = str(arrays["output_activation"]) == "tanh"
+            self.deviation = None  # [A], where the file states one
+            if "log_std" in arrays:
+                self.deviation = torch.from_numpy(arrays["log_std"]).float().exp()
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such expert file") from None
         except UNREADABLE as error:
@@ -50,7 +58,14 @@ class ExpertPolicy:
             ) from None
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
-        return None
+        """Standard normal numbers, [rows, A]: a function of stream and step."""
+        if self.deviation is None or self.noise_scale == 0.0:
+            return None
+        size = rows * len(self.deviation)
+        counter = torch.tensor([step], dtype=torch.int64)
+        pairs = uniform(self.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
+        # Box and Muller; 1 - u is in (0, 1], so the logarithm is finite.
+        return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
 
     def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
         """[B, D] -> [B, A]; further observation columns than it was trained on are left out."""
@@ -62,6 +77,8 @@ class ExpertPolicy:
             if place < len(self.layers) - 1:
                 x = self.hidden(x)
         x = x * v["out_scale"] + v["out_shift"]
+        if noise is not None and self.deviation is not None:
+            x = x + self.noise_scale * self.deviation * noise
         return (torch.tanh(x) if self.squashes else x).clamp(-1.0, 1.0)
 
 

@@ -1,0 +1,203 @@
+"""Episodes laid out as columns, and what may become one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fastifo.data.dataset import Dataset, Episodes
+from helpers import random_dataset
+
+OBS_DIM, ACTION_DIM = 3, 2
+
+
+def episode(steps: int, first: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """Observations count up from `first`, so that a row tells where it came from."""
+    rows = torch.arange(steps + 1, dtype=torch.float32) + first
+    return {
+        "obs": rows[:, None].repeat(1, OBS_DIM),
+        "action": torch.full((steps, ACTION_DIM), 0.01 * first),
+        "reward": torch.ones(steps),
+        "terminal": False,
+    } | fields
+
+
+def numbered() -> Episodes:
+    """Episodes of 2, 4 and 3 steps that start at 10, 20 and 30; the second is terminal."""
+    parts = [episode(2, 10.0), episode(4, 20.0, terminal=True), episode(3, 30.0)]
+    return Dataset.from_episodes(parts).background
+
+
+def test_columns_lie_end_to_end_with_one_more_observation_per_episode() -> None:
+    found = numbered()
+    assert found.start.tolist() == [0, 2, 6, 9]
+    assert found.lengths.tolist() == [2, 4, 3]
+    assert (found.num_episodes, found.num_transitions, found.obs_dim) == (3, 9, OBS_DIM)
+    assert found.obs[:, 0].tolist() == [10, 11, 12, 20, 21, 22, 23, 24, 30, 31, 32, 33]
+
+
+def test_the_true_final_observation_is_the_last_next_observation() -> None:
+    found = numbered()
+    next_obs = found.obs[found.rows() + 1, 0]
+    assert found.obs[found.rows(), 0].tolist() == [10, 11, 20, 21, 22, 23, 30, 31, 32]
+    assert next_obs.tolist() == [11, 12, 21, 22, 23, 24, 31, 32, 33]
+
+
+def test_terminal_and_timeout_are_apart_and_only_at_ends() -> None:
+    found = numbered()
+    assert torch.nonzero(found.terminal).flatten().tolist() == [5]
+    assert torch.nonzero(found.timeout).flatten().tolist() == [1, 8]
+
+
+def test_expert_episodes_keep_their_terminal_and_have_neither_action_nor_reward() -> None:
+    demos = [{"obs": np.zeros((4, OBS_DIM)), "terminal": True}, {"obs": np.zeros((3, OBS_DIM))}]
+    found = Dataset.from_episodes([episode(3)], demos).expert
+    assert found is not None
+    assert found.action is None
+    assert found.reward is None
+    assert found.terminal.tolist() == [False, False, True, False, False]
+    assert found.timeout.tolist() == [False, False, False, False, True]
+
+
+def test_take_gives_the_named_episodes_in_that_order() -> None:
+    found = numbered().take([2, 0])
+    assert found.start.tolist() == [0, 3, 5]
+    assert found.obs[:, 0].tolist() == [30, 31, 32, 33, 10, 11, 12]
+    assert found.action is not None
+    assert found.action[:, 0].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.1, 0.1])
+    assert found.timeout.tolist() == [False, False, True, False, True]
+    assert numbered().take([1]).terminal.tolist() == [False, False, False, True]
+
+
+def test_taking_every_episode_changes_nothing() -> None:
+    whole = numbered()
+    taken = whole.take(range(3))
+    for name, value in whole.columns().items():
+        assert torch.equal(value, taken.columns()[name]), name
+
+
+def test_returns_are_reward_sums_of_each_episode_in_float64() -> None:
+    steps = 1000
+    rewards = torch.full((steps,), 0.1)
+    rows = [episode(steps, reward=1e4 + rewards), episode(3, reward=torch.tensor([1.0, -2.0, 4.0]))]
+    found = Dataset.from_episodes(rows).background.returns()
+    assert found is not None
+    assert found.dtype == torch.float64
+    expected = float((1e4 + rewards).double().sum())
+    assert found.tolist() == pytest.approx([expected, 3.0], rel=1e-12)
+
+
+def test_without_rewards_there_are_no_returns() -> None:
+    plain = {k: v for k, v in episode(3).items() if k != "reward"}
+    assert Dataset.from_episodes([plain]).background.returns() is None
+
+
+class OnlyDlpack:
+    """An array of another library."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.values.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.values.__dlpack_device__()
+
+
+def read_only(values: Tensor) -> Any:
+    array = values.numpy().copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda v: v.numpy(),
+        lambda v: v.numpy().astype(np.float64),
+        lambda v: v.numpy().astype(">f4"),
+        lambda v: np.ascontiguousarray(v.numpy()[::-1])[::-1],
+        lambda v: np.asfortranarray(v.numpy()),
+        read_only,
+        lambda v: v.tolist(),
+        lambda v: v.double().requires_grad_(),
+        OnlyDlpack,
+    ],
+    ids=["plain", "float64", "swapped", "reversed", "fortran", "locked", "list", "grad", "dlpack"],
+)
+def test_any_kind_of_array_gives_the_same_columns(convert: Any) -> None:
+    plain = episode(4, 3.0)
+    other = {k: v if k == "terminal" else convert(v) for k, v in plain.items()}
+    found = Dataset.from_episodes([other]).background.columns()
+    for name, value in Dataset.from_episodes([plain]).background.columns().items():
+        assert torch.equal(found[name], value), name
+        assert found[name].dtype == value.dtype
+        assert not found[name].requires_grad
+
+
+def test_a_dataset_does_not_share_memory_with_the_arrays_it_was_made_from() -> None:
+    source = episode(4)
+    dataset = Dataset.from_episodes([source], [{"obs": source["obs"]}])
+    before = dataset.fingerprint()
+    for name in ("obs", "action", "reward"):
+        source[name] += 0.5
+    assert dataset.fingerprint() == before
+
+
+def test_any_iterable_of_episodes_is_taken() -> None:
+    found = Dataset.from_episodes((episode(3, i) for i in range(2)), expert=iter(()))
+    assert found.background.num_episodes == 2
+    assert found.expert is None
+
+
+def test_actions_are_mapped_from_their_bounds_and_back() -> None:
+    low, high = [-4.0, 1.0], [4.0, 5.0]
+    action = torch.tensor([[-4.0, 5.0], [0.0, 3.0], [2.0, 2.0]])
+    dataset = Dataset.from_episodes([episode(3, action=action)], action_low=low, action_high=high)
+    unit = dataset.background.action
+    assert unit is not None
+    torch.testing.assert_close(unit, torch.tensor([[-1.0, 1.0], [0.0, 0.0], [0.5, -0.5]]))
+    assert dataset.action_low is not None
+    assert dataset.action_high is not None
+    back = dataset.action_low + 0.5 * (unit + 1) * (dataset.action_high - dataset.action_low)
+    torch.testing.assert_close(back, action)
+
+
+def test_one_bound_stands_for_every_dimension() -> None:
+    dataset = Dataset.from_episodes(
+        [episode(3, action=np.full((3, 2), 2.0))], action_low=-2, action_high=np.float32(2.0)
+    )
+    assert dataset.action_low is not None
+    assert dataset.action_low.tolist() == [-2.0, -2.0]
+    assert dataset.background.action is not None
+    assert dataset.background.action.unique().tolist() == [1.0]
+
+
+def test_rounding_just_past_the_bound_is_clipped_not_refused() -> None:
+    found = Dataset.from_episodes([episode(3, action=torch.full((3, 2), 1.0 + 5e-6))]).background
+    assert found.action is not None
+    assert float(found.action.max()) == 1.0
+
+
+def test_a_fingerprint_notices_every_column() -> None:
+    first = random_dataset()
+    assert first.fingerprint() == random_dataset().fingerprint()
+    for source in ("background", "expert"):
+        for name in getattr(first, source).columns():
+            other = random_dataset()
+            column = getattr(getattr(other, source), name)
+            column.view(-1)[-1] = ~column.view(-1)[-1] if column.dtype == torch.bool else 77
+            assert other.fingerprint() != first.fingerprint(), (source, name)
+
+
+def test_a_summary_names_sizes_ends_and_returns() -> None:
+    text = random_dataset(env_id="Hopper-v4").summary()
+    for part in ("Hopper-v4", "6 episodes", "45 transitions", "2 terminal, 4 timeout", "return"):
+        assert part in text
+    bare = random_dataset(expert=False, reward=False).summary()
+    assert "cannot be evaluated" in bare
+    assert "expert       none" in bare
+    assert "return" not in bare

@@ -1,0 +1,180 @@
+"""Batches by counter: which rows, for whom, and in what order."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastifo.data.dataset import Dataset
+from fastifo.data.sampler import Batch, Columns, Sampler, Transitions, purpose, uniform
+from fastifo.ops.draw import draw
+from helpers import ACTION_DIM, OBS_DIM, random_dataset
+
+CPU = torch.device("cpu")
+
+
+def make(
+    seeds: tuple[int, ...], needs: frozenset[str] = frozenset(), size: int = 8, **fields: Any
+) -> Sampler:
+    dataset = fields.pop("dataset", None) or random_dataset()
+    return Sampler(dataset, seeds, size, needs, fields.get("stage", "train"), CPU, torch.float64)
+
+
+def at(sampler: Sampler, update: int) -> Batch:
+    return sampler.draw(torch.tensor([update]))
+
+
+def assert_same(a: Transitions | None, b: Transitions | None, rows: Any = slice(None)) -> None:
+    assert a is not None
+    assert b is not None
+    for name, value in vars(a).items():
+        other = getattr(b, name)
+        assert (value is None) == (other is None), name
+        if value is not None:
+            assert torch.equal(value, other[rows]), name
+
+
+NEEDS = frozenset({"expert", "reward", "policy", "uniform"})
+
+
+def test_a_member_draws_the_same_wherever_it_stands() -> None:
+    alone = at(make((7,), NEEDS), 3)
+    for seeds, place in (((7, 1), 0), ((1, 2, 7), 2)):
+        batch = at(make(seeds, NEEDS), 3)
+        for source in ("background", "expert", "policy"):
+            assert_same(getattr(alone, source), getattr(batch, source), slice(place, place + 1))
+        assert alone.uniform is not None
+        assert batch.uniform is not None
+        assert torch.equal(alone.uniform[0], batch.uniform[place])
+
+
+def test_a_batch_depends_on_its_update_alone_not_on_earlier_draws() -> None:
+    sampler = make((0, 1), NEEDS)
+    first = at(sampler, 5)
+    at(sampler, 6)
+    assert_same(first.background, at(sampler, 5).background)
+    assert_same(first.background, at(make((0, 1), NEEDS), 5).background)
+
+
+def test_a_smaller_batch_is_the_start_of_a_larger_one() -> None:
+    small, large = at(make((3,), size=5), 0).background, at(make((3,), size=9), 0).background
+    assert torch.equal(small.obs, large.obs[:, :5])
+
+
+def test_updates_seeds_sources_and_stages_draw_apart() -> None:
+    batch = at(make((0, 1), NEEDS, size=64), 0)
+    assert batch.policy is not None
+    drawn = [
+        batch.background.obs[0],
+        batch.background.obs[1],
+        batch.policy.obs[0],
+        at(make((0,), size=64), 1).background.obs[0],
+        at(make((0,), size=64, stage="other"), 0).background.obs[0],
+    ]
+    for i, first in enumerate(drawn):
+        for second in drawn[:i]:
+            assert not torch.equal(first, second)
+
+
+def test_purposes_of_a_stage_have_streams_of_their_own() -> None:
+    names = [(s, w) for s in ("train", "oril") for w in ("background", "expert", "policy", "mix")]
+    assert len({purpose(*name) for name in names}) == len(names)
+
+
+def test_a_batch_holds_the_rows_its_indices_name() -> None:
+    dataset = random_dataset()
+    columns = dataset.background
+    batch = at(make((4, 9), frozenset({"reward"}), size=50), 11).background
+    seed, update = torch.tensor([4, 9]), torch.tensor([11])
+    index = draw(seed, update, purpose("train", "background"), columns.num_transitions, 50)
+    assert columns.action is not None
+    assert columns.reward is not None
+    assert batch.action is not None
+    assert batch.reward is not None
+    for p in range(2):
+        for b in range(50):
+            n = int(index[p, b])
+            episode = int(torch.searchsorted(columns.start, n, right=True)) - 1
+            row = n + episode
+            assert torch.equal(batch.obs[p, b].float(), columns.obs[row])
+            assert torch.equal(batch.next_obs[p, b].float(), columns.obs[row + 1])
+            assert torch.equal(batch.action[p, b].float(), columns.action[n])
+            assert float(batch.reward[p, b]) == float(columns.reward[n])
+            assert bool(batch.terminal[p, b]) == bool(columns.terminal[n])
+    assert batch.obs.dtype == batch.terminal.dtype == torch.float64
+
+
+def test_a_timeout_is_no_terminal_and_its_next_observation_is_the_true_last_one() -> None:
+    rows = [
+        {"obs": np.full((3, 1), i) + np.array([[0], [0.25], [0.5]]), "action": np.zeros((2, 1))}
+        | {"terminal": i == 1}
+        for i in range(3)
+    ]
+    batch = at(make((0,), dataset=Dataset.from_episodes(rows), size=200), 0).background
+    last = batch.obs.remainder(1.0) == 0.25  # the second observation of an episode
+    assert torch.equal(batch.next_obs - batch.obs, torch.full_like(batch.obs, 0.25))
+    ended = last.squeeze(-1) & (batch.obs.squeeze(-1).floor() == 1)
+    assert torch.equal(batch.terminal.bool(), ended)
+    assert bool(ended.any())
+    assert not bool(ended.all())
+
+
+def test_every_transition_is_drawn_equally_often() -> None:
+    count = 4000
+    index = torch.arange(45, dtype=torch.float32)
+    dataset = random_dataset()
+    dataset = replace(dataset, background=replace(dataset.background, reward=index))
+    drawn = at(make((2,), frozenset({"reward"}), dataset=dataset, size=45 * count), 0).background
+    assert drawn.reward is not None
+    found = torch.bincount(drawn.reward.long().flatten(), minlength=45)
+    # 5 deviations of a binomial count
+    assert float((found - count).abs().max()) < 5 * count**0.5
+
+
+@pytest.mark.parametrize("needs", [frozenset(), frozenset({"expert", "policy", "uniform"})])
+def test_rewards_are_out_of_reach_unless_asked_for(needs: frozenset[str]) -> None:
+    sampler = make((0,), needs)
+    assert sampler.background.reward is None
+    batch = at(sampler, 0)
+    assert batch.background.reward is None
+    if batch.policy is not None:
+        assert batch.policy.reward is None
+
+
+def test_only_what_is_asked_for_is_drawn() -> None:
+    batch = at(make((0,)), 0)
+    assert (batch.expert, batch.policy, batch.uniform) == (None, None, None)
+    full = at(make((0,), NEEDS), 0)
+    assert full.expert is not None
+    assert full.expert.action is None
+    assert full.background.obs.shape == (1, 8, OBS_DIM)
+    assert full.background.action is not None
+    assert full.background.action.shape == (1, 8, ACTION_DIM)
+    assert full.uniform is not None
+    assert full.uniform.shape == (1, 8)
+
+
+def test_members_may_have_rewards_of_their_own() -> None:
+    episodes = random_dataset().background
+    own = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
+    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, reward=True)
+    index = torch.tensor([[3, 44, 0], [44, 0, 3]])
+    found = columns.gather(index)
+    assert found.reward is not None
+    assert found.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
+    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, reward=True)
+    reward = shared.gather(index).reward
+    assert reward is not None
+    assert reward.tolist() == index.tolist()
+
+
+def test_uniform_numbers_lie_in_the_unit_interval_and_never_reach_one() -> None:
+    for dtype in (torch.float32, torch.float64):
+        found = uniform(torch.tensor([1]), torch.tensor([0]), 5, 100_000, dtype)
+        assert found.dtype == dtype
+        assert float(found.min()) >= 0.0
+        assert float(found.max()) < 1.0
+        assert abs(float(found.mean()) - 0.5) < 0.005  # 5 standard errors
+        assert torch.equal(found, found.mul(2.0**24).round().mul(2.0**-24))
