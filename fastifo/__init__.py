@@ -3,9 +3,10 @@
 import torch  # noqa: F401  before the compiled core, so that both use one OpenMP runtime
 
 from fastifo.data.dataset import Dataset, Episodes
-from fastifo.engine.run import Policy, Run, open_run
+from fastifo.engine.run import Run, open_run
 from fastifo.engine.train import train
 from fastifo.evaluate import Returns
+from fastifo.policy import Policy
 from fastifo.specs import load
 
 __version__ = "0.1.0"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastifo.rollout import check_env
+
 
 @dataclass(frozen=True)
 class EvaluateEvery:
@@ -17,6 +19,10 @@ class EvaluateEvery:
         for name in ("every", "num_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+
+    def check(self, run: Any) -> None:
+        """Raises ValueError where the run names no environment, or one that is not there."""
+        check_env(run.require_env())
 
     def __call__(
         self, run: Any, update: int, members: Sequence[int]

@@ -109,7 +109,9 @@ def _values(name: str, hint: Any, value: Any) -> list[Any]:
     return [_checked(name, hint, entry) for entry in (value if sweeps else [value])]
 
 
-def expand(config: type[Config], overrides: Mapping[str, Any]) -> list[Config]:
+def expand(
+    config: type[Config], overrides: Mapping[str, Any], owner: str | None = None
+) -> list[Config]:
     """The product of all overridden values, in the order given; the last one varies fastest.
 
     Raises TypeError for an unknown field (with the nearest name) or a value of the wrong type,
@@ -119,7 +121,9 @@ def expand(config: type[Config], overrides: Mapping[str, Any]) -> list[Config]:
     known = [field.name for field in dataclasses.fields(config)]
     for name in overrides:
         if name not in known:
-            raise TypeError(f"{config.__name__} has no field {name!r}; {nearest(name, known)}")
+            raise TypeError(
+                f"{owner or config.__name__} has no field {name!r}; {nearest(name, known)}"
+            )
     choices = [_values(name, hints[name], value) for name, value in overrides.items()]
     product = itertools.product(*choices)
     return [config(**dict(zip(overrides, values, strict=True))) for values in product]

@@ -190,6 +190,27 @@ class Learner(nn.Module):
         return self.policy.sample(x, choice, jitter if self.cfg.action_jitter else None)
 
 
+def choose_device(device: str) -> torch.device:
+    """Raises ValueError where the device is unknown or not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu or cuda, found {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for, torch sees no GPU; use device='cpu'")
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """auto is fp32 on a CPU and tf32 on a GPU."""
+    if precision == "auto":
+        return "tf32" if device.type == "cuda" else "fp32"
+    if precision not in PRECISIONS:
+        known = ", ".join(["auto", *PRECISIONS])
+        raise ValueError(f"precision: expected one of {known}, found {precision!r}")
+    return precision
+
+
 def tensors(learner: Learner) -> Mapping[str, Tensor]:
     """Everything a checkpoint must hold: parameters, targets, statistics, Adam's moments."""
     state = dict(learner.state_dict())

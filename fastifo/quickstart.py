@@ -8,10 +8,10 @@ from typing import Any
 from fastifo.callbacks import EvaluateEvery
 from fastifo.engine.run import Run
 from fastifo.engine.train import train
-from fastifo.evaluate import check_env
 from fastifo.experts import load_expert
 from fastifo.files import write_json
 from fastifo.report import report
+from fastifo.rollout import check_env
 from fastifo.specs import load
 
 ALGORITHMS = ("bc", "vfo_bin", "vfo_disc", "awr")

@@ -15,9 +15,9 @@ from typing import Any
 from fastifo.config import nearest
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
-from fastifo.evaluate import check_env, collect
 from fastifo.experts import ExpertPolicy, load_expert, provenance
 from fastifo.files import cache_folder
+from fastifo.rollout import check_env, collect
 
 RECIPE = 2  # counts changes of how a set is made; part of the cache's name
 SEED_BLOCKS = {"demonstrations": 700, "background": 1400}  # apart from evaluation's seeds

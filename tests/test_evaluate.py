@@ -1,6 +1,7 @@
 """Evaluation in EnvPool: one episode per slot, the same starts, nothing of the auto-reset."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastifo import evaluate
-from fastifo.evaluate import (
-    Returns,
-    bootstrap_interval,
-    check_env,
-    collect,
-    evaluate_policies,
-    normalized_score,
-    rollout,
-)
+from fastifo.evaluate import Returns, bootstrap_interval, evaluate_policies, normalized_score
 from fastifo.experts import load_expert
+from fastifo.rollout import check_env, collect, rollout
 from support import LinearPolicy, contents, full_disk
 
 ENV = "Hopper-v4"
@@ -62,7 +55,7 @@ def test_returns_do_not_depend_on_how_many_slots_play_at_once(
 ) -> None:
     policies = [LinearPolicy(s) for s in (0, 1)]
     whole = play(policies, 5)
-    monkeypatch.setattr(evaluate, "MAX_SLOTS", 3)
+    monkeypatch.setattr(sys.modules["fastifo.rollout"], "MAX_SLOTS", 3)
     in_turns = play(policies, 5)
     assert np.array_equal(in_turns.returns, whole.returns)
     assert np.array_equal(in_turns.lengths, whole.lengths)

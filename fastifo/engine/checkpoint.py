@@ -24,8 +24,13 @@ class Checkpoints:
         self.metrics_bytes = 0
         if self.manifest.exists():
             content = read_json(self.manifest)
-            self.entries = content["files"]
-            self.metrics_bytes = content["metrics_bytes"]
+            try:
+                self.entries = {key: dict(entry) for key, entry in content["files"].items()}
+                self.metrics_bytes = int(content["metrics_bytes"])
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"{self.manifest}: expected a fastifo manifest, found another file"
+                ) from None
 
     def save(
         self, key: str, learner: Learner, extra: Mapping[str, Tensor], metrics_bytes: int
@@ -43,6 +48,10 @@ class Checkpoints:
         write_json(self.manifest, {"files": self.entries, "metrics_bytes": metrics_bytes})
         if old not in (None, name):
             (self.folder / old).unlink(missing_ok=True)
+
+    def num_updates(self, key: str) -> int:
+        """Updates in the saved state of a population and stage; 0 where none is saved."""
+        return int(self.entries.get(key, {}).get("num_updates", 0))
 
     def load(self, key: str, learner: Learner) -> dict[str, Tensor] | None:
         """Puts the saved state into `learner`; returns the engine's own tensors, or None.

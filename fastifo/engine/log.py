@@ -100,8 +100,16 @@ class MetricsFile:
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self.path is not None and rows:
-            with open(self.path, "a") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows))
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            try:
+                with open(self.path, "a") as file:
+                    file.write(text)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{self.path}: could not be written ({error.strerror}); the last checkpoint "
+                    "is kept. Free some space and run again",
+                ) from error
 
     def size_bytes(self) -> int:
         return self.path.stat().st_size if self.path is not None and self.path.exists() else 0

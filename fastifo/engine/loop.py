@@ -76,7 +76,10 @@ class Meter:
 
 
 class Callback(Protocol):
-    """Called after every `every` updates; what it returns is logged, one value per member."""
+    """Called after every `every` updates; what it returns is logged, one value per member.
+
+    A callback with a method `check(run)` is asked before training whether it can work.
+    """
 
     @property
     def every(self) -> int: ...
@@ -164,7 +167,7 @@ def _log(stage: Stage, learner: Learner, meter: Meter, bar: ProgressBar) -> None
     stage.metrics.write(rows)
     first = next(iter(means.items()), None)
     bar.update(learner.num_updates, "" if first is None else f"{first[0]} {first[1][0]:.4g}")
-    if len(stage.failed) == len(stage.members):
+    if all(member in stage.failed for member in stage.members):
         raise FloatingPointError(
             f"{stage.title}: no member's losses are finite by update {learner.num_updates}; "
             "lower learning_rate, or raise temperature"

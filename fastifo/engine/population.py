@@ -1,6 +1,7 @@
 """Members of a run, and how they split into populations that train together."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +27,26 @@ class Group:
 
 
 def make_members(
-    config: type[Config], seeds: int | Sequence[int], overrides: Mapping[str, Any]
+    algorithm: str,
+    config: type[Config],
+    seeds: int | Sequence[int],
+    overrides: Mapping[str, Any],
 ) -> list[Member]:
     """The product of overridden values and seeds; seeds vary fastest.
 
     Raises TypeError or ValueError naming the argument.
     """
-    wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+    try:
+        wanted = [operator.index(s) for s in (seeds if isinstance(seeds, Iterable) else [seeds])]
+    except TypeError:
+        raise TypeError(f"seeds: expected an integer or several, found {seeds!r}") from None
     if not wanted:
         raise ValueError("seeds: expected one or more, found none")
     for seed in wanted:
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        if not 0 <= seed < 2**63:
             raise ValueError(f"seeds: expected integers from 0 to 2**63 - 1, found {seed!r}")
-    return [Member(seed, values) for values in expand(config, overrides) for seed in wanted]
+    values = expand(config, overrides, owner=algorithm)
+    return [Member(seed, value) for value in values for seed in wanted]
 
 
 def group_members(members: Sequence[Member]) -> list[Group]:

@@ -1,25 +1,39 @@
 """A finished or resumable run: its members, their policies, its folder."""
 
+import errno
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastifo import algos
 from fastifo.config import from_json, to_json
-from fastifo.data.sampler import purpose, uniform
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.population import Group, Member, group_members
 from fastifo.evaluate import Returns, evaluate_policies
 from fastifo.files import read_json, write_json
-from fastifo.learner import Learner, Spec
+from fastifo.learner import Learner, Spec, choose_device
+from fastifo.policy import Policy
 
 FORMAT = "fastifo-run"
+VERSION = 1
+KEYS = (
+    "algorithm",
+    "num_updates",
+    "precision",
+    "env_id",
+    "obs_dim",
+    "action_dim",
+    "action_bounds",
+    "dataset",
+    "failed",
+    "members",
+)
 
 
 @dataclass
@@ -55,22 +69,27 @@ class Run:
         With a run folder, the result is kept in `returns.npz` (`returns-deterministic.npz`).
         Raises ValueError without an environment id.
         """
-        if self.env_id is None:
-            raise ValueError(
-                "evaluate: the dataset names no environment; pass env_id='Hopper-v4', say, to "
-                "Dataset.from_episodes"
-            )
+        env_id = self.require_env()
         chosen = range(len(self.members)) if members is None else members
         policies = [self.policy(member) for member in chosen]
         returns = evaluate_policies(
-            policies, self.env_id, num_episodes, deterministic, seed=seed, progress=progress
+            policies, env_id, num_episodes, deterministic, seed=seed, progress=progress
         )
         if self.path is not None and members is None:
             name = "returns-deterministic.npz" if deterministic else "returns.npz"
             returns.save(self.path / name)
         return returns
 
-    def policy(self, member: int = 0) -> "Policy":
+    def require_env(self) -> str:
+        """The environment's name.  Raises ValueError where the dataset named none."""
+        if self.env_id is None:
+            raise ValueError(
+                "evaluate: the dataset names no environment; pass env_id='Hopper-v4', say, to "
+                "Dataset.from_episodes"
+            )
+        return self.env_id
+
+    def policy(self, member: int = 0) -> Policy:
         """The policy of one member.  Raises IndexError, or ValueError for one that broke."""
         if not 0 <= member < len(self.members):
             raise IndexError(f"member: expected 0 to {len(self.members) - 1}, found {member}")
@@ -99,19 +118,36 @@ class Run:
         if self.path is not None and folder.resolve() == self.path.resolve():
             return
         refuse_occupied(folder)
-        self._write_config(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            try:
+                self._write(temporary)
+                temporary.chmod(0o755)
+                temporary.replace(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise OSError(
+                error.errno or errno.EIO,
+                f"{folder}/: could not be written ({error.strerror or error}); nothing was left "
+                "there. Free some space or choose another folder",
+            ) from error
+
+    def _write(self, folder: Path) -> None:
+        """The whole run below an empty folder."""
+        self.write_config(folder)
         checkpoints = Checkpoints(folder / "checkpoint")
-        size = 0
         if self.path is not None:
-            for name in ("metrics.jsonl", "returns.npz", "returns-deterministic.npz"):
-                if (self.path / name).exists():
-                    shutil.copyfile(self.path / name, folder / name)
-            if (folder / "metrics.jsonl").exists():
-                size = (folder / "metrics.jsonl").stat().st_size
+            kept = [*self.path.glob("*.jsonl"), *self.path.glob("*.npz")]
+            for file in [*kept, *self.path.glob("timing.json")]:
+                shutil.copyfile(file, folder / file.name)
+        metrics = folder / "metrics.jsonl"
+        size = metrics.stat().st_size if metrics.exists() else 0
         for group, learner in zip(self.groups, self.learners, strict=True):
             checkpoints.save(f"{group.index}-train", learner, {}, size)
 
-    def _write_config(self, folder: Path) -> None:
+    def write_config(self, folder: Path) -> None:
         write_json(folder / "config.json", self.to_json())
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +157,7 @@ class Run:
         }
         return {
             "format": FORMAT,
-            "version": 1,
+            "version": VERSION,
             "algorithm": self.algorithm,
             "num_updates": self.num_updates,
             "precision": self.precision,
@@ -148,62 +184,28 @@ class Run:
         ]
 
 
-class Policy:
-    """Acts for one member. Sampling starts afresh with each Policy object."""
-
-    def __init__(
-        self, learner: Learner, place: int, low: Tensor | None, high: Tensor | None
-    ) -> None:
-        self.learner = learner.member(place)
-        self.low = low
-        self.high = high
-        self.device = learner.encoder.mean.device
-        self.seed = torch.tensor([learner.seeds[place]], dtype=torch.int64, device=self.device)
-        self.counter = torch.zeros(1, dtype=torch.int64, device=self.device)
-
-    def act(self, obs: Any, deterministic: bool = True) -> Any:
-        """Actions in the environment's bounds, of the same kind (torch or numpy) as `obs`.
-
-        obs: [D] or [B, D].  Returns [A] or [B, A].  deterministic: the mode; else a sample.
-        Raises ValueError for another width.
-        """
-        tensor = obs if isinstance(obs, Tensor) else torch.as_tensor(np.asarray(obs))
-        width = self.learner.spec.obs_dim
-        if tensor.ndim not in (1, 2) or tensor.shape[-1] != width:
-            raise ValueError(
-                f"obs: expected shape ({width},) or (B, {width}), found {tuple(tensor.shape)}"
-            )
-        batch = tensor.reshape(-1, width)
-        noise = None
-        if not deterministic:
-            noise = self.noise(purpose("act", "sample"), int(self.counter), len(batch))
-            self.counter += 1
-        action = self.act_rows(batch, noise)
-        action = action[0] if tensor.ndim == 1 else action
-        return action if isinstance(obs, Tensor) else action.numpy()
-
-    def noise(self, stream: int, step: int, rows: int) -> Tensor:
-        """The sampling numbers of one step, [rows, 2A]: a function of seed, stream and step."""
-        width = 2 * self.learner.spec.action_dim
-        counter = torch.tensor([step], dtype=torch.int64, device=self.device)
-        numbers = uniform(self.seed, counter, stream, rows * width, self.learner.dtype)
-        return numbers.view(rows, width)
-
-    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, D] -> [B, A] float32 on the device of `obs`; with `noise` [B, 2A] a sample."""
-        own = None if noise is None else noise[None]
-        action = self.learner.act(obs[None].to(self.device), own)[0].float().to(obs.device)
-        if self.low is None or self.high is None:
-            return action
-        low, high = self.low.to(action.device), self.high.to(action.device)
-        return low + 0.5 * (action + 1.0) * (high - low)
-
-
 def refuse_occupied(folder: Path) -> None:
     """Raises ValueError where `folder` has anything in it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "another run" if (folder / "config.json").exists() else "other files"
         raise ValueError(f"{folder}: expected a new or empty folder, found {kind}; choose another")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a run folder.  Raises ValueError where it is another program's or newer."""
+    path = folder / "config.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected the config of a fastifo run, found another file")
+    if content.get("version", 0) > VERSION:
+        raise ValueError(
+            f"{path}: expected version {VERSION} or older, found {content['version']}; update "
+            "fastifo"
+        )
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise ValueError(f"{path}: expected {', '.join(KEYS)}; {', '.join(missing)} is missing")
+    return content
 
 
 def open_run(path: str | Path, device: str = "cpu") -> Run:
@@ -212,12 +214,9 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     Raises FileNotFoundError or ValueError naming the file that is missing, cut or foreign.
     """
     folder = Path(path)
-    config = folder / "config.json"
-    if not config.is_file():
+    if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no run here (no config.json)")
-    content = read_json(config)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{config}: expected the config of a fastifo run, found another file")
+    content = read_config(folder)
     learner_class = algos.find(content["algorithm"])
     members = [
         Member(entry["seed"], from_json(learner_class.Config, entry["config"]))
@@ -237,7 +236,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         dataset=content["dataset"],
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
-        device=torch.device(device),
+        device=choose_device(device),
     )
     run.build_learners()
     checkpoints = Checkpoints(folder / "checkpoint")

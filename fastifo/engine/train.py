@@ -14,9 +14,8 @@ from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
 from fastifo.engine.population import Group, make_members
-from fastifo.engine.run import Run, refuse_occupied
-from fastifo.files import read_json
-from fastifo.learner import PRECISIONS, Learner, Spec
+from fastifo.engine.run import Run, read_config, refuse_occupied
+from fastifo.learner import PRECISIONS, Learner, Spec, choose_device, choose_precision
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
 
@@ -49,15 +48,17 @@ def train(
     the dataset or the folder is wrong; FloatingPointError when every member diverged.
     """
     learner_class = algos.find(algorithm)
-    members = make_members(learner_class.Config, seeds, overrides)
+    members = make_members(algorithm, learner_class.Config, seeds, overrides)
     if not isinstance(dataset, Dataset):
         from fastifo.specs import load
 
         dataset = load(dataset)
     learner_class.check(dataset)
     total = DEFAULT_NUM_UPDATES if num_updates is None else num_updates
-    if not isinstance(total, int) or total < 1:
-        raise ValueError(f"num_updates: expected an integer of at least 1, found {num_updates!r}")
+    counts = {"num_updates": total, "log_every": log_every, "checkpoint_every": checkpoint_every}
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
     place = choose_device(device)
     run = Run(
         algorithm=algorithm,
@@ -72,10 +73,12 @@ def train(
         path=None if out is None else Path(out),
         device=place,
     )
+    for callback in callbacks:
+        getattr(callback, "check", lambda run: None)(run)
+    run.build_learners()
     checkpoints = None if run.path is None else _open_folder(run, run.path, resume)
     metrics_path = None if run.path is None else run.path / "metrics.jsonl"
     metrics = MetricsFile(metrics_path, checkpoints.metrics_bytes if checkpoints else 0)
-    run.build_learners()
     torch.set_flush_denormal(True)
     if place.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = run.precision == "tf32"
@@ -97,22 +100,15 @@ def train(
         )
         _train_group(run, group, learner, dataset, stage)
     if run.path is not None:
-        run._write_config(run.path)
+        run.write_config(run.path)
     return run
 
 
 def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage) -> None:
     """The stages of one population."""
-    done = 0
-    if stage.checkpoints is not None:
-        done = stage.checkpoints.entries.get(stage.key, {}).get("num_updates", 0)
-    if done > run.num_updates:
-        raise ValueError(
-            f"{run.path}: holds {done} updates already, num_updates asks for {run.num_updates}; "
-            "ask for at least as many, or choose another folder"
-        )
-    if done == run.num_updates and stage.checkpoints is not None:
-        stage.checkpoints.load(stage.key, learner)
+    saved = stage.checkpoints
+    if saved is not None and saved.num_updates(stage.key) == run.num_updates:
+        saved.load(stage.key, learner)
         return
 
     def fit(helper: type[Learner], configs: Sequence[Any], num_updates: int) -> Learner:
@@ -143,27 +139,6 @@ def _sampler(
     return Sampler(dataset, group.seeds, config.batch_size, needs, stage, run.device, dtype)
 
 
-def choose_device(device: str) -> torch.device:
-    """Raises ValueError where the device is unknown or not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected auto, cpu or cuda, found {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for, torch sees no GPU; use device='cpu'")
-    return torch.device(device)
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """auto is fp32 on a CPU and tf32 on a GPU."""
-    if precision == "auto":
-        return "tf32" if device.type == "cuda" else "fp32"
-    if precision not in PRECISIONS:
-        known = ", ".join(["auto", *PRECISIONS])
-        raise ValueError(f"precision: expected one of {known}, found {precision!r}")
-    return precision
-
-
 def _spec(dataset: Dataset) -> Spec:
     obs = dataset.background.obs
     std, mean = torch.std_mean(obs, dim=0, correction=0)
@@ -188,9 +163,9 @@ def _open_folder(run: Run, folder: Path, resume: bool) -> Checkpoints:
     """The folder's checkpoints, once it is known to be new or to hold this very run."""
     if not (folder / "config.json").exists() or not resume:
         refuse_occupied(folder)
-        run._write_config(folder)
+        run.write_config(folder)
         return Checkpoints(folder / "checkpoint")
-    found, mine = read_json(folder / "config.json"), json.loads(json.dumps(run.to_json()))
+    found, mine = read_config(folder), json.loads(json.dumps(run.to_json()))
     same = ("format", "algorithm", "members", "precision", "env_id", "dataset")
     differing = [name for name in same if found.get(name) != mine[name]]
     if differing:
@@ -198,6 +173,13 @@ def _open_folder(run: Run, folder: Path, resume: bool) -> Checkpoints:
             f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
             "folder"
         )
+    checkpoints = Checkpoints(folder / "checkpoint")
+    done = max((checkpoints.num_updates(f"{group.index}-train") for group in run.groups), default=0)
+    if done > run.num_updates:
+        raise ValueError(
+            f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
+            "ask for at least as many, or choose another folder"
+        )
     run.failed.update({int(member): update for member, update in found["failed"].items()})
-    run._write_config(folder)
-    return Checkpoints(folder / "checkpoint")
+    run.write_config(folder)
+    return checkpoints

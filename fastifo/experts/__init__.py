@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastifo.data.sampler import uniform
-
 from fastifo.files import UNREADABLE
 
 FOLDER = Path(__file__).parent

@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from helpers import make_learner, make_sampler, random_dataset
 from torch import Tensor, nn
 
 from fastifo.algos.discriminator import Discriminator
 from fastifo.data.sampler import Batch, Sampler, Transitions
 from fastifo.learner import Learner
+from helpers import make_learner, make_sampler, random_dataset
 
 Layers = list[tuple[Tensor, Tensor]]
 

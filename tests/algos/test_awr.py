@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from algos.parity import (
     assert_layers_equal,
     assert_metrics_equal,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from algos.parity import (
     assert_layers_equal,
     assert_metrics_equal,
@@ -9,10 +10,9 @@ from algos.parity import (
     oracle_config,
     pair,
 )
+from fastifo.data.dataset import Dataset
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 from oracles import bc as oracle
-
-from fastifo.data.dataset import Dataset
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from algos.parity import (
     assert_layers_equal,
     assert_metrics_equal,
@@ -12,11 +13,10 @@ from algos.parity import (
     oracle_config,
     pair,
 )
-from helpers import make_learner, make_sampler, random_dataset, run_updates
-from oracles import vfo as oracle
-
 from fastifo.algos.discriminator import Discriminator
 from fastifo.algos.vfo import VfODisc
+from helpers import make_learner, make_sampler, random_dataset, run_updates
+from oracles import vfo as oracle
 
 METRICS = ["value_loss", "policy_loss"]
 ROW_METRICS = ["weight_mean", "clip_fraction", "advantage_mean", "value_mean_background"]

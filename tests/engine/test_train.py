@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 
 import fastifo
 from fastifo.data.dataset import Dataset
 from fastifo.learner import tensors
+from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}
 ALL = ["bc", "awr", "vfo_bin", "vfo_disc"]

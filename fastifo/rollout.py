@@ -1,0 +1,276 @@
+"""Episodes from policies: one EnvPool for all of them, exactly one episode in every slot."""
+
+import ctypes
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastifo.config import nearest
+from fastifo.data.dataset import Episodes
+from fastifo.data.sampler import purpose
+from fastifo.engine.log import ProgressBar
+
+MAX_SLOTS = 512  # environments alive at once; more episodes are played in turns
+
+
+class Actor(Protocol):
+    """What can be played: a trained policy or an expert."""
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor: ...
+
+
+def collect(
+    policy: Actor,
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int,
+    title: str,
+    progress: bool = True,
+) -> Episodes:
+    """Episodes of one policy as dataset columns, actions and rewards included."""
+    played = rollout(
+        [policy],
+        env_id,
+        num_episodes,
+        deterministic,
+        seed=seed,
+        record=True,
+        title=title,
+        progress=progress,
+    )[0]
+    start = torch.from_numpy(np.concatenate([[0], played.lengths.cumsum()]))
+    last = start[1:] - 1
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    timeout = torch.zeros_like(terminal)
+    terminal[last] = torch.from_numpy(played.terminal)
+    timeout[last] = ~terminal[last]
+    return Episodes(
+        obs=torch.from_numpy(np.concatenate(played.obs)),
+        start=start,
+        terminal=terminal,
+        timeout=timeout,
+        action=torch.from_numpy(np.concatenate(played.actions)),
+        reward=torch.from_numpy(np.concatenate(played.rewards)),
+    )
+
+
+@dataclass
+class Played:
+    """Episodes of one policy: totals always, columns where they were recorded."""
+
+    returns: NDArray[np.float64]  # [E]
+    lengths: NDArray[np.int64]  # [E]
+    terminal: NDArray[np.bool_]  # [E] ended by the task, not the clock
+    obs: list[NDArray[np.float32]]  # [T + 1, D] each
+    actions: list[NDArray[np.float32]]  # [T, A] each
+    rewards: list[NDArray[np.float32]]  # [T] each
+
+    @staticmethod
+    def joined(parts: Sequence["Played"]) -> "Played":
+        return Played(
+            returns=np.concatenate([part.returns for part in parts]),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            terminal=np.concatenate([part.terminal for part in parts]),
+            obs=[obs for part in parts for obs in part.obs],
+            actions=[actions for part in parts for actions in part.actions],
+            rewards=[rewards for part in parts for rewards in part.rewards],
+        )
+
+    def part(self, which: slice) -> "Played":
+        columns = {name: value[which] for name, value in vars(self).items()}
+        return Played(**columns)
+
+
+def rollout(
+    policies: Sequence[Actor],
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int,
+    record: bool,
+    title: str = "evaluate",
+    progress: bool = True,
+) -> list[Played]:
+    """Exactly `num_episodes` of every policy; taking the first that end would favour short ones.
+
+    Episode i starts from the environment seed that `seed` and i give, whichever policy plays.
+    """
+    if not policies:
+        raise ValueError("policies: expected one or more, found none")
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
+    check_env(env_id)
+    slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
+    parts = []
+    with ProgressBar(f"{title} {env_id}", len(slots), "episodes", enabled=progress) as bar:
+        for first in range(0, len(slots), MAX_SLOTS):
+            own = slots[first : first + MAX_SLOTS]
+            pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
+            parts.append(pool.play(bar, first))
+    whole = Played.joined(parts)
+    return [
+        whole.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
+    ]
+
+
+class _Pool:
+    """One EnvPool playing one episode in every slot."""
+
+    def __init__(
+        self,
+        policies: Sequence[Actor],
+        env_id: str,
+        num_episodes: int,
+        slots: Sequence[tuple[int, int]],
+        deterministic: bool,
+        seed: int,
+        record: bool,
+    ) -> None:
+        import envpool
+
+        _check_spaces(env_id, envpool.make_spec(env_id))
+        self.policies = policies
+        self.num_episodes = num_episodes
+        self.owner = np.array([p for p, _ in slots])
+        self.episode = np.array([e for _, e in slots])
+        self.deterministic = deterministic
+        self.stream = purpose("evaluate", str(seed))
+        self.record = record
+        # Neighbouring pool seeds would share starts, so evaluation seeds lie a million apart.
+        starts = [(10_000 + seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
+        self.pool: Any = envpool.make(
+            env_id,
+            env_type="gymnasium",
+            num_envs=len(slots),
+            num_threads=os.cpu_count() or 1,
+            seed=starts,
+        )
+        space = self.pool.action_space
+        self.low, self.high = space.low, space.high
+        for policy in {id(policy): policy for policy in policies}.values():
+            _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
+
+    def play(self, bar: ProgressBar, before: int) -> Played:
+        """Steps the slots whose episode is not over, until none is left."""
+        count = len(self.owner)
+        returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
+        terminal = np.zeros(count, dtype=bool)
+        history: list[tuple[NDArray[Any], ...]] = []
+        obs = self.pool.reset()[0]
+        first_obs = obs
+        alive = np.arange(count, dtype=np.int32)
+        step = 0
+        while len(alive):
+            action = np.clip(self._act(obs, alive, step), self.low, self.high)
+            obs, reward, terminated, truncated, info = self.pool.step(action, alive)
+            order = np.argsort(info["env_id"])
+            obs, reward = obs[order], reward[order]
+            terminated, done = terminated[order], (terminated | truncated)[order]
+            returns[alive] += reward
+            lengths[alive] += 1
+            terminal[alive] = terminated
+            if self.record:
+                wide = (obs, action, reward)
+                history.append((alive, *(column.astype(np.float32) for column in wide)))
+            # A finished slot is not stepped again: that step would be a reset.
+            alive, obs = alive[~done], obs[~done]
+            step += 1
+            bar.update(before + count - len(alive))
+        played = Played(returns, lengths, terminal, [], [], [])
+        if self.record:
+            self._fill(played, first_obs, history)
+        return played
+
+    def _act(self, obs: NDArray[Any], alive: NDArray[np.int32], step: int) -> NDArray[Any]:
+        actions = []
+        rows = torch.from_numpy(obs.astype(np.float32))
+        for p in np.unique(self.owner[alive]):
+            mine = self.owner[alive] == p
+            noise = None
+            if not self.deterministic:
+                # Numbers for every episode, so that one does not depend on which others go on.
+                every = self.policies[p].noise(self.stream, step, self.num_episodes)
+                noise = None if every is None else every[self.episode[alive[mine]]]
+            actions.append(self.policies[p].act_rows(rows[mine], noise).cpu().numpy())
+        return np.concatenate(actions).astype(np.float64)
+
+    def _fill(
+        self,
+        played: Played,
+        first_obs: NDArray[Any],
+        history: Sequence[tuple[NDArray[Any], ...]],
+    ) -> None:
+        """Step-major history as one array per slot."""
+        width = self.low.shape[0]
+        played.obs = [np.empty((t + 1, first_obs.shape[1]), np.float32) for t in played.lengths]
+        played.actions = [np.empty((t, width), np.float32) for t in played.lengths]
+        played.rewards = [np.empty(t, np.float32) for t in played.lengths]
+        for slot, row in enumerate(first_obs):
+            played.obs[slot][0] = row
+        for t, (alive, next_obs, action, reward) in enumerate(history):
+            for i, slot in enumerate(alive):
+                played.obs[slot][t + 1] = next_obs[i]
+                played.actions[slot][t] = action[i]
+                played.rewards[slot][t] = reward[i]
+
+
+def check_env(env_id: str) -> None:
+    """Raises ValueError with the nearest name where EnvPool has no such environment."""
+    import envpool
+
+    known = envpool.list_all_envs()
+    if env_id not in known:
+        raise ValueError(f"EnvPool has no environment {env_id!r}; {nearest(env_id, known)}")
+
+
+def _check_spaces(env_id: str, spec: Any) -> None:
+    """Raises ValueError unless observations and actions are vectors of real numbers."""
+    for name in ("observation", "action"):
+        space = getattr(spec, f"{name}_space")
+        if len(space.shape or ()) != 1 or not hasattr(space, "low") or space.dtype.kind != "f":
+            raise ValueError(
+                f"{env_id}: expected an environment whose {name} is a vector of real numbers, "
+                f"found {space}"
+            )
+
+
+def _check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
+    """Raises ValueError where the policy was made for another environment."""
+    try:
+        width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "
+            f"({error}); name the environment that the policy was made for"
+        ) from None
+    if width != action_dim:
+        raise ValueError(
+            f"{env_id}: expected actions {action_dim} wide, found a policy with {width}; name the "
+            "environment that the policy was made for"
+        )
+
+
+def versions() -> dict[str, str]:
+    """EnvPool's version and the MuJoCo it carries, which is not the installed `mujoco`."""
+    import envpool.mujoco
+
+    library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"
+    physics = "unknown"
+    if library.exists():
+        version = ctypes.CDLL(str(library)).mj_versionString
+        version.restype = ctypes.c_char_p
+        physics = version().decode()
+    return {"envpool": importlib.metadata.version("envpool"), "mujoco_in_envpool": physics}
