@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import read_metrics
 from fastifo.evaluate import Returns, bootstrap_interval, normalized_score
 from fastifo.files import read_json, write_atomic
@@ -31,9 +32,8 @@ class Entry:
 
     @property
     def train_s(self) -> float | None:
-        """Seconds of training, where the run recorded them."""
-        path = self.folder / "timing.json"
-        return float(read_json(path)["train_s"]) if path.exists() else None
+        """Seconds spent in updates, over all processes that trained the run."""
+        return Checkpoints(self.folder / "checkpoint").train_s or None
 
 
 def read_runs(folder: str | Path) -> list[Entry]:

@@ -79,7 +79,8 @@ def test_an_algorithm_trains_from_a_file(
     opened = fastifo.open_run(tmp_path / "run")
     assert (opened.algorithm, opened.num_updates) == (name, 3)
     assert opened.members[0].config.hidden_sizes == (8,)
-    assert json.loads((tmp_path / "run/timing.json").read_text())["train_s"] > 0
+    manifest = json.loads((tmp_path / "run/checkpoint/manifest.json").read_text())
+    assert manifest["train_s"] > 0
 
 
 def test_several_values_are_a_sweep_and_seeds_multiply_it(

@@ -10,7 +10,7 @@ import pytest
 
 import fastifo
 from fastifo.evaluate import Returns
-from fastifo.files import write_json
+from fastifo.files import read_json, write_json
 from fastifo.report import print_table, read_runs, report
 from helpers import SMALL, random_dataset
 from support import contents, full_disk
@@ -36,7 +36,8 @@ def make_run(folder: Path, name: str = "bc", seeds: int = 2, **fields: Any) -> P
         returns = rng.normal(1000.0 + 500 * deterministic, 10.0, (seeds, 20))
         lengths = np.ones((seeds, 20), np.int64)
         Returns(returns, lengths, "Hopper-v4", deterministic, {}).save(folder / file)
-    write_json(folder / "timing.json", {"train_s": 12.0})
+    manifest = folder / "checkpoint/manifest.json"
+    write_json(manifest, read_json(manifest) | {"train_s": 12.0})
     return folder
 
 

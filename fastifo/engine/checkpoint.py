@@ -22,11 +22,13 @@ class Checkpoints:
         self.manifest = folder / "manifest.json"
         self.entries: dict[str, dict[str, Any]] = {}
         self.metrics_bytes = 0
+        self.train_s = 0.0  # spent in updates by all processes so far
         if self.manifest.exists():
             content = read_json(self.manifest)
             try:
                 self.entries = {key: dict(entry) for key, entry in content["files"].items()}
                 self.metrics_bytes = int(content["metrics_bytes"])
+                self.train_s = float(content.get("train_s", 0.0))
             except (AttributeError, KeyError, TypeError, ValueError):
                 raise ValueError(
                     f"{self.manifest}: expected a fastifo manifest, found another file"
@@ -45,7 +47,10 @@ class Checkpoints:
         digest = sha256_file(self.folder / name)
         self.entries[key] = {"file": name, "sha256": digest, "num_updates": learner.num_updates}
         self.metrics_bytes = metrics_bytes
-        write_json(self.manifest, {"files": self.entries, "metrics_bytes": metrics_bytes})
+        write_json(
+            self.manifest,
+            {"files": self.entries, "metrics_bytes": metrics_bytes, "train_s": self.train_s},
+        )
         if old not in (None, name):
             (self.folder / old).unlink(missing_ok=True)
 

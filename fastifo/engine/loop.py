@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,8 +120,14 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
         meter.restore(stage.checkpoints.load(stage.key, learner) or {}, device)
     counter = torch.tensor([learner.num_updates], dtype=torch.int64, device=device)
 
+    started = time.monotonic()
+
     def checkpoint() -> None:
+        nonlocal started
         if stage.checkpoints is not None:
+            now = time.monotonic()
+            stage.checkpoints.train_s += now - started
+            started = now
             size = stage.metrics.size_bytes()
             stage.checkpoints.save(stage.key, learner, meter.state(), size)
 
@@ -137,7 +144,9 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
                 _log(stage, learner, meter, bar)
             for callback in stage.callbacks:
                 if done % callback.every == 0 or last:
+                    before = time.monotonic()
                     _call(stage, callback, done)
+                    started += time.monotonic() - before
             if interrupt.asked is not None or done % stage.checkpoint_every == 0 or last:
                 checkpoint()
             if interrupt.asked is not None and not last:

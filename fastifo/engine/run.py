@@ -139,8 +139,9 @@ class Run:
         self.write_config(folder)
         checkpoints = Checkpoints(folder / "checkpoint")
         if self.path is not None:
+            checkpoints.train_s = Checkpoints(self.path / "checkpoint").train_s
             kept = [*self.path.glob("*.jsonl"), *self.path.glob("*.npz")]
-            for file in [*kept, *self.path.glob("timing.json")]:
+            for file in kept:
                 shutil.copyfile(file, folder / file.name)
         metrics = folder / "metrics.jsonl"
         size = metrics.stat().st_size if metrics.exists() else 0

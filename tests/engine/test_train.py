@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,25 @@ def test_metrics_are_interval_means(tmp_path: Path) -> None:
     assert [row["update"] for row in rows] == [10, 20]
     for row, expected in zip(rows, losses.view(2, 10).mean(1).tolist(), strict=True):
         assert abs(row["policy_loss"] - expected) < 1e-12
+
+
+def test_training_time_adds_up_over_processes_and_leaves_callbacks_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_s() -> float:
+        manifest = json.loads((tmp_path / "run/checkpoint/manifest.json").read_text())
+        return float(manifest["train_s"])
+
+    clock = [0.0]
+    real = time.monotonic
+    monkeypatch.setattr("fastifo.engine.loop.time.monotonic", lambda: real() + sum(clock))
+
+    def slow(run: Any, update: int, members: Any) -> None:
+        clock.append(1000.0)
+
+    slow.every = 1000  # type: ignore[attr-defined]
+    train("bc", random_dataset(), 10, out=tmp_path / "run", callbacks=[slow])
+    first = train_s()
+    assert 0 < first < 1000.0
+    train("bc", random_dataset(), 20, out=tmp_path / "run")
+    assert train_s() > first
