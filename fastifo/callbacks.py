@@ -1,5 +1,6 @@
 """Things to do every so many updates of a run."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class EvaluateEvery:
         self, run: Any, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]]:
         """One mean return per member, None for one that broke."""
-        alive = [member for member in members if member not in run.failed]
-        returns = run.evaluate(self.num_episodes, self.deterministic, members=alive, progress=False)
-        mean = dict(zip(alive, returns.per_member, strict=True))
-        return {"return_mean": [mean.get(member) for member in members]}
+        returns = run.evaluate(
+            self.num_episodes, self.deterministic, members=members, progress=False
+        )
+        return {"return_mean": [None if math.isnan(m) else m for m in returns.per_member]}

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import itertools
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A closing sentence for an unknown name: the nearest known one, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+    if close:
+        return f"did you mean {close[0]!r}?"
+    few = sorted(known)[:20]
+    return "known: " + ", ".join(few) + (", ..." if len(known) > len(few) else "")
 
 
 def float_fields(config: type[Config]) -> list[str]:
@@ -84,7 +88,7 @@ def field_help(config: type[Config]) -> dict[str, str]:
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
     """`value` as the field's type.  Raises TypeError naming field, expected and found."""
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is float and numeric:
         if math.isnan(value):
             raise ValueError(f"{name}: expected a number, found nan")
@@ -96,6 +100,8 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
     if hint not in (float, int, bool, str) and isinstance(value, list | tuple):
         return tuple(_checked(name, hint.__args__[0], entry) for entry in value)
     expected = hint.__name__ if hint in (float, int, bool, str) else str(hint)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        expected += ", or a list of them for a sweep"
     raise TypeError(f"{name}: expected {expected}, found {value!r} ({type(value).__name__})")
 
 

@@ -30,15 +30,17 @@ class Returns:
     env_id: str
     deterministic: bool
     versions: dict[str, str]  # EnvPool and the physics inside it
+    num_updates: int = 0  # of training, when these episodes were played
 
     @property
     def mean(self) -> float:
-        return float(self.returns.mean())
+        """Over all members that did not break; theirs are nan."""
+        return float(np.nanmean(self.returns))
 
     @property
     def std(self) -> float:
         """Standard deviation over all episodes of all members."""
-        return float(self.returns.std())
+        return float(np.nanstd(self.returns))
 
     @property
     def per_member(self) -> list[float]:
@@ -52,7 +54,7 @@ class Returns:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean; see `bootstrap_interval`."""
-        return bootstrap_interval(self.returns)
+        return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -68,6 +70,7 @@ class Returns:
             "env_id": self.env_id,
             "deterministic": self.deterministic,
             "versions": self.versions,
+            "num_updates": self.num_updates,
         }
         text = np.array(json.dumps(header))
 

@@ -4,7 +4,8 @@ A learner trains P members at once. Everything in `update` is [P, ...]; losses a
 so the gradient of their sum is every member's own gradient.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fastifo import nets
+from fastifo import _C, nets
 from fastifo.config import Config, float_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
@@ -68,9 +69,12 @@ class Learner(nn.Module):
             for name in floats
         }
         self.hp = SimpleNamespace(**columns)  # float fields, [P, 1] each
-        self.encoder = nets.Encoder(spec.obs_dim, self.cfg.encoder_scales, self.dtype)
-        if self.cfg.standardize_obs and spec.obs_mean is not None and spec.obs_std is not None:
-            self.encoder.standardize(spec.obs_mean, spec.obs_std)
+        cfg = self.cfg
+        self.encoder = nets.Encoder(
+            spec.obs_dim, cfg.encoder_scales, cfg.standardize_obs, self.dtype
+        )
+        if spec.obs_mean is not None and spec.obs_std is not None:
+            self.encoder.set_statistics(spec.obs_mean, spec.obs_std)
         self.build()
         self.optimizer: Adam | None = None
 
@@ -106,6 +110,12 @@ class Learner(nn.Module):
             raise ValueError(
                 f"{cls.name} needs the background's rewards; the dataset has none. "
                 "Pass 'reward' in every background episode"
+            )
+        reward = dataset.background.reward
+        if "reward" in cls.needs and reward is not None and not bool(reward.isfinite().all()):
+            raise ValueError(
+                f"{cls.name} learns from the background's rewards; some are nan or infinite. "
+                "Drop those episodes"
             )
         if dataset.background.action is None:
             raise ValueError(f"{cls.name} needs the background's actions; the dataset has none")
@@ -143,7 +153,10 @@ class Learner(nn.Module):
         self.optimizer.step(parameters, torch.autograd.grad(loss.sum(), parameters))
 
     def track(self, target: nn.Module, net: nn.Module, every: int) -> None:
-        """Copies `net` into `target` after updates `every`, 2 * `every`, ..."""
+        """Copies `net` into `target` after updates `every`, 2 * `every`, ...
+
+        Decided on the host: a captured graph will need the decision on the device.
+        """
         if (self.num_updates + 1) % every == 0:
             pairs = zip(target.parameters(), net.parameters(), strict=True)
             with torch.no_grad():
@@ -184,21 +197,29 @@ class Learner(nn.Module):
         obs: [P, B, D].
         """
         x = self.encoder(obs.to(self.dtype))
-        if uniform is None:
-            return self.policy.mode(x)
-        choice, jitter = uniform.to(self.dtype).chunk(2, -1)
-        return self.policy.sample(x, choice, jitter if self.cfg.action_jitter else None)
+        with tf32(self.precision == "tf32"):
+            if uniform is None:
+                return self.policy.mode(x)
+            choice, jitter = uniform.to(self.dtype).chunk(2, -1)
+            return self.policy.sample(x, choice, jitter if self.cfg.action_jitter else None)
 
 
 def choose_device(device: str) -> torch.device:
-    """Raises ValueError where the device is unknown or not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
+    """auto is the GPU where there is one and the build has its kernels.
+
+    Raises ValueError where the device is unknown or not usable.
+    """
+    if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, found {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: 'cuda' was asked for, torch sees no GPU; use device='cpu'")
-    return torch.device(device)
+    if device == "cuda" and not _C.has_cuda:
+        raise ValueError(
+            "device: 'cuda' was asked for, this build has no CUDA kernels; put nvcc on PATH and "
+            "reinstall from source, or use device='cpu'"
+        )
+    usable = torch.cuda.is_available() and _C.has_cuda
+    return torch.device("cuda" if device != "cpu" and usable else "cpu")
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
@@ -209,6 +230,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
         known = ", ".join(["auto", *PRECISIONS])
         raise ValueError(f"precision: expected one of {known}, found {precision!r}")
     return precision
+
+
+@contextlib.contextmanager
+def tf32(enabled: bool) -> Iterator[None]:
+    """Whether a GPU may round float32 operands of matrix products to TF32, in this block."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def tensors(learner: Learner) -> Mapping[str, Tensor]:

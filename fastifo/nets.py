@@ -1,5 +1,6 @@
 """Nets with a population axis: parameters are [P, ...], inputs [P, B, width]."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -22,7 +23,7 @@ class Init:
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
         self.kind = kind
         self.dtype = dtype
-        name = int.from_bytes(net.encode()[:6].ljust(6, b"\0"), "little")
+        name = zlib.crc32(net.encode())
         self.generators = [
             torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + name) % 2**63)
             for seed in seeds
@@ -89,7 +90,18 @@ class MLP(nn.Module):
 
 
 class ScalarNet(MLP):
-    """One number per row: a state value or a discriminator's logit. x: [P, B, in] -> [P, B]."""
+    """One number per row: a state value or a discriminator's logit. x: [P, B, in] -> [P, B].
+
+    The last product is never made in bfloat16, whose 8 bits are too coarse for a value near 100.
+    """
+
+    def __init__(
+        self, init: Init, widths: Sequence[int], activation: str, bf16: bool = False
+    ) -> None:
+        super().__init__(init, widths, activation, bf16)
+        last = self.layers[-1]
+        assert isinstance(last, Linear)
+        last.bf16 = False
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).squeeze(-1)
@@ -106,17 +118,18 @@ class Encoder(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, obs_dim: int, scales: Sequence[float], dtype: torch.dtype) -> None:
+    def __init__(
+        self, obs_dim: int, scales: Sequence[float], standardizes: bool, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.register_buffer("scale", torch.tensor(list(scales), dtype=dtype))
         self.register_buffer("mean", torch.zeros(obs_dim, dtype=dtype))
         self.register_buffer("deviation", torch.ones(obs_dim, dtype=dtype))
-        self.standardizes = False
+        self.standardizes = standardizes
         self.width = obs_dim * max(1, len(scales))
 
-    def standardize(self, mean: Tensor, deviation: Tensor) -> None:
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """Statistics of the background, [D] each; a constant feature keeps deviation 1."""
-        self.standardizes = True
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
@@ -161,7 +174,8 @@ class BinnedPolicy(nn.Module):
         if self.reading == "logits":
             raw = self._smooth(raw, self.kernel.transpose(1, 2))
         if self.reading == "probs":
-            return self._smooth(raw.softmax(-1), self.kernel).log().view(shape)
+            smooth = self._smooth(raw.softmax(-1), self.kernel)
+            return smooth.clamp(min=torch.finfo(raw.dtype).tiny).log().view(shape)
         return raw.log_softmax(-1).view(shape)
 
     def _smooth(self, values: Tensor, kernel: Tensor) -> Tensor:

@@ -101,12 +101,13 @@ def print_table(entries: list[Entry]) -> None:
         row = _row(entry.label, r.mean, r.interval, r.env_id)
         row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
         row[4] = "" if entry.deterministic is None else f"{entry.deterministic.mean:.0f}"
-        row[6] = f"{entry.config['num_updates']:,}"
+        row[6] = f"{r.num_updates:,}"
         row[7] = "" if entry.train_s is None else f"{entry.train_s:.0f} s"
         table.add_row(*row)
-    expert = config["dataset"]["info"].get("expert_return_mean")
-    if expert is not None:
-        table.add_row(*_row("expert", expert, None, config["env_id"]))
+    expert = config["dataset"]["info"].get("expert_returns")
+    if expert:
+        interval = bootstrap_interval(np.array([expert]))
+        table.add_row(*_row("expert", float(np.mean(expert)), interval, config["env_id"]))
     console = Console()
     needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
     Console(width=max(console.width, needed)).print(table)  # a log file is no reason to cut numbers
@@ -139,15 +140,19 @@ def draw_figure(entries: list[Entry], path: Path) -> None:
     groups = by_dataset(entries)
     data = entries[0].config["dataset"] if len(groups) == 1 else {"info": {}}
     background = data.get("background_returns")
-    expert = data["info"].get("expert_return_mean")
-    lines = [("background", None if not background else np.mean(background), "0.35", ":")]
-    lines.append(("expert", expert, "0.35", "--"))
+    lines = [
+        (label, np.mean(returns), "0.35", style)
+        for label, returns, style in (
+            ("background", background, ":"),
+            ("expert", data["info"].get("expert_returns"), "--"),
+        )
+        if returns
+    ]
     _returns_panel(axes[0], entries)
     _curve_panel(axes[1], entries)
     for label, level, color, style in lines:
-        if level is not None:
-            axes[0].axhline(level, color=color, ls=style, lw=1.2, label=label)
-            axes[1].axhline(level, color=color, ls=style, lw=1.2, label=label)
+        for axis in axes[:2]:
+            axis.axhline(level, color=color, ls=style, lw=1.2, label=label)
     _value_panel(axes[2], entries)
     for axis in axes:
         if axis.get_legend_handles_labels()[0]:

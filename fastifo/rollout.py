@@ -18,7 +18,7 @@ from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
 from fastifo.engine.log import ProgressBar
 
-MAX_SLOTS = 512  # environments alive at once; more episodes are played in turns
+MAX_SLOTS = 2048  # environments alive at once; more episodes are played in turns
 
 
 class Actor(Protocol):
@@ -113,13 +113,15 @@ def rollout(
     if num_episodes < 1:
         raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
     check_env(env_id)
+    limit = episode_limit(env_id)
     slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
     parts = []
-    with ProgressBar(f"{title} {env_id}", len(slots), "episodes", enabled=progress) as bar:
+    # An episode that ends early counts as all its steps, so that the bar only grows.
+    with ProgressBar(f"{title} {env_id}", len(slots) * limit, "steps", enabled=progress) as bar:
         for first in range(0, len(slots), MAX_SLOTS):
             own = slots[first : first + MAX_SLOTS]
             pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
-            parts.append(pool.play(bar, first))
+            parts.append(pool.play(bar, first, limit))
     whole = Played.joined(parts)
     return [
         whole.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
@@ -155,7 +157,7 @@ class _Pool:
             env_id,
             env_type="gymnasium",
             num_envs=len(slots),
-            num_threads=os.cpu_count() or 1,
+            num_threads=len(os.sched_getaffinity(0)),
             seed=starts,
         )
         space = self.pool.action_space
@@ -163,7 +165,7 @@ class _Pool:
         for policy in {id(policy): policy for policy in policies}.values():
             _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
 
-    def play(self, bar: ProgressBar, before: int) -> Played:
+    def play(self, bar: ProgressBar, before: int, limit: int) -> Played:
         """Steps the slots whose episode is not over, until none is left."""
         count = len(self.owner)
         returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
@@ -188,7 +190,8 @@ class _Pool:
             # A finished slot is not stepped again: that step would be a reset.
             alive, obs = alive[~done], obs[~done]
             step += 1
-            bar.update(before + count - len(alive))
+            over = before + count - len(alive)
+            bar.update(over * limit + len(alive) * step, f"{over} episodes over")
         played = Played(returns, lengths, terminal, [], [], [])
         if self.record:
             self._fill(played, first_obs, history)
@@ -236,6 +239,13 @@ def check_env(env_id: str) -> None:
         raise ValueError(f"EnvPool has no environment {env_id!r}; {nearest(env_id, known)}")
 
 
+def episode_limit(env_id: str) -> int:
+    """Steps after which the environment ends an episode by the clock."""
+    import envpool
+
+    return int(envpool.make_spec(env_id).config.max_episode_steps)
+
+
 def _check_spaces(env_id: str, spec: Any) -> None:
     """Raises ValueError unless observations and actions are vectors of real numbers."""
     for name in ("observation", "action"):
@@ -270,7 +280,8 @@ def versions() -> dict[str, str]:
     library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"
     physics = "unknown"
     if library.exists():
-        version = ctypes.CDLL(str(library)).mj_versionString
-        version.restype = ctypes.c_char_p
-        physics = version().decode()
+        version = getattr(ctypes.CDLL(str(library)), "mj_versionString", None)
+        if version is not None:
+            version.restype = ctypes.c_char_p
+            physics = version().decode()
     return {"envpool": importlib.metadata.version("envpool"), "mujoco_in_envpool": physics}

@@ -15,11 +15,13 @@ from typing import Any
 from fastifo.config import nearest
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
+from fastifo.evaluate import evaluate_policies
 from fastifo.experts import ExpertPolicy, load_expert, provenance
 from fastifo.files import cache_folder
 from fastifo.rollout import check_env, collect
 
-RECIPE = 2  # counts changes of how a set is made; part of the cache's name
+RECIPE = 3  # counts changes of how a set is made; part of the cache's name
+EXPERT_EPISODES = 50  # of the expert alone, without noise, for reports
 SEED_BLOCKS = {"demonstrations": 700, "background": 1400}  # apart from evaluation's seeds
 
 
@@ -36,6 +38,7 @@ class SIBenchSpec:
     bc_updates: int = 10_000
     expert: str = ""  # a policy file; empty is the shipped expert
     noise: float = 0.5  # of the demonstrations, times the expert's own exploration noise
+    mode: int = 0  # 1: the clone plays its mode; 0: it samples, as policies are evaluated
 
     def __post_init__(self) -> None:
         for name in ("d", "episodes", "demos", "bc_updates"):
@@ -43,6 +46,8 @@ class SIBenchSpec:
                 raise ValueError(f"sibench: {name} must be at least 1, found {getattr(self, name)}")
         if self.n_expert < 0:
             raise ValueError(f"sibench: n_expert must be at least 0, found {self.n_expert}")
+        if self.mode not in (0, 1):
+            raise ValueError(f"sibench: mode must be 0 or 1, found {self.mode}")
         for name in ("d", "n_expert"):
             if getattr(self, name) > self.demos:
                 raise ValueError(
@@ -106,12 +111,12 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
     """Plays the expert, clones d demonstrations, plays the clone."""
     from fastifo.engine.train import train
 
-    expert.noise_scale = 0.0 if expert.deviation is None else spec.noise
+    noise = expert.noise_scale = 0.0 if expert.deviation is None else spec.noise
     demos = collect(
         expert,
         spec.env_id,
         spec.demos,
-        expert.noise_scale == 0.0,
+        noise == 0.0,
         seed=SEED_BLOCKS["demonstrations"] + spec.seed,
         title="demonstrations",
         progress=progress,
@@ -130,22 +135,24 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
         cloned.policy(0),
         spec.env_id,
         spec.episodes,
-        False,
+        bool(spec.mode),
         seed=SEED_BLOCKS["background"] + spec.seed,
         title="background",
         progress=progress,
     )
     returns = demos.returns()
     assert returns is not None
+    expert.noise_scale = 0.0
+    alone = evaluate_policies([expert], spec.env_id, EXPERT_EPISODES, True, progress=progress)
     given = demos.take(range(spec.n_expert or spec.demos))
     shown = Episodes(given.obs, given.start, given.terminal, given.timeout)
     info = {
         "spec": {k: v for k, v in vars(spec).items() if k != "expert"},
         "recipe": RECIPE,
-        "demonstration_noise": expert.noise_scale,
+        "demonstration_noise": noise,
         "expert": provenance(expert),
-        "expert_return_mean": float(returns.mean()),
-        "expert_return_std": float(returns.std(correction=0)),
-        "demonstration_return_mean": float(returns[: spec.d].mean()),
+        "expert_returns": [round(value, 3) for value in alone.returns[0].tolist()],
+        "demonstration_return_mean": float(returns.mean()),
+        "demonstration_return_std": float(returns.std(correction=0)),
     }
     return Dataset(background, shown, spec.env_id, info=info)

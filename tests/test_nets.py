@@ -45,7 +45,7 @@ def inputs(members: int, rows: int, width: int = 4) -> Tensor:
 
 
 def test_encoded_features_lie_inside_one_and_change_sign_with_the_observation() -> None:
-    encoder = nets.Encoder(3, SCALES, DOUBLE)
+    encoder = nets.Encoder(3, SCALES, False, DOUBLE)
     obs = torch.tensor([[[1e-6, -0.12, 0.1], [0.0, 2e-3, -0.15]]], dtype=DOUBLE)
     found = encoder(obs)
     assert found.shape == (1, 2, 15)
@@ -55,7 +55,7 @@ def test_encoded_features_lie_inside_one_and_change_sign_with_the_observation() 
 
 
 def test_features_stay_together_and_follow_a_permutation() -> None:
-    encoder = nets.Encoder(3, SCALES, DOUBLE)
+    encoder = nets.Encoder(3, SCALES, False, DOUBLE)
     obs = inputs(2, 5, 3)
     order = [2, 0, 1]
     by_feature = encoder(obs).view(2, 5, 3, 5)
@@ -65,7 +65,7 @@ def test_features_stay_together_and_follow_a_permutation() -> None:
 
 
 def test_a_small_observation_is_not_lost_and_a_huge_one_saturates_every_scale() -> None:
-    encoder = nets.Encoder(1, SCALES, DOUBLE)
+    encoder = nets.Encoder(1, SCALES, False, DOUBLE)
     small = encoder(torch.tensor([[[1e-3]]], dtype=DOUBLE)).flatten()
     assert abs(float(small[4]) - 0.0997) < 1e-4
     huge = encoder(torch.tensor([[[1e3]]], dtype=DOUBLE)).flatten()
@@ -74,20 +74,20 @@ def test_a_small_observation_is_not_lost_and_a_huge_one_saturates_every_scale() 
 
 def test_without_scales_observations_pass_unchanged() -> None:
     obs = inputs(1, 3)
-    encoder = nets.Encoder(4, (), DOUBLE)
+    encoder = nets.Encoder(4, (), False, DOUBLE)
     assert torch.equal(encoder(obs), obs)
     assert encoder.width == 4
 
 
 def test_standardising_comes_before_the_scales_and_spares_constants() -> None:
-    encoder = nets.Encoder(2, (1.0,), DOUBLE)
-    encoder.standardize(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
+    encoder = nets.Encoder(2, (1.0,), True, DOUBLE)
+    encoder.set_statistics(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
     found = encoder(torch.tensor([[[3.0, 5.5]]], dtype=DOUBLE))
     torch.testing.assert_close(found, torch.tanh(torch.tensor([[[1.0, 0.5]]], dtype=DOUBLE)))
 
 
 def test_no_gradient_passes_the_encoder() -> None:
-    assert not nets.Encoder(4, SCALES, DOUBLE)(inputs(1, 2).requires_grad_()).requires_grad
+    assert not nets.Encoder(4, SCALES, False, DOUBLE)(inputs(1, 2).requires_grad_()).requires_grad
 
 
 # Head
@@ -288,3 +288,32 @@ def test_bfloat16_products_keep_float32_parameters() -> None:
     assert found.dtype == half.weight.dtype == torch.float32
     # bfloat16 has 8 bits of mantissa
     torch.testing.assert_close(found, torch.bmm(x, half.weight) + half.bias, rtol=0.05, atol=0.03)
+
+
+def test_nets_of_different_names_start_differently_and_equal_ones_alike() -> None:
+    def start(name: str) -> torch.Tensor:
+        return nets.Init([0], name, "fan_in_uniform", torch.float64).linear(3, 4)[0]
+
+    assert not torch.equal(start("critic_1"), start("critic_2"))
+    assert torch.equal(start("critic_1"), start("critic_1"))
+
+
+def test_a_value_in_bfloat16_keeps_float32_resolution() -> None:
+    init = nets.Init([0], "value", "fan_in_uniform", torch.float32)
+    net = nets.ScalarNet(init, [3, 64, 1], "relu", bf16=True)
+    with torch.no_grad():
+        net.layers[-1].bias.fill_(90.0)
+    found = net(torch.randn(1, 500, 3))
+    assert len(found.unique()) > 400  # bfloat16 has a step of 0.5 here
+
+
+def test_probabilities_that_vanish_leave_a_finite_gradient() -> None:
+    init = nets.Init([0], "policy", "fan_in_uniform", torch.float32)
+    body = nets.MLP(init, [3, 101], "relu")
+    policy = nets.BinnedPolicy(body, 1, 101, [0.04], "probs")
+    with torch.no_grad():
+        body.layers[-1].bias[0, 0, 0] = 500.0
+    loss = policy.nll(torch.zeros(1, 1, 3), torch.ones(1, 1, 1)).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in body.parameters())

@@ -64,7 +64,7 @@ def test_the_expert_has_a_row_where_its_return_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = random_dataset(env_id="Hopper-v4")
-    info = {"expert_return_mean": 3234.3}
+    info = {"expert_returns": [3234.0, 3234.6]}
     known = fastifo.Dataset(base.background, base.expert, base.env_id, info=info)
     make_run(tmp_path / "a", dataset=known)
     print_table(read_runs(tmp_path))

@@ -48,11 +48,11 @@ class Discriminator(Learner):
 
     @torch.no_grad()
     def probability(self, obs: Tensor) -> Tensor:
-        """Probability of "expert", [P, N] float32.  obs: [N, D], on the CPU."""
-        device = self.encoder.mean.device
-        parts = []
-        for rows in obs.split(8192):
+        """Probability of "expert", [P, N] in the training dtype.  obs: [N, D], on the CPU."""
+        device, members = self.encoder.mean.device, len(self.seeds)
+        prob = torch.empty(members, len(obs), dtype=self.dtype)
+        chunk = max(1, 8192 // members)
+        for rows, out in zip(obs.split(chunk), prob.split(chunk, 1), strict=True):
             x = self.encoder(rows.to(device, self.dtype))
-            logit = self.logit(x.expand(len(self.seeds), *x.shape))
-            parts.append(logit.sigmoid().float().cpu())
-        return torch.cat(parts, 1)
+            out.copy_(self.logit(x.expand(members, *x.shape)).sigmoid())
+        return prob

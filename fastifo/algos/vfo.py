@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from fastifo import losses
-from fastifo.algos.awr import AdvantageConfig
+from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
 from fastifo.algos.discriminator import Discriminator, DiscriminatorConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch, Transitions
-from fastifo.learner import Fit, Learner, Metrics
+from fastifo.learner import Fit, Metrics
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class VfOConfig(AdvantageConfig):
 @dataclass(frozen=True)
 class VfODiscConfig(VfOConfig):
     disc_updates: int = 10_000  # length of the discriminator's training, before everything else
+    disc_batch_size: int = 256  # observations of each source in one discriminator update
     disc_learning_rate: float = 3e-4  # Adam, discriminator
     disc_loss: str = "flat"  # flat | pu (positive-unlabelled)
     pu_prior: float = 0.5  # share of the background that is expert-like, for pu
@@ -45,13 +46,14 @@ class VfODiscConfig(VfOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "disc_updates", self.disc_updates >= 0, "at least 0")
+        require(self, "disc_batch_size", self.disc_batch_size >= 1, "at least 1")
         require(self, "disc_learning_rate", self.disc_learning_rate > 0, "above 0")
         require_choice(self, "disc_loss", ("flat", "pu"))
         require(self, "pu_prior", 0.0 < self.pu_prior < 1.0, "between 0 and 1")
         require_choice(self, "disc_reward_at", ("next", "current"))
 
 
-class VfOBin(Learner):
+class VfOBin(AdvantageLearner):
     Config = VfOConfig
     name: ClassVar[str] = "vfo_bin"
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
@@ -60,11 +62,6 @@ class VfOBin(Learner):
     def batch_needs(cls, config: Any) -> frozenset[str]:
         extra = {"uniform"} if config.batch_mode == "bernoulli" else set()
         return cls.needs | extra | ({"policy"} if config.policy_batch == "separate" else set())
-
-    def build(self) -> None:
-        self.policy = self.binned_policy()
-        self.value = self.scalar_net("value")
-        self.value_target = self.target_of(self.value, "value")
 
     def reward(self, rows: Transitions, provenance: float) -> Tensor:
         """[P, B]: 1 for expert rows, 0 for background rows."""
@@ -85,32 +82,30 @@ class VfOBin(Learner):
         # How much each row counts: alpha mixes the two sources' means, or picks rows one by one.
         if batch.uniform is None:
             expert_share, background_share = 1 - hp.alpha, hp.alpha
-            policy_share = 1.0 / size
         else:
             background_share = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B]
             expert_share = 1 - background_share
-            policy_share = background_share / background_share.sum(1, True).clamp(min=1.0)
+        # Of the policy's rows only the picked ones count; without picking, or with fresh rows, all.
+        picked = torch.ones_like(b.terminal)
+        if batch.uniform is not None and p is b:
+            picked = background_share
+        policy_share = picked / picked.sum(1, True).clamp(min=1.0)
 
         # Value: squared one-step error towards the target copy, on both sources.
         v = self.value(obs)  # [P, 2B], or [P, 3B] with policy rows of their own
         with torch.no_grad():
-            y = losses.td_target(
-                reward, self.value_target(next_obs), terminal, hp.gamma, absorbing=cfg.absorbing
-            )
+            next_v = self.value_target(next_obs)
+            y = losses.td_target(reward, next_v, terminal, hp.gamma, absorbing=cfg.absorbing)
         error = (y - v).square()
         value_loss = (expert_share * error[:, :size]).mean(1) + (
             background_share * error[:, size : 2 * size]
         ).mean(1)
 
         # Policy: the background's actions, weighted by exp(advantage / temperature).
-        with torch.no_grad():
-            own = slice(-size, None)
-            if cfg.advantage_bootstrap == "online":
-                y = losses.td_target(
-                    reward, self.value(next_obs), terminal, hp.gamma, absorbing=cfg.absorbing
-                )
-            advantage = (y - v)[:, own]
-            weight, clipped = losses.advantage_weight(advantage, hp.temperature, hp.max_weight)
+        own = slice(-size, None)
+        weight, weight_metrics = self.weigh(
+            reward[:, own], next_obs[:, own], next_v[:, own], terminal[:, own], v[:, own]
+        )
         policy_loss = (policy_share * weight * self.policy.nll(obs[:, own], p.action)).sum(1)
 
         self.minimise(value_loss + policy_loss, self.value, self.policy)
@@ -120,10 +115,7 @@ class VfOBin(Learner):
             "policy_loss": policy_loss,
             "value_mean_expert": v[:, :size].mean(1),
             "value_mean_background": v[:, size : 2 * size].mean(1),
-            "advantage_mean": advantage.mean(1),
-            "advantage_std": advantage.std(1, correction=0),
-            "weight_mean": weight.mean(1),
-            "clip_fraction": clipped,
+            **weight_metrics,
         }
 
 
@@ -142,7 +134,10 @@ class VfODisc(VfOBin):
         stage = [
             DiscriminatorConfig(
                 **{k: v for k, v in vars(config).items() if k in names}
-                | {"learning_rate": config.disc_learning_rate}
+                | {
+                    "learning_rate": config.disc_learning_rate,
+                    "batch_size": config.disc_batch_size,
+                }
             )
             for config in configs
         ]

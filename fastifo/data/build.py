@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fastifo.data.dataset import Dataset, Episodes
 
-KEYS = {"expert": {"obs", "terminal"}, "background": {"obs", "action", "reward", "terminal"}}
+KEYS = {"obs", "action", "reward", "terminal"}
+NEEDED = {"expert": {"obs"}, "background": {"obs", "action"}}
 
 
 def build_dataset(
@@ -22,6 +23,8 @@ def build_dataset(
     min_steps: int,
 ) -> Dataset:
     """See `Dataset.from_episodes`."""
+    if env_id is not None and not isinstance(env_id, str):
+        raise TypeError(f"env_id: expected a name such as 'Hopper-v4', found {env_id!r}")
     background, expert = _listed("background", background), _listed("expert", expert)
     if not background:
         raise ValueError("background: expected one or more episodes, found none")
@@ -48,8 +51,8 @@ def _listed(name: str, episodes: Any) -> list[Any]:
     return list(episodes)
 
 
-def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
-    """A finite float32 CPU tensor.  Raises TypeError or ValueError naming `name`."""
+def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tensor:
+    """A float32 CPU tensor, finite if asked.  Raises TypeError or ValueError naming `name`."""
     try:
         if isinstance(value, Tensor):
             tensor = value
@@ -70,7 +73,7 @@ def to_tensor(name: str, value: Any, ndim: int) -> Tensor:
     tensor = tensor.detach().to("cpu", torch.float32)
     if tensor.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, found shape {tuple(tensor.shape)}")
-    if not bool(torch.isfinite(tensor).all()):
+    if finite and not bool(torch.isfinite(tensor).all()):
         place = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
         raise ValueError(
             f"{name}: expected finite numbers, found {float(tensor[tuple(place)])} at {place}; "
@@ -140,7 +143,7 @@ def _columns(
         terminal=terminal,
         timeout=timeout,
         action=torch.cat(given["action"]) if source == "background" else None,
-        reward=torch.cat(given["reward"]) if has_reward and source == "background" else None,
+        reward=torch.cat(given["reward"]) if has_reward else None,
     )
 
 
@@ -156,13 +159,11 @@ def _episode(
     if not isinstance(episode, Mapping):
         found = type(episode).__name__
         raise TypeError(f"{name}: expected a mapping with 'obs', found {found}")
-    unknown = set(episode) - KEYS[source]
-    needed = {"obs", "action"} & KEYS[source]
-    if unknown or not needed <= set(episode):
-        why = "; experts are observations only" if source == "expert" and unknown else ""
+    needed = NEEDED[source]
+    if set(episode) - KEYS or not needed <= set(episode):
         raise ValueError(
-            f"{name}: expected keys {sorted(needed)} and optionally "
-            f"{sorted(KEYS[source] - needed)}, found {sorted(map(str, episode))}{why}"
+            f"{name}: expected keys {sorted(needed)} and optionally {sorted(KEYS - needed)}, "
+            f"found {sorted(map(str, episode))}"
         )
     obs = to_tensor(f"{name}['obs']", episode["obs"], 2)
     if obs.shape[1] == 0:
@@ -175,25 +176,29 @@ def _episode(
             + (", or pass min_steps=1 to keep it" if steps == 1 else "")
         )
     terminal = episode.get("terminal", False)
-    if np.ndim(terminal) != 0:
+    if np.ndim(terminal) != 0 or isinstance(terminal, str | bytes):
         raise TypeError(
-            f"{name}['terminal']: expected one bool for the whole episode, found shape "
-            f"{np.shape(terminal)}; pass its last entry"
+            f"{name}['terminal']: expected one bool for the whole episode, found "
+            f"{type(terminal).__name__} of shape {np.shape(terminal)}; pass its last entry"
         )
-    checked: dict[str, Any] = {"obs": obs, "terminal": bool(terminal), "action": None}
-    checked["reward"] = None
-    for key, ndim in (("action", 2), ("reward", 1)):
-        if key in episode:
-            value = to_tensor(f"{name}['{key}']", episode[key], ndim)
-            if len(value) != steps:
-                raise ValueError(
-                    f"{name}['{key}']: expected {steps} rows, one fewer than the {steps + 1} "
-                    f"observations, found {len(value)}"
-                )
-            checked[key] = value
-    if checked["action"] is not None:
-        checked["action"] = _unit_action(f"{name}['action']", checked["action"], low, high)
+    checked = {"obs": obs, "terminal": bool(terminal), "action": None, "reward": None}
+    if source == "background":  # an expert's actions and rewards are left out
+        action = _rows(f"{name}['action']", episode["action"], 2, steps)
+        checked["action"] = _unit_action(f"{name}['action']", action, low, high)
+        if "reward" in episode:
+            checked["reward"] = _rows(f"{name}['reward']", episode["reward"], 1, steps)
     return checked
+
+
+def _rows(name: str, value: Any, ndim: int, steps: int) -> Tensor:
+    """One row per step. Rewards may be nan: what learns from them refuses it."""
+    tensor = to_tensor(name, value, ndim, finite=ndim > 1)
+    if len(tensor) != steps or 0 in tensor.shape:
+        raise ValueError(
+            f"{name}: expected {steps} rows, one fewer than the {steps + 1} observations, found "
+            f"shape {tuple(tensor.shape)}"
+        )
+    return tensor
 
 
 def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:

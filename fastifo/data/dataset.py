@@ -104,7 +104,8 @@ class Dataset:
     ) -> "Dataset":
         """A dataset from arrays in memory: numpy, torch, or anything `torch.from_dlpack` takes.
 
-        expert: {"obs": [T+1, D], "terminal": bool} each.  background: {"obs": [T+1, D],
+        expert: {"obs": [T+1, D], "terminal": bool} each; "action" and "reward" may be there and are
+        left out.  background: {"obs": [T+1, D],
         "action": [T, A], "reward": [T], "terminal": bool} each.  Reward and terminal may be left
         out; an episode that is not terminal ended at its time limit.  Actions lie in
         [action_low, action_high], [-1, 1] unless given.  An episode needs `min_steps` transitions.
@@ -145,8 +146,10 @@ class Dataset:
         for name in ("expert", "background"):
             episodes = getattr(self, name)
             lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
-        if "expert_return_mean" in self.info:
-            lines.append(f"expert's own return  {self.info['expert_return_mean']:.1f} (mean)")
+        if "expert_returns" in self.info:
+            alone, shown = self.info["expert_returns"], self.info["demonstration_return_mean"]
+            mean = sum(alone) / len(alone)
+            lines.append(f"expert's return {mean:.1f}, that of its demonstrations {shown:.1f}")
         return "\n".join(lines)
 
 

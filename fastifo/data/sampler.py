@@ -46,12 +46,20 @@ class Columns:
     """One source's columns on the training device, gathered by transition index."""
 
     def __init__(
-        self, episodes: Episodes, device: torch.device, dtype: torch.dtype, *, reward: bool
+        self,
+        episodes: Episodes,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        action: bool,
+        reward: bool,
     ) -> None:
         self.obs = episodes.obs.to(device)
         self.row = episodes.rows().to(device)
         self.terminal = episodes.terminal.to(device)
-        self.action = None if episodes.action is None else episodes.action.to(device)
+        self.action = None
+        if action and episodes.action is not None:
+            self.action = episodes.action.to(device)
         self.reward = None
         if reward and episodes.reward is not None:
             self.reward = episodes.reward.to(device)
@@ -100,10 +108,10 @@ class Sampler:
         self.stage = stage
         self.dtype = dtype
         reward = "reward" in needs
-        self.background = Columns(dataset.background, device, dtype, reward=reward)
+        self.background = Columns(dataset.background, device, dtype, action=True, reward=reward)
         self.expert = None
         if "expert" in needs and dataset.expert is not None:
-            self.expert = Columns(dataset.expert, device, dtype, reward=reward)
+            self.expert = Columns(dataset.expert, device, dtype, action=False, reward=reward)
 
     def draw(self, counter: Tensor) -> Batch:
         """counter: [1] int64 on the device, the number of updates made."""

@@ -26,7 +26,9 @@ class Checkpoints:
         if self.manifest.exists():
             content = read_json(self.manifest)
             try:
-                self.entries = {key: dict(entry) for key, entry in content["files"].items()}
+                kept = ("file", "sha256", "num_updates")
+                files = content["files"].items()
+                self.entries = {key: {name: entry[name] for name in kept} for key, entry in files}
                 self.metrics_bytes = int(content["metrics_bytes"])
                 self.train_s = float(content.get("train_s", 0.0))
             except (AttributeError, KeyError, TypeError, ValueError):

@@ -24,6 +24,8 @@ PLAIN_INTERVAL_S = 15.0
 class ProgressBar:
     """A bar with rate and remaining time on a terminal, plain lines elsewhere, on stderr."""
 
+    plain = False  # lines even on a terminal
+
     def __init__(self, title: str, total: int, unit: str, *, enabled: bool = True) -> None:
         self.title = title
         self.total = total
@@ -33,7 +35,7 @@ class ProgressBar:
         self.first = 0  # where this process began
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
-        if enabled and sys.stderr.isatty():
+        if enabled and sys.stderr.isatty() and not self.plain:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

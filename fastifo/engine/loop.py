@@ -108,11 +108,16 @@ class Stage:
     run: Any = None
     failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
 
+    @property
+    def broken(self) -> bool:
+        """No member of this population is left."""
+        return all(member in self.failed for member in self.members)
+
 
 def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
-    """Trains until `num_updates`.  Raises KeyboardInterrupt, after a checkpoint, when told to stop.
+    """Trains until `num_updates`, or until no member's losses are finite any more.
 
-    Raises FloatingPointError when no member's losses are finite any more.
+    Raises KeyboardInterrupt, after a checkpoint, when told to stop.
     """
     device = sampler.seed.device
     meter = Meter()
@@ -134,7 +139,7 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
     bar = ProgressBar(stage.title, stage.num_updates, "updates", enabled=stage.progress)
     with Interrupt() as interrupt, bar:
         bar.start_at(learner.num_updates)
-        while learner.num_updates < stage.num_updates:
+        while learner.num_updates < stage.num_updates and not stage.broken:
             meter.add(learner.update(sampler.draw(counter)))
             counter += 1
             learner.num_updates += 1
@@ -142,6 +147,8 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
             last = done == stage.num_updates
             if done % stage.log_every == 0 or last:
                 _log(stage, learner, meter, bar)
+            if stage.broken:  # the last good checkpoint is kept
+                break
             for callback in stage.callbacks:
                 if done % callback.every == 0 or last:
                     before = time.monotonic()
@@ -149,7 +156,7 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
                     started += time.monotonic() - before
             if interrupt.asked is not None or done % stage.checkpoint_every == 0 or last:
                 checkpoint()
-            if interrupt.asked is not None and not last:
+            if interrupt.asked is not None:
                 kept = "a checkpoint was written" if stage.checkpoints else "nothing was saved"
                 raise KeyboardInterrupt(f"stopped at update {done}; {kept}")
 
@@ -176,11 +183,6 @@ def _log(stage: Stage, learner: Learner, meter: Meter, bar: ProgressBar) -> None
     stage.metrics.write(rows)
     first = next(iter(means.items()), None)
     bar.update(learner.num_updates, "" if first is None else f"{first[0]} {first[1][0]:.4g}")
-    if all(member in stage.failed for member in stage.members):
-        raise FloatingPointError(
-            f"{stage.title}: no member's losses are finite by update {learner.num_updates}; "
-            "lower learning_rate, or raise temperature"
-        )
 
 
 def _call(stage: Stage, callback: Callback, update: int) -> None:

@@ -1,5 +1,6 @@
 """A finished or resumable run: its members, their policies, its folder."""
 
+import dataclasses
 import errno
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,19 +68,38 @@ class Run:
     ) -> Returns:
         """Plays `num_episodes` with every member in one EnvPool; all members see the same starts.
 
-        With a run folder, the result is kept in `returns.npz` (`returns-deterministic.npz`).
-        Raises ValueError without an environment id.
+        Members that broke in training are not played; their returns are nan. With a run folder,
+        the result is kept in `returns.npz` (`returns-deterministic.npz`).
+        Raises ValueError without an environment id, or where no member is left.
         """
         env_id = self.require_env()
-        chosen = range(len(self.members)) if members is None else members
-        policies = [self.policy(member) for member in chosen]
-        returns = evaluate_policies(
-            policies, env_id, num_episodes, deterministic, seed=seed, progress=progress
+        chosen = list(range(len(self.members)) if members is None else members)
+        alive = [place for place, member in enumerate(chosen) if member not in self.failed]
+        if not alive:
+            raise ValueError("evaluate: every member broke in training; none can be played")
+        played = evaluate_policies(
+            [self.policy(chosen[place]) for place in alive],
+            env_id,
+            num_episodes,
+            deterministic,
+            seed=seed,
+            progress=progress,
+        )
+        columns = np.full((len(chosen), num_episodes), np.nan)
+        lengths = np.zeros((len(chosen), num_episodes), np.int64)
+        columns[alive], lengths[alive] = played.returns, played.lengths
+        returns = dataclasses.replace(
+            played, returns=columns, lengths=lengths, num_updates=self.updates_done
         )
         if self.path is not None and members is None:
             name = "returns-deterministic.npz" if deterministic else "returns.npz"
             returns.save(self.path / name)
         return returns
+
+    @property
+    def updates_done(self) -> int:
+        """Updates that every population has made."""
+        return min(learner.num_updates for learner in self.learners)
 
     def require_env(self) -> str:
         """The environment's name.  Raises ValueError where the dataset named none."""
@@ -242,6 +263,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     run.build_learners()
     checkpoints = Checkpoints(folder / "checkpoint")
     for group, learner in zip(run.groups, run.learners, strict=True):
-        if checkpoints.load(f"{group.index}-train", learner) is None:
+        broken = all(member in run.failed for member in group.members)
+        if checkpoints.load(f"{group.index}-train", learner) is None and not broken:
             raise FileNotFoundError(f"{folder}/checkpoint: no weights of population {group.index}")
     return run

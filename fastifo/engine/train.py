@@ -15,7 +15,7 @@ from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
 from fastifo.engine.population import Group, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
-from fastifo.learner import PRECISIONS, Learner, Spec, choose_device, choose_precision
+from fastifo.learner import PRECISIONS, Learner, Spec, choose_device, choose_precision, tf32
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
 
@@ -79,9 +79,7 @@ def train(
     checkpoints = None if run.path is None else _open_folder(run, run.path, resume)
     metrics_path = None if run.path is None else run.path / "metrics.jsonl"
     metrics = MetricsFile(metrics_path, checkpoints.metrics_bytes if checkpoints else 0)
-    torch.set_flush_denormal(True)
-    if place.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = run.precision == "tf32"
+    torch.set_flush_denormal(True)  # subnormal numbers multiply slowly; never a result that matters
     for group, learner in zip(run.groups, run.learners, strict=True):
         stage = Stage(
             key=f"{group.index}-train",
@@ -98,9 +96,14 @@ def train(
             run=run,
             failed=run.failed,
         )
-        _train_group(run, group, learner, dataset, stage)
+        with tf32(run.precision == "tf32"):
+            _train_group(run, group, learner, dataset, stage)
     if run.path is not None:
         run.write_config(run.path)
+    if len(run.failed) == len(run.members):
+        raise FloatingPointError(
+            f"{algorithm}: no member's losses are finite; lower learning_rate, or raise temperature"
+        )
     return run
 
 
@@ -166,7 +169,7 @@ def _open_folder(run: Run, folder: Path, resume: bool) -> Checkpoints:
         run.write_config(folder)
         return Checkpoints(folder / "checkpoint")
     found, mine = read_config(folder), json.loads(json.dumps(run.to_json()))
-    same = ("format", "algorithm", "members", "precision", "env_id", "dataset")
+    same = ("format", "algorithm", "members", "precision", "env_id", "action_bounds", "dataset")
     differing = [name for name in same if found.get(name) != mine[name]]
     if differing:
         raise ValueError(

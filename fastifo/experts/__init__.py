@@ -44,6 +44,7 @@ class ExpertPolicy:
             vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
             self.vectors = {name: torch.as_tensor(arrays[name]).float() for name in vectors}
             self.hidden = HIDDEN[str(arrays["hidden_activation"])]
+            self.task = str(arrays.get("env", "")).partition("-")[0]
             self.squashes = str(arrays["output_activation"]) == "tanh"
             self.deviation = None  # [A], where the file states one
             if "log_std" in arrays:
@@ -87,7 +88,10 @@ def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
     Raises ValueError where none is shipped, FileNotFoundError where the file is missing.
     """
     if path is not None:
-        return ExpertPolicy(Path(path))
+        expert = ExpertPolicy(Path(path))
+        if expert.task not in ("", env_id.partition("-")[0]):
+            raise ValueError(f"{path}: is an expert of {expert.task}, not of {env_id}")
+        return expert
     shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
     if env_id not in shipped:
         raise ValueError(

@@ -42,9 +42,28 @@ def test_a_dataset_without_rewards_is_refused_before_training() -> None:
         type(make_learner("awr")).check(random_dataset(reward=False))
 
 
+def test_nan_rewards_are_refused_before_training() -> None:
+    dataset = random_dataset()
+    assert dataset.background.reward is not None
+    dataset.background.reward[3] = math.nan
+    with pytest.raises(ValueError, match="awr learns from the background's rewards; some are nan"):
+        type(make_learner("awr")).check(dataset)
+
+
 def test_rewards_reach_the_targets() -> None:
-    low, sampler = pair("awr")
+    learner, sampler = pair("awr", gamma=0.0)
+    batch = sampler.draw(torch.tensor([0])).background
+    assert batch.reward is not None
+    v = learner.value(learner.encoder(batch.obs)).detach()
+    loss = learner.update(sampler.draw(torch.tensor([0])))["value_loss"].detach()
+    torch.testing.assert_close(loss, (batch.reward - v).square().mean(1), rtol=1e-12, atol=0)
+
+
+def test_the_advantage_can_end_at_the_reward_while_the_value_absorbs() -> None:
+    usual, sampler = pair("awr", batch_size=256)
+    other, _ = pair("awr", batch_size=256, advantage_absorbing=False)
     batch = sampler.draw(torch.tensor([0]))
-    assert batch.background.reward is not None
-    first = run_updates(low, sampler, 1)[0]["value_loss"]
-    assert float(first[0].detach()) > 0.0
+    assert bool((batch.background.terminal > 0).any())
+    first, second = usual.update(batch), other.update(batch)
+    assert torch.equal(first["value_loss"], second["value_loss"])
+    assert not torch.equal(first["advantage_mean"], second["advantage_mean"])

@@ -188,13 +188,6 @@ def test_adding_c_to_every_reward_changes_no_advantage_only_with_the_absorbing_b
     assert (abs(moved - 100.0) < 1e-3) is absorbing
 
 
-def test_a_timeout_still_bootstraps() -> None:
-    # A timeout reaches `update` as terminal 0: only `terminal` stops the bootstrap.
-    batch = Batch(background=rows([(2, 2)]), expert=rows([(0, 1), (1, 1)]))
-    learner = tabular("vfo_bin", [100.0, 100.0, 0.0])
-    assert float(value_gradient(learner, batch).abs().max()) < 1e-9
-
-
 def test_alpha_1_ignores_the_expert_and_is_cloning() -> None:
     batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
     learner = tabular("vfo_bin", [0.0, 0.0, 0.0], alpha=1.0)

@@ -55,11 +55,9 @@ def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, object]) -
     batches = oracle_batches(sampler, 20, 0, 0.5)
     metrics = run_updates(learner, sampler, 20)
     after, history = oracle.run_disc(start, batches, oracle_config(learner))
-    # The reward column is kept in float32, so the two agree to its rounding.
-    assert_layers_equal(layers(learner.policy), after["policy"], tolerance=2e-6)
-    assert_layers_equal(layers(learner.value), after["value"], tolerance=2e-6)
-    for found, expected in zip(metrics, history, strict=True):
-        assert abs(float(found["value_loss"][0].detach()) - expected["value_loss"]) < 1e-4
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    assert_layers_equal(layers(learner.value), after["value"])
+    assert_metrics_equal(metrics, history, METRICS + ROW_METRICS)
 
 
 @pytest.mark.parametrize("overrides", [{}, {"disc_loss": "pu", "pu_prior": 0.3}])
@@ -92,20 +90,29 @@ def test_target_parameters_change_exactly_at_multiples_of_the_period() -> None:
     assert changed == [4, 8, 12]
 
 
-def test_the_policy_loss_does_not_reach_the_value_nor_the_value_loss_the_policy() -> None:
-    full, sampler = pair("vfo_bin", target_period=1000)
-    cloning, _ = pair("bc")
-    batch = sampler.draw(torch.tensor([0]))
-    weights = full.update(batch)["weight_mean"]
-    assert float(weights[0]) > 0
-    # The value after one update is the one that the value loss alone gives: no policy part.
-    alone, _ = pair("vfo_bin", target_period=1000)
+def test_the_policy_loss_does_not_reach_the_value() -> None:
+    full, sampler = pair("vfo_bin")
+    other, _ = pair("vfo_bin")
     with torch.no_grad():
-        for parameter in alone.policy.parameters():
+        for parameter in other.policy.parameters():
             parameter.zero_()
-    alone.update(batch)
-    assert_layers_equal(layers(full.value), layers(alone.value), tolerance=0.0)
-    assert cloning is not full
+    batch = sampler.draw(torch.tensor([0]))
+    full.update(batch)
+    other.update(batch)
+    assert_layers_equal(layers(full.value), layers(other.value), tolerance=0.0)
+
+
+def test_the_value_reaches_the_policy_through_its_weights_alone() -> None:
+    # At an infinite temperature every weight is 1, whatever the value: it has no other way in.
+    full, sampler = pair("vfo_bin", temperature=1e30)
+    other, _ = pair("vfo_bin", temperature=1e30)
+    with torch.no_grad():
+        for parameter in other.value.parameters():
+            parameter.add_(0.5)
+    batch = sampler.draw(torch.tensor([0]))
+    full.update(batch)
+    other.update(batch)
+    assert_layers_equal(layers(full.policy), layers(other.policy), tolerance=0.0)
 
 
 def test_infinite_temperature_is_cloning() -> None:
@@ -136,9 +143,8 @@ def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
 
     prepared = VfODisc.prepare(random_dataset(), learner.configs, constant)
     metrics = run_updates(learner, make_sampler(learner, prepared), 1)[0]
-    # Rewards are float32: 1e-7 relative, times 100.
-    assert abs(float(metrics["advantage_mean"][0])) < 1e-4
-    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 1e-4
+    assert abs(float(metrics["advantage_mean"][0])) < 1e-9
+    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 1e-9
 
 
 def test_separate_policy_batches_differ_from_the_value_batch() -> None:
@@ -152,3 +158,12 @@ def test_separate_policy_batches_differ_from_the_value_batch() -> None:
     run_updates(shared, own, 1)
     assert_layers_equal(layers(learner.value), layers(shared.value), tolerance=1e-12)
     assert not torch.equal(layers(learner.policy)[0][0], layers(shared.policy)[0][0])
+
+
+def test_fresh_policy_rows_all_count_whatever_the_value_picks() -> None:
+    fields = {"policy_batch": "separate", "batch_mode": "bernoulli", "temperature": 1e12}
+    losses = []
+    for alpha in (0.1, 0.9):
+        learner, sampler = pair("vfo_bin", alpha=alpha, **fields)
+        losses.append(learner.update(sampler.draw(torch.tensor([0])))["policy_loss"].detach())
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-9, atol=0)

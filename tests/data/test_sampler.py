@@ -159,12 +159,12 @@ def test_only_what_is_asked_for_is_drawn() -> None:
 def test_members_may_have_rewards_of_their_own() -> None:
     episodes = random_dataset().background
     own = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
-    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, reward=True)
+    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, action=True, reward=True)
     index = torch.tensor([[3, 44, 0], [44, 0, 3]])
     found = columns.gather(index)
     assert found.reward is not None
     assert found.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
-    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, reward=True)
+    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, action=True, reward=True)
     reward = shared.gather(index).reward
     assert reward is not None
     assert reward.tolist() == index.tolist()

@@ -1,0 +1,155 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fastifo
+from engine.runs import ALL, assert_equal_bits, train
+from fastifo.data.dataset import Dataset
+from fastifo.engine.checkpoint import Checkpoints
+from helpers import random_dataset
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_resuming_equals_never_stopping_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole = train(name, random_dataset(), 40, out=tmp_path / "whole", checkpoint_every=1000)
+
+    def stop_at_23(run: Any, update: int, members: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stop_at_23.every = 23  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt, match="a checkpoint was written"):
+        train(name, random_dataset(), 40, out=tmp_path / "cut", callbacks=[stop_at_23])
+    resumed = train(name, random_dataset(), 40, out=tmp_path / "cut")
+    assert_equal_bits(whole, resumed)
+    assert_equal_bits(whole, fastifo.open_run(tmp_path / "cut"))
+    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_a_killed_process_resumes_from_its_checkpoint(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from engine.runs import random_dataset, train
+def die(run, update, members):
+    os._exit(9)
+die.every = 27
+train("vfo_disc", random_dataset(), 40, out={str(tmp_path / "cut")!r}, checkpoint_every=9,
+      callbacks=[die])
+"""
+    code = subprocess.run([sys.executable, "-c", script], check=False).returncode
+    assert code == 9
+    resumed = train("vfo_disc", random_dataset(), 40, out=tmp_path / "cut", checkpoint_every=9)
+    whole = train("vfo_disc", random_dataset(), 40, out=tmp_path / "whole", checkpoint_every=9)
+    assert_equal_bits(whole, resumed)
+    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_an_interrupt_in_the_last_update_is_not_lost(tmp_path: Path) -> None:
+    def stop(run: Any, update: int, members: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stop.every = 1000  # type: ignore[attr-defined]
+    fields = {"hidden_sizes": [(4,), (5,)], "out": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt, match="stopped at update 10"):
+        train("bc", random_dataset(), 10, callbacks=[stop], **fields)
+    assert_equal_bits(
+        train("bc", random_dataset(), 10, **fields),
+        train("bc", random_dataset(), 10, hidden_sizes=fields["hidden_sizes"]),
+    )
+
+
+def test_other_action_bounds_are_another_run(tmp_path: Path) -> None:
+    def bounded(width: float) -> Dataset:
+        episode = {"obs": torch.zeros(9, 3), "action": torch.full((8, 2), 0.5 * width)}
+        return Dataset.from_episodes([episode], action_low=-width, action_high=width)
+
+    train("bc", bounded(1.0), 5, out=tmp_path)
+    with pytest.raises(ValueError, match="differs in action_bounds"):
+        train("bc", bounded(5.0), 5, out=tmp_path)
+
+
+def test_a_longer_horizon_continues_the_run(tmp_path: Path) -> None:
+    train("vfo_bin", random_dataset(), 20, out=tmp_path / "a")
+    longer = train("vfo_bin", random_dataset(), 40, out=tmp_path / "a")
+    assert_equal_bits(longer, train("vfo_bin", random_dataset(), 40))
+
+
+def test_a_saved_and_reopened_run_acts_identically(tmp_path: Path) -> None:
+    run = train("vfo_bin", random_dataset(), seeds=[0, 1])
+    run.save(tmp_path / "run")
+    reopened = fastifo.open_run(tmp_path / "run")
+    obs = torch.randn(4, 3)
+    for member in range(2):
+        for deterministic in (True, False):
+            found = reopened.policy(member).act(obs, deterministic)
+            assert torch.equal(found, run.policy(member).act(obs, deterministic))
+    assert not list((tmp_path / "run").rglob("*.pkl"))
+
+
+def test_when_every_member_diverges_training_stops_and_the_last_checkpoint_is_kept(
+    tmp_path: Path,
+) -> None:
+    train("vfo_bin", random_dataset(), 10, out=tmp_path)
+    before = sorted((tmp_path / "checkpoint").iterdir())
+    poisoned = fastifo.open_run(tmp_path).learners[0]
+    with torch.no_grad():
+        poisoned.value.layers[0].bias.fill_(math.nan)
+    path = next(p for p in before if p.suffix == ".safetensors")
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    checkpoints.save("0-train", poisoned, {}, checkpoints.metrics_bytes)
+    kept = path.read_bytes()
+    with (
+        pytest.warns(UserWarning, match="lower learning_rate"),
+        pytest.raises(FloatingPointError, match="no member's losses are finite"),
+    ):
+        train("vfo_bin", random_dataset(), 30, out=tmp_path)
+    assert path.read_bytes() == kept
+    assert sorted((tmp_path / "checkpoint").iterdir()) == before
+
+
+def test_standardised_observations_survive_reopening(tmp_path: Path) -> None:
+    dataset = random_dataset()
+    dataset.background.obs.mul_(30.0).add_(100.0)
+    run = train("bc", dataset, standardize_obs=True, out=tmp_path / "run")
+    reopened = fastifo.open_run(tmp_path / "run")
+    for opened in (run, reopened):
+        encoded = opened.learners[0].encoder(dataset.background.obs)
+        assert float(encoded[:, 1::5].std()) > 0.05  # the 0.1 scale is not saturated
+    x = dataset.background.obs[None]
+    found, expected = (
+        r.learners[0].policy.log_probs(r.learners[0].encoder(x)) for r in (reopened, run)
+    )
+    assert torch.equal(found, expected)
+
+
+def test_training_time_adds_up_over_processes_and_leaves_callbacks_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_s() -> float:
+        manifest = json.loads((tmp_path / "run/checkpoint/manifest.json").read_text())
+        return float(manifest["train_s"])
+
+    clock = [0.0]
+    real = time.monotonic
+    monkeypatch.setattr("fastifo.engine.loop.time.monotonic", lambda: real() + sum(clock))
+
+    def slow(run: Any, update: int, members: Any) -> None:
+        clock.append(1000.0)
+
+    slow.every = 1000  # type: ignore[attr-defined]
+    train("bc", random_dataset(), 10, out=tmp_path / "run", callbacks=[slow])
+    first = train_s()
+    assert 0 < first < 1000.0
+    train("bc", random_dataset(), 20, out=tmp_path / "run")
+    assert train_s() > first
