@@ -39,7 +39,8 @@ def test_a_killed_process_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from engine.runs import random_dataset, train
+from engine.runs import train
+from helpers import random_dataset
 def die(run, update, members):
     os._exit(9)
 die.every = 27
