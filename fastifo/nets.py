@@ -1,6 +1,5 @@
 """Nets with a population axis: parameters are [P, ...], inputs [P, B, width]."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -23,7 +22,7 @@ class Init:
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
         self.kind = kind
         self.dtype = dtype
-        name = zlib.crc32(net.encode())
+        name = int.from_bytes(net.encode(), "little") % (2**61 - 1)  # a prime: every byte counts
         self.generators = [
             torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + name) % 2**63)
             for seed in seeds

@@ -193,8 +193,10 @@ def _curve_panel(axis: Any, entries: list[Entry]) -> None:
 
 
 def _value_panel(axis: Any, entries: list[Entry]) -> None:
-    """Mean value of background and expert states over updates."""
+    """Mean value of background and expert states over updates, where both were learned."""
     for i, entry in enumerate(entries):
+        if not _curve(entry, "value_mean_expert")[0]:
+            continue
         for name, style in (("value_mean_background", "-"), ("value_mean_expert", "--")):
             updates, mean = _curve(entry, name)
             if updates:

@@ -13,9 +13,10 @@ from fastifo.data.sampler import Sampler
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
-from fastifo.engine.population import Group, make_members
+from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
 from fastifo.learner import PRECISIONS, Learner, Spec, choose_device, choose_precision, tf32
+from fastifo.specs import load
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
 
@@ -48,38 +49,26 @@ def train(
     the dataset or the folder is wrong; FloatingPointError when every member diverged.
     """
     learner_class = algos.find(algorithm)
-    members = make_members(algorithm, learner_class.Config, seeds, overrides)
-    if not isinstance(dataset, Dataset):
-        from fastifo.specs import load
-
-        dataset = load(dataset)
-    learner_class.check(dataset)
     total = DEFAULT_NUM_UPDATES if num_updates is None else num_updates
     counts = {"num_updates": total, "log_every": log_every, "checkpoint_every": checkpoint_every}
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
+    members = make_members(algorithm, learner_class.Config, seeds, overrides)
     place = choose_device(device)
-    run = Run(
-        algorithm=algorithm,
-        members=members,
-        num_updates=total,
-        precision=choose_precision(precision, place),
-        spec=_spec(dataset),
-        env_id=dataset.env_id,
-        action_low=dataset.action_low,
-        action_high=dataset.action_high,
-        dataset=_describe(dataset),
-        path=None if out is None else Path(out),
-        device=place,
-    )
+    precision = choose_precision(precision, place)
+    dataset = load(dataset, progress=progress) if not isinstance(dataset, Dataset) else dataset
+    learner_class.check(dataset)
+    path = None if out is None else Path(out)
+    run = _make_run(algorithm, members, total, precision, dataset, path, place)
     for callback in callbacks:
         getattr(callback, "check", lambda run: None)(run)
-    run.build_learners()
-    checkpoints = None if run.path is None else _open_folder(run, run.path, resume)
-    metrics_path = None if run.path is None else run.path / "metrics.jsonl"
-    metrics = MetricsFile(metrics_path, checkpoints.metrics_bytes if checkpoints else 0)
-    torch.set_flush_denormal(True)  # subnormal numbers multiply slowly; never a result that matters
+    checkpoints = None if path is None else _open_folder(run, path, resume)
+    metrics = MetricsFile(
+        None if path is None else path / "metrics.jsonl",
+        checkpoints.metrics_bytes if checkpoints else 0,
+    )
+    torch.set_flush_denormal(True)  # subnormal numbers are slow and never matter here
     for group, learner in zip(run.groups, run.learners, strict=True):
         stage = Stage(
             key=f"{group.index}-train",
@@ -96,14 +85,43 @@ def train(
             run=run,
             failed=run.failed,
         )
-        with tf32(run.precision == "tf32"):
+        with tf32(precision == "tf32"):
             _train_group(run, group, learner, dataset, stage)
-    if run.path is not None:
-        run.write_config(run.path)
-    if len(run.failed) == len(run.members):
+    if path is not None:
+        run.write_config(path)
+    if len(run.failed) == len(members):
         raise FloatingPointError(
             f"{algorithm}: no member's losses are finite; lower learning_rate, or raise temperature"
         )
+    return run
+
+
+def _make_run(
+    algorithm: str,
+    members: list[Member],
+    num_updates: int,
+    precision: str,
+    dataset: Dataset,
+    path: Path | None,
+    device: torch.device,
+) -> Run:
+    """The run before its first update."""
+    obs = dataset.background.obs
+    std, mean = torch.std_mean(obs, dim=0, correction=0)
+    run = Run(
+        algorithm=algorithm,
+        members=members,
+        num_updates=num_updates,
+        precision=precision,
+        spec=Spec(dataset.obs_dim, dataset.action_dim, mean, std),
+        env_id=dataset.env_id,
+        action_low=dataset.action_low,
+        action_high=dataset.action_high,
+        dataset=_describe(dataset),
+        path=path,
+        device=device,
+    )
+    run.build_learners()
     return run
 
 
@@ -140,12 +158,6 @@ def _sampler(
 ) -> Sampler:
     dtype = PRECISIONS[run.precision][0]
     return Sampler(dataset, group.seeds, config.batch_size, needs, stage, run.device, dtype)
-
-
-def _spec(dataset: Dataset) -> Spec:
-    obs = dataset.background.obs
-    std, mean = torch.std_mean(obs, dim=0, correction=0)
-    return Spec(dataset.obs_dim, dataset.action_dim, mean, std)
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
