@@ -14,6 +14,7 @@ from fastifo.callbacks import EvaluateEvery
 from fastifo.engine.log import ProgressBar
 from fastifo.engine.train import train
 from fastifo.experts import load_expert
+from fastifo.learner import choose_device
 from fastifo.report import report
 from fastifo.rollout import check_env
 from fastifo.specs import load
@@ -74,7 +75,7 @@ def run_jobs(jobs: Sequence[Job]) -> None:
     Nets this small keep one core busy but not two.
     """
     cores = len(os.sched_getaffinity(0))
-    workers = 1 if torch.cuda.is_available() else min(len(jobs), cores)
+    workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
     if workers == 1:
         for job in jobs:
             job.run()
