@@ -75,6 +75,7 @@ class Learner(nn.Module):
         )
         if spec.obs_mean is not None and spec.obs_std is not None:
             self.encoder.set_statistics(spec.obs_mean, spec.obs_std)
+        self.net_names: set[str] = set()
         self.build()
         self.optimizer: Adam | None = None
 
@@ -135,6 +136,8 @@ class Learner(nn.Module):
         return nets.ScalarNet(*self._net(name, 1), self.cfg.activation, self.bf16)
 
     def _net(self, name: str, outputs: int) -> tuple[nets.Init, list[int]]:
+        assert all(other == name or other[:4] != name[:4] for other in self.net_names), name
+        self.net_names.add(name)
         init = nets.Init(self.seeds, name, self.cfg.init, self.dtype)
         return init, [self.encoder.width, *self.cfg.hidden_sizes, outputs]
 

@@ -17,14 +17,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Init:
-    """Starting weights that depend on a member's own seed and the net's name, never its place."""
+    """Starting weights that depend on a member's own seed and the net's name, never its place.
+
+    The first four letters of the name count: nets of one learner must differ in them.
+    """
 
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
         self.kind = kind
         self.dtype = dtype
-        name = int.from_bytes(net.encode(), "little") % (2**61 - 1)  # a prime: every byte counts
+        # torch's generator keeps 32 bits of its seed; an odd factor keeps different seeds apart.
+        name = int.from_bytes(net.encode()[:4], "little")
         self.generators = [
-            torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + name) % 2**63)
+            torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + name) % 2**32)
             for seed in seeds
         ]
 

@@ -290,12 +290,15 @@ def test_bfloat16_products_keep_float32_parameters() -> None:
     torch.testing.assert_close(found, torch.bmm(x, half.weight) + half.bias, rtol=0.05, atol=0.03)
 
 
-def test_nets_of_different_names_start_differently_and_equal_ones_alike() -> None:
-    def start(name: str) -> torch.Tensor:
-        return nets.Init([0], name, "fan_in_uniform", torch.float64).linear(3, 4)[0]
+def test_starting_weights_follow_the_seed_and_the_net_and_nothing_else() -> None:
+    def start(seeds: list[int], name: str) -> Tensor:
+        return nets.Init(seeds, name, "fan_in_uniform", DOUBLE).linear(3, 4)[0]
 
-    assert not torch.equal(start("critic_1"), start("critic_2"))
-    assert torch.equal(start("critic_1"), start("critic_1"))
+    assert torch.equal(start([0, 5], "value")[1], start([5], "value")[0])
+    found = [
+        start([seed], name) for seed in (0, 1, 2**31, 2**32 - 1) for name in ("value", "policy")
+    ]
+    assert len({float(weight[0, 0, 0]) for weight in found}) == 8
 
 
 def test_a_value_in_bfloat16_keeps_float32_resolution() -> None:

@@ -43,8 +43,8 @@ def make_members(
     if not wanted:
         raise ValueError("seeds: expected one or more, found none")
     for seed in wanted:
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"seeds: expected integers from 0 to 2**63 - 1, found {seed!r}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {seed!r}")
     values = expand(config, overrides, owner=algorithm)
     return [Member(seed, value) for value in values for seed in wanted]
 
