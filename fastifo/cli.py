@@ -26,7 +26,7 @@ class Quickstart:
     """EnvPool task with a shipped expert: Hopper-v4, HalfCheetah-v4, Walker2d-v4, Ant-v4."""
     out: Path = Path("quickstart")
     """Folder for the runs; running again continues what it holds."""
-    num_updates: int = 8_000
+    num_updates: int = 5_000
     """Training length of each method; the paper's is 1,000,000."""
     seeds: tuple[int, ...] = (0,)
     """One policy per seed and method."""

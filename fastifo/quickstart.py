@@ -57,7 +57,7 @@ def quickstart(
     """Builds the data, trains, evaluates, prints, draws.  Returns the figure's path."""
     check_env(env_id)
     load_expert(env_id)
-    spec = f"sibench:{env_id}/d=50,episodes=300,demos=50,bc_updates=4000"
+    spec = f"sibench:{env_id}/d=50,episodes=200,demos=50,bc_updates=3000"
     print(f"dataset  {spec}", flush=True)
     dataset = load(spec)
     print(dataset.summary(), flush=True)
