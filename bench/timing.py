@@ -9,7 +9,7 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -56,16 +56,17 @@ class Row:
 
 
 def time_calls(
-    calls: Sequence[Callable[[], object]], device: torch.device, budget_s: float = 0.5
-) -> list[float]:
-    """Seconds of one call, one figure per repeat, after a warm-up.
+    variants: Sequence[Sequence[Callable[[], object]]], device: torch.device, budget_s: float = 0.5
+) -> list[list[float]]:
+    """Seconds of one call of each variant, one figure per round, after a warm-up.
 
-    calls: taken in turn.  budget_s: about how long to measure. A repeat runs enough calls to last
-    a millisecond, so that the clock does not matter, and there are 5 repeats at least.
+    variants: each a list of calls of equal work, taken in turn.  budget_s: about how long to
+    measure each. A round times every variant once, so that a neighbour's load meets them all; it
+    repeats a call for a millisecond, so that the clock does not matter. 7 rounds at least.
     """
-    turn = itertools.cycle(calls)
+    turns = [itertools.cycle(calls) for calls in variants]
 
-    def repeat(count: int) -> float:
+    def repeat(turn: Iterator[Callable[[], object]], count: int) -> float:
         synchronize(device)
         start_s = time.perf_counter()
         for _ in range(count):
@@ -73,11 +74,14 @@ def time_calls(
         synchronize(device)
         return (time.perf_counter() - start_s) / count
 
-    once_s = min(repeat(1) for _ in range(3))
-    count = max(1, round(1e-3 / once_s))
-    repeat(count)
-    repeats = max(5, round(budget_s / (count * once_s)))
-    return [repeat(count) for _ in range(repeats)]
+    once = [min(repeat(turn, 1) for _ in range(3)) for turn in turns]
+    counts = [max(1, round(1e-3 / once_s)) for once_s in once]
+    for turn, count in zip(turns, counts, strict=True):
+        repeat(turn, count)
+    round_s = sum(count * once_s for count, once_s in zip(counts, once, strict=True))
+    rounds = min(2000, max(7, round(budget_s * len(turns) / round_s)))
+    times = [[repeat(*pair) for pair in zip(turns, counts, strict=True)] for _ in range(rounds)]
+    return [list(column) for column in zip(*times, strict=True)]
 
 
 def synchronize(device: torch.device) -> None:
@@ -87,30 +91,34 @@ def synchronize(device: torch.device) -> None:
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, budget_s: float = 0.5) -> list[Row]:
-    """Times every case on `device`, one row each."""
+    """Times every case on `device`, a row each; cases of one bench and size in the same rounds."""
     name, commit = machine(device), current_commit()
     peak = peak_bytes_per_s(device)
     rows = []
-    for case in cases:
-        times = sorted(time_calls(case.calls, device, budget_s))
-        median_s = statistics.median(times)
-        rows.append(
-            Row(
-                bench=case.bench,
-                size=case.size,
-                variant=case.variant,
-                device=device.type,
-                median_us=round(median_s * 1e6, 2),
-                low_us=round(times[len(times) // 10] * 1e6, 2),
-                high_us=round(times[-1 - len(times) // 10] * 1e6, 2),
-                repeats=len(times),
-                gb_per_s=round(case.size_bytes / median_s / 1e9, 3),
-                peak_gb_per_s=round(peak / 1e9, 1),
-                machine=name,
-                torch=torch.__version__,
-                commit=commit,
+    for _, members in itertools.groupby(cases, key=lambda case: (case.bench, case.size)):
+        group = list(members)
+        for case, times in zip(
+            group, time_calls([case.calls for case in group], device, budget_s), strict=True
+        ):
+            ordered = sorted(times)
+            median_s = statistics.median(ordered)
+            rows.append(
+                Row(
+                    bench=case.bench,
+                    size=case.size,
+                    variant=case.variant,
+                    device=device.type,
+                    median_us=round(median_s * 1e6, 2),
+                    low_us=round(ordered[len(times) // 10] * 1e6, 2),
+                    high_us=round(ordered[-1 - len(times) // 10] * 1e6, 2),
+                    repeats=len(times),
+                    gb_per_s=round(case.size_bytes / median_s / 1e9, 3),
+                    peak_gb_per_s=round(peak / 1e9, 1),
+                    machine=name,
+                    torch=torch.__version__,
+                    commit=commit,
+                )
             )
-        )
     return rows
 
 
@@ -118,7 +126,7 @@ def peak_bytes_per_s(device: torch.device) -> float:
     """Bytes read and written per second by a copy far larger than the cache."""
     source = torch.ones(2**25, device=device)  # 128 MiB
     target = torch.empty_like(source)
-    fastest_s = min(time_calls([lambda: target.copy_(source)], device))
+    fastest_s = min(time_calls([[lambda: target.copy_(source)]], device)[0])
     return 2 * source.numel() * source.element_size() / fastest_s
 
 
@@ -170,11 +178,25 @@ def save_rows(rows: Sequence[Row]) -> Path:
 
 
 def show_rows(rows: Sequence[Row]) -> str:
-    """The rows as one Markdown table."""
-    head = "| bench | size | variant | device | median us | 10 % to 90 % us | GB/s of peak |"
-    body = [
-        f"| {row.bench} | {row.size} | {row.variant} | {row.device} | {row.median_us:,.2f} "
-        f"| {row.low_us:,.2f} to {row.high_us:,.2f} | {row.gb_per_s} of {row.peak_gb_per_s} |"
-        for row in rows
+    """One line per bench and size: ours beside the others, as one Markdown table.
+
+    A ratio is another's median over ours; the spread leaves out 10 % of the rounds at either end.
+    """
+    lines = [
+        "| op | size | ours us | spread | others: us (times ours) | GB/s of peak |",
+        "| --- | --- | ---: | ---: | --- | ---: |",
     ]
-    return "\n".join([head, "| --- | --- | --- | --- | ---: | ---: | ---: |", *body])
+    for (bench, size), members in itertools.groupby(rows, key=lambda row: (row.bench, row.size)):
+        group = {row.variant: row for row in members}
+        ours = group.pop("ours")
+        others = ", ".join(
+            f"{name} {row.median_us:,.1f} ({row.median_us / ours.median_us:.2f}x)"
+            for name, row in group.items()
+        )
+        share = ours.gb_per_s / ours.peak_gb_per_s if ours.peak_gb_per_s else 0.0
+        lines.append(
+            f"| {bench} | {size} | {ours.median_us:,.1f} | {ours.low_us:,.1f} to "
+            f"{ours.high_us:,.1f} | {others} | {ours.gb_per_s:.1f} of {ours.peak_gb_per_s} "
+            f"({share:.0%}) |"
+        )
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
-from collections.abc import Callable
+from typing import Any
 
 has_cuda: bool
-ops: tuple[str, ...]
+isas: tuple[str, ...]  # instruction sets that this machine has, best first; a submodule each
 
-def __getattr__(name: str) -> Callable[..., None]: ...
+def __getattr__(name: str) -> Any: ...

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fastifo import _C, nets
+from fastifo import _C, nets, ops
 from fastifo.config import Config, float_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
@@ -53,9 +53,18 @@ class Learner(nn.Module):
     policy: nets.BinnedPolicy
 
     def __init__(
-        self, configs: Sequence[Any], seeds: Sequence[int], spec: Spec, precision: str = "fp32"
+        self,
+        configs: Sequence[Any],
+        seeds: Sequence[int],
+        spec: Spec,
+        precision: str = "fp32",
+        *,
+        fused: bool = True,
     ) -> None:
+        """fused: run the compiled ops, else their references."""
         super().__init__()
+        self.fused = fused
+        self.ops = ops.choose(fused)
         self.cfg: Any = configs[0]  # for the fields that members share
         self.configs = tuple(configs)
         self.seeds = tuple(seeds)
@@ -63,6 +72,9 @@ class Learner(nn.Module):
         self.precision = precision
         self.dtype, self.bf16 = PRECISIONS[precision]
         self.num_updates = 0
+        self.counter = torch.zeros(1, dtype=torch.int64)  # the same on the device, for the ops
+        self.target_of_parameter: dict[Tensor, Tensor] = {}
+        self.target_period = 1
         floats = float_fields(type(configs[0]))
         columns = {
             name: torch.tensor([[getattr(config, name)] for config in configs], dtype=self.dtype)
@@ -129,7 +141,7 @@ class Learner(nn.Module):
         body = nets.MLP(*self._net("policy", outputs), cfg.activation, self.bf16)
         widths = self.hp.kernel_width.squeeze(1).tolist()
         return nets.BinnedPolicy(
-            body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading
+            body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading, self.ops
         )
 
     def scalar_net(self, name: str) -> nets.ScalarNet:
@@ -141,50 +153,64 @@ class Learner(nn.Module):
         init = nets.Init(self.seeds, name, self.cfg.init, self.dtype)
         return init, [self.encoder.width, *self.cfg.hidden_sizes, outputs]
 
-    def target_of(self, net: nets.ScalarNet, name: str) -> nets.ScalarNet:
-        """A copy of `net` that no gradient reaches; `track` moves it."""
+    def target_of(self, net: nets.ScalarNet, name: str, every: int) -> nets.ScalarNet:
+        """A copy of `net` that no gradient reaches, renewed after updates `every`, 2 * `every`, ...
+
+        The optimizer renews it in its own pass: `net` has to be trained in every update.
+        """
         target = self.scalar_net(name)
         target.load_state_dict(net.state_dict())
+        self.target_of_parameter |= dict(zip(net.parameters(), target.parameters(), strict=True))
+        self.target_period = every
         return target.requires_grad_(False)
 
     def minimise(self, loss: Tensor, *trained: nn.Module) -> None:
         """One Adam step of the nets on their members' own losses.  loss: [P]."""
+        parameters = [p for net in trained for p in net.parameters()]
+        self._step(parameters, torch.autograd.grad(loss.sum(), parameters))
+
+    def descend(self, pairs: Sequence[tuple[Tensor, Tensor]], *trained: nn.Module) -> None:
+        """The same from gradients that an op has made: (a net's output, the gradient in it)."""
+        parameters = [p for net in trained for p in net.parameters()]
+        outputs, gradients = zip(*pairs, strict=True)
+        self._step(parameters, torch.autograd.grad(outputs, parameters, gradients))
+
+    def _step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         if self.optimizer is None:
             self.start_optimizer()
         assert self.optimizer is not None
-        parameters = [p for net in trained for p in net.parameters()]
-        self.optimizer.step(parameters, torch.autograd.grad(loss.sum(), parameters))
-
-    def track(self, target: nn.Module, net: nn.Module, every: int) -> None:
-        """Copies `net` into `target` after updates `every`, 2 * `every`, ...
-
-        Decided on the host: a captured graph will need the decision on the device.
-        """
-        if (self.num_updates + 1) % every == 0:
-            pairs = zip(target.parameters(), net.parameters(), strict=True)
-            with torch.no_grad():
-                for copy, source in pairs:
-                    copy.copy_(source)
+        self.optimizer.step(parameters, gradients, self.counter)
 
     # What the engine calls.
 
     def start_optimizer(self) -> None:
         """Zeroed moments for every parameter that trains."""
+        rate, decay = (
+            torch.tensor([getattr(c, name) for c in self.configs], dtype=torch.float64)
+            for name in ("learning_rate", "weight_decay")
+        )
         self.optimizer = Adam(
             [p for p in self.parameters() if p.requires_grad],
-            self.hp.learning_rate.squeeze(1),
-            self.hp.weight_decay.squeeze(1),
+            rate.to(self.counter.device),
+            decay.to(self.counter.device),
             decoupled=self.cfg.decoupled_weight_decay,
+            adam=self.ops.adam,
+            target_of=self.target_of_parameter,
+            every=self.target_period,
         )
 
     def to_device(self, device: torch.device) -> "Learner":
+        """Moves everything; call it before the first update."""
         self.to(device)
+        self.counter = self.counter.to(device)
         self.hp = SimpleNamespace(**{k: v.to(device) for k, v in vars(self.hp).items()})
         return self
 
     def member(self, place: int) -> "Learner":
         """One member as a population of its own, on the same device."""
-        alone = type(self)([self.configs[place]], [self.seeds[place]], self.spec, self.precision)
+        alone = type(self)(
+            [self.configs[place]], [self.seeds[place]], self.spec, self.precision, fused=self.fused
+        )
         alone.to_device(self.encoder.mean.device)
         with torch.no_grad():
             for mine, all_members in zip(alone.parameters(), self.parameters(), strict=True):

@@ -1,6 +1,7 @@
 """Pure losses and targets, [P, B] in, [P] or [P, B] out. P members, B rows, K bins."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,24 @@ def gaussian_kernel(width: float, num_bins: int) -> Tensor:
     radius = (math.ceil(round(4.0 * width / bin_width, 9)) + 0.5) * bin_width
     kernel = torch.exp(-0.5 * (offset / width) ** 2) * (offset.abs() <= radius)
     return kernel / kernel.sum(1, keepdim=True)
+
+
+def gaussian_taps(widths: Sequence[float], num_bins: int) -> tuple[Tensor, Tensor]:
+    """The same matrix as a filter per member: (taps [P, radius + 1], norm [P, K]), float64.
+
+    matrix[i, j] = norm[i] * taps[|i - j|]; entries beyond a member's own radius are zero.
+    """
+    taps, norms = [], []
+    for width in widths:
+        kernel = gaussian_kernel(width, num_bins)
+        offset = torch.arange(num_bins, dtype=torch.float64) * (2.0 / (num_bins - 1))
+        # Row 0 holds every distance, cut and scaled by its own sum.
+        tap = torch.exp(-0.5 * (offset / width) ** 2) * (kernel[0] > 0)
+        norms.append(kernel.diagonal() / tap[0])
+        taps.append(tap)
+    stacked = torch.stack(taps)
+    radius = int((stacked > 0).sum(1).max())
+    return stacked[:, :radius].contiguous(), torch.stack(norms)
 
 
 def encode_action(action: Tensor, num_bins: int) -> Tensor:

@@ -50,14 +50,17 @@ def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> 
 def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> Sampler:
     needs = type(learner).batch_needs(learner.cfg)
     size = learner.cfg.batch_size
-    cpu = torch.device("cpu")
-    return Sampler(dataset, learner.seeds, size, needs, "train", cpu, learner.dtype)
+    fixed = (dataset, learner.seeds, size, needs, "train", torch.device("cpu"), learner.dtype)
+    sampler = Sampler(*fixed, learner.encoder)
+    sampler.raw = Sampler(*fixed)  # the same rows as they are, for an oracle that encodes itself
+    return sampler
 
 
 def run_updates(learner: Learner, sampler: Sampler, count: int) -> list[dict[str, Tensor]]:
     """`count` updates as the engine makes them; their metrics."""
     history = []
     for update in range(learner.num_updates, learner.num_updates + count):
-        history.append(learner.update(sampler.draw(torch.tensor([update]))))
+        learner.counter.fill_(update)
+        history.append(learner.update(sampler.draw(learner.counter)))
         learner.num_updates += 1
     return history

@@ -13,26 +13,33 @@ from fastifo.ops import OPS
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {"CMakeLists.txt", "README.md", "bench", "csrc", "fastifo", "pyproject.toml", "tests"}
 SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
-OP_NAMES = sorted(
-    {*OPS, *_C.ops}
+OP_FILES = sorted(
+    {op.call.__module__.rpartition(".")[2] for op in OPS.values()}
     | {path.stem for path in (ROOT / "csrc").iterdir() if path.is_file()} - {"bindings"}
     | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")}
 )
+WITHOUT_FLOATS = {"draw", "draw_windows"}
 
 
-@pytest.mark.parametrize("name", OP_NAMES)
+@pytest.mark.parametrize("name", OP_FILES)
 def test_op_has_all_its_files(name: str) -> None:
     wanted = [f"csrc/{name}.{suffix}" for suffix in ("h", "cpp", "cu")]
     wanted += [f"fastifo/ops/{name}.py", f"tests/ops/test_{name}.py", f"bench/ops/bench_{name}.py"]
     assert [path for path in wanted if not (ROOT / path).is_file()] == []
 
 
-@pytest.mark.parametrize("name", OP_NAMES)
-def test_op_is_compiled_and_registered(name: str) -> None:
-    assert name in _C.ops
-    assert name in OPS
-    assert callable(getattr(_C, f"{name}_cpu"))
-    assert hasattr(_C, f"{name}_cuda") == _C.has_cuda
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_op_is_compiled_for_every_instruction_set_and_cuda(name: str) -> None:
+    kernels = [name] if name in WITHOUT_FLOATS else [f"{name}_f32", f"{name}_f64"]
+    spaces = [getattr(_C, isa) for isa in ("avx512", "avx2", "plain") if hasattr(_C, isa)]
+    assert hasattr(_C, "cuda") == _C.has_cuda
+    spaces += [_C.cuda] if _C.has_cuda else []
+    assert [kernel for space in spaces for kernel in kernels if not hasattr(space, kernel)] == []
+
+
+def test_this_machine_runs_the_plain_kernels_at_least() -> None:
+    assert _C.isas[-1] == "plain"
+    assert all(hasattr(_C, isa) for isa in _C.isas)
 
 
 def test_compiled_core_never_mentions_torch() -> None:

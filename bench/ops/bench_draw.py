@@ -1,4 +1,4 @@
-"""`draw` against torch.randint, which is no function of the seed, and against its reference."""
+"""Draws against torch.randint, which is no function of the seed, and a look-up in a table."""
 
 from __future__ import annotations
 
@@ -8,25 +8,33 @@ from functools import partial
 import torch
 
 from bench.timing import Case
-from fastifo.ops import draw
-from fastifo.ops.draw import draw_reference
+from fastifo.ops import draw, draw_windows
 
 BATCH_SIZE = 256
 NUM_ROWS = 1_000_000  # transitions to draw from
+NUM_EPISODES = 1_000
 
 
 def cases(device: torch.device) -> Iterator[Case]:
     """One training update's row indices for populations of three sizes."""
     for members in (1, 16, 64):
         shape = (members, BATCH_SIZE)
+        size, size_bytes = f"{members} x {BATCH_SIZE}", 8 * members * BATCH_SIZE
         seed = torch.arange(members, device=device)
         update = torch.zeros(1, dtype=torch.int64, device=device)
-        variants = {
-            "ours": partial(draw, seed, update, 0, NUM_ROWS, BATCH_SIZE),
-            "torch.randint": partial(torch.randint, NUM_ROWS, shape, device=device),
-            "reference": partial(draw_reference, seed, update, 0, NUM_ROWS, BATCH_SIZE),
-        }
-        for variant, call in variants.items():
-            yield Case(
-                "draw", f"{members} x {BATCH_SIZE}", variant, [call], 8 * members * BATCH_SIZE
-            )
+        ours = partial(draw, seed, update, 0, NUM_ROWS, BATCH_SIZE)
+        theirs = partial(torch.randint, NUM_ROWS, shape, device=device)
+        yield Case("draw", size, "ours", [ours], size_bytes)
+        yield Case("draw", size, "torch.randint", [theirs], size_bytes)
+
+        length = NUM_ROWS // NUM_EPISODES
+        first = torch.arange(0, NUM_ROWS, length, device=device)
+        before = torch.arange(NUM_EPISODES + 1, device=device) * (length - 2)
+        table = (first[:, None] + torch.arange(length - 2, device=device)).flatten()
+
+        def look_up(shape: tuple[int, int] = shape, table: torch.Tensor = table) -> torch.Tensor:
+            return table[torch.randint(len(table), shape, device=table.device)]
+
+        ours = partial(draw_windows, seed, update, 0, first, before, BATCH_SIZE)
+        yield Case("draw_windows", size, "ours", [ours], size_bytes)
+        yield Case("draw_windows", size, "torch.randint and table", [look_up], size_bytes)

@@ -5,10 +5,11 @@
 
 #include <cstdint>
 
+// Inlined everywhere: one instruction set's code must never serve another (common/isa.h).
 #ifdef __CUDACC__
-#define FASTIFO_HOST_DEVICE __host__ __device__
+#define FASTIFO_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define FASTIFO_HOST_DEVICE
+#define FASTIFO_HOST_DEVICE inline __attribute__((always_inline))
 #endif
 
 namespace fastifo {
@@ -21,8 +22,8 @@ constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85u;
 
 // One round, in place on a counter of four words. Takes words, not a struct, so that a loop over
 // lanes vectorises.
-FASTIFO_HOST_DEVICE inline void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3,
-                                             uint32_t k0, uint32_t k1) {
+FASTIFO_HOST_DEVICE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3,
+                                      uint32_t k0, uint32_t k1) {
   const uint64_t product0 = static_cast<uint64_t>(kPhiloxMultiplier0) * c0;
   const uint64_t product1 = static_cast<uint64_t>(kPhiloxMultiplier1) * c2;
   c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ k0;
@@ -32,8 +33,8 @@ FASTIFO_HOST_DEVICE inline void philox_round(uint32_t& c0, uint32_t& c1, uint32_
 }
 
 // All ten rounds, in place: the counter's words become the random words.
-FASTIFO_HOST_DEVICE inline void philox4x32_10(uint32_t& c0, uint32_t& c1, uint32_t& c2,
-                                              uint32_t& c3, uint32_t k0, uint32_t k1) {
+FASTIFO_HOST_DEVICE void philox4x32_10(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3,
+                                       uint32_t k0, uint32_t k1) {
   for (int round = 0; round < kPhiloxRounds; ++round) {
     philox_round(c0, c1, c2, c3, k0, k1);
     k0 += kPhiloxWeyl0;
@@ -41,15 +42,15 @@ FASTIFO_HOST_DEVICE inline void philox4x32_10(uint32_t& c0, uint32_t& c1, uint32
   }
 }
 
-FASTIFO_HOST_DEVICE inline uint32_t low_word(int64_t value) { return static_cast<uint32_t>(value); }
+FASTIFO_HOST_DEVICE uint32_t low_word(int64_t value) { return static_cast<uint32_t>(value); }
 
-FASTIFO_HOST_DEVICE inline uint32_t high_word(int64_t value) {
+FASTIFO_HOST_DEVICE uint32_t high_word(int64_t value) {
   return static_cast<uint32_t>(static_cast<uint64_t>(value) >> 32);
 }
 
 // The integer in [0, high) at the place of the 64 random bits (low, top): the high half of the
 // 128-bit product. Its bias is below high / 2^64.
-FASTIFO_HOST_DEVICE inline int64_t bounded(uint32_t low, uint32_t top, uint64_t high) {
+FASTIFO_HOST_DEVICE int64_t bounded(uint32_t low, uint32_t top, uint64_t high) {
   const uint64_t bits = static_cast<uint64_t>(top) << 32 | low;
 #ifdef __CUDA_ARCH__
   return static_cast<int64_t>(__umul64hi(bits, high));

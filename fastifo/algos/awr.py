@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fastifo import losses
 from fastifo.config import Config, require, require_choice
 from fastifo.data.sampler import Batch
 from fastifo.learner import Learner, Metrics
@@ -44,30 +43,35 @@ class AdvantageLearner(Learner):
     def build(self) -> None:
         self.policy = self.binned_policy()
         self.value = self.scalar_net("value")
-        self.value_target = self.target_of(self.value, "value")
+        self.value_target = self.target_of(self.value, "value", every=self.cfg.target_period)
 
-    @torch.no_grad()
-    def weigh(
-        self, reward: Tensor, next_obs: Tensor, next_v: Tensor, terminal: Tensor, v: Tensor
-    ) -> tuple[Tensor, Metrics]:
-        """The policy's weights, [P, B], and what a log should say of them.
+    def judge(
+        self,
+        v: Tensor,
+        reward: Tensor,
+        next_obs: Tensor,
+        terminal: Tensor,
+        share: Tensor,
+        policy_rows: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Metrics]:
+        """The value's loss [P], its gradient in v [P, R], the weights of the last `policy_rows`
+        rows, [P, B], and what a log should say of them.
 
-        reward, terminal, next_v (the target copy's), v (the online net's): [P, B].
-        next_obs: encoded, [P, B, width].
+        v: the online value, [P, R].  reward, share: [P, G], one per group of rows or per row.
+        next_obs: [P, R, width].  terminal: [P, R].
         """
         hp, cfg = self.hp, self.cfg
-        if cfg.advantage_bootstrap == "online":
-            next_v = self.value(next_obs)
-        absorbing = cfg.absorbing and cfg.advantage_absorbing
-        y = losses.td_target(reward, next_v, terminal, hp.gamma, absorbing=absorbing)
-        advantage = y - v
-        weight, clipped = losses.advantage_weight(advantage, hp.temperature, hp.max_weight)
-        return weight, {
-            "advantage_mean": advantage.mean(1),
-            "advantage_std": advantage.std(1, correction=0),
-            "weight_mean": weight.mean(1),
-            "clip_fraction": clipped,
-        }
+        with torch.no_grad():
+            next_v = self.value_target(next_obs)
+            online = cfg.advantage_bootstrap == "online"
+            own_next_v = self.value(next_obs[:, -policy_rows:]) if online else None
+        loss, gradient, weight, statistics = self.ops.advantage(
+            v.detach(), next_v, own_next_v, reward, terminal, share, hp.gamma, hp.temperature,
+            hp.max_weight, None, cfg.absorbing, cfg.absorbing and cfg.advantage_absorbing,
+            policy_rows,
+        )  # fmt: skip
+        names = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")
+        return loss, gradient, weight, dict(zip(names, statistics.unbind(1), strict=True))
 
 
 class AWR(AdvantageLearner):
@@ -76,27 +80,25 @@ class AWR(AdvantageLearner):
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
 
     def update(self, batch: Batch) -> Metrics:
-        hp, cfg, b = self.hp, self.cfg, batch.background
+        b = batch.background
         assert b.action is not None
         assert b.reward is not None
-        obs, next_obs = self.encoder(b.obs), self.encoder(b.next_obs)
 
         # Value: squared one-step error towards the target copy.
-        v = self.value(obs)  # [P, B]
-        with torch.no_grad():
-            next_v = self.value_target(next_obs)
-            y = losses.td_target(b.reward, next_v, b.terminal, hp.gamma, absorbing=cfg.absorbing)
-        value_loss = (y - v).square().mean(1)  # [P]
+        v = self.value(b.obs)  # [P, B]
+        everything = torch.ones_like(self.hp.gamma)  # [P, 1]
+        value_loss, value_gradient, weight, weight_metrics = self.judge(
+            v, b.reward, b.next_obs, b.terminal, everything, v.shape[1]
+        )
 
         # Policy: log-likelihood weighted by exp(advantage / temperature).
-        weight, weight_metrics = self.weigh(b.reward, next_obs, next_v, b.terminal, v)
-        policy_loss = (weight * self.policy.nll(obs, b.action)).mean(1)
+        logits = self.policy.logits(b.obs)
+        policy_loss, policy_gradient = self.policy.loss(logits, b.action, weight)
 
-        self.minimise(value_loss + policy_loss, self.value, self.policy)
-        self.track(self.value_target, self.value, every=cfg.target_period)
+        self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
-            "value_mean_background": v.mean(1),
+            "value_mean_background": v.detach().mean(1),
             **weight_metrics,
         }

@@ -21,6 +21,7 @@ class BC(Learner):
         # Policy: log-likelihood of the background's actions.
         b = batch.background
         assert b.action is not None
-        policy_loss = self.policy.nll(self.encoder(b.obs), b.action).mean(1)  # [P]
-        self.minimise(policy_loss, self.policy)
+        logits = self.policy.logits(b.obs)  # [P, B, A, K]
+        policy_loss, gradient = self.policy.loss(logits, b.action)  # [P]
+        self.descend([(logits, gradient)], self.policy)
         return {"policy_loss": policy_loss}

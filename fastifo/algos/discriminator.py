@@ -33,8 +33,8 @@ class Discriminator(Learner):
 
     def update(self, batch: Batch) -> Metrics:
         assert batch.expert is not None
-        expert = self.logit(self.encoder(batch.expert.obs))  # [P, B]
-        background = self.logit(self.encoder(batch.background.obs))
+        expert = self.logit(batch.expert.obs)  # [P, B]
+        background = self.logit(batch.background.obs)
         if self.cfg.disc_loss == "pu":
             loss = losses.positive_unlabelled_loss(expert, background, self.hp.pu_prior)
         else:

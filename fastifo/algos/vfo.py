@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo import losses
 from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
 from fastifo.algos.discriminator import Discriminator, DiscriminatorConfig
 from fastifo.config import require, require_choice
@@ -63,58 +62,51 @@ class VfOBin(AdvantageLearner):
         extra = {"uniform"} if config.batch_mode == "bernoulli" else set()
         return cls.needs | extra | ({"policy"} if config.policy_batch == "separate" else set())
 
-    def reward(self, rows: Transitions, provenance: float) -> Tensor:
-        """[P, B]: 1 for expert rows, 0 for background rows."""
-        return torch.full_like(rows.terminal, provenance)
+    def reward(self, sources: Sequence[Transitions]) -> Tensor:
+        """One per source, [P, G]: 1 for expert rows, 0 for background rows."""
+        reward = sources[0].terminal.new_zeros(len(self.seeds), len(sources))
+        reward[:, 0] = 1.0
+        return reward
 
     def update(self, batch: Batch) -> Metrics:
-        hp, cfg = self.hp, self.cfg
+        hp = self.hp
         e, b, p = batch.expert, batch.background, batch.policy or batch.background
         assert e is not None
         assert p.action is not None
         size = b.terminal.shape[1]
         sources = [e, b] if p is b else [e, b, p]
-        obs = self.encoder(torch.cat([s.obs for s in sources], 1))
-        next_obs = self.encoder(torch.cat([s.next_obs for s in sources], 1))
+        obs = torch.cat([s.obs for s in sources], 1)
+        next_obs = torch.cat([s.next_obs for s in sources], 1)
         terminal = torch.cat([s.terminal for s in sources], 1)
-        reward = torch.cat([self.reward(s, float(s is e)) for s in sources], 1)
 
-        # How much each row counts: alpha mixes the two sources' means, or picks rows one by one.
-        if batch.uniform is None:
-            expert_share, background_share = 1 - hp.alpha, hp.alpha
-        else:
-            background_share = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B]
-            expert_share = 1 - background_share
-        # Of the policy's rows only the picked ones count; without picking, or with fresh rows, all.
+        # How much each source counts: alpha mixes their means, or picks rows one by one.
+        share = [1 - hp.alpha, hp.alpha]  # [P, 1] each
         picked = torch.ones_like(b.terminal)
-        if batch.uniform is not None and p is b:
-            picked = background_share
-        policy_share = picked / picked.sum(1, True).clamp(min=1.0)
+        if batch.uniform is not None:
+            picked = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B]
+            share = [(1 - picked) / size, picked / size]
+        if p is not b:
+            share.append(torch.zeros_like(share[0]))
+            picked = torch.ones_like(b.terminal)
 
         # Value: squared one-step error towards the target copy, on both sources.
         v = self.value(obs)  # [P, 2B], or [P, 3B] with policy rows of their own
-        with torch.no_grad():
-            next_v = self.value_target(next_obs)
-            y = losses.td_target(reward, next_v, terminal, hp.gamma, absorbing=cfg.absorbing)
-        error = (y - v).square()
-        value_loss = (expert_share * error[:, :size]).mean(1) + (
-            background_share * error[:, size : 2 * size]
-        ).mean(1)
+        value_loss, value_gradient, weight, weight_metrics = self.judge(
+            v, self.reward(sources), next_obs, terminal, torch.cat(share, 1), size
+        )
 
         # Policy: the background's actions, weighted by exp(advantage / temperature).
-        own = slice(-size, None)
-        weight, weight_metrics = self.weigh(
-            reward[:, own], next_obs[:, own], next_v[:, own], terminal[:, own], v[:, own]
-        )
-        policy_loss = (policy_share * weight * self.policy.nll(obs[:, own], p.action)).sum(1)
+        if batch.uniform is not None:  # of the policy's rows only the picked ones count
+            weight = weight * picked * (size / picked.sum(1, True).clamp(min=1.0))
+        logits = self.policy.logits(obs[:, -size:])
+        policy_loss, policy_gradient = self.policy.loss(logits, p.action, weight)
 
-        self.minimise(value_loss + policy_loss, self.value, self.policy)
-        self.track(self.value_target, self.value, every=cfg.target_period)
+        self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
-            "value_mean_expert": v[:, :size].mean(1),
-            "value_mean_background": v[:, size : 2 * size].mean(1),
+            "value_mean_expert": v.detach()[:, :size].mean(1),
+            "value_mean_background": v.detach()[:, size : 2 * size].mean(1),
             **weight_metrics,
         }
 
@@ -154,7 +146,8 @@ class VfODisc(VfOBin):
             dataset, expert=relabel(dataset.expert), background=relabel(dataset.background)
         )
 
-    def reward(self, rows: Transitions, provenance: float) -> Tensor:
-        """[P, B]: the relabelled column, whichever source the row comes from."""
-        assert rows.reward is not None
-        return rows.reward
+    def reward(self, sources: Sequence[Transitions]) -> Tensor:
+        """The discriminator's word on each row, [P, R]."""
+        rewards = [rows.reward for rows in sources if rows.reward is not None]
+        assert len(rewards) == len(sources)
+        return torch.cat(rewards, 1)

@@ -1,22 +1,24 @@
 """Batches drawn by counter: what update t sees is a function of the seed and t alone."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset, Episodes
+from fastifo.nets import Encoder
 from fastifo.ops.draw import draw
+from fastifo.ops.gather import Gatherer, gather_reference
 
 
 @dataclass(frozen=True)
 class Transitions:
     """B transitions for each of P members."""
 
-    obs: Tensor  # [P, B, D]
-    next_obs: Tensor  # [P, B, D]
+    obs: Tensor  # [P, B, width], encoded: what a net reads
+    next_obs: Tensor  # [P, B, width]
     terminal: Tensor  # [P, B] 0 or 1
     action: Tensor | None = None  # [P, B, A]
     reward: Tensor | None = None  # [P, B]
@@ -50,43 +52,41 @@ class Columns:
         episodes: Episodes,
         device: torch.device,
         dtype: torch.dtype,
+        encoder: Encoder | None,
         *,
         action: bool,
         reward: bool,
+        fused: bool,
     ) -> None:
-        self.obs = episodes.obs.to(device)
-        self.row = episodes.rows().to(device)
-        self.terminal = episodes.terminal.to(device)
-        self.action = None
+        def place(column: Tensor) -> Tensor:
+            return column.to(device, dtype).contiguous()
+
+        named = {"terminal": place(episodes.terminal)}
         if action and episodes.action is not None:
-            self.action = episodes.action.to(device)
-        self.reward = None
+            named["action"] = place(episodes.action)
+        own: dict[str, Tensor] = {}
         if reward and episodes.reward is not None:
-            self.reward = episodes.reward.to(device)
+            (own if episodes.reward.ndim == 2 else named)["reward"] = place(episodes.reward)
+        self.names = ["obs", *named, *own]
         self.num_transitions = episodes.num_transitions
-        self.dtype = dtype
+        scale, mean, deviation = torch.empty(0, dtype=dtype, device=device), None, None
+        if encoder is not None:
+            scale = encoder.scale
+            if encoder.standardizes:
+                mean, deviation = encoder.mean, encoder.deviation
+        fixed = (
+            episodes.rows().to(device), place(episodes.obs), scale, mean, deviation, 2,
+            list(named.values()), list(own.values()),
+        )  # fmt: skip
+        self.take: Callable[[Tensor], list[Tensor]] = (
+            Gatherer(*fixed) if fused else lambda index: gather_reference(index, *fixed)
+        )
 
     def gather(self, index: Tensor) -> Transitions:
-        """index: [P, B] transitions.  Returns their columns, floats in the training dtype."""
-        flat = index.view(-1)
-        row = self.row.index_select(0, flat)
-
-        def pick(column: Tensor, at: Tensor) -> Tensor:
-            picked = column.index_select(0, at).to(self.dtype)
-            return picked.view(*index.shape, *column.shape[1:])
-
-        reward = None
-        if self.reward is not None and self.reward.ndim == 2:
-            reward = self.reward.gather(1, index).to(self.dtype)
-        elif self.reward is not None:
-            reward = pick(self.reward, flat)
-        return Transitions(
-            obs=pick(self.obs, row),
-            next_obs=pick(self.obs, row + 1),
-            terminal=pick(self.terminal, flat),
-            action=None if self.action is None else pick(self.action, flat),
-            reward=reward,
-        )
+        """index: [P, B] transitions.  Returns their columns in the training dtype."""
+        found = dict(zip(self.names, self.take(index), strict=True))
+        obs, next_obs = found.pop("obs").unbind(0)
+        return Transitions(obs=obs, next_obs=next_obs, **found)
 
 
 class Sampler:
@@ -101,17 +101,25 @@ class Sampler:
         stage: str,
         device: torch.device,
         dtype: torch.dtype,
+        encoder: Encoder | None = None,
+        *,
+        fused: bool = True,
     ) -> None:
+        """encoder: what observations pass on the way; None leaves them as they are."""
         self.seed = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.batch_size = batch_size
         self.needs = needs
         self.stage = stage
         self.dtype = dtype
         reward = "reward" in needs
-        self.background = Columns(dataset.background, device, dtype, action=True, reward=reward)
+        self.background = Columns(
+            dataset.background, device, dtype, encoder, action=True, reward=reward, fused=fused
+        )
         self.expert = None
         if "expert" in needs and dataset.expert is not None:
-            self.expert = Columns(dataset.expert, device, dtype, action=False, reward=reward)
+            self.expert = Columns(
+                dataset.expert, device, dtype, encoder, action=False, reward=reward, fused=fused
+            )
 
     def draw(self, counter: Tensor) -> Batch:
         """counter: [1] int64 on the device, the number of updates made."""

@@ -84,6 +84,4 @@ class Checkpoints:
             for name, value in saved.items():
                 own[name].copy_(value)
         learner.num_updates = header["num_updates"]
-        if learner.optimizer is not None:
-            learner.optimizer.count.fill_(learner.num_updates)
         return engine

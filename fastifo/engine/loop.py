@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastifo.data.sampler import Sampler
 from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.graph import GraphedStep
 from fastifo.engine.log import MetricsFile, ProgressBar
 from fastifo.learner import Learner, Metrics
 
@@ -41,7 +42,7 @@ class Interrupt:
 
 
 class Meter:
-    """Means of the metrics over a logging interval, kept on the device."""
+    """Means of the metrics over a logging interval, kept on the device. The loop counts."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -54,7 +55,6 @@ class Meter:
         if self.total is None:
             self.total = torch.zeros_like(values)
         self.total += values
-        self.count += 1
 
     def means(self) -> dict[str, list[float]]:
         """One number per member and metric: the only copy to the host in an interval."""
@@ -123,8 +123,14 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
     meter = Meter()
     if stage.checkpoints is not None:
         meter.restore(stage.checkpoints.load(stage.key, learner) or {}, device)
-    counter = torch.tensor([learner.num_updates], dtype=torch.int64, device=device)
+    counter = learner.counter
+    counter.fill_(learner.num_updates)
 
+    def update() -> None:
+        meter.add(learner.update(sampler.draw(counter)))
+        counter.add_(1)
+
+    step = GraphedStep(update, device, captures=learner.fused)
     started = time.monotonic()
 
     def checkpoint() -> None:
@@ -140,8 +146,8 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
     with Interrupt() as interrupt, bar:
         bar.start_at(learner.num_updates)
         while learner.num_updates < stage.num_updates and not stage.broken:
-            meter.add(learner.update(sampler.draw(counter)))
-            counter += 1
+            step()
+            meter.count += 1
             learner.num_updates += 1
             done = learner.num_updates
             last = done == stage.num_updates

@@ -1,7 +1,6 @@
-"""Adam over parameters with a population axis; rate and decay may differ between members."""
+"""Adam over parameters with a population axis, and the targets that follow them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,46 +12,63 @@ EPS = 1e-8
 class Adam:
     """Kingma & Ba 2015, arXiv:1412.6980; decoupled decay: Loshchilov & Hutter, arXiv:1711.05101.
 
-    All members of equal rate and decay step in one fused call.
+    Rate and decay may differ between members. All members step in one call, which moves the
+    targets too.
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], rate: Tensor, decay: Tensor, *, decoupled: bool
+        self,
+        parameters: Sequence[Tensor],
+        rate: Tensor,
+        decay: Tensor,
+        *,
+        decoupled: bool,
+        adam: Callable[..., None],
+        target_of: Mapping[Tensor, Tensor],
+        every: int,
     ) -> None:
-        """parameters: [P, ...] each.  rate, decay: [P]."""
+        """parameters: [P, ...] each.  rate, decay: float64 [P].  adam: the op or its reference.
+
+        target_of: parameter -> the copy that takes its value after every `every` updates.
+        """
         self.parameters = list(parameters)
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.place = {id(p): i for i, p in enumerate(self.parameters)}
-        self.fused: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        settings = list(zip(rate.tolist(), decay.tolist(), strict=True))
-        self.uniform = len(set(settings)) == 1
-        self.settings = settings[:1] if self.uniform else settings
-        self.count = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
+        self.place = {p: i for i, p in enumerate(self.parameters)}
+        self.rate, self.decay = rate, decay
+        self.polyak = torch.ones_like(rate)
+        self.decoupled = decoupled
+        self.adam = adam
+        self.target_of = target_of
+        self.every = every
 
     @torch.no_grad()
-    def step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """One step; every parameter that trains is stepped once an update."""
-        self.count += 1
-        index = [self.place[id(p)] for p in parameters]
-        moments = ([self.first[i] for i in index], [self.second[i] for i in index])
-        columns: list[list[Tensor]] = [list(parameters), list(gradients), *moments]
-        for member, (rate, decay) in enumerate(self.settings):
-            mine = columns
-            if not self.uniform:
-                mine = [[tensor[member] for tensor in column] for column in columns]
-            self.fused(
-                *mine,
-                [],
-                [self.count] * len(index),
-                lr=rate,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                weight_decay=decay,
-                eps=EPS,
-                amsgrad=False,
-                maximize=False,
-            )
+    def step(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], update: Tensor
+    ) -> None:
+        """One step; every parameter that trains is stepped once an update.
+
+        update: updates made so far, int64 [1] on the device.
+        """
+        pairs = sorted(
+            zip(parameters, gradients, strict=True), key=lambda pair: pair[0] not in self.target_of
+        )
+        index = [self.place[p] for p, _ in pairs]
+        self.adam(
+            [self.parameters[i] for i in index],
+            [self.first[i] for i in index],
+            [self.second[i] for i in index],
+            [gradient for _, gradient in pairs],
+            [self.target_of[p] for p, _ in pairs if p in self.target_of],
+            update,
+            self.rate,
+            self.decay,
+            self.polyak,
+            self.every,
+            self.decoupled,
+            *BETAS,
+            EPS,
+        )
 
     def moments(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         """Each parameter with its running means of the gradient and of its square."""

@@ -56,6 +56,7 @@ class Run:
     failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
     path: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fused: bool = True  # compiled ops, or their references
 
     def evaluate(
         self,
@@ -184,6 +185,7 @@ class Run:
             "num_updates": self.num_updates,
             "precision": self.precision,
             "device": str(self.device),
+            "fused": self.fused,
             "torch": torch.__version__,
             "env_id": self.env_id,
             "obs_dim": self.spec.obs_dim,
@@ -199,9 +201,9 @@ class Run:
         self.groups = group_members(self.members)
         learner_class = algos.find(self.algorithm)
         self.learners = [
-            learner_class(group.configs, group.seeds, self.spec, self.precision).to_device(
-                self.device
-            )
+            learner_class(
+                group.configs, group.seeds, self.spec, self.precision, fused=self.fused
+            ).to_device(self.device)
             for group in self.groups
         ]
 

@@ -15,7 +15,7 @@ from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
-from fastifo.learner import PRECISIONS, Learner, Spec, choose_device, choose_precision, tf32
+from fastifo.learner import Learner, Spec, choose_device, choose_precision, tf32
 from fastifo.specs import load
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
@@ -29,6 +29,7 @@ def train(
     seeds: int | Sequence[int] = (0,),
     device: str = "auto",
     precision: str = "auto",
+    fused: bool = True,
     out: str | Path | None = None,
     resume: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -41,7 +42,8 @@ def train(
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
     "sibench:Hopper-v4/d=5".  num_updates: 100,000 unless given.  device: auto | cpu | cuda.
-    precision: auto | fp32 | tf32 | bf16 | fp64.  out: the run folder; without one nothing is
+    precision: auto | fp32 | tf32 | bf16 | fp64.  fused: the compiled ops; False: their references,
+    which train the same up to rounding.  out: the run folder; without one nothing is
     written.  resume: continue what the folder holds.  overrides: the algorithm's fields; a list
     gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
@@ -60,7 +62,7 @@ def train(
     dataset = load(dataset, progress=progress) if not isinstance(dataset, Dataset) else dataset
     learner_class.check(dataset)
     path = None if out is None else Path(out)
-    run = _make_run(algorithm, members, total, precision, dataset, path, place)
+    run = _make_run(algorithm, members, total, precision, dataset, path, place, fused)
     for callback in callbacks:
         getattr(callback, "check", lambda run: None)(run)
     checkpoints = None if path is None else _open_folder(run, path, resume)
@@ -104,6 +106,7 @@ def _make_run(
     dataset: Dataset,
     path: Path | None,
     device: torch.device,
+    fused: bool,
 ) -> Run:
     """The run before its first update."""
     obs = dataset.background.obs
@@ -120,6 +123,7 @@ def _make_run(
         dataset=_describe(dataset),
         path=path,
         device=device,
+        fused=fused,
     )
     run.build_learners()
     return run
@@ -133,7 +137,8 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
         return
 
     def fit(helper: type[Learner], configs: Sequence[Any], num_updates: int) -> Learner:
-        learner = helper(configs, group.seeds, run.spec, run.precision).to_device(run.device)
+        learner = helper(configs, group.seeds, run.spec, run.precision, fused=run.fused)
+        learner.to_device(run.device)
         own = Stage(
             **vars(stage)
             | {
@@ -144,20 +149,27 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
             }
         )
         needs = helper.batch_needs(configs[0])
-        run_stage(own, learner, _sampler(run, group, dataset, configs[0], needs, helper.name))
+        run_stage(own, learner, _sampler(learner, dataset, needs, helper.name))
         return learner
 
     prepared = type(learner).prepare(dataset, group.configs, fit)
     config = group.configs[0]
     needs = type(learner).batch_needs(config)
-    run_stage(stage, learner, _sampler(run, group, prepared, config, needs, "train"))
+    run_stage(stage, learner, _sampler(learner, prepared, needs, "train"))
 
 
-def _sampler(
-    run: Run, group: Group, dataset: Dataset, config: Any, needs: frozenset[str], stage: str
-) -> Sampler:
-    dtype = PRECISIONS[run.precision][0]
-    return Sampler(dataset, group.seeds, config.batch_size, needs, stage, run.device, dtype)
+def _sampler(learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str) -> Sampler:
+    return Sampler(
+        dataset,
+        learner.seeds,
+        learner.cfg.batch_size,
+        needs,
+        stage,
+        learner.encoder.mean.device,
+        learner.dtype,
+        learner.encoder,
+        fused=learner.fused,
+    )
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

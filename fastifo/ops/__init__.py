@@ -1,6 +1,34 @@
 """Compiled ops, each with a plain-torch reference beside it. OPS lists them by name."""
 
-from fastifo.ops._op import OPS
-from fastifo.ops.draw import draw
+from types import SimpleNamespace
 
-__all__ = ["OPS", "draw"]
+from fastifo.ops._op import OPS
+from fastifo.ops.adam import adam
+from fastifo.ops.advantage import advantage
+from fastifo.ops.binned_nll import binned_mode, binned_nll, binned_sample
+from fastifo.ops.draw import draw, draw_windows
+from fastifo.ops.dual import dilo, smodice
+from fastifo.ops.gather import gather
+from fastifo.ops.returns import returns
+
+
+def choose(fused: bool) -> SimpleNamespace:
+    """Every op by name, compiled or as its reference."""
+    return SimpleNamespace(**{n: op.call if fused else op.reference for n, op in OPS.items()})
+
+
+__all__ = [
+    "OPS",
+    "adam",
+    "advantage",
+    "binned_mode",
+    "binned_nll",
+    "binned_sample",
+    "choose",
+    "dilo",
+    "draw",
+    "draw_windows",
+    "gather",
+    "returns",
+    "smodice",
+]

@@ -50,6 +50,25 @@ def draw_reference(seed: Tensor, update: Tensor, purpose: int, high: int, size: 
     return torch.tensor(rows, dtype=torch.int64, device=seed.device).reshape(len(rows), size)
 
 
+def draw_windows_reference(
+    seed: Tensor, update: Tensor, purpose: int, first: Tensor, before: Tensor, size: int
+) -> Tensor:
+    """What `draw_windows` means: a draw among all windows, then the episode it falls in."""
+    place = draw_reference(seed, update, purpose, int(before[-1]), size)
+    episode = torch.searchsorted(before, place, right=True) - 1
+    return first[episode] + place - before[episode]
+
+
+def _check_stream(seed: Tensor, update: Tensor, purpose: int, size: int) -> None:
+    """What both draws ask of the arguments that they share."""
+    expect("seed", seed, torch.int64, (None,))  # [P]
+    expect("update", update, torch.int64, (1,), seed.device)
+    if not 0 <= purpose <= _WORD:
+        raise ValueError(f"purpose: expected 0 to 2^32 - 1, found {purpose}.")
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"size: expected 0 to 2^33, found {size}.")
+
+
 @op(
     "draw(Tensor seed, Tensor update, int purpose, int high, int size) -> Tensor",
     reference=draw_reference,
@@ -66,16 +85,44 @@ def draw(seed: Tensor, update: Tensor, purpose: int, high: int, size: int) -> Te
     member, in [0, 2^33].
     Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
-    expect("seed", seed, torch.int64, (None,))  # [P]
-    device = seed.device
-    expect("update", update, torch.int64, (1,), device)
-    if not 0 <= purpose <= _WORD:
-        raise ValueError(f"purpose: expected 0 to 2^32 - 1, found {purpose}.")
-    if high < 1:
+    _check_stream(seed, update, purpose, size)
+    if not 1 <= high < 2**63:
         raise ValueError(f"high: expected 1 to 2^63 - 1, found {high}.")
-    if not 0 <= size <= MAX_SIZE:
-        raise ValueError(f"size: expected 0 to 2^33, found {size}.")
     members = seed.shape[0]
     out = seed.new_empty(members, size)
-    launch("draw", device, seed, update, out, members, size, purpose, high)
+    launch("draw", seed.device, seed, update, out, members, size, purpose, high)
+    return out
+
+
+@op(
+    "draw_windows(Tensor seed, Tensor update, int purpose, Tensor first, Tensor before, int size)"
+    " -> Tensor",
+    reference=draw_windows_reference,
+    fake=lambda seed, update, purpose, first, before, size: seed.new_empty((seed.shape[0], size)),
+)
+def draw_windows(
+    seed: Tensor, update: Tensor, purpose: int, first: Tensor, before: Tensor, size: int
+) -> Tensor:
+    """Index of a window's first transition, uniform over all windows that stay in one episode.
+
+    The same stream as `draw(..., high=before[-1])`. `Episodes.windows` makes `first` and `before`:
+    for single transitions, successive pairs and triples, windows of H, or episode starts.
+
+    first: an episode's first transition, int64 [E].  before: windows in the episodes before this
+    one, from 0, never falling, int64 [E + 1]; the last entry is their number, at least 1 (not
+    checked here: it lies on the device).  The rest as in `draw`.  Returns int64 [P, size].
+    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    """
+    _check_stream(seed, update, purpose, size)
+    expect("first", first, torch.int64, (None,), seed.device)  # [E]
+    episodes = first.shape[0]
+    expect("before", before, torch.int64, (episodes + 1,), seed.device)
+    if episodes < 1:
+        raise ValueError("first: expected at least one episode, found none.")
+    members = seed.shape[0]
+    out = seed.new_empty(members, size)
+    launch(
+        "draw_windows", seed.device, seed, update, first, before, out, members, size, purpose,
+        episodes,
+    )  # fmt: skip
     return out

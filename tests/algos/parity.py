@@ -42,7 +42,7 @@ def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
 def oracle_batches(sampler: Sampler, count: int, member: int, alpha: float) -> list[dict[str, Any]]:
     """The sampler's batches as the oracle wants them."""
     return [
-        _oracle_batch(sampler.draw(torch.tensor([update])), member, alpha)
+        _oracle_batch(sampler.raw.draw(torch.tensor([update])), member, alpha)
         for update in range(count)
     ]
 

@@ -54,7 +54,7 @@ def test_rewards_reach_the_targets() -> None:
     learner, sampler = pair("awr", gamma=0.0)
     batch = sampler.draw(torch.tensor([0])).background
     assert batch.reward is not None
-    v = learner.value(learner.encoder(batch.obs)).detach()
+    v = learner.value(batch.obs).detach()
     loss = learner.update(sampler.draw(torch.tensor([0])))["value_loss"].detach()
     torch.testing.assert_close(loss, (batch.reward - v).square().mean(1), rtol=1e-12, atol=0)
 

@@ -28,9 +28,9 @@ def rows(pairs: Pairs, terminal: Any = 0.0, reward: Any = None) -> Transitions:
     return Transitions(
         obs=state[[a for a, _ in pairs]][None],
         next_obs=state[[b for _, b in pairs]][None],
-        terminal=flag[None],
+        terminal=flag[None].contiguous(),
         action=arrival[None],
-        reward=None if given is None else given[None],
+        reward=None if given is None else given[None].contiguous(),
     )
 
 
@@ -58,10 +58,11 @@ def value_gradient(learner: Learner, batch: Batch) -> Tensor:
     """What one update would follow: the gradient of the value table, [3]."""
     found: list[Tensor] = []
 
-    def record(loss: Tensor, *nets: Any) -> None:
-        found.append(torch.autograd.grad(loss.sum(), learner.value.layers[0].weight)[0])
+    def record(pairs: list[tuple[Tensor, Tensor]], *nets: Any) -> None:
+        v, gradient = pairs[0]
+        found.append(torch.autograd.grad(v, learner.value.layers[0].weight, gradient)[0])
 
-    learner.minimise = record  # type: ignore[method-assign]
+    learner.descend = record  # type: ignore[method-assign]
     learner.update(batch)
     return found[0].flatten()
 
@@ -69,24 +70,16 @@ def value_gradient(learner: Learner, batch: Batch) -> Tensor:
 def advantages(learner: Learner, batch: Batch) -> Tensor:
     """log of the policy weight times the temperature, per background row."""
     seen: list[Tensor] = []
-    nll = learner.policy.nll
+    loss = learner.policy.loss
 
-    def record(x: Tensor, action: Tensor) -> Tensor:
-        result = nll(x, action)
-        result.retain_grad() if result.requires_grad else None
-        seen.append(result)
-        return result
+    def record(logits: Tensor, action: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(weight)
+        return loss(logits, action, weight)
 
-    learner.policy.nll = record  # type: ignore[method-assign]
-
-    def stop(loss: Tensor, *nets: Any) -> None:
-        loss.sum().backward()
-
-    learner.minimise = stop  # type: ignore[method-assign]
+    learner.policy.loss = record  # type: ignore[method-assign]
+    learner.descend = lambda *ignored: None  # type: ignore[method-assign]
     learner.update(batch)
-    weight = seen[0].grad
-    assert weight is not None
-    return (weight * weight.shape[1]).log()[0]
+    return seen[0].log()[0]
 
 
 EXPERT: Pairs = [(0, 1), (1, 1)]

@@ -136,7 +136,7 @@ def test_every_transition_is_drawn_equally_often() -> None:
 @pytest.mark.parametrize("needs", [frozenset(), frozenset({"expert", "policy", "uniform"})])
 def test_rewards_are_out_of_reach_unless_asked_for(needs: frozenset[str]) -> None:
     sampler = make((0,), needs)
-    assert sampler.background.reward is None
+    assert "reward" not in sampler.background.names
     batch = at(sampler, 0)
     assert batch.background.reward is None
     if batch.policy is not None:
@@ -159,12 +159,13 @@ def test_only_what_is_asked_for_is_drawn() -> None:
 def test_members_may_have_rewards_of_their_own() -> None:
     episodes = random_dataset().background
     own = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
-    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, action=True, reward=True)
+    every = {"action": True, "reward": True, "fused": True}
+    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, None, **every)
     index = torch.tensor([[3, 44, 0], [44, 0, 3]])
     found = columns.gather(index)
     assert found.reward is not None
     assert found.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
-    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, action=True, reward=True)
+    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, None, **every)
     reward = shared.gather(index).reward
     assert reward is not None
     assert reward.tolist() == index.tolist()

@@ -1,0 +1,139 @@
+// Adam on the CPU: parameter, moments and gradient are read once, parameter and moments written
+// once, a target only when it moves. Threads take ranges of 4,096 numbers, counted through all
+// tensors and members.
+#include "adam.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/parallel.h"
+#include "common/simd.h"
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+namespace {
+
+constexpr int64_t kChunk =
+    4096;  // 64 kB of four float arrays: the second-level cache holds several
+constexpr int64_t kChunksPerThread = 64;
+
+constexpr int64_t kAhead = 512;  // numbers to prefetch ahead: a tenth faster from the third level
+
+// One member's factors of one step.
+template <typename T>
+struct Factors {
+  T keep;         // 1 - rate * decay if decoupled, else 1
+  T decay;        // added to the gradient times the parameter if not decoupled, else 0
+  T first_share;  // 1 - beta1
+  T beta2;
+  T second_share;  // 1 - beta2
+  T inverse_root;  // 1 / sqrt(1 - beta2^t)
+  T eps;
+  T step;  // rate / (1 - beta1^t)
+  T polyak;
+};
+
+enum class Follow { kNot, kCopy, kPart };
+
+// One vector of one tensor.
+template <typename T, Follow follow>
+FASTIFO_INLINE void step(Vec<T>& w, Vec<T>& m, Vec<T>& v, Vec<T> g, Vec<T>& target,
+                         const Factors<T>& f) {
+  w *= f.keep;
+  if (f.decay != T(0)) g += f.decay * w;
+  m += f.first_share * (g - m);
+  v = f.beta2 * v + f.second_share * g * g;
+  w -= f.step * m * reciprocal(root(v) * f.inverse_root + f.eps);
+  if constexpr (follow == Follow::kCopy) target = w;
+  if constexpr (follow == Follow::kPart) target += f.polyak * (w - target);
+}
+
+template <typename T, Follow follow>
+void step_range(T* w, T* m, T* v, const T* g, T* target, int64_t count, const Factors<T>& shared) {
+  const Factors<T> f = shared;  // a copy that no store can alias stays in registers
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) {
+    for (const T* array :
+         {const_cast<const T*>(w), const_cast<const T*>(m), const_cast<const T*>(v), g}) {
+      __builtin_prefetch(array + i + kAhead);
+    }
+    Vec<T> wi = load(w + i), mi = load(m + i), vi = load(v + i), ti{};
+    if constexpr (follow == Follow::kPart) ti = load(target + i);
+    step<T, follow>(wi, mi, vi, load(g + i), ti, f);
+    store(w + i, wi);
+    store(m + i, mi);
+    store(v + i, vi);
+    if constexpr (follow != Follow::kNot) store(target + i, ti);
+  }
+  if (i == count) return;
+  const int64_t left = count - i;
+  Vec<T> wi = load_some(w + i, left), mi = load_some(m + i, left), vi = load_some(v + i, left);
+  Vec<T> ti{};
+  if constexpr (follow == Follow::kPart) ti = load_some(target + i, left);
+  step<T, follow>(wi, mi, vi, load_some(g + i, left), ti, f);
+  store_some(w + i, wi, left);
+  store_some(m + i, mi, left);
+  store_some(v + i, vi, left);
+  if constexpr (follow != Follow::kNot) store_some(target + i, ti, left);
+}
+
+template <typename T>
+Factors<T> factors(int64_t update, double rate, double decay, double polyak, bool decoupled,
+                   double beta1, double beta2, double eps) {
+  const double t = static_cast<double>(update + 1);
+  return {static_cast<T>(decoupled ? 1.0 - rate * decay : 1.0),
+          static_cast<T>(decoupled ? 0.0 : decay),
+          static_cast<T>(1.0 - beta1),
+          static_cast<T>(beta2),
+          static_cast<T>(1.0 - beta2),
+          static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(beta2, t))),
+          static_cast<T>(eps),
+          static_cast<T>(rate / (1.0 - std::pow(beta1, t))),
+          static_cast<T>(polyak)};
+}
+
+}  // namespace
+
+template <typename T>
+void adam_cpu(const std::vector<int64_t>& plan, const int64_t* update, const double* rate,
+              const double* decay, const double* polyak, int64_t members, int64_t every,
+              int64_t decoupled, double beta1, double beta2, double eps) {
+  const bool moves = (*update + 1) % every == 0;  // the targets, at this step
+  std::vector<Factors<T>> own;
+  for (int64_t member = 0; member < members; ++member) {
+    own.push_back(factors<T>(*update, rate[member], decay[member], polyak[member], decoupled != 0,
+                             beta1, beta2, eps));
+  }
+  for (size_t entry = 0; entry + kAdamEntries <= plan.size(); entry += kAdamEntries) {
+    T* const w = reinterpret_cast<T*>(plan[entry]);
+    T* const m = reinterpret_cast<T*>(plan[entry + 1]);
+    T* const v = reinterpret_cast<T*>(plan[entry + 2]);
+    const T* const g = reinterpret_cast<const T*>(plan[entry + 3]);
+    T* const target = moves ? reinterpret_cast<T*>(plan[entry + 4]) : nullptr;
+    const int64_t size = plan[entry + 5], chunks = (size + kChunk - 1) / kChunk;
+    parallel_for(members * chunks, kChunksPerThread, [=, &own](int64_t begin, int64_t end) {
+      for (int64_t chunk = begin; chunk < end; ++chunk) {
+        const int64_t member = chunk / chunks, first = chunk % chunks * kChunk;
+        const int64_t at = member * size + first, count = std::min(kChunk, size - first);
+        const Factors<T>& f = own[static_cast<size_t>(member)];
+        if (target == nullptr) {
+          step_range<T, Follow::kNot>(w + at, m + at, v + at, g + at, nullptr, count, f);
+        } else if (polyak[member] == 1.0) {
+          step_range<T, Follow::kCopy>(w + at, m + at, v + at, g + at, target + at, count, f);
+        } else {
+          step_range<T, Follow::kPart>(w + at, m + at, v + at, g + at, target + at, count, f);
+        }
+      }
+    });
+  }
+}
+
+#define FASTIFO_INSTANTIATE(T)                                                               \
+  template void adam_cpu<T>(const std::vector<int64_t>&, const int64_t*, const double*,      \
+                            const double*, const double*, int64_t, int64_t, int64_t, double, \
+                            double, double)
+FASTIFO_INSTANTIATE(float);
+FASTIFO_INSTANTIATE(double);
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo

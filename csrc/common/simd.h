@@ -1,0 +1,234 @@
+// Vectors of the instruction set that this file is compiled for, and the functions a kernel needs
+// of them. Vec<float> is as wide as a register: 16, 8 or 4 lanes; Vec<double> half of that.
+// Everything is inlined into a namespace of the instruction set's own name, so that the linker can
+// never hand one set's code to another.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define FASTIFO_INLINE inline __attribute__((always_inline))
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+#if defined(__AVX512F__)
+constexpr __mmask16 kAllLanes = 0xFFFF;  // masked forms: the others trip a false warning of GCC 12
+#endif
+
+template <typename T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t bits __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t bits __attribute__((vector_size(kVectorBytes)));
+};
+
+template <typename T>
+using Vec = typename VectorOf<T>::type;
+template <typename T>
+using Bits = typename VectorOf<T>::bits;  // what a comparison of Vec<T> gives
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+// Numbers in whole vectors that hold `count`.
+template <typename T>
+constexpr int64_t round_up(int64_t count) {
+  return (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+template <typename T>
+FASTIFO_INLINE Vec<T> load(const T* from) {
+  Vec<T> value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <typename T>
+FASTIFO_INLINE void store(T* to, Vec<T> value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+// The first `count` lanes, for the rest of a row; the others are 0 and stay unwritten.
+template <typename T>
+FASTIFO_INLINE Vec<T> load_some(const T* from, int64_t count) {
+  Vec<T> value{};
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < count) value[i] = from[i];
+  }
+  return value;
+}
+
+template <typename T>
+FASTIFO_INLINE void store_some(T* to, Vec<T> value, int64_t count) {
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < count) to[i] = value[i];
+  }
+}
+
+#if defined(__AVX512F__)
+FASTIFO_INLINE Vec<float> load_some(const float* from, int64_t count) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
+}
+
+FASTIFO_INLINE void store_some(float* to, Vec<float> value, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << count) - 1), (__m512)value);
+}
+#endif
+
+template <typename T>
+FASTIFO_INLINE Vec<T> fill(T value) {
+  return Vec<T>{} + value;
+}
+
+// Swaps, in every pair of rows `kStride` apart, the lanes that lie across the square's diagonal.
+template <typename T, int kStride, int... kLane>
+FASTIFO_INLINE void swap_across(Vec<T>* row, std::integer_sequence<int, kLane...>) {
+  constexpr Bits<T> first = {((kLane & kStride) != 0 ? kLanes<T> + kLane - kStride : kLane)...};
+  constexpr Bits<T> second = {((kLane & kStride) != 0 ? kLanes<T> + kLane : kLane + kStride)...};
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if ((i & kStride) != 0) continue;
+    const Vec<T> a = row[i], b = row[i + kStride];
+    row[i] = __builtin_shuffle(a, b, first);
+    row[i + kStride] = __builtin_shuffle(a, b, second);
+  }
+}
+
+// Turns kLanes vectors that are the rows of a square into its columns.
+template <typename T, int kStride = kLanes<T> / 2>
+FASTIFO_INLINE void transpose(Vec<T>* row) {
+  swap_across<T, kStride>(row, std::make_integer_sequence<int, kLanes<T>>());
+  if constexpr (kStride > 1) transpose<T, kStride / 2>(row);
+}
+
+// e^rest for |rest| <= ln(2) / 2. Polynomial: Cephes expf.
+FASTIFO_INLINE Vec<float> exp_near_zero(Vec<float> rest) {
+  Vec<float> p = fill(1.9875691500e-4f);
+  p = p * rest + 1.3981999507e-3f;
+  p = p * rest + 8.3334519073e-3f;
+  p = p * rest + 4.1665795894e-2f;
+  p = p * rest + 1.6666665459e-1f;
+  p = p * rest + 5.0000001201e-1f;
+  return p * (rest * rest) + (rest + 1.0f);
+}
+
+// e^x within 2 units in the last place; below -87 it is 0, NaN stays NaN.
+FASTIFO_INLINE Vec<float> exp(Vec<float> x) {
+  const Vec<float> high = fill(89.0f);
+  constexpr float kLogE = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+#if defined(__AVX512F__)
+  // The minimum is its second operand where one is NaN.
+  const Vec<float> bounded = (Vec<float>)_mm512_maskz_min_ps(kAllLanes, (__m512)high, (__m512)x);
+  const Vec<float> turns =
+      (Vec<float>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)(bounded * kLogE), 0);
+  const Vec<float> p = exp_near_zero((bounded - turns * kLn2High) - turns * kLn2Low);
+  const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, (__m512)fill(-87.0f), _CMP_NLT_UQ);
+  return (Vec<float>)_mm512_maskz_scalef_ps(counts, (__m512)p, (__m512)turns);
+#else
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec<float> low = fill(-88.0f), zero{};
+  Vec<float> bounded = x > high ? high : x;  // a NaN compares false and stays
+  bounded = bounded < low ? low : bounded;
+  const Vec<float> turns = (bounded * kLogE + kShift) - kShift;
+  const Vec<float> p = exp_near_zero((bounded - turns * kLn2High) - turns * kLn2Low);
+  // 2^(turns - 1) by its exponent bits, then once more 2: turns reaches 128, where bits end.
+  const Bits<float> bits = (__builtin_convertvector(turns, Bits<float>) + 126) << 23;
+  Vec<float> half;
+  std::memcpy(&half, &bits, sizeof(half));
+  const Vec<float> result = p * half * 2.0f;
+  return x < -87.0f ? zero : result;
+#endif
+}
+
+template <typename Function>
+FASTIFO_INLINE Vec<double> each_lane(Vec<double> x, const Function& function) {
+  double lane[kLanes<double>];
+  store(lane, x);
+  for (double& value : lane) value = function(value);
+  return load(lane);
+}
+
+// float64 is for tests and studies of precision, not for speed.
+FASTIFO_INLINE Vec<double> exp(Vec<double> x) {
+  return each_lane(x, [](double value) { return std::exp(value); });
+}
+
+FASTIFO_INLINE Vec<double> tanh(Vec<double> x) {
+  return each_lane(x, [](double value) { return std::tanh(value); });
+}
+
+// 1 / x within 2 units in the last place, by an estimate and a Newton step: a division takes 10
+// cycles and more. Not for x of 0 or infinity.
+FASTIFO_INLINE Vec<float> reciprocal(Vec<float> x) {
+#if defined(__AVX512F__)
+  const Vec<float> estimate = (Vec<float>)_mm512_maskz_rcp14_ps(kAllLanes, (__m512)x);
+  return estimate * (2.0f - x * estimate);
+#else
+  return 1.0f / x;
+#endif
+}
+
+FASTIFO_INLINE Vec<double> reciprocal(Vec<double> x) { return 1.0 / x; }
+
+// Within 3 units in the last place, for small arguments too. Polynomial: Cephes tanhf.
+FASTIFO_INLINE Vec<float> tanh(Vec<float> x) {
+  using V = Vec<float>;
+  const V size = x < 0.0f ? -x : x;
+  const V bounded = size > 20.0f ? fill(20.0f) : size;  // a NaN stays
+  const V large = 1.0f - 2.0f * reciprocal(exp(bounded + bounded) + 1.0f);
+  const V square = x * x;
+  V p = fill(-5.70498872745e-3f);
+  p = p * square + 2.06390887954e-2f;
+  p = p * square - 5.37397155531e-2f;
+  p = p * square + 1.33314422036e-1f;
+  p = p * square - 3.33332819422e-1f;
+  const V small = (p * square) * x + x;
+  const V far = x < 0.0f ? -large : large;
+  return size < 0.625f ? small : far;
+}
+
+// sqrt(x) for x >= 0 within 2 units in the last place, in the same way.
+FASTIFO_INLINE Vec<float> root(Vec<float> x) {
+#if defined(__AVX512F__)
+  const Vec<float> tiny = fill(std::numeric_limits<float>::min());
+  const Vec<float> zero{};
+  const Vec<float> estimate =
+      (Vec<float>)_mm512_maskz_rsqrt14_ps(kAllLanes, (__m512)(x < tiny ? tiny : x));
+  const Vec<float> guess = x * estimate;  // then Newton on the root itself
+  const Vec<float> result = guess + 0.5f * estimate * (x - guess * guess);
+  return x < tiny ? zero : result;
+#else
+  Vec<float> result;
+  for (int i = 0; i < kLanes<float>; ++i) result[i] = std::sqrt(x[i]);
+  return result;
+#endif
+}
+
+FASTIFO_INLINE Vec<double> root(Vec<double> x) {
+  return each_lane(x, [](double value) { return std::sqrt(value); });
+}
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo

@@ -1,0 +1,161 @@
+"""TD errors, value losses with their gradients, and advantage weights, each value read once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastifo import losses
+from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+
+
+def statistics_of(advantage: Tensor, weight: Tensor, clipped: Tensor) -> Tensor:
+    """[P, 4]: mean and deviation of the advantage, mean weight, share of capped rows."""
+    columns = [
+        advantage.mean(1),
+        advantage.std(1, correction=0),
+        weight.mean(1),
+        clipped.to(weight.dtype).mean(1),
+    ]
+    return torch.stack(columns, 1).detach()
+
+
+def _spread(values: Tensor, rows: int) -> Tensor:
+    """[P, G] -> [P, rows]: one entry for each of G equal groups of rows."""
+    return values.repeat_interleave(rows // values.shape[1], 1)
+
+
+def advantage_loss(
+    v: Tensor,
+    next_v: Tensor,
+    policy_next_v: Tensor | None,
+    reward: Tensor,
+    terminal: Tensor,
+    share: Tensor,
+    gamma: Tensor,
+    temperature: Tensor,
+    max_weight: Tensor,
+    expectile: Tensor | None,
+    absorbing: bool,
+    policy_absorbing: bool,
+    policy_rows: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `advantage` means but for the gradient, in plain torch."""
+    rows, groups = v.shape[1], share.shape[1]
+    reward = _spread(reward, rows)
+    y = losses.td_target(reward, next_v, terminal, gamma, absorbing=absorbing).detach()
+    error = y - v
+    cost = error.square()
+    if expectile is not None:
+        cost = cost * (expectile - (error < 0).to(v.dtype)).abs()
+    loss = (share * cost.unflatten(1, (groups, -1)).mean(2)).sum(1)
+
+    own = slice(rows - policy_rows, rows)
+    after = next_v[:, own] if policy_next_v is None else policy_next_v
+    with torch.no_grad():
+        y = losses.td_target(
+            reward[:, own], after, terminal[:, own], gamma, absorbing=policy_absorbing
+        )
+        a = y - v[:, own]
+        weight, _ = losses.advantage_weight(a, temperature, max_weight)
+        clipped = a / temperature >= max_weight.log()
+    return loss, weight, statistics_of(a, weight, clipped)
+
+
+def with_gradients(loss_of: Any, leaves: int) -> Any:
+    """`loss_of` with gradients of the summed loss in its first `leaves` arguments, by autograd."""
+
+    def reference(*arguments: Any) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            inputs = [a.detach().requires_grad_() for a in arguments[:leaves]]
+            loss, *rest = loss_of(*inputs, *arguments[leaves:])
+            gradients = torch.autograd.grad(loss.sum(), inputs)
+        return loss.detach(), *gradients, *rest
+
+    return reference
+
+
+def expect_members(v: Tensor, **columns: Tensor | None) -> None:
+    """Every column is one number per member, [P, 1]."""
+    for name, column in columns.items():
+        if column is not None:
+            expect(name, column, v.dtype, (v.shape[0], 1), v.device)
+
+
+def _expect_groups(name: str, values: Tensor, v: Tensor) -> None:
+    """[P, G] with G a divisor of the rows of `v`."""
+    expect(name, values, v.dtype, (v.shape[0], None), v.device)
+    groups, rows = values.shape[1], v.shape[1]
+    if groups < 1 or rows % groups:
+        raise ValueError(f"{name}: expected a divisor of {rows} columns, found {groups}.")
+
+
+@op(
+    "advantage(Tensor v, Tensor next_v, Tensor? policy_next_v, Tensor reward, Tensor terminal,"
+    " Tensor share, Tensor gamma, Tensor temperature, Tensor max_weight, Tensor? expectile,"
+    " bool absorbing, bool policy_absorbing, int policy_rows)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    reference=with_gradients(advantage_loss, 1),
+    fake=lambda v, *arguments: (
+        v.new_empty(v.shape[0]),
+        torch.empty_like(v),
+        v.new_empty(v.shape[0], arguments[-1]),
+        v.new_empty(v.shape[0], 4),
+    ),
+)
+def advantage(
+    v: Tensor,
+    next_v: Tensor,
+    policy_next_v: Tensor | None,
+    reward: Tensor,
+    terminal: Tensor,
+    share: Tensor,
+    gamma: Tensor,
+    temperature: Tensor,
+    max_weight: Tensor,
+    expectile: Tensor | None,
+    absorbing: bool,
+    policy_absorbing: bool,
+    policy_rows: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """VfO, AWR, SQIL, IQL: value loss [P], its gradient in v [P, R], weights [P, policy_rows] of
+    the policy, statistics [P, 4].
+
+    The target is y = reward + gamma * next_v, or at a terminal reward / (1 - gamma) where
+    `absorbing`, else the reward; it is a constant. The loss adds share * mean(cost) over equal
+    groups of rows, cost = (y - v)^2, times |expectile - 1(y < v)| where given. The last
+    `policy_rows` rows are weighted by min(exp((y - v) / temperature), max_weight), with
+    `policy_next_v` in place of next_v where given.
+
+    v, next_v, terminal (0 or 1): [P, R].  reward, share: [P, G], G divides R: one entry per group
+    of R / G rows, or per row.  gamma, temperature, max_weight, expectile: [P, 1].  IQL's advantage
+    q - v is reward = q at gamma 0.  statistics: the advantage's mean and deviation, the mean
+    weight, the share of rows at the cap.
+    Source: arXiv 2507.06701, value and policy loss; Kostrikov et al. 2021, arXiv:2110.06169, Eq. 5.
+    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    """
+    dtype = expect_float("v", v, (None, None))  # [P, R]
+    members, rows = v.shape
+    expect("next_v", next_v, dtype, (members, rows), v.device)
+    if not 0 <= policy_rows <= rows:
+        raise ValueError(f"policy_rows: expected 0 to {rows}, found {policy_rows}.")
+    if policy_next_v is not None:
+        expect("policy_next_v", policy_next_v, dtype, (members, policy_rows), v.device)
+    expect("terminal", terminal, dtype, (members, rows), v.device)
+    _expect_groups("reward", reward, v)
+    _expect_groups("share", share, v)
+    expect_members(
+        v, gamma=gamma, temperature=temperature, max_weight=max_weight, expectile=expectile
+    )
+    loss, gradient = v.new_empty(members), torch.empty_like(v)
+    weight, statistics = v.new_empty(members, policy_rows), v.new_empty(members, 4)
+    launch(
+        kernel_name("advantage", v), v.device, v, next_v,
+        0 if policy_next_v is None else policy_next_v, reward, terminal, share, gamma, temperature,
+        max_weight, 0 if expectile is None else expectile, loss, gradient, weight, statistics,
+        members, rows, reward.shape[1], share.shape[1], policy_rows, int(absorbing),
+        int(policy_absorbing),
+    )  # fmt: skip
+    return loss, gradient, weight, statistics

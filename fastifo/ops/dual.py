@@ -1,0 +1,193 @@
+"""Dual value losses with gradients through both values: SMODICE (KL, chi2) and DILO."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+from fastifo.ops.advantage import expect_members, statistics_of, with_gradients
+
+DIVERGENCES = ("kl", "chi2")
+
+
+def smodice_loss(
+    v: Tensor,
+    next_v: Tensor,
+    initial_v: Tensor,
+    reward: Tensor,
+    terminal: Tensor,
+    gamma: Tensor,
+    max_weight: Tensor,
+    divergence: str,
+    absorbing: bool,
+    normalizes: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `smodice` means but for the gradients, in plain torch."""
+    final = reward / (1.0 - gamma) if absorbing else reward
+    delta = torch.where(terminal > 0, final, reward + gamma * next_v) - v
+    if divergence == "kl":
+        cost = delta.logsumexp(1) - math.log(max(1, delta.shape[1]))
+        log_weight = (delta - cost.unsqueeze(1) if normalizes else delta).detach()
+        clipped = log_weight >= max_weight.log()
+        weight = torch.where(clipped, max_weight, torch.minimum(log_weight, max_weight.log()).exp())
+    else:
+        cost = (delta + 0.5 * delta.square()).mean(1)
+        weight = (delta + 1.0).clamp(min=0.0).detach()
+        if normalizes:
+            weight = weight / weight.mean(1, True).clamp(min=torch.finfo(v.dtype).tiny)
+        clipped = weight >= max_weight
+        weight = torch.minimum(weight, max_weight)
+    loss = (1.0 - gamma.squeeze(1)) * initial_v.mean(1) + cost
+    return loss, weight, statistics_of(delta, weight, clipped)
+
+
+@op(
+    "smodice(Tensor v, Tensor next_v, Tensor initial_v, Tensor reward, Tensor terminal,"
+    " Tensor gamma, Tensor max_weight, str divergence, bool absorbing, bool normalizes)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=with_gradients(smodice_loss, 3),
+    fake=lambda v, next_v, initial_v, *rest: (
+        v.new_empty(v.shape[0]),
+        torch.empty_like(v),
+        torch.empty_like(v),
+        torch.empty_like(initial_v),
+        torch.empty_like(v),
+        v.new_empty(v.shape[0], 4),
+    ),
+)
+def smodice(
+    v: Tensor,
+    next_v: Tensor,
+    initial_v: Tensor,
+    reward: Tensor,
+    terminal: Tensor,
+    gamma: Tensor,
+    max_weight: Tensor,
+    divergence: str,
+    absorbing: bool,
+    normalizes: bool,
+) -> tuple[Tensor, ...]:
+    """SMODICE: value loss [P], its gradients in v, next_v [P, B] and initial_v [P, B0], policy
+    weights [P, B], statistics [P, 4].
+
+    delta = reward + gamma * next_v - v; at a terminal the bootstrap is absent, or with `absorbing`
+    the value is reward / (1 - gamma). The loss is (1 - gamma) mean(initial_v) plus, for kl, log
+    mean exp(delta), weight exp(delta); for chi2, mean(delta + delta^2 / 2), weight
+    max(0, delta + 1).
+    `normalizes` divides the weights by their batch mean; then they are capped at max_weight.
+    Nothing is held constant.
+
+    v, next_v, reward (the discriminator's logit), terminal (0 or 1): [P, B], B >= 1.  initial_v:
+    [P, B0], B0 >= 1.  gamma, max_weight: [P, 1].  statistics: as in `advantage`, of delta.
+    Source: Ma et al. 2022, arXiv:2202.02433; the chi2 conjugate is not rectified (authors' code).
+    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    """
+    dtype = expect_float("v", v, (None, None))  # [P, B]
+    members, rows = v.shape
+    for name, tensor in (("next_v", next_v), ("reward", reward), ("terminal", terminal)):
+        expect(name, tensor, dtype, (members, rows), v.device)
+    expect("initial_v", initial_v, dtype, (members, None), v.device)  # [P, B0]
+    expect_members(v, gamma=gamma, max_weight=max_weight)
+    if divergence not in DIVERGENCES:
+        raise ValueError(f"divergence: expected one of kl, chi2, found {divergence!r}.")
+    if rows < 1 or initial_v.shape[1] < 1:
+        raise ValueError(f"v: expected at least one row and one start, found {rows} and "
+                         f"{initial_v.shape[1]}.")  # fmt: skip
+    loss, weight, statistics = v.new_empty(members), torch.empty_like(v), v.new_empty(members, 4)
+    gradients = [torch.empty_like(tensor) for tensor in (v, next_v, initial_v)]
+    launch(
+        kernel_name("smodice", v), v.device, v, next_v, initial_v, reward, terminal, gamma,
+        max_weight, loss, *gradients, weight, statistics, members, rows, initial_v.shape[1],
+        DIVERGENCES.index(divergence), int(absorbing), int(normalizes),
+    )  # fmt: skip
+    return loss, *gradients, weight, statistics
+
+
+def dilo_loss(
+    v: Tensor,
+    next_v: Tensor,
+    terminal: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    residual_share: Tensor,
+    inverse_temperature: Tensor,
+    max_weight: Tensor,
+    expert_rows: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `dilo` means but for the gradients, in plain torch."""
+    y = gamma * (1.0 - terminal) * next_v - v
+    w = (0.5 * y + 1.0).clamp(min=0.0)
+    conjugate = y * w - (w - 1.0).square()
+    b, share = beta.squeeze(1), residual_share.squeeze(1)
+    own = slice(expert_rows, None)
+    residual = b * conjugate[:, :expert_rows].mean(1)
+    residual = residual + (1.0 - b) * (conjugate[:, own] - y[:, own]).mean(1)
+    loss = (1.0 - share) * v[:, own].mean(1) + share * residual
+    exponent = (inverse_temperature * v[:, own]).detach()
+    clipped = exponent >= max_weight.log()
+    weight = torch.minimum(exponent, max_weight.log()).exp()
+    return loss, weight, statistics_of(y[:, own], weight, clipped)
+
+
+@op(
+    "dilo(Tensor v, Tensor next_v, Tensor terminal, Tensor gamma, Tensor beta,"
+    " Tensor residual_share, Tensor inverse_temperature, Tensor max_weight, int expert_rows)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=with_gradients(dilo_loss, 2),
+    fake=lambda v, next_v, *rest: (
+        v.new_empty(v.shape[0]),
+        torch.empty_like(v),
+        torch.empty_like(v),
+        v.new_empty(v.shape[0], v.shape[1] - rest[-1]),
+        v.new_empty(v.shape[0], 4),
+    ),
+)
+def dilo(
+    v: Tensor,
+    next_v: Tensor,
+    terminal: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    residual_share: Tensor,
+    inverse_temperature: Tensor,
+    max_weight: Tensor,
+    expert_rows: int,
+) -> tuple[Tensor, ...]:
+    """DILO: value loss [P], its gradients in v and next_v [P, R], weights of the background's rows
+    [P, R - E], statistics [P, 4].
+
+    With y = gamma (1 - terminal) next_v - v and the chi2 conjugate f(y) = y w - (w - 1)^2, w =
+    max(y / 2 + 1, 0), the loss is (1 - residual_share) mean_B(v) + residual_share (beta mean_E f(y)
+    + (1 - beta) mean_B(f(y) - y)); the weight is min(exp(inverse_temperature v), max_weight).
+    A semi-gradient leaves one of the gradients out.
+
+    v = V(s, s'), next_v = V(s', s''), terminal (0 or 1): [P, R], the first E = expert_rows are the
+    expert's, the rest the background's.  gamma, beta, residual_share, inverse_temperature,
+    max_weight: [P, 1].  statistics: as in `advantage`, of the background's y.
+    Source: Sikchi et al. 2024, arXiv:2406.08805, and its authors' code.
+    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    """
+    dtype = expect_float("v", v, (None, None))  # [P, R]
+    members, rows = v.shape
+    expect("next_v", next_v, dtype, (members, rows), v.device)
+    expect("terminal", terminal, dtype, (members, rows), v.device)
+    expect_members(
+        v, gamma=gamma, beta=beta, residual_share=residual_share,
+        inverse_temperature=inverse_temperature, max_weight=max_weight,
+    )  # fmt: skip
+    if not 1 <= expert_rows < rows:
+        raise ValueError(
+            f"expert_rows: expected at least 1 and fewer than the {rows} rows, found {expert_rows}."
+        )
+    loss, statistics = v.new_empty(members), v.new_empty(members, 4)
+    gradients = [torch.empty_like(v), torch.empty_like(v)]
+    weight = v.new_empty(members, rows - expert_rows)
+    launch(
+        kernel_name("dilo", v), v.device, v, next_v, terminal, gamma, beta, residual_share,
+        inverse_temperature, max_weight, loss, *gradients, weight, statistics, members, rows,
+        expert_rows,
+    )  # fmt: skip
+    return loss, *gradients, weight, statistics

@@ -1,0 +1,143 @@
+"""A batch from flat columns: rows by index, observations encoded on the way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+
+
+def gather_reference(
+    index: Tensor,
+    row: Tensor,
+    obs: Tensor,
+    scale: Tensor,
+    mean: Tensor | None,
+    deviation: Tensor | None,
+    steps: int,
+    columns: list[Tensor],
+    member_columns: list[Tensor],
+) -> list[Tensor]:
+    """What `gather` means, in plain torch."""
+    successive = row[index] + torch.arange(steps, device=row.device).view(-1, 1, 1)
+    x = obs[successive]  # [steps, P, B, D]
+    if mean is not None and deviation is not None:
+        x = (x - mean) / deviation
+    if scale.numel() > 0:
+        x = torch.tanh(x.unsqueeze(-1) * scale).flatten(-2)
+    shared = [column[index] for column in columns]
+    return [x, *shared, *(column.gather(1, index) for column in member_columns)]
+
+
+def _fake(
+    index: Tensor,
+    row: Tensor,
+    obs: Tensor,
+    scale: Tensor,
+    mean: Tensor | None,
+    deviation: Tensor | None,
+    steps: int,
+    columns: list[Tensor],
+    member_columns: list[Tensor],
+) -> list[Tensor]:
+    width = obs.shape[1] * max(1, scale.shape[0])
+    out = [obs.new_empty((steps, *index.shape, width))]
+    out += [obs.new_empty((*index.shape, *column.shape[1:])) for column in columns]
+    return out + [obs.new_empty(index.shape) for _ in member_columns]
+
+
+class Gatherer:
+    """`gather` with everything but the index checked once: columns do not change in training."""
+
+    def __init__(
+        self,
+        row: Tensor,
+        obs: Tensor,
+        scale: Tensor,
+        mean: Tensor | None,
+        deviation: Tensor | None,
+        steps: int,
+        columns: list[Tensor],
+        member_columns: list[Tensor],
+    ) -> None:
+        """Arguments and errors as in `gather`."""
+        self.device = obs.device
+        expect("row", row, torch.int64, (None,), self.device)  # [N]
+        dtype = expect_float("obs", obs, (None, None))  # [M, D]
+        expect("scale", scale, dtype, (None,), self.device)  # [S]
+        for name, statistic in (("mean", mean), ("deviation", deviation)):
+            if statistic is not None:
+                expect(name, statistic, dtype, (obs.shape[1],), self.device)
+        if (mean is None) != (deviation is None):
+            raise ValueError("deviation: expected one with a mean and none without.")
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, found {steps}.")
+        for place, column in enumerate(columns):
+            if column.ndim not in (1, 2):
+                raise ValueError(
+                    f"columns[{place}]: expected shape [N] or [N, A], found {list(column.shape)}."
+                )
+            shape = (row.shape[0], *column.shape[1:])
+            expect(f"columns[{place}]", column, dtype, shape, self.device)
+        self.members: int | None = None
+        for place, column in enumerate(member_columns):
+            expect(
+                f"member_columns[{place}]", column, dtype, (self.members, row.shape[0]), self.device
+            )
+            self.members = column.shape[0]
+        self.kernel = kernel_name("gather", obs)
+        self.kept = (row, obs, scale, mean, deviation, *columns, *member_columns)
+        self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.kept[:5]]
+        self.width, self.scales, self.steps = obs.shape[1], scale.shape[0], steps
+        self.columns = [(column.data_ptr(), column.shape[1:], 0) for column in columns]
+        self.columns += [(c.data_ptr(), torch.Size([]), row.shape[0]) for c in member_columns]
+
+    def __call__(self, index: Tensor) -> list[Tensor]:
+        """index: int64 [P, B].  Raises and returns as `gather`."""
+        expect("index", index, torch.int64, (self.members, None), self.device)
+        members, size = index.shape
+        width = self.width * max(1, self.scales)
+        obs = self.kept[1]
+        assert obs is not None
+        out = [obs.new_empty((self.steps, members, size, width))]
+        plan: list[int] = []  # source, target, numbers in a row, numbers between members
+        for source, tail, stride in self.columns:
+            out.append(obs.new_empty((members, size, *tail)))
+            plan += [source, out[-1].data_ptr(), tail.numel(), stride]
+        launch(
+            self.kernel, self.device, index, *self.sources, out[0], members, size, self.width,
+            self.scales, self.steps, plan,
+        )  # fmt: skip
+        return out
+
+
+@op(
+    "gather(Tensor index, Tensor row, Tensor obs, Tensor scale, Tensor? mean, Tensor? deviation,"
+    " int steps, Tensor[] columns, Tensor[] member_columns) -> Tensor[]",
+    reference=gather_reference,
+    fake=_fake,
+)
+def gather(
+    index: Tensor,
+    row: Tensor,
+    obs: Tensor,
+    scale: Tensor,
+    mean: Tensor | None,
+    deviation: Tensor | None,
+    steps: int,
+    columns: list[Tensor],
+    member_columns: list[Tensor],
+) -> list[Tensor]:
+    """Observations of `steps` successive times as nets read them, then every column's rows.
+
+    index: transitions, int64 [P, B]; out of range is undefined.  row: the observation a transition
+    starts from, int64 [N].  obs: [M, D], `row + steps - 1` must stay inside.  scale: [S]; the
+    observation becomes tanh(scale * x), feature-major, width D * S; empty leaves it as it is.
+    mean, deviation: [D] to standardise by first, or None.  columns: [N] or [N, A] each.
+    member_columns: [P, N] each.  All floats are of one dtype, float32 or float64.
+    Returns [steps, P, B, width], then [P, B] or [P, B, A] a column, then [P, B] a member column.
+    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    """
+    gatherer = Gatherer(row, obs, scale, mean, deviation, steps, columns, member_columns)
+    return gatherer(index)
