@@ -49,6 +49,22 @@ class Episodes:
         episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
         return torch.arange(self.num_transitions) + episode
 
+    def windows(self, length: int) -> tuple[Tensor, Tensor]:
+        """Windows of `length` successive transitions of one episode, as `draw_windows` wants them.
+
+        (first transition of each episode [E], windows in the episodes before it [E + 1]), int64.
+        Raises ValueError where no episode is so long.
+        """
+        before = torch.cat(
+            [torch.zeros(1, dtype=torch.int64), (self.lengths - length + 1).clamp(min=0).cumsum(0)]
+        )
+        if length < 1 or int(before[-1]) == 0:
+            raise ValueError(
+                f"length: expected 1 to {int(self.lengths.max())}, the longest episode's "
+                f"transitions, found {length}"
+            )
+        return self.start[:-1].clone(), before
+
     def returns(self) -> Tensor | None:
         """Undiscounted reward sum of each episode, [E] float64."""
         if self.reward is None:

@@ -13,9 +13,10 @@ from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
 
 def statistics_of(advantage: Tensor, weight: Tensor, clipped: Tensor) -> Tensor:
     """[P, 4]: mean and deviation of the advantage, mean weight, share of capped rows."""
+    mean = advantage.mean(1)
     columns = [
-        advantage.mean(1),
-        advantage.std(1, correction=0),
+        mean,
+        (advantage - mean.unsqueeze(1)).square().mean(1).sqrt(),
         weight.mean(1),
         clipped.to(weight.dtype).mean(1),
     ]

@@ -201,3 +201,12 @@ def test_a_summary_names_sizes_ends_and_returns() -> None:
     assert "cannot be evaluated" in bare
     assert "expert       none" in bare
     assert "return" not in bare
+
+
+def test_windows_are_counted_per_episode_and_short_ones_have_none() -> None:
+    episodes = random_dataset().background  # 5 to 10 transitions
+    first, before = episodes.windows(7)
+    assert first.tolist() == episodes.start[:-1].tolist()
+    assert before.tolist() == [0, 0, 0, 1, 3, 6, 10]
+    with pytest.raises(ValueError, match="length: expected 1 to 10, the longest episode's"):
+        episodes.windows(11)

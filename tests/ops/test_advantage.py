@@ -1,0 +1,235 @@
+"""`advantage`: targets and weights by hand, the reference at every shape, and every refusal."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fastifo import _C
+from fastifo.ops import OPS, advantage
+from ops import judge
+
+
+def arguments(
+    members: int = 2,
+    rows: int = 12,
+    groups: int = 2,
+    policy_rows: int = 6,
+    *,
+    expectile: bool = False,
+    own_next: bool = False,
+    absorbing: bool = True,
+    policy_absorbing: bool = True,
+) -> list[Any]:
+    """Random values; a fifth of the rows are terminal, some weights meet the cap."""
+    g = torch.Generator().manual_seed(members + 10 * rows + policy_rows)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    def unit(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=g, dtype=torch.float64)
+
+    return [
+        numbers(members, rows), numbers(members, rows),
+        numbers(members, policy_rows) if own_next else None,
+        numbers(members, groups), (unit(members, rows) < 0.2).double(), unit(members, groups),
+        0.5 + 0.4 * unit(members, 1), 0.3 + unit(members, 1), 1 + 20 * unit(members, 1),
+        0.1 + 0.8 * unit(members, 1) if expectile else None,
+        absorbing, policy_absorbing, policy_rows,
+    ]  # fmt: skip
+
+
+def one(
+    v: list[float], next_v: list[float], reward: list[float], terminal: list[float], **changes: Any
+) -> tuple[Tensor, ...]:
+    """One member at gamma 0.9, temperature 1, all rows the policy's."""
+    row = lambda values: torch.tensor([values], dtype=torch.float64)  # noqa: E731
+    fields: dict[str, Any] = {
+        "v": row(v), "next_v": row(next_v), "policy_next_v": None, "reward": row(reward),
+        "terminal": row(terminal), "share": row([1.0]), "gamma": row([0.9]),
+        "temperature": row([1.0]), "max_weight": row([math.inf]), "expectile": None,
+        "absorbing": True, "policy_absorbing": True, "policy_rows": len(v),
+    }  # fmt: skip
+    return advantage(**(fields | changes))
+
+
+SHAPES = [(1, 1, 1), (4, 2, 0), (6, 3, 2), (512, 2, 256), (33, 33, 33), (20_000, 2, 5_000)]
+
+
+@pytest.mark.parametrize("members", [0, 1, 7])
+@pytest.mark.parametrize(("rows", "groups", "policy_rows"), SHAPES)
+@pytest.mark.parametrize("expectile", [False, True])
+def test_equals_the_reference(
+    members: int, rows: int, groups: int, policy_rows: int, expectile: bool, device: torch.device
+) -> None:
+    given = arguments(members, rows, groups, policy_rows, expectile=expectile)
+    # A sum of thousands of float32 numbers of size 10 and more.
+    judge.assert_equals_reference("advantage", given, device, scale=30)
+
+
+@pytest.mark.parametrize("isa", _C.isas)
+@pytest.mark.parametrize("own_next", [False, True])
+@pytest.mark.parametrize("absorbing", [(True, True), (True, False), (False, False)])
+def test_every_instruction_set_and_variant_equals_the_reference(
+    isa: str, own_next: bool, absorbing: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge.use(isa, monkeypatch)
+    given = arguments(
+        3, 42, 6, 21, expectile=True, own_next=own_next,
+        absorbing=absorbing[0], policy_absorbing=absorbing[1],
+    )  # fmt: skip
+    judge.assert_equals_reference("advantage", given, judge.CPU, scale=30)
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 20), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_equals_the_reference_for_any_shape(
+    members: int, groups: int, each: int, expectile: bool, own_next: bool
+) -> None:
+    rows = groups * each
+    given = arguments(members, rows, groups, rows // 2, expectile=expectile, own_next=own_next)
+    if rows // 2 > 0:
+        judge.assert_equals_reference("advantage", given, judge.CPU, scale=30)
+
+
+@pytest.mark.parametrize("expectile", [False, True])
+def test_gradient_passes_finite_differences(expectile: bool) -> None:
+    v, *rest = arguments(expectile=expectile)
+    judge.assert_gradients_are_right("advantage", [v], *rest)
+
+
+def test_a_terminal_is_worth_its_reward_forever_or_once() -> None:
+    loss, gradient, weight, _ = one([2.0], [50.0], [1.0], [1.0])
+    assert float(loss) == pytest.approx((10 - 2) ** 2)
+    assert float(gradient) == pytest.approx(-2 * 8)
+    assert float(weight) == pytest.approx(math.exp(8))
+    loss, *_ = one([2.0], [50.0], [1.0], [1.0], absorbing=False, policy_absorbing=False)
+    assert float(loss) == pytest.approx(1.0)
+
+
+def test_a_timeout_still_bootstraps() -> None:
+    loss, *_ = one([2.0], [50.0], [1.0], [0.0])
+    assert float(loss) == pytest.approx((1 + 45 - 2) ** 2)
+
+
+def test_the_policys_terminal_may_end_otherwise_than_the_values() -> None:
+    loss, _, weight, _ = one([2.0], [5.0], [1.0], [1.0], policy_absorbing=False)
+    assert float(loss) == pytest.approx(64.0)
+    assert float(weight) == pytest.approx(math.exp(-1))
+
+
+def test_an_expectile_of_one_half_halves_the_square() -> None:
+    values = ([0.5, 2.0], [1.0, 1.0], [0.3, -1.0], [0.0, 0.0])
+    half = torch.full((1, 1), 0.5, dtype=torch.float64)
+    plain, symmetric = one(*values), one(*values, expectile=half)
+    torch.testing.assert_close(symmetric[0], 0.5 * plain[0])
+    torch.testing.assert_close(symmetric[1], 0.5 * plain[1])
+
+
+def test_iqls_advantage_is_q_minus_v() -> None:
+    zero, tau = torch.zeros(1, 1).double(), torch.full((1, 1), 0.7).double()
+    q = [3.0, -1.0]
+    loss, gradient, weight, _ = one([1.0, 1.0], q, q, [0.0, 0.0], gamma=zero, expectile=tau)
+    assert float(loss) == pytest.approx((0.7 * 4 + 0.3 * 4) / 2)
+    assert gradient[0].tolist() == pytest.approx([-0.7 * 2, 0.3 * 2])
+    assert weight[0].tolist() == pytest.approx([math.exp(2), math.exp(-2)])
+
+
+def test_weights_stop_at_the_cap_and_are_counted() -> None:
+    cap = torch.full((1, 1), 2.0).double()
+    *_, weight, statistics = one([0.0] * 4, [0.0] * 4, [0.0, 0.5, 1.0, 1000.0], [0.0] * 4,
+                                 max_weight=cap)  # fmt: skip
+    assert weight[0].tolist() == pytest.approx([1.0, math.exp(0.5), 2.0, 2.0])
+    advantages = torch.tensor([0.0, 0.5, 1.0, 1000.0])
+    expected = [advantages.mean(), advantages.std(correction=0), weight.mean(), 0.5]
+    assert statistics[0].tolist() == pytest.approx([float(x) for x in expected])
+
+
+def test_an_infinite_temperature_weighs_all_rows_alike() -> None:
+    hot = torch.full((1, 1), math.inf).double()
+    assert one([0.0, 9.0], [0.0, 7.0], [1.0], [0.0, 0.0], temperature=hot)[2].tolist() == [[1, 1]]
+
+
+def test_a_group_counts_by_its_share_of_its_own_mean() -> None:
+    share = torch.tensor([[0.25, 0.75]]).double()
+    loss, gradient, *_ = one([1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0], [0.0] * 4, share=share)
+    assert float(loss) == pytest.approx(0.25 * (1 + 9) / 2 + 0.75 * 4 / 2)
+    assert gradient[0].tolist() == pytest.approx([0.25, 0.75, 1.5, 0.0])
+    by_row = torch.tensor([[0.125, 0.125, 0.375, 0.375]]).double()
+    again = one([1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0] * 4, [0.0] * 4, share=by_row)
+    torch.testing.assert_close(again[0], loss)
+
+
+def test_nan_reaches_the_loss_and_the_weight(device: torch.device) -> None:
+    given = judge.cast(arguments(), torch.float32, device)
+    given[0][1, -1] = math.nan
+    loss, gradient, weight, statistics = advantage(*given)
+    assert loss.isnan().tolist() == [False, True]
+    assert bool(gradient[1, -1].isnan())
+    assert bool(weight[1, -1].isnan())
+    assert bool(statistics[1, 0].isnan())
+
+
+def test_bits_depend_on_neither_threads_nor_place() -> None:
+    given = judge.cast(arguments(7, 20_000, 2, 5_000), torch.float32, judge.CPU)
+    judge.assert_member_and_thread_free("advantage", given, 7)
+
+
+@pytest.mark.parametrize("expectile", [False, True])
+def test_passes_opcheck(expectile: bool, device: torch.device) -> None:
+    given = judge.cast(arguments(expectile=expectile), torch.float32, device)
+    torch.library.opcheck(OPS["advantage"].overload, given)
+
+
+GOOD = dict(
+    zip(
+        ("v", "next_v", "policy_next_v", "reward", "terminal", "share", "gamma", "temperature",
+         "max_weight", "expectile", "absorbing", "policy_absorbing", "policy_rows"),
+        judge.cast(arguments(own_next=True, expectile=True), torch.float32, judge.CPU),
+        strict=True,
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ({"v": torch.zeros(2, 12).half()}, TypeError, "v: expected torch.float32 or"),
+        ({"v": torch.zeros(12)}, ValueError, r"v: expected shape \[any, any\], found \[12\]"),
+        ({"next_v": torch.zeros(2, 11)}, ValueError, r"next_v: expected shape \[2, 12\]"),
+        ({"next_v": torch.zeros(2, 12).double()}, TypeError, "next_v: expected torch.float32"),
+        ({"next_v": torch.zeros(12, 2).T}, ValueError, "next_v: expected a contiguous tensor"),
+        ({"policy_next_v": torch.zeros(2, 5)}, ValueError, r"policy_next_v: expected shape"),
+        ({"reward": torch.zeros(2, 5)}, ValueError, "reward: expected a divisor of 12 columns"),
+        ({"reward": torch.zeros(2, 0)}, ValueError, "reward: expected a divisor of 12 columns"),
+        ({"share": torch.zeros(2, 24)}, ValueError, "share: expected a divisor of 12 columns"),
+        ({"terminal": torch.zeros(2, 12).bool()}, TypeError, "terminal: expected torch.float32"),
+        ({"gamma": torch.zeros(2)}, ValueError, r"gamma: expected shape \[2, 1\], found \[2\]"),
+        ({"temperature": torch.zeros(1, 1)}, ValueError, r"temperature: expected shape \[2, 1\]"),
+        ({"max_weight": torch.zeros(2, 2)}, ValueError, r"max_weight: expected shape \[2, 1\]"),
+        ({"expectile": torch.zeros(2)}, ValueError, r"expectile: expected shape \[2, 1\]"),
+        ({"policy_rows": 13}, ValueError, "policy_rows: expected 0 to 12, found 13"),
+        ({"policy_rows": -1}, ValueError, "policy_rows: expected 0 to 12, found -1"),
+    ],
+)
+def test_refuses_and_says_what_was_expected(
+    bad: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    judge.assert_refused("advantage", GOOD, bad, error, message)
+
+
+def test_refuses_another_device(cuda_device: torch.device) -> None:
+    given = judge.cast(arguments(), torch.float32, cuda_device)
+    with pytest.raises(ValueError, match="next_v: expected a tensor on cuda:0, found cpu"):
+        advantage(given[0], given[1].cpu(), *given[2:])
+
+
+def test_streams_and_replays(cuda_device: torch.device) -> None:
+    first = judge.cast(arguments(), torch.float32, cuda_device)
+    second = [first[0] + 1, *first[1:]]
+    judge.assert_streams_and_replays("advantage", first, second)
