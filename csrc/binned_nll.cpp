@@ -63,18 +63,12 @@ class Tile {
   // Values of the rows [0, count) = their smoothed logits; the other rows are 0. Returns the
   // largest.
   Vec<T> smooth(const T* logits, int64_t count) {
-    int64_t first = 0;
-    if (count == kRows) {
-      for (; first + kRows <= bins_; first += kRows) {
-        Vec<T> square[kRows];
-#pragma GCC unroll 16
-        for (int row = 0; row < kRows; ++row) square[row] = load(logits + row * bins_ + first);
-        transpose<T>(square);
-#pragma GCC unroll 16
-        for (int k = 0; k < kRows; ++k) store(raw_ + (first + k) * kRows, square[k]);
-      }
+    if (count == kRows && bins_ >= kRows) {
+      for (int64_t first = 0; first + kRows <= bins_; first += kRows) read_square(logits, first);
+      if (bins_ % kRows != 0) read_square(logits, bins_ - kRows);
+    } else {
+      for (int64_t first = 0; first < bins_; first += kRows) read_rest(logits, count, first);
     }
-    for (; first < bins_; first += kRows) read_rest(logits, count, first);
     Vec<T> largest = fill(-std::numeric_limits<T>::infinity());
     filter(raw_, [&](int64_t bin, Vec<T> sum) __attribute__((always_inline)) {
       const Vec<T> value = sum * norm_[static_cast<size_t>(bin)];
@@ -102,21 +96,34 @@ class Tile {
   void write_filtered(Vec<T> factor, T* out, int64_t count) {
     filter(value_, [&](int64_t bin, Vec<T> sum)
                        __attribute__((always_inline)) { store(raw_ + bin * kRows, sum * factor); });
-    int64_t first = 0;
-    if (count == kRows) {
-      for (; first + kRows <= bins_; first += kRows) {
-        Vec<T> square[kRows];
-#pragma GCC unroll 16
-        for (int k = 0; k < kRows; ++k) square[k] = load(raw_ + (first + k) * kRows);
-        transpose<T>(square);
-#pragma GCC unroll 16
-        for (int row = 0; row < kRows; ++row) store(out + row * bins_ + first, square[row]);
-      }
+    if (count == kRows && bins_ >= kRows) {
+      for (int64_t first = 0; first + kRows <= bins_; first += kRows) write_square(out, first);
+      if (bins_ % kRows != 0) write_square(out, bins_ - kRows);
+    } else {
+      for (int64_t first = 0; first < bins_; first += kRows) write_rest(out, count, first);
     }
-    for (; first < bins_; first += kRows) write_rest(out, count, first);
   }
 
  private:
+  // kRows bins of kRows rows, turned.
+  FASTIFO_INLINE void read_square(const T* logits, int64_t first) {
+    Vec<T> square[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) square[row] = load(logits + row * bins_ + first);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int k = 0; k < kRows; ++k) store(raw_ + (first + k) * kRows, square[k]);
+  }
+
+  FASTIFO_INLINE void write_square(T* out, int64_t first) {
+    Vec<T> square[kRows];
+#pragma GCC unroll 16
+    for (int k = 0; k < kRows; ++k) square[k] = load(raw_ + (first + k) * kRows);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) store(out + row * bins_ + first, square[row]);
+  }
+
   // A square of which rows or bins are missing.
   void read_rest(const T* logits, int64_t count, int64_t first) {
     const int64_t width = std::min(kRows, bins_ - first);
@@ -144,9 +151,12 @@ class Tile {
   // Calls write(bin, sum) for the sum over |d| <= radius of taps[|d|] * from[bin + d].
   template <typename Write>
   FASTIFO_INLINE void filter(const T* from, const Write& write) {
-    int64_t bin = 0;
-    for (; bin + 8 <= bins_; bin += 8) block<8>(from, bin, write);
-    for (; bin < bins_; ++bin) block<1>(from, bin, write);
+    if (bins_ < 8) {
+      for (int64_t bin = 0; bin < bins_; ++bin) block<1>(from, bin, write);
+      return;
+    }
+    for (int64_t bin = 0; bin + 8 <= bins_; bin += 8) block<8>(from, bin, write);
+    if (bins_ % 8 != 0) block<8>(from, bins_ - 8, write);  // some bins twice: cheaper than alone
   }
 
   // N bins at once, so that N sums hide each other's latency.
