@@ -101,7 +101,7 @@ int64_t warps_that_fit(Kernel* kernel, int64_t bins, const Bytes& bytes) {
                                            << bins << " bins, which need " << bytes(warps));
   if (bytes(warps) > kPlainSharedBytes) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes(warps)));
+                         limit);  // the same whoever asks
   }
   return warps;
 }

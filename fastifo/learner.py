@@ -194,7 +194,7 @@ class Learner(nn.Module):
             rate.to(self.counter.device),
             decay.to(self.counter.device),
             decoupled=self.cfg.decoupled_weight_decay,
-            adam=self.ops.adam,
+            fused=self.fused,
             target_of=self.target_of_parameter,
             every=self.target_period,
         )

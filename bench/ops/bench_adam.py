@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.ops import populations
 from bench.timing import Case
-from fastifo.ops import adam
+from fastifo.ops.adam import Stepper
 
 HIDDEN, INPUTS, OUTPUTS = 512, 85, 606  # Walker2d: 17 observations at 5 scales, 6 x 101 bins
 POLYAK = 0.005
@@ -45,8 +45,10 @@ def _cases(members: int, device: torch.device) -> Iterator[Case]:
     decay, polyak = torch.zeros_like(rate), torch.full_like(rate, POLYAK)
     count = [torch.ones((), device=device)] * len(w)
 
+    stepper = Stepper(w, m, v, target, rate, decay, polyak, 1, True, 0.9, 0.999, 1e-8)
+
     def ours() -> None:
-        adam(w, m, v, g, target, update, rate, decay, polyak, 1, True, 0.9, 0.999, 1e-8)
+        stepper(g, update)
 
     def fused() -> None:
         torch._fused_adamw_(

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fastifo.ops.adam import Stepper, adam_reference
+
 BETAS = (0.9, 0.999)
 EPS = 1e-8
 
@@ -23,11 +25,12 @@ class Adam:
         decay: Tensor,
         *,
         decoupled: bool,
-        adam: Callable[..., None],
+        fused: bool,
         target_of: Mapping[Tensor, Tensor],
         every: int,
     ) -> None:
-        """parameters: [P, ...] each.  rate, decay: float64 [P].  adam: the op or its reference.
+        """parameters: [P, ...] each.  rate, decay: float64 [P].  fused: the compiled op, else its
+        reference.
 
         target_of: parameter -> the copy that takes its value after every `every` updates.
         """
@@ -38,7 +41,8 @@ class Adam:
         self.rate, self.decay = rate, decay
         self.polyak = torch.ones_like(rate)
         self.decoupled = decoupled
-        self.adam = adam
+        self.fused = fused
+        self.steppers: dict[tuple[int, ...], Callable[[list[Tensor], Tensor], None]] = {}
         self.target_of = target_of
         self.every = every
 
@@ -53,21 +57,21 @@ class Adam:
         pairs = sorted(
             zip(parameters, gradients, strict=True), key=lambda pair: pair[0] not in self.target_of
         )
-        index = [self.place[p] for p, _ in pairs]
-        self.adam(
-            [self.parameters[i] for i in index],
-            [self.first[i] for i in index],
-            [self.second[i] for i in index],
-            [gradient for _, gradient in pairs],
-            [self.target_of[p] for p, _ in pairs if p in self.target_of],
-            update,
-            self.rate,
-            self.decay,
-            self.polyak,
-            self.every,
-            self.decoupled,
-            *BETAS,
-            EPS,
+        index = tuple(self.place[p] for p, _ in pairs)
+        if index not in self.steppers:
+            self.steppers[index] = self._stepper(index)
+        self.steppers[index]([gradient for _, gradient in pairs], update)
+
+    def _stepper(self, index: tuple[int, ...]) -> Callable[[list[Tensor], Tensor], None]:
+        """What steps these parameters; those with a target come first."""
+        stepped = [self.parameters[i] for i in index]
+        state = (stepped, [self.first[i] for i in index], [self.second[i] for i in index])
+        targets = [self.target_of[p] for p in stepped if p in self.target_of]
+        rates = (self.rate, self.decay, self.polyak)
+        if self.fused:
+            return Stepper(*state, targets, *rates, self.every, self.decoupled, *BETAS, EPS)
+        return lambda gradient, update: adam_reference(
+            *state, gradient, targets, update, *rates, self.every, self.decoupled, *BETAS, EPS
         )
 
     def moments(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from fastifo.ops._op import expect, expect_float, is_like, kernel_name, launch, op
 
-_ROLES = ("parameter", "first", "second", "gradient", "target")
-
 
 def adam_reference(
     parameter: list[Tensor],
@@ -45,6 +43,85 @@ def adam_reference(
                 copy.copy_(torch.where(share == 1.0, w, moved))
 
 
+class Stepper:
+    """`adam` with everything but the gradients checked once: the rest stays where it is.
+
+    A check of every tensor at every step would cost a tenth of the step.
+    """
+
+    def __init__(
+        self,
+        parameter: list[Tensor],
+        first: list[Tensor],
+        second: list[Tensor],
+        target: list[Tensor],
+        rate: Tensor,
+        decay: Tensor,
+        polyak: Tensor,
+        every: int,
+        decoupled: bool,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> None:
+        """Arguments and errors as in `adam`."""
+        self.device = rate.device
+        expect("rate", rate, torch.float64, (None,))  # [P]
+        members = rate.shape[0]
+        expect("decay", decay, torch.float64, (members,), self.device)
+        expect("polyak", polyak, torch.float64, (members,), self.device)
+        if every < 1:
+            raise ValueError(f"every: expected at least 1, found {every}.")
+        count = len(parameter)
+        for name, column in (("first", first), ("second", second)):
+            if len(column) != count:
+                raise ValueError(f"{name}: expected {count} tensors, found {len(column)}.")
+        if len(target) > count:
+            raise ValueError(f"target: expected at most {count} tensors, found {len(target)}.")
+        self.shapes = [w.shape for w in parameter]
+        self.fixed: list[tuple[int, ...]] = []  # w, m, v; target or 0, numbers of one member
+        if parameter:
+            self.dtype = expect_float("parameter[0]", parameter[0], None, self.device)
+            self.kernel = kernel_name("adam", parameter[0])
+        for place, w in enumerate(parameter):
+            if w.shape[:1] != (members,):
+                raise ValueError(
+                    f"parameter[{place}]: expected shape [{members}, ...], found {list(w.shape)}."
+                )
+            group = {"parameter": w, "first": first[place], "second": second[place]}
+            if place < len(target):
+                group["target"] = target[place]
+            for name, tensor in group.items():
+                expect(f"{name}[{place}]", tensor, self.dtype, w.shape, self.device)
+            copy = group["target"].data_ptr() if "target" in group else 0
+            self.fixed.append(
+                (w.data_ptr(), first[place].data_ptr(), second[place].data_ptr(), copy,
+                 w.numel() // max(1, members))
+            )  # fmt: skip
+        self.kept = (*parameter, *first, *second, *target)
+        self.settings = (rate, decay, polyak)
+        self.constants = (members, every, int(decoupled), beta1, beta2, eps)
+
+    def __call__(self, gradient: list[Tensor], update: Tensor) -> None:
+        """One step.  gradient, update: as in `adam`, with its errors."""
+        expect("update", update, torch.int64, (1,), self.device)
+        if len(gradient) != len(self.shapes):
+            raise ValueError(
+                f"gradient: expected {len(self.shapes)} tensors, found {len(gradient)}."
+            )
+        if not gradient:
+            return
+        plan: list[int] = []
+        for place, (g, shape, fixed) in enumerate(
+            zip(gradient, self.shapes, self.fixed, strict=True)
+        ):
+            if not is_like(g, self.dtype, shape, self.device):
+                expect(f"gradient[{place}]", g, self.dtype, shape, self.device)
+            w, m, v, copy, size = fixed
+            plan += (w, m, v, g.data_ptr(), copy, size)
+        launch(self.kernel, self.device, plan, update, *self.settings, *self.constants)
+
+
 @op(
     "adam(Tensor(a!)[] parameter, Tensor(b!)[] first, Tensor(c!)[] second, Tensor[] gradient,"
     " Tensor(d!)[] target, Tensor update, Tensor rate, Tensor decay, Tensor polyak, int every,"
@@ -78,40 +155,7 @@ def adam(
     correction and eps stand where torch.optim.Adam has them.
     Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
-    expect("update", update, torch.int64, (1,))
-    device = update.device
-    expect("rate", rate, torch.float64, (None,), device)  # [P]
-    members = rate.shape[0]
-    expect("decay", decay, torch.float64, (members,), device)
-    expect("polyak", polyak, torch.float64, (members,), device)
-    if every < 1:
-        raise ValueError(f"every: expected at least 1, found {every}.")
-    count = len(parameter)
-    for name, column in (("first", first), ("second", second), ("gradient", gradient)):
-        if len(column) != count:
-            raise ValueError(f"{name}: expected {count} tensors, found {len(column)}.")
-    if len(target) > count:
-        raise ValueError(f"target: expected at most {count} tensors, found {len(target)}.")
-    if not parameter:
-        return
-    dtype = expect_float("parameter[0]", parameter[0], None, device)
-    plan: list[int] = []  # w, m, v, g, target or 0, floats of one member
-    copies = [*target, *[None] * (count - len(target))]
-    for place, group in enumerate(zip(parameter, first, second, gradient, copies, strict=True)):
-        shape, numel = group[0].shape, group[0].numel()
-        if shape[:1] != (members,):
-            raise ValueError(
-                f"parameter[{place}]: expected shape [{members}, ...], found {list(shape)}."
-            )
-        for tensor, name in zip(group, _ROLES, strict=True):
-            if tensor is None:
-                plan.append(0)
-                continue
-            if not is_like(tensor, dtype, shape, device):  # spares a good call the message's cost
-                expect(f"{name}[{place}]", tensor, dtype, shape, device)
-            plan.append(tensor.data_ptr())
-        plan.append(numel // max(1, members))
-    launch(
-        kernel_name("adam", parameter[0]), device, plan, update, rate, decay, polyak, members,
-        every, int(decoupled), beta1, beta2, eps,
-    )  # fmt: skip
+    stepper = Stepper(
+        parameter, first, second, target, rate, decay, polyak, every, decoupled, beta1, beta2, eps
+    )
+    stepper(gradient, update)
