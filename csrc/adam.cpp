@@ -4,10 +4,9 @@
 #include "adam.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "common/adam_step.h"
 #include "common/parallel.h"
-#include "common/simd.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
@@ -19,38 +18,10 @@ constexpr int64_t kChunksPerThread = 64;
 
 constexpr int64_t kAhead = 512;  // numbers to prefetch ahead: a tenth faster from the third level
 
-// One member's factors of one step.
-template <typename T>
-struct Factors {
-  T keep;         // 1 - rate * decay if decoupled, else 1
-  T decay;        // added to the gradient times the parameter if not decoupled, else 0
-  T first_share;  // 1 - beta1
-  T beta2;
-  T second_share;  // 1 - beta2
-  T inverse_root;  // 1 / sqrt(1 - beta2^t)
-  T eps;
-  T step;  // rate / (1 - beta1^t)
-  T polyak;
-};
-
-enum class Follow { kNot, kCopy, kPart };
-
-// One vector of one tensor.
 template <typename T, Follow follow>
-FASTIFO_INLINE void step(Vec<T>& w, Vec<T>& m, Vec<T>& v, Vec<T> g, Vec<T>& target,
-                         const Factors<T>& f) {
-  w *= f.keep;
-  if (f.decay != T(0)) g += f.decay * w;
-  m += f.first_share * (g - m);
-  v = f.beta2 * v + f.second_share * g * g;
-  w -= f.step * m * reciprocal(root(v) * f.inverse_root + f.eps);
-  if constexpr (follow == Follow::kCopy) target = w;
-  if constexpr (follow == Follow::kPart) target += f.polyak * (w - target);
-}
-
-template <typename T, Follow follow>
-void step_range(T* w, T* m, T* v, const T* g, T* target, int64_t count, const Factors<T>& shared) {
-  const Factors<T> f = shared;  // a copy that no store can alias stays in registers
+void step_range(T* w, T* m, T* v, const T* g, T* target, int64_t count,
+                const AdamFactors<T>& shared) {
+  const AdamFactors<T> f = shared;  // a copy that no store can alias stays in registers
   int64_t i = 0;
   for (; i + kLanes<T> <= count; i += kLanes<T>) {
     for (const T* array :
@@ -59,7 +30,7 @@ void step_range(T* w, T* m, T* v, const T* g, T* target, int64_t count, const Fa
     }
     Vec<T> wi = load(w + i), mi = load(m + i), vi = load(v + i), ti{};
     if constexpr (follow == Follow::kPart) ti = load(target + i);
-    step<T, follow>(wi, mi, vi, load(g + i), ti, f);
+    adam_step<T, follow>(wi, mi, vi, load(g + i), ti, f);
     store(w + i, wi);
     store(m + i, mi);
     store(v + i, vi);
@@ -70,26 +41,11 @@ void step_range(T* w, T* m, T* v, const T* g, T* target, int64_t count, const Fa
   Vec<T> wi = load_some(w + i, left), mi = load_some(m + i, left), vi = load_some(v + i, left);
   Vec<T> ti{};
   if constexpr (follow == Follow::kPart) ti = load_some(target + i, left);
-  step<T, follow>(wi, mi, vi, load_some(g + i, left), ti, f);
+  adam_step<T, follow>(wi, mi, vi, load_some(g + i, left), ti, f);
   store_some(w + i, wi, left);
   store_some(m + i, mi, left);
   store_some(v + i, vi, left);
   if constexpr (follow != Follow::kNot) store_some(target + i, ti, left);
-}
-
-template <typename T>
-Factors<T> factors(int64_t update, double rate, double decay, double polyak, bool decoupled,
-                   double beta1, double beta2, double eps) {
-  const double t = static_cast<double>(update + 1);
-  return {static_cast<T>(decoupled ? 1.0 - rate * decay : 1.0),
-          static_cast<T>(decoupled ? 0.0 : decay),
-          static_cast<T>(1.0 - beta1),
-          static_cast<T>(beta2),
-          static_cast<T>(1.0 - beta2),
-          static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(beta2, t))),
-          static_cast<T>(eps),
-          static_cast<T>(rate / (1.0 - std::pow(beta1, t))),
-          static_cast<T>(polyak)};
 }
 
 }  // namespace
@@ -99,10 +55,10 @@ void adam_cpu(const std::vector<int64_t>& plan, const int64_t* update, const dou
               const double* decay, const double* polyak, int64_t members, int64_t every,
               int64_t decoupled, double beta1, double beta2, double eps) {
   const bool moves = (*update + 1) % every == 0;  // the targets, at this step
-  std::vector<Factors<T>> own;
+  std::vector<AdamFactors<T>> own;
   for (int64_t member = 0; member < members; ++member) {
-    own.push_back(factors<T>(*update, rate[member], decay[member], polyak[member], decoupled != 0,
-                             beta1, beta2, eps));
+    own.push_back(adam_factors<T>(*update, rate[member], decay[member], polyak[member],
+                                  decoupled != 0, beta1, beta2, eps));
   }
   for (size_t entry = 0; entry + kAdamEntries <= plan.size(); entry += kAdamEntries) {
     T* const w = reinterpret_cast<T*>(plan[entry]);
@@ -115,7 +71,7 @@ void adam_cpu(const std::vector<int64_t>& plan, const int64_t* update, const dou
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const int64_t member = chunk / chunks, first = chunk % chunks * kChunk;
         const int64_t at = member * size + first, count = std::min(kChunk, size - first);
-        const Factors<T>& f = own[static_cast<size_t>(member)];
+        const AdamFactors<T>& f = own[static_cast<size_t>(member)];
         if (target == nullptr) {
           step_range<T, Follow::kNot>(w + at, m + at, v + at, g + at, nullptr, count, f);
         } else if (polyak[member] == 1.0) {

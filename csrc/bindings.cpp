@@ -12,6 +12,7 @@
 #include "binned_nll.h"
 #include "draw.h"
 #include "dual.h"
+#include "engine/train.h"
 #include "gather.h"
 #include "returns.h"
 
@@ -39,6 +40,71 @@ void bind(py::module_& m, const char* name, void (*function)(Arguments...)) {
       py::call_guard<py::gil_scoped_release>());
 }
 
+// Binds a field that is a pointer.
+template <typename Owner, typename Pointer>
+void bind_pointer(py::class_<Owner>& owner, const char* name, Pointer Owner::* field) {
+  owner.def_property(
+      name, [field](const Owner& self) { return reinterpret_cast<std::uintptr_t>(self.*field); },
+      [field](Owner& self, std::uintptr_t address) {
+        self.*field = reinterpret_cast<Pointer>(address);
+      });
+}
+
+void bind_plan(py::module_& m) {
+  using fastifo::NetPlan;
+  using fastifo::Plan;
+  using fastifo::SourcePlan;
+  py::class_<NetPlan> net(m, "NetPlan");
+  net.def(py::init<>()).def_readwrite("widths", &NetPlan::widths);
+  net.def_readwrite("size", &NetPlan::size);
+  bind_pointer(net, "weights", &NetPlan::weights);
+  bind_pointer(net, "first", &NetPlan::first);
+  bind_pointer(net, "second", &NetPlan::second);
+  bind_pointer(net, "target", &NetPlan::target);
+
+  py::class_<SourcePlan> source(m, "SourcePlan");
+  source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
+  source.def_readwrite("transitions", &SourcePlan::transitions);
+  source.def_readwrite("reward_stride", &SourcePlan::reward_stride);
+  bind_pointer(source, "obs", &SourcePlan::obs);
+  bind_pointer(source, "row", &SourcePlan::row);
+  bind_pointer(source, "terminal", &SourcePlan::terminal);
+  bind_pointer(source, "action", &SourcePlan::action);
+  bind_pointer(source, "reward", &SourcePlan::reward);
+
+  py::class_<Plan> plan(m, "Plan");
+  plan.def(py::init<>()).def_readwrite("method", &Plan::method);
+  plan.def_readwrite("precision", &Plan::precision);
+  plan.def_readwrite("members", &Plan::members).def_readwrite("batch", &Plan::batch);
+  plan.def_readwrite("obs_dim", &Plan::obs_dim).def_readwrite("scale", &Plan::scale);
+  plan.def_readwrite("sources", &Plan::sources).def_readwrite("mix_purpose", &Plan::mix_purpose);
+  plan.def_readwrite("policy", &Plan::policy).def_readwrite("scalar", &Plan::scalar);
+  plan.def_readwrite("target_period", &Plan::target_period);
+  plan.def_readwrite("action_dim", &Plan::action_dim).def_readwrite("bins", &Plan::bins);
+  plan.def_readwrite("radius", &Plan::radius);
+  plan.def_readwrite("numbers", &Plan::numbers).def_readwrite("flags", &Plan::flags);
+  bind_pointer(plan, "seed", &Plan::seed);
+  bind_pointer(plan, "mean", &Plan::mean);
+  bind_pointer(plan, "deviation", &Plan::deviation);
+  bind_pointer(plan, "taps", &Plan::taps);
+  bind_pointer(plan, "norm", &Plan::norm);
+  m.def("metric_names", &fastifo::metric_names);
+  m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
+}
+
+// Binds the native engine of one instruction set.
+template <typename Function>
+void bind_train(py::module_& m, Function* function) {
+  m.def(
+      "train",
+      [function](const fastifo::Plan& plan, int64_t first, int64_t count, int64_t burst,
+                 int64_t threads, std::uintptr_t metrics, std::uintptr_t seconds) {
+        function(plan, first, count, burst, threads, reinterpret_cast<double*>(metrics),
+                 reinterpret_cast<double*>(seconds));
+      },
+      py::call_guard<py::gil_scoped_release>());
+}
+
 // Binds every op as `space::<op>_<device>`, templates for both dtypes.
 #define FASTIFO_BIND_FLOAT(m, op, function)       \
   bind(m, #op "_f32", &fastifo::function<float>); \
@@ -60,20 +126,26 @@ void bind(py::module_& m, const char* name, void (*function)(Arguments...)) {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled ops of fastifo. Call them through fastifo.ops, which checks the tensors.";
+  bind_plan(m);
   py::list isas;  // those that this machine has, the fastest first
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
+  bind_train(avx512, &fastifo::avx512::train_cpu);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
   }
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
+  bind_train(avx2, &fastifo::avx2::train_cpu);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
+  bind_train(plain, &fastifo::plain::train_cpu);
+  py::module_ fp64 = m.def_submodule("fp64");  // the engine in double
+  bind_train(fp64, &fastifo::fp64::train_cpu);
   isas.append("plain");
   m.attr("isas") = py::tuple(isas);
 #ifdef FASTIFO_HAS_CUDA

@@ -94,6 +94,8 @@ class Train:
     """Where to train."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp64"] = "auto"
     """auto is fp32 on a CPU, tf32 on a GPU."""
+    engine: Literal["auto", "torch", "native"] = "auto"
+    """native trains whole updates in compiled code on the CPU; auto takes it where it can."""
     eval_every: int = 0
     """Updates between evaluations while training; 0 is never."""
     eval_episodes: int = 20
@@ -121,6 +123,7 @@ class Train:
             seeds=self.seeds,
             device=self.device,
             precision=self.precision,
+            engine=self.engine,
             out=self.out,
             callbacks=callbacks,
             **overrides,

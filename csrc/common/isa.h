@@ -14,10 +14,16 @@
   }                           \
   namespace plain {           \
   __VA_ARGS__                 \
+  }                           \
+  namespace fp64 {            \
+  __VA_ARGS__                 \
   }
 #else
 #define FASTIFO_EACH_ISA(...) \
   namespace plain {           \
+  __VA_ARGS__                 \
+  }                           \
+  namespace fp64 {            \
   __VA_ARGS__                 \
   }
 #endif

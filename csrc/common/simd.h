@@ -99,7 +99,7 @@ FASTIFO_INLINE void store_some(float* to, Vec<float> value, int64_t count) {
 
 template <typename T>
 FASTIFO_INLINE Vec<T> fill(T value) {
-  return Vec<T>{} + value;
+  return value - Vec<T>{};  // not + : 0 + x is an addition, as x may be -0
 }
 
 // Swaps, in every pair of rows `kStride` apart, the lanes that lie across the square's diagonal.

@@ -32,6 +32,7 @@ class ProgressBar:
         self.unit = unit
         self.enabled = enabled
         self.done = 0
+        self.note = ""
         self.first = 0  # where this process began
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
@@ -67,8 +68,10 @@ class ProgressBar:
         """Work that an earlier process did; it does not count towards the rate."""
         self.done = self.first = done
 
-    def update(self, done: int, note: str = "") -> None:
+    def update(self, done: int, note: str | None = None) -> None:
+        """note: what stands behind the bar; None keeps it."""
         self.done = done
+        self.note = note = self.note if note is None else note
         if self.bar is not None:
             rate = f"{self.rate():.0f} {self.unit}/s"
             self.bar.update(self.task, completed=done, rate=rate, note=note)

@@ -46,11 +46,11 @@ class Meter:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.total: Tensor | None = None
+        self.total: Tensor | None = None  # [P, metrics]
         self.count = 0
 
     def add(self, metrics: Metrics) -> None:
-        values = torch.stack([value.detach() for value in metrics.values()])  # [M, P]
+        values = torch.stack([value.detach() for value in metrics.values()], 1)
         self.names = list(metrics)
         if self.total is None:
             self.total = torch.zeros_like(values)
@@ -60,7 +60,7 @@ class Meter:
         """One number per member and metric: the only copy to the host in an interval."""
         if self.total is None or self.count == 0:
             return {}
-        columns = (self.total / self.count).tolist()
+        columns = (self.total / self.count).t().tolist()
         self.total.zero_()
         self.count = 0
         return dict(zip(self.names, columns, strict=True))
@@ -72,7 +72,11 @@ class Meter:
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         if "meter" in state:
-            self.total = state["meter"].to(device)
+            saved = state["meter"]
+            if self.total is None:
+                self.total = saved.to(device)
+            else:
+                self.total.copy_(saved)
             self.count = int(state["meter_count"])
 
 
@@ -88,6 +92,45 @@ class Callback(Protocol):
     def __call__(
         self, run: Any, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]] | None: ...
+
+
+class Engine(Protocol):
+    """What makes the updates of a stage, from and to the learner's tensors."""
+
+    meter: Meter
+
+    def load(self) -> None:
+        """Takes the learner's state."""
+
+    def store(self) -> None:
+        """Gives it back."""
+
+    def advance(self, most: int) -> int:
+        """Makes 1 to `most` updates; returns how many."""
+
+
+class TorchEngine:
+    """Updates in torch on any device; one CUDA graph each on a GPU."""
+
+    def __init__(self, learner: Learner, sampler: Sampler) -> None:
+        self.learner = learner
+        self.meter = Meter()
+
+        def update() -> None:
+            self.meter.add(learner.update(sampler.draw(learner.counter)))
+            learner.counter.add_(1)
+
+        self.step = GraphedStep(update, learner.counter.device, captures=learner.fused)
+
+    def load(self) -> None:
+        self.learner.counter.fill_(self.learner.num_updates)
+
+    def store(self) -> None:
+        """The learner's tensors are the state."""
+
+    def advance(self, most: int) -> int:
+        self.step()
+        return 1
 
 
 @dataclass
@@ -114,23 +157,16 @@ class Stage:
         return all(member in self.failed for member in self.members)
 
 
-def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
+def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
     """Trains until `num_updates`, or until no member's losses are finite any more.
 
     Raises KeyboardInterrupt, after a checkpoint, when told to stop.
     """
-    device = sampler.seed.device
-    meter = Meter()
+    meter = engine.meter
     if stage.checkpoints is not None:
-        meter.restore(stage.checkpoints.load(stage.key, learner) or {}, device)
-    counter = learner.counter
-    counter.fill_(learner.num_updates)
-
-    def update() -> None:
-        meter.add(learner.update(sampler.draw(counter)))
-        counter.add_(1)
-
-    step = GraphedStep(update, device, captures=learner.fused)
+        saved = stage.checkpoints.load(stage.key, learner) or {}
+        meter.restore(saved, learner.counter.device)
+    engine.load()
     started = time.monotonic()
 
     def checkpoint() -> None:
@@ -142,27 +178,37 @@ def run_stage(stage: Stage, learner: Learner, sampler: Sampler) -> None:
             size = stage.metrics.size_bytes()
             stage.checkpoints.save(stage.key, learner, meter.state(), size)
 
+    periods = [stage.log_every, stage.checkpoint_every, *(c.every for c in stage.callbacks)]
     bar = ProgressBar(stage.title, stage.num_updates, "updates", enabled=stage.progress)
     with Interrupt() as interrupt, bar:
         bar.start_at(learner.num_updates)
         while learner.num_updates < stage.num_updates and not stage.broken:
-            step()
-            meter.count += 1
-            learner.num_updates += 1
+            before = learner.num_updates
+            ends = [before + period - before % period for period in periods]
+            made = engine.advance(min(stage.num_updates, *ends) - before)
+            meter.count += made
+            learner.num_updates += made
             done = learner.num_updates
             last = done == stage.num_updates
             if done % stage.log_every == 0 or last:
                 _log(stage, learner, meter, bar)
+            elif made > 1:
+                bar.update(done)
             if stage.broken:  # the last good checkpoint is kept
                 break
-            for callback in stage.callbacks:
-                if done % callback.every == 0 or last:
-                    before = time.monotonic()
-                    _call(stage, callback, done)
-                    started += time.monotonic() - before
-            if interrupt.asked is not None or done % stage.checkpoint_every == 0 or last:
+            called = [c for c in stage.callbacks if done % c.every == 0 or last]
+            if called:
+                engine.store()
+            for callback in called:
+                pause = time.monotonic()
+                _call(stage, callback, done)
+                started += time.monotonic() - pause
+            asked = interrupt.asked is not None
+            if asked or last or done % stage.checkpoint_every == 0:
+                if not called:
+                    engine.store()
                 checkpoint()
-            if interrupt.asked is not None:
+            if asked:
                 kept = "a checkpoint was written" if stage.checkpoints else "nothing was saved"
                 raise KeyboardInterrupt(f"stopped at update {done}; {kept}")
 

@@ -56,6 +56,7 @@ class Run:
     failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
     path: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    engine: str = "torch"  # what trained it last: torch | native
     fused: bool = True  # compiled ops, or their references
 
     def evaluate(
@@ -185,6 +186,7 @@ class Run:
             "num_updates": self.num_updates,
             "precision": self.precision,
             "device": str(self.device),
+            "engine": self.engine,
             "fused": self.fused,
             "torch": torch.__version__,
             "env_id": self.env_id,

@@ -1,6 +1,7 @@
 """`fastifo.train`: the whole job from a dataset to a run."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Sampler
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import MetricsFile
-from fastifo.engine.loop import Callback, Stage, run_stage
+from fastifo.engine.loop import Callback, Engine, Stage, TorchEngine, run_stage
+from fastifo.engine.native import NativeEngine, choose_engine, why_not
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
 from fastifo.learner import Learner, Spec, choose_device, choose_precision, tf32
@@ -29,6 +31,7 @@ def train(
     seeds: int | Sequence[int] = (0,),
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     fused: bool = True,
     out: str | Path | None = None,
     resume: bool = True,
@@ -42,10 +45,11 @@ def train(
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
     "sibench:Hopper-v4/d=5".  num_updates: 100,000 unless given.  device: auto | cpu | cuda.
-    precision: auto | fp32 | tf32 | bf16 | fp64.  fused: the compiled ops; False: their references,
-    which train the same up to rounding.  out: the run folder; without one nothing is
-    written.  resume: continue what the folder holds.  overrides: the algorithm's fields; a list
-    gives one member per value.
+    precision: auto | fp32 | tf32 | bf16 | fp64.  engine: auto | torch | native, which trains whole
+    updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
+    False: their references, which train the same up to rounding.  out: the run folder; without one
+    nothing is written.  resume: continue what the folder holds.  overrides: the algorithm's
+    fields; a list gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
     Raises TypeError, ValueError, FileNotFoundError or OSError before training where an argument,
     the dataset or the folder is wrong; FloatingPointError when every member diverged.
@@ -63,6 +67,7 @@ def train(
     learner_class.check(dataset)
     path = None if out is None else Path(out)
     run = _make_run(algorithm, members, total, precision, dataset, path, place, fused)
+    run.engine = _choose(engine, run, progress)
     for callback in callbacks:
         getattr(callback, "check", lambda run: None)(run)
     checkpoints = None if path is None else _open_folder(run, path, resume)
@@ -96,6 +101,17 @@ def train(
             f"{algorithm}: no member's losses are finite; lower learning_rate, or raise temperature"
         )
     return run
+
+
+def _choose(engine: str, run: Run, progress: bool) -> str:
+    """The engine of every population: torch where one of them needs it."""
+    chosen = [choose_engine(engine, learner) for learner in run.learners]
+    if "torch" not in chosen:
+        return "native"
+    if engine == "auto" and progress and run.device.type == "cpu":
+        reason = next(filter(None, map(why_not, run.learners)))
+        print(f"{run.algorithm}  engine torch: not native, for {reason}", file=sys.stderr)
+    return "torch"
 
 
 def _make_run(
@@ -149,17 +165,21 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
             }
         )
         needs = helper.batch_needs(configs[0])
-        run_stage(own, learner, _sampler(learner, dataset, needs, helper.name))
+        run_stage(own, learner, _engine(run, learner, dataset, needs, helper.name))
         return learner
 
     prepared = type(learner).prepare(dataset, group.configs, fit)
     config = group.configs[0]
     needs = type(learner).batch_needs(config)
-    run_stage(stage, learner, _sampler(learner, prepared, needs, "train"))
+    run_stage(stage, learner, _engine(run, learner, prepared, needs, "train"))
 
 
-def _sampler(learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str) -> Sampler:
-    return Sampler(
+def _engine(
+    run: Run, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
+) -> Engine:
+    if run.engine == "native":
+        return NativeEngine(learner, dataset, needs, stage)
+    sampler = Sampler(
         dataset,
         learner.seeds,
         learner.cfg.batch_size,
@@ -170,6 +190,7 @@ def _sampler(learner: Learner, dataset: Dataset, needs: frozenset[str], stage: s
         learner.encoder,
         fused=learner.fused,
     )
+    return TorchEngine(learner, sampler)
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+// One tile of the discretised-action head: rows of one action dimension through the filter, the
+// exponentials and back, inside the first-level cache. Used by binned_nll.cpp and by the engine.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "common/simd.h"
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+
+// Rounds a product, so that the compiler does not fuse it with a sum: bins must be those of
+// separate operations.
+template <typename T>
+FASTIFO_INLINE T rounded(T product) {
+#if defined(__x86_64__)
+  asm("" : "+x"(product));
+#endif
+  return product;
+}
+
+// Index of the bin whose centre is nearest; a NaN falls into bin 0.
+template <typename T>
+FASTIFO_INLINE int64_t bin_of(T action, int64_t bins) {
+  const T half = T(0.5) * static_cast<T>(bins - 1);
+  const T place = std::floor(rounded(action * half) + (half + T(0.5)));
+  if (!(place > T(0))) return 0;
+  return place < static_cast<T>(bins - 1) ? static_cast<int64_t>(place) : bins - 1;
+}
+
+// As many rows of one dimension as a vector has lanes, turned so that a lane is a row: the filter
+// then reads aligned vectors only, and sums and maxima need no work across lanes.
+template <typename T>
+class Tile {
+ public:
+  static constexpr int64_t kRows = kLanes<T>;
+
+  Tile(int64_t bins, int64_t radius)
+      : bins_(bins), radius_(radius), storage_(2 * padded() + kRows), norm_(size_t(bins)) {
+    const size_t misplaced = reinterpret_cast<uintptr_t>(storage_.data()) / sizeof(T) % kRows;
+    raw_ = storage_.data() + (kRows - misplaced) % kRows + radius_ * kRows;
+    value_ = raw_ + padded();
+  }
+
+  // The filter of the member whose rows follow.
+  void use(const T* taps, const T* norm) {
+    taps_ = taps;
+    std::copy(norm, norm + bins_, norm_.begin());
+  }
+
+  // The number of row `row` in bin `bin`.
+  T& at(int64_t bin, int64_t row) { return value_[bin * kRows + row]; }
+  Vec<T> bin(int64_t bin) const { return load(value_ + bin * kRows); }
+
+  // Values of the rows [0, count) = their smoothed logits; the other rows are 0. Returns the
+  // largest.
+  Vec<T> smooth(const T* logits, int64_t count) {
+    if (count == kRows && bins_ >= kRows) {
+      for (int64_t first = 0; first + kRows <= bins_; first += kRows) read_square(logits, first);
+      if (bins_ % kRows != 0) read_square(logits, bins_ - kRows);
+    } else {
+      for (int64_t first = 0; first < bins_; first += kRows) read_rest(logits, count, first);
+    }
+    return smooth_raw();
+  }
+
+  // The same from one line of numbers per bin, `stride` apart, a column per row.
+  Vec<T> smooth_lines(const T* lines, int64_t stride) {
+    for (int64_t bin = 0; bin < bins_; ++bin) {
+      store(raw_ + bin * kRows, load(lines + bin * stride));
+    }
+    return smooth_raw();
+  }
+
+  // values = exp(values - largest), times the filter's norm if `kNormed`. Returns the plain sums.
+  template <bool kNormed>
+  Vec<T> exponentiate(Vec<T> largest) {
+    Vec<T> sum{};
+    for (int64_t i = 0; i < bins_; ++i) {
+      const Vec<T> weight = exp(bin(i) - largest);
+      sum += weight;
+      store(value_ + i * kRows, kNormed ? weight * norm_[static_cast<size_t>(i)] : weight);
+    }
+    return sum;
+  }
+
+  T norm(int64_t bin) const { return norm_[static_cast<size_t>(bin)]; }
+
+  // out = factor * filtered values, for the rows [0, count).
+  void write_filtered(Vec<T> factor, T* out, int64_t count) {
+    filter(value_, [&](int64_t bin, Vec<T> sum)
+                       __attribute__((always_inline)) { store(raw_ + bin * kRows, sum * factor); });
+    if (count == kRows && bins_ >= kRows) {
+      for (int64_t first = 0; first + kRows <= bins_; first += kRows) write_square(out, first);
+      if (bins_ % kRows != 0) write_square(out, bins_ - kRows);
+    } else {
+      for (int64_t first = 0; first < bins_; first += kRows) write_rest(out, count, first);
+    }
+  }
+
+  // The same as one line of numbers per bin.
+  void write_filtered_lines(Vec<T> factor, T* lines, int64_t stride) {
+    filter(value_, [&](int64_t bin, Vec<T> sum) __attribute__((always_inline)) {
+      store(lines + bin * stride, sum * factor);
+    });
+  }
+
+ private:
+  Vec<T> smooth_raw() {
+    Vec<T> largest = fill(-std::numeric_limits<T>::infinity());
+    filter(raw_, [&](int64_t bin, Vec<T> sum) __attribute__((always_inline)) {
+      const Vec<T> value = sum * norm_[static_cast<size_t>(bin)];
+      largest = value > largest ? value : largest;
+      store(value_ + bin * kRows, value);
+    });
+    return largest;
+  }
+
+  // kRows bins of kRows rows, turned.
+  FASTIFO_INLINE void read_square(const T* logits, int64_t first) {
+    Vec<T> square[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) square[row] = load(logits + row * bins_ + first);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int k = 0; k < kRows; ++k) store(raw_ + (first + k) * kRows, square[k]);
+  }
+
+  FASTIFO_INLINE void write_square(T* out, int64_t first) {
+    Vec<T> square[kRows];
+#pragma GCC unroll 16
+    for (int k = 0; k < kRows; ++k) square[k] = load(raw_ + (first + k) * kRows);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) store(out + row * bins_ + first, square[row]);
+  }
+
+  // A square of which rows or bins are missing.
+  void read_rest(const T* logits, int64_t count, int64_t first) {
+    const int64_t width = std::min(kRows, bins_ - first);
+    Vec<T> square[kRows] = {};
+    for (int64_t row = 0; row < count; ++row) {
+      square[row] = load_some(logits + row * bins_ + first, width);
+    }
+    transpose<T>(square);
+    for (int64_t k = 0; k < width; ++k) store(raw_ + (first + k) * kRows, square[k]);
+  }
+
+  void write_rest(T* out, int64_t count, int64_t first) {
+    const int64_t width = std::min(kRows, bins_ - first);
+    Vec<T> square[kRows] = {};
+    for (int64_t k = 0; k < width; ++k) square[k] = load(raw_ + (first + k) * kRows);
+    transpose<T>(square);
+    for (int64_t row = 0; row < count; ++row) {
+      store_some(out + row * bins_ + first, square[row], width);
+    }
+  }
+
+  // Numbers of one array: margins of `radius` zeros on both sides spare the filter its bounds.
+  size_t padded() const { return static_cast<size_t>((bins_ + 2 * radius_) * kRows); }
+
+  // Calls write(bin, sum) for the sum over |d| <= radius of taps[|d|] * from[bin + d].
+  template <typename Write>
+  FASTIFO_INLINE void filter(const T* from, const Write& write) {
+    if (bins_ < 8) {
+      for (int64_t bin = 0; bin < bins_; ++bin) block<1>(from, bin, write);
+      return;
+    }
+    for (int64_t bin = 0; bin + 8 <= bins_; bin += 8) block<8>(from, bin, write);
+    if (bins_ % 8 != 0) block<8>(from, bins_ - 8, write);  // some bins twice: cheaper than alone
+  }
+
+  // N bins at once, so that N sums hide each other's latency.
+  template <int N, typename Write>
+  FASTIFO_INLINE void block(const T* from, int64_t bin, const Write& write) {
+    const T* centre = from + bin * kRows;
+    Vec<T> sum[N];
+    for (int k = 0; k < N; ++k) sum[k] = load(centre + k * kRows) * taps_[0];
+    for (int64_t d = 1; d <= radius_; ++d) {
+      const Vec<T> tap = fill(taps_[d]);
+      for (int k = 0; k < N; ++k) {
+        sum[k] += tap * load(centre + (k + d) * kRows);
+        sum[k] += tap * load(centre + (k - d) * kRows);
+      }
+    }
+    for (int k = 0; k < N; ++k) write(bin + k, sum[k]);
+  }
+
+  int64_t bins_, radius_;
+  const T* taps_ = nullptr;
+  std::vector<T> storage_;
+  std::vector<T> norm_;
+  T* raw_;  // [bins, kRows] between margins, aligned
+  T* value_;
+};
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo

@@ -1,0 +1,78 @@
+// What the engine trains, as Python fills it in: sizes, columns, nets, hyperparameters. Pointers
+// are to memory that Python keeps; void is the number of the precision, float or double.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/check.h"
+
+namespace fastifo {
+
+// A net of every member. State of one member: for each layer its weights [inputs, outputs] in
+// panels of 16 columns, then its biases, all sizes rounded up to 16.
+struct NetPlan {
+  std::vector<int64_t> widths;  // inputs, hidden layers, outputs
+  int64_t size = 0;             // numbers of one member
+  void* weights = nullptr;      // [members, size]
+  void* first = nullptr;        // Adam's moments, the same
+  void* second = nullptr;
+  void* target = nullptr;  // a copy renewed every `target_period` updates, or null
+};
+
+// Transitions of one source and how they are drawn.
+struct SourcePlan {
+  int64_t purpose = 0;  // of the draws
+  int64_t transitions = 0;
+  const void* obs = nullptr;       // [observations, obs_dim]
+  const int64_t* row = nullptr;    // [transitions]: the observation each starts from
+  const void* terminal = nullptr;  // [transitions]
+  const void* action = nullptr;    // [transitions, action_dim], or null
+  const void* reward = nullptr;    // [transitions] or one row per member, or null
+  int64_t reward_stride = 0;       // numbers between members' rewards; 0 if shared
+};
+
+struct Plan {
+  std::string method;
+  std::string precision;  // fp32
+  int64_t members = 0;
+  int64_t batch = 0;
+  const int64_t* seed = nullptr;  // [members]
+
+  int64_t obs_dim = 0;
+  std::vector<double> scale;        // of the encoder; empty leaves observations as they are
+  const void* mean = nullptr;       // [obs_dim] to standardise by, or null
+  const void* deviation = nullptr;  // [obs_dim]
+
+  std::vector<SourcePlan> sources;  // in the order of the method's rows; the policy's comes last
+  int64_t mix_purpose = -1;         // of uniform numbers per row; -1 draws none
+
+  NetPlan policy;  // no widths: the method has none
+  NetPlan scalar;  // value or discriminator
+  int64_t target_period = 1;
+
+  int64_t action_dim = 0;
+  int64_t bins = 0;
+  int64_t radius = 0;          // of the head's filter
+  const void* taps = nullptr;  // [members, radius + 1]
+  const void* norm = nullptr;  // [members, bins]
+
+  std::map<std::string, std::vector<double>> numbers;  // a hyperparameter of every member
+  std::map<std::string, bool> flags;
+
+  // Throws std::invalid_argument for a name that is not there.
+  double number(const char* name, int64_t member) const;
+  bool flag(const char* name) const;  // false where it is not there
+};
+
+enum class MethodKind { kBC, kAWR, kVfO, kDiscriminator };
+
+// Throws std::invalid_argument for an unknown method.
+MethodKind method_kind(const std::string& method);
+
+// Names of the metrics that a method reports, in order; throws for an unknown method.
+std::vector<std::string> metric_names(const std::string& method);
+
+}  // namespace fastifo

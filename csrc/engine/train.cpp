@@ -1,0 +1,425 @@
+// The update of one member, and the threads that make many.
+#include "engine/train.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <thread>
+
+#include "engine/head.h"
+#include "engine/net.h"
+#include "engine/sample.h"
+#include "methods/awr.h"
+#include "methods/bc.h"
+#include "methods/discriminator.h"
+#include "methods/vfo.h"
+
+#if defined(FASTIFO_X86)
+#include <xmmintrin.h>
+#endif
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+namespace {
+
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as fastifo/engine/optimizer.py
+constexpr int64_t kTargetChunk = 256;  // rows at once: two layers of 512 stay in the second level
+constexpr int kMaxMetrics = 16;
+
+// The team of a method's `judge`: one thread.
+struct Alone {
+  template <typename Body>
+  void each(int64_t count, const Body& body) const {
+    for (int64_t i = 0; i < count; ++i) body(i);
+  }
+  template <typename Term>
+  double sum(int64_t count, const Term& term) const {
+    double total = 0.0;
+    for (int64_t i = 0; i < count; ++i) total += static_cast<double>(term(i));
+    return total;
+  }
+};
+
+inline void relax(int64_t& turns) {
+  if (++turns > 4000) {
+    std::this_thread::yield();
+    return;
+  }
+#if defined(FASTIFO_X86)
+  _mm_pause();
+#endif
+}
+
+// Where the two lanes of a member wait for each other.
+class Meeting {
+ public:
+  explicit Meeting(int lanes) : lanes_(lanes) {}
+
+  void wait() {
+    if (lanes_ == 1) return;
+    const int64_t round = round_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == lanes_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      round_.store(round + 1, std::memory_order_release);
+      return;
+    }
+    int64_t turns = 0;
+    while (round_.load(std::memory_order_acquire) == round) relax(turns);
+  }
+
+ private:
+  int lanes_;
+  std::atomic<int> arrived_{0};
+  std::atomic<int64_t> round_{0};
+};
+
+// Seconds spent in each part of an update.
+class Clock {
+ public:
+  void start(double* seconds) {
+    seconds_ = seconds;
+    last_ = now();
+  }
+  void lap(Part part) {
+    const double time = now();
+    seconds_[part] += time - last_;
+    last_ = time;
+  }
+
+ private:
+  static double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  double* seconds_ = nullptr;
+  double last_ = 0.0;
+};
+
+// The activations of one net, kept for the way back, and its workspace.
+class Trace {
+ public:
+  Trace(const std::vector<int64_t>& widths, int64_t columns) {
+    int64_t widest = kPanel;
+    for (size_t i = 1; i < widths.size(); ++i) {
+      layer_.push_back(std::make_unique<Matrix>(widths[i], columns));
+      widest = std::max(widest, padded(widths[i]));
+    }
+    for (auto& matrix : work_) matrix = std::make_unique<Matrix>(widest, columns);
+  }
+
+  Panels output(int layer) const { return *layer_[static_cast<size_t>(layer)]; }
+  // Workspaces: two for gradients of up to `rows` features, one for their transpose.
+  Panels gradient(int turn, int64_t rows) const {
+    const Panels whole = *work_[turn % 2];
+    return {whole.data, rows, whole.columns};
+  }
+  Panels turned(int64_t columns) const {
+    const Panels whole = *work_[2];
+    return {whole.data, whole.columns, columns};
+  }
+
+ private:
+  std::vector<std::unique_ptr<Matrix>> layer_;
+  std::unique_ptr<Matrix> work_[3];
+};
+
+// All layers forward; layer i's output lands in `trace`.
+void forward(const Net& net, const Panels& x, const Trace& trace) {
+  for (int i = 0; i < net.depth(); ++i) {
+    net.forward(i, false, i == 0 ? x : trace.output(i - 1), trace.output(i));
+  }
+}
+
+// All layers backward from the gradient that stands in the last layer's output, and Adam's step.
+void descend(const Net& net, const Panels& x, const Trace& trace, const AdamFactors<Real>& factors,
+             Clock& clock) {
+  Panels gradient = trace.output(net.depth() - 1);
+  for (int i = net.depth() - 1; i >= 0; --i) {
+    const Panels& input = i == 0 ? x : trace.output(i - 1);
+    const Panels turned = trace.turned(net.layer(i).columns());
+    transpose_panels(gradient, turned);
+    const Panels before = gradient;
+    if (i > 0) {
+      gradient = trace.gradient(i, net.layer(i).rows());
+      net.backward(i, before, input, gradient);
+    }
+    clock.lap(kBackward);
+    net.descend(i, input, before, turned, factors);
+    clock.lap(kWeights);
+  }
+}
+
+template <typename Method>
+constexpr int place_of(const char* name) {
+  for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
+    if (std::string_view(Method::kMetrics[i]) == name) return i;
+  }
+  return -1;
+}
+
+// The memory of one update, and the update. One thread calls `update`, or two with the lanes 0 and
+// 1 at the same time.
+template <typename Method>
+class Worker {
+ public:
+  Worker(const Plan& plan, int lanes)
+      : plan_(plan),
+        lanes_(lanes),
+        sources_(static_cast<int64_t>(plan.sources.size())),
+        stride_(padded(plan.batch)),
+        rows_(sources_ * stride_),
+        width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
+        meeting_(lanes),
+        obs_(width_, rows_),
+        next_obs_(width_, rows_),
+        scalar_(plan.scalar.widths, rows_),
+        policy_(plan.policy.widths, stride_),
+        ahead_{Trace(plan.scalar.widths, kTargetChunk), Trace(plan.scalar.widths, kTargetChunk)},
+        flat_(kArrays * rows_ + lanes * 2 * rows_),
+        bin_(stride_ * std::max<int64_t>(1, plan.action_dim)),
+        sampler_{Sampler(plan), Sampler(plan)},
+        tile_(std::max<int64_t>(1, plan.bins), plan.radius) {}
+
+  // The update after `update` updates of one member.
+  void update(int lane, int64_t member, int64_t update, double* metrics, double* seconds) {
+    Clock& clock = clock_[lane];
+    clock.start(seconds + (member * 2 + lane) * kParts);
+    const bool first = lane == 0, last = lane == lanes_ - 1;
+    const Net scalar(plan_.scalar, member), policy(plan_.policy, member);
+    const Method method(plan_, member);
+
+    // Batch: the first lane takes the first source, the last lane the others.
+    for (int64_t s = 0; s < sources_; ++s) {
+      if (s == 0 ? first : last) sample(sampler_[lane], s, member, update);
+    }
+    if (first && plan_.mix_purpose >= 0) sampler_[0].uniform(member, update, array(kUniform));
+    clock.lap(kSampling);
+    meet(clock);
+
+    // Forward.
+    const Panels obs = obs_, own_obs = obs.part((sources_ - 1) * stride_, stride_);
+    if (scalar.depth() > 0) {
+      if (first) {
+        forward(scalar, obs, scalar_);
+        take_row(scalar_.output(scalar.depth() - 1), array(kOutput));
+        if (plan_.flag("own_next_value")) {
+          look_ahead(lane, scalar, false, rows_ - stride_, stride_, array(kOwnNext));
+        }
+        clock.lap(kScalar);
+      }
+      if (plan_.scalar.target != nullptr) {
+        const int64_t split = sources_ > 1 ? stride_ : 0;
+        if (first && split > 0) look_ahead(lane, scalar, true, 0, split, array(kNext));
+        if (last) look_ahead(lane, scalar, true, split, rows_ - split, array(kNext) + split);
+        clock.lap(kTarget);
+      }
+    }
+    if (last && policy.depth() > 0) {
+      forward(policy, own_obs, policy_);
+      clock.lap(kPolicy);
+    }
+    meet(clock);
+
+    // Loss: each lane judges for itself, which costs less than to wait.
+    Real* const gradient = flat_.data() + (kArrays + 2 * lane) * rows_;
+    Real* const weight = gradient + rows_;
+    std::fill_n(weight, plan_.batch, Real(1));
+    double found[kMaxMetrics] = {};
+    method.judge(Alone(), seen(), {gradient, weight, found});
+    constexpr int kPolicyLoss = place_of<Method>("policy_loss");
+    if (last && policy.depth() > 0) {
+      tile_.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+                static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+      const double loss = head_loss(tile_, policy_.output(policy.depth() - 1),
+                                    reinterpret_cast<const int32_t*>(bin_.data()), weight,
+                                    plan_.batch, plan_.action_dim, plan_.bins);
+      if constexpr (kPolicyLoss >= 0) metrics[kPolicyLoss] += loss;
+    }
+    if (first) {
+      for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
+        if (i != kPolicyLoss) metrics[i] += found[i];
+      }
+    }
+    clock.lap(kHead);
+
+    // Backward and Adam.
+    const AdamFactors<Real> factors = adam_factors<Real>(
+        update, plan_.number("learning_rate", member), plan_.number("weight_decay", member), 1.0,
+        plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+    if (first && scalar.depth() > 0) {
+      put_row(gradient, scalar_.output(scalar.depth() - 1));
+      descend(scalar, obs, scalar_, factors, clock);
+      if (plan_.scalar.target != nullptr && (update + 1) % plan_.target_period == 0) {
+        scalar.renew_target();
+      }
+    }
+    if (last && policy.depth() > 0) descend(policy, own_obs, policy_, factors, clock);
+    meet(clock);
+  }
+
+ private:
+  enum Array { kOutput, kNext, kOwnNext, kReward, kTerminal, kUniform, kArrays };
+
+  Real* array(Array which) const { return flat_.data() + which * rows_; }
+
+  void meet(Clock& clock) {
+    meeting_.wait();
+    clock.lap(kWaiting);
+  }
+
+  void sample(Sampler& sampler, int64_t s, int64_t member, int64_t update) {
+    const SourcePlan& source = plan_.sources[static_cast<size_t>(s)];
+    const bool acts = s == sources_ - 1 && !plan_.policy.widths.empty();
+    const int64_t at = s * stride_;
+    sampler.draw(source, member, update,
+                 {obs_.all().part(at, stride_), next_obs_.all().part(at, stride_),
+                  array(kTerminal) + at, source.reward == nullptr ? nullptr : array(kReward) + at,
+                  acts ? reinterpret_cast<int32_t*>(bin_.data()) : nullptr});
+  }
+
+  // The scalar net on the next observations of `count` rows from `first` on.
+  void look_ahead(int lane, const Net& net, bool target, int64_t first, int64_t count,
+                  Real* out) const {
+    for (int64_t done = 0; done < count; done += kTargetChunk) {
+      const int64_t size = std::min(kTargetChunk, count - done);
+      Panels x = next_obs_.all().part(first + done, size);
+      for (int i = 0; i < net.depth(); ++i) {
+        const Panels y = ahead_[lane].output(i).part(0, size);
+        net.forward(i, target, x, y);
+        x = y;
+      }
+      take_row(x, out + done);
+    }
+  }
+
+  Seen<Real> seen() const {
+    const bool rewarded = plan_.sources.back().reward != nullptr;
+    return {sources_,
+            plan_.batch,
+            stride_,
+            array(kOutput),
+            array(kNext),
+            plan_.flag("own_next_value") ? array(kOwnNext) : nullptr,
+            rewarded ? array(kReward) : nullptr,
+            array(kTerminal),
+            plan_.mix_purpose >= 0 ? array(kUniform) : nullptr};
+  }
+
+  static void take_row(const Panels& from, Real* out) {
+    for (int64_t panel = 0; panel < from.panels(); ++panel) {
+      std::memcpy(out + panel * kPanel, from.line(panel, 0), kPanel * sizeof(Real));
+    }
+  }
+
+  // Row 0 takes the gradient of every batch row; what is beyond the batch is 0.
+  void put_row(const Real* from, const Panels& out) const {
+    for (int64_t i = 0; i < rows_; ++i) {
+      out.line(i / kPanel, 0)[i % kPanel] = i % stride_ < plan_.batch ? from[i] : Real(0);
+    }
+  }
+
+  const Plan& plan_;
+  int lanes_;
+  int64_t sources_, stride_, rows_, width_;
+  Meeting meeting_;
+  Matrix obs_, next_obs_;
+  Trace scalar_, policy_;
+  Trace ahead_[2];  // of each lane
+  Buffer flat_;     // kArrays of [rows], then each lane's gradient and weight
+  Buffer bin_;      // int32 [batch, action_dim]
+  Sampler sampler_[2];
+  Tile<Real> tile_;
+  Clock clock_[2];
+};
+
+// Subnormal numbers are slow and never matter here.
+class FlushSubnormals {
+ public:
+#if defined(FASTIFO_X86)
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
+  ~FlushSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#endif
+};
+
+// Bursts of updates in the order (burst, member), each taken by the next free thread once the
+// member's burst before it is done.
+template <typename Method>
+void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
+           double* metrics, double* seconds) {
+  constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
+  const int lanes = threads >= 2 * plan.members ? 2 : 1;
+  const int64_t teams = std::clamp<int64_t>(threads / lanes, 1, plan.members);
+  const int64_t bursts = (count + burst - 1) / burst, units = bursts * plan.members;
+
+  struct Done {
+    std::atomic<int64_t> bursts{0};
+  };
+  const std::unique_ptr<Done[]> done(new Done[static_cast<size_t>(plan.members)]);
+  std::atomic<int64_t> next{0};
+  const auto run = [&](Worker<Method>& worker, int lane, int64_t unit) {
+    const int64_t member = unit % plan.members, begin = unit / plan.members * burst;
+    for (int64_t i = begin; i < std::min(begin + burst, count); ++i) {
+      worker.update(lane, member, first + i, metrics + member * kMetricCount, seconds);
+    }
+  };
+  const auto work_alone = [&] {
+    const FlushSubnormals flush;
+    Worker<Method> worker(plan, 1);
+    for (int64_t unit = next++; unit < units; unit = next++) {
+      std::atomic<int64_t>& mine = done[static_cast<size_t>(unit % plan.members)].bursts;
+      int64_t turns = 0;
+      while (mine.load(std::memory_order_acquire) < unit / plan.members) relax(turns);
+      run(worker, 0, unit);
+      mine.store(unit / plan.members + 1, std::memory_order_release);
+    }
+  };
+  // With two lanes every member has a team of its own.
+  const auto work_together = [&](Worker<Method>& worker, int lane, int64_t team) {
+    const FlushSubnormals flush;
+    for (int64_t unit = team; unit < units; unit += plan.members) run(worker, lane, unit);
+  };
+
+  std::vector<std::unique_ptr<Worker<Method>>> shared;
+  for (int64_t i = 0; lanes == 2 && i < teams; ++i) {
+    shared.push_back(std::make_unique<Worker<Method>>(plan, 2));
+  }
+  const auto work = [&](int64_t thread) {
+    if (lanes == 1) {
+      work_alone();
+    } else {
+      work_together(*shared[static_cast<size_t>(thread / 2)], static_cast<int>(thread % 2),
+                    thread / 2);
+    }
+  };
+  const int64_t helpers = teams * lanes - 1;
+  const std::unique_ptr<std::thread[]> helper(new std::thread[static_cast<size_t>(helpers)]);
+  for (int64_t i = 0; i < helpers; ++i) {
+    helper[static_cast<size_t>(i)] = std::thread(work, i + 1);
+  }
+  work(0);
+  for (int64_t i = 0; i < helpers; ++i) helper[static_cast<size_t>(i)].join();
+}
+
+}  // namespace
+
+void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
+               double* metrics, double* seconds) {
+  switch (method_kind(plan.method)) {
+    case MethodKind::kBC:
+      return train<BC<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kAWR:
+      return train<AWR<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kVfO:
+      return train<VfO<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kDiscriminator:
+      return train<Discriminator<Real>>(plan, first, count, burst, threads, metrics, seconds);
+  }
+}
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo

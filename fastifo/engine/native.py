@@ -1,0 +1,269 @@
+"""The native engine: whole updates of a population in compiled code, on the CPU.
+
+It trains what a `Learner` defines, from and to the learner's own tensors, so that a run may change
+its engine at any checkpoint. The numbers differ from torch's by rounding only.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastifo import _C, nets
+from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.sampler import purpose
+from fastifo.engine.loop import Meter
+from fastifo.engine.optimizer import Adam
+from fastifo.learner import Learner
+
+METHODS = {  # learner -> the batch loss in csrc/methods
+    "bc": "bc",
+    "awr": "awr",
+    "vfo_bin": "vfo",
+    "vfo_disc": "vfo",
+    "discriminator": "discriminator",
+}
+PRECISIONS = ("fp32", "fp64")
+PANEL = 16  # csrc/engine/panels.h
+MAX_DEPTH = 16
+CALL_S = 1.0  # aimed at for one call of compiled code, which no signal interrupts
+BURSTS_PER_CALL = 8  # so that members spread over threads evenly
+
+
+def why_not(learner: Learner) -> str | None:
+    """What keeps this learner from the native engine, or None."""
+    cfg = learner.cfg
+    reading = learner.policy.reading if hasattr(learner, "policy") else "none"
+    needs = {
+        f"{learner.name} has no compiled loss": learner.name in METHODS,
+        "it runs on the CPU only": learner.encoder.mean.device.type == "cpu",
+        "fused=False asks for the references": learner.fused,
+        f"it trains in fp32 or fp64, not {learner.precision}": learner.precision in PRECISIONS,
+        f"its hidden layers are relu, not {cfg.activation}": cfg.activation == "relu",
+        f"it has at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
+        f"its kernel smooths logits, not {reading}": reading in ("logits", "none"),
+    }
+    return next((reason for reason, met in needs.items() if not met), None)
+
+
+def choose_engine(engine: str, learner: Learner) -> str:
+    """torch or native; auto is native where it can train this learner
+    fast.
+
+    Raises ValueError for an unknown engine, or for native where it cannot.
+    """
+    if engine not in ("auto", "torch", "native"):
+        raise ValueError(f"engine: expected auto, torch or native, found {engine!r}")
+    reason = why_not(learner)
+    if engine == "native" and reason is not None:
+        raise ValueError(f"engine: native cannot train this: {reason}; use engine='torch'")
+    if engine == "auto" and learner.precision == "fp64":
+        return "torch"  # native's is plain C++, for tests
+    return "native" if engine != "torch" and reason is None else "torch"
+
+
+class NetState:
+    """One net of every member in the engine's layout, [P, size] each; see csrc/engine/plan.h."""
+
+    def __init__(self, net: nets.MLP, target: nets.MLP | None) -> None:
+        self.layers = _layers(net)
+        self.target_layers = [] if target is None else _layers(target)
+        shapes = [tuple(layer.weight.shape) for layer in self.layers]
+        self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]
+        members = shapes[0][0]
+        self.size = sum(_padded(i) * _padded(o) + _padded(o) for i, o in pairwise(self.widths))
+        self.weights, self.first, self.second, self.target = torch.zeros(
+            4, members, self.size, dtype=self.layers[0].weight.dtype
+        )
+
+    def plan(self) -> Any:
+        plan = _C.NetPlan()
+        plan.widths, plan.size = self.widths, self.size
+        for name in ("weights", "first", "second"):
+            setattr(plan, name, getattr(self, name).data_ptr())
+        plan.target = self.target.data_ptr() if self.target_layers else 0
+        return plan
+
+    def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
+        """Takes parameters, moments and target from the learner."""
+        self._pack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
+        for place, state in enumerate((self.first, self.second)):
+            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+            self._pack(state, pairs)
+        if self.target_layers:
+            self._pack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
+
+    def store(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
+        """Gives them back."""
+        self._unpack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
+        for place, state in enumerate((self.first, self.second)):
+            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+            self._unpack(state, pairs)
+        if self.target_layers:
+            self._unpack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
+
+    def _parts(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of each layer: weights [P, inputs, outputs / 16, 16] and biases [P, outputs]."""
+        parts, offset = [], 0
+        for inputs, outputs in pairwise(self.widths):
+            rows, columns = _padded(inputs), _padded(outputs)
+            weight = state[:, offset : offset + rows * columns]
+            offset += rows * columns
+            panels = weight.unflatten(1, (columns // PANEL, rows, PANEL)).transpose(1, 2)
+            parts.append((panels, state[:, offset : offset + columns]))
+            offset += columns
+        return parts
+
+    def _pack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for (weight, bias), (panels, line) in zip(pairs, self._parts(state), strict=True):
+            inputs, outputs = weight.shape[1:]
+            wide = weight.new_zeros(len(weight), inputs, line.shape[1])
+            wide[:, :, :outputs] = weight
+            panels[:, :inputs] = wide.unflatten(2, (-1, PANEL))
+            line[:, :outputs] = bias.squeeze(1)
+
+    def _unpack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for (weight, bias), (panels, line) in zip(pairs, self._parts(state), strict=True):
+            inputs, outputs = weight.shape[1:]
+            weight.copy_(panels[:, :inputs].flatten(2)[:, :, :outputs])
+            bias.copy_(line[:, :outputs].unsqueeze(1))
+
+
+class NativeEngine:
+    """Updates of one learner in compiled code; the learner's tensors are current after `store`."""
+
+    def __init__(
+        self, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
+    ) -> None:
+        self.learner = learner
+        self.kept: list[Tensor] = []  # what the plan points to
+        method = METHODS[learner.name]
+        members = len(learner.seeds)
+        self.meter = Meter()
+        self.meter.names = _C.metric_names(method)
+        self.totals = torch.zeros(members, len(self.meter.names), dtype=torch.float64)
+        self.meter.total = self.totals
+        self.seconds = torch.zeros(members, 2, len(_C.parts), dtype=torch.float64)
+        self.plan = self._plan(method, dataset, needs, stage)
+        self.train = (
+            _C.fp64.train if learner.dtype == torch.float64 else getattr(_C, _C.isas[0]).train
+        )
+        self.update_s = 0.0  # of the population, once measured
+
+    def _plan(self, method: str, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:
+        learner, cfg = self.learner, self.learner.cfg
+        plan = _C.Plan()
+        plan.method, plan.precision = method, learner.precision
+        plan.members, plan.batch = len(learner.seeds), cfg.batch_size
+        plan.seed = self._keep(torch.tensor(learner.seeds, dtype=torch.int64))
+        plan.obs_dim = learner.spec.obs_dim
+        plan.scale = learner.encoder.scale.tolist()
+        if learner.encoder.standardizes:
+            plan.mean = self._keep(learner.encoder.mean)
+            plan.deviation = self._keep(learner.encoder.deviation)
+        plan.sources = self._sources(dataset, needs, stage)
+        plan.mix_purpose = purpose(stage, "mix") if "uniform" in needs else -1
+
+        scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
+        self.nets = []
+        if scalar is not None:
+            self.nets.append(NetState(scalar, getattr(learner, "value_target", None)))
+            plan.scalar = self.nets[-1].plan()
+            plan.target_period = learner.target_period
+        if hasattr(learner, "policy"):
+            policy = learner.policy
+            self.nets.append(NetState(policy.body, None))
+            plan.policy = self.nets[-1].plan()
+            plan.action_dim, plan.bins = policy.action_dim, policy.num_bins
+            plan.taps, plan.norm = self._keep(policy.taps), self._keep(policy.norm)
+            plan.radius = policy.taps.shape[1] - 1
+        fields = [field.name for field in dataclasses.fields(cfg)]
+        values = {name: [getattr(c, name) for c in learner.configs] for name in fields}
+        plan.numbers = {k: v for k, v in values.items() if isinstance(v[0], float)}
+        plan.flags = {k: v[0] for k, v in values.items() if isinstance(v[0], bool)} | {
+            "own_next_value": getattr(cfg, "advantage_bootstrap", "") == "online",
+            "positive_unlabelled": getattr(cfg, "disc_loss", "") == "pu",
+        }
+        return plan
+
+    def _sources(self, dataset: Dataset, needs: frozenset[str], stage: str) -> list[Any]:
+        """In the order of the method's rows."""
+        learner = self.learner
+        drawn: list[tuple[str, Episodes]] = [("background", dataset.background)]
+        if "expert" in needs and dataset.expert is not None:
+            drawn.insert(0, ("expert", dataset.expert))
+        if "policy" in needs:
+            drawn.append(("policy", dataset.background))
+        pointers: dict[int, dict[str, int]] = {}
+        sources = []
+        for what, episodes in drawn:
+            source = _C.SourcePlan()
+            source.purpose, source.transitions = purpose(stage, what), episodes.num_transitions
+            if id(episodes) not in pointers:
+                columns = {"obs": episodes.obs, "terminal": episodes.terminal}
+                if episodes.action is not None:
+                    columns["action"] = episodes.action
+                if "reward" in needs and episodes.reward is not None:
+                    columns["reward"] = episodes.reward
+                found = {k: self._keep(v.to(learner.dtype)) for k, v in columns.items()}
+                pointers[id(episodes)] = found | {"row": self._keep(episodes.rows())}
+            for name, address in pointers[id(episodes)].items():
+                setattr(source, name, address)
+            if episodes.reward is not None and episodes.reward.ndim == 2:
+                source.reward_stride = episodes.num_transitions
+            sources.append(source)
+        return sources
+
+    def _keep(self, tensor: Tensor) -> int:
+        """The address of the tensor's numbers, which stay."""
+        self.kept.append(tensor.contiguous())
+        return self.kept[-1].data_ptr()
+
+    def _moments(self) -> dict[Tensor, tuple[Tensor, Tensor]]:
+        if self.learner.optimizer is None:
+            self.learner.start_optimizer()
+        optimizer = self.learner.optimizer
+        assert isinstance(optimizer, Adam)
+        return dict(optimizer.moments())
+
+    @torch.no_grad()
+    def load(self) -> None:
+        """Takes the learner's state."""
+        moments = self._moments()
+        for net in self.nets:
+            net.load(moments)
+
+    @torch.no_grad()
+    def store(self) -> None:
+        """Gives it back."""
+        moments = self._moments()
+        for net in self.nets:
+            net.store(moments)
+        self.learner.counter.fill_(self.learner.num_updates)
+
+    def advance(self, most: int) -> int:
+        """Makes 1 to `most` updates, as many as take about a second; returns how many.
+
+        What they compute does not depend on where the calls begin and end.
+        """
+        count = 1 if self.update_s == 0.0 else max(1, min(most, int(CALL_S / self.update_s)))
+        burst = -(-count // BURSTS_PER_CALL)
+        started = time.perf_counter()
+        self.train(
+            self.plan, self.learner.num_updates, count, burst, torch.get_num_threads(),
+            self.totals.data_ptr(), self.seconds.data_ptr(),
+        )  # fmt: skip
+        self.update_s = (time.perf_counter() - started) / count
+        return count
+
+
+def _layers(net: nets.MLP) -> list[nets.Linear]:
+    return [layer for layer in net.layers if isinstance(layer, nets.Linear)]
+
+
+def _padded(size: int) -> int:
+    return -(-size // PANEL) * PANEL
