@@ -63,7 +63,7 @@ class Net {
   void backward(int index, const Panels& gradient, const Panels& x, const Panels& out) const {
     const Layer& layer = layers_[index];
     multiply<false>(
-        weights(weights_, layer), gradient, layer.inputs,
+        weights(weights_, layer), gradient, layer.rows(),  // the padding too: it must read as 0
         [&](int64_t row, int64_t panel, const Real* line) __attribute__((always_inline)) {
           const Real* active = x.line(panel, row);
           Real* to = out.line(panel, row);

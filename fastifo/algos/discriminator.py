@@ -49,10 +49,12 @@ class Discriminator(Learner):
     @torch.no_grad()
     def probability(self, obs: Tensor) -> Tensor:
         """Probability of "expert", [P, N] in the training dtype.  obs: [N, D], on the CPU."""
-        device, members = self.encoder.mean.device, len(self.seeds)
-        prob = torch.empty(members, len(obs), dtype=self.dtype)
-        chunk = max(1, 8192 // members)
-        for rows, out in zip(obs.split(chunk), prob.split(chunk, 1), strict=True):
-            x = self.encoder(rows.to(device, self.dtype))
-            out.copy_(self.logit(x.expand(members, *x.shape)).sigmoid())
+        prob = torch.empty(len(self.seeds), len(obs), dtype=self.dtype)
+        device = self.encoder.mean.device
+        for place, out in enumerate(prob):  # alone, so that no member's numbers feel the others
+            alone = self.member(place)
+            assert isinstance(alone, Discriminator)
+            for rows, part in zip(obs.split(8192), out.split(8192), strict=True):
+                x = alone.encoder(rows.to(device, self.dtype))
+                part.copy_(alone.logit(x.unsqueeze(0)).sigmoid().squeeze(0))
         return prob

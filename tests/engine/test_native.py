@@ -1,0 +1,198 @@
+"""The native engine against the learners that define what it computes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fastifo
+from engine.runs import ALL, assert_equal_bits, train
+from fastifo import _C
+from fastifo.engine.native import MAX_DEPTH, NativeEngine
+from fastifo.learner import tensors
+from helpers import random_dataset
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in ALL),
+    ("bc", {"hidden_sizes": ()}),
+    ("bc", {"hidden_sizes": (7,), "batch_size": 1, "num_bins": 2}),
+    ("bc", {"hidden_sizes": (33, 16, 5), "batch_size": 33, "encoder_scales": ()}),
+    ("bc", {"kernel_reading": "none", "weight_decay": 0.1}),
+    ("bc", {"standardize_obs": True, "weight_decay": 0.1, "decoupled_weight_decay": False}),
+    ("awr", {"target_period": 3, "batch_size": 17, "max_weight": 1.5}),
+    ("awr", {"advantage_bootstrap": "online", "advantage_absorbing": False, "target_period": 7}),
+    ("awr", {"absorbing": False, "kernel_width": [0.02, 0.5]}),
+    ("vfo_bin", {"target_period": 5, "alpha": [0.0, 0.3, 1.0], "batch_size": 300}),
+    ("vfo_bin", {"batch_mode": "bernoulli", "alpha": 0.7, "batch_size": 20}),
+    ("vfo_bin", {"policy_batch": "separate", "target_period": 2}),
+    ("vfo_bin", {"policy_batch": "separate", "batch_mode": "bernoulli", "batch_size": 19}),
+    ("vfo_bin", {"advantage_bootstrap": "online", "temperature": [0.1, 1.0], "target_period": 4}),
+    ("vfo_disc", {"disc_loss": "pu", "pu_prior": [0.2, 0.8], "disc_reward_at": "current"}),
+    ("vfo_disc", {"policy_batch": "separate", "seeds": [3, 1], "disc_learning_rate": 1e-2}),
+]
+
+
+def state(run: fastifo.Run) -> dict[str, Tensor]:
+    return {f"{i}.{k}": v for i, x in enumerate(run.learners) for k, v in tensors(x).items()}
+
+
+def distance(a: fastifo.Run, b: fastifo.Run) -> float:
+    """The largest relative distance of any net's parameters, targets or moments."""
+    mine, other = state(a), state(b)
+    assert mine.keys() == other.keys()
+    return max(
+        float((value - other[name]).norm() / other[name].norm().clamp(min=1e-12))
+        for name, value in mine.items()
+        if value.is_floating_point() and name.split(".")[1] != "encoder"
+    )
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return fastifo.engine.log.read_metrics(folder / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
+def test_200_updates_in_double_equal_the_learner(
+    name: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    both = [
+        train(
+            name, random_dataset(), 200, precision="fp64", engine=engine, out=tmp_path / engine,
+            **fields,
+        )
+        for engine in ("native", "torch")
+    ]  # fmt: skip
+    assert both[0].engine == "native"
+    assert both[1].engine == "torch"
+    assert distance(*both) < 1e-11  # sums in another order, 200 times
+    for mine, other in zip(*(metrics(tmp_path / e) for e in ("native", "torch")), strict=True):
+        assert mine.keys() == other.keys()
+        for key, value in other.items():
+            near = value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)
+            assert mine[key] == near, key
+
+
+@pytest.mark.parametrize("isa", _C.isas)
+@pytest.mark.parametrize("name", ALL)
+def test_single_precision_equals_the_learner(
+    name: str, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_C, "isas", (isa,))
+    fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50, "log_every": 200}
+    native = train(name, random_dataset(), 200, engine="native", **fields)
+    same = train(name, random_dataset(), 200, engine="torch", **fields)
+    exact = train(name, random_dataset(), 200, engine="torch", precision="fp64", **fields)
+    # Adam divides by gradients that are nearly 0, so rounding grows: a measured bound, and no
+    # further from the truth than the learner itself is in single precision.
+    assert distance(native, same) < 1e-4
+    assert distance(_double(native), exact) < 3 * distance(_double(same), exact) + 1e-6
+
+
+def _double(run: fastifo.Run) -> fastifo.Run:
+    for learner in run.learners:
+        learner.double()
+        assert learner.optimizer is not None
+        for moments in (learner.optimizer.first, learner.optimizer.second):
+            moments[:] = [moment.double() for moment in moments]
+    return run
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("isa", _C.isas)
+def test_a_member_does_not_feel_its_population_place_or_threads(
+    name: str, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_C, "isas", (isa,))
+    before = torch.get_num_threads()
+    fields: dict[str, Any] = {"batch_size": 40, "hidden_sizes": (24, 24)}
+    try:
+        torch.set_num_threads(1)
+        alone = state(train(name, random_dataset(), 30, seeds=5, **fields))
+        for threads, members in ((2, 1), (1, 8), (3, 8), (2, 64), (5, 2)):
+            torch.set_num_threads(threads)
+            seeds = [5 if i == members // 2 else 100 + i for i in range(members)]
+            found = state(train(name, random_dataset(), 30, seeds=seeds, **fields))
+            for key, value in alone.items():
+                if ".encoder" not in key:
+                    assert torch.equal(found[key][members // 2], value[0]), (threads, members, key)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_length_of_a_call_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    for seconds in (0.0, 1e-3, 1e3):  # one update, a few, all until the next log
+        monkeypatch.setattr("fastifo.engine.native.CALL_S", seconds)
+        runs.append(train("vfo_bin", random_dataset(), 60, seeds=[1, 2, 3], log_every=25))
+    assert_equal_bits(runs[0], runs[1])
+    assert_equal_bits(runs[0], runs[2])
+
+
+def test_a_run_changes_its_engine_at_a_checkpoint(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"precision": "fp64", "target_period": 7}
+    whole = train("vfo_bin", random_dataset(), 60, engine="torch", **fields)
+    for first, second in (("torch", "native"), ("native", "torch")):
+        folder = tmp_path / first
+        train("vfo_bin", random_dataset(), 33, engine=first, out=folder, **fields)
+        changed = train("vfo_bin", random_dataset(), 60, engine=second, out=folder, **fields)
+        assert changed.engine == second
+        assert distance(changed, whole) < 1e-12
+
+
+def test_callbacks_see_the_weights_of_their_update() -> None:
+    seen: list[Tensor] = []
+
+    def look(run: fastifo.Run, update: int, members: Any) -> None:
+        seen.append(run.learners[0].policy.body.layers[0].weight.detach().clone())
+
+    look.every = 10  # type: ignore[attr-defined]
+    train("bc", random_dataset(), 30, callbacks=[look])
+    for place, count in enumerate((10, 20, 30)):
+        run = train("bc", random_dataset(), count)
+        assert torch.equal(seen[place], run.learners[0].policy.body.layers[0].weight)
+
+
+def test_a_member_that_diverges_is_named_and_the_others_go_on() -> None:
+    with pytest.warns(UserWarning, match="learning_rate=1e\\+30"):
+        run = train("vfo_bin", random_dataset(), 40, learning_rate=[1e-3, 1e30])
+    assert run.engine == "native"
+    assert list(run.failed) == [1]
+    assert run.policy(0).act(torch.zeros(3)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"activation": "elu"}, "relu, not elu"),
+        ({"kernel_reading": "targets"}, "smooths logits, not targets"),
+        ({"precision": "bf16"}, "not bf16"),
+        ({"fused": False}, "references"),
+        ({"hidden_sizes": (4,) * MAX_DEPTH}, "at most 16 layers"),
+    ],
+)
+def test_what_native_cannot_train_is_named_and_left_to_torch(
+    fields: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        train("bc", random_dataset(), 5, engine="native", **fields)
+    run = train("bc", random_dataset(), 5, **fields | {"progress": True})
+    assert run.engine == "torch"
+    assert reason in capsys.readouterr().err
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(ValueError, match="engine: expected auto, torch or native, found 'jax'"):
+        train("bc", random_dataset(), 5, engine="jax")
+
+
+def test_the_parts_of_an_update_are_timed() -> None:
+    run = train("vfo_bin", random_dataset(), 1)
+    learner = run.learners[0]
+    dataset = random_dataset()
+    engine = NativeEngine(learner, dataset, type(learner).batch_needs(learner.cfg), "train")
+    engine.load()
+    engine.advance(1)
+    spent = dict(zip(_C.parts, engine.seconds.sum((0, 1)).tolist(), strict=True))
+    assert all(seconds > 0 for part, seconds in spent.items() if part != "waiting")
