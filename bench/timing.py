@@ -157,11 +157,15 @@ def current_commit() -> str:
     return found.stdout.strip()
 
 
+def results_name(machine: str) -> str:
+    """A machine's name in file names."""
+    words = re.sub(r"\((?:R|TM)\)|CPU|Processor", "", machine)
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
+
+
 def save_rows(rows: Sequence[Row]) -> Path:
     """Writes the rows of one machine to its file, in place of earlier rows of the same keys."""
-    words = re.sub(r"\((?:R|TM)\)|CPU|Processor", "", rows[0].machine)
-    name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
-    path = ROOT / "bench/results" / f"{name}.csv"
+    path = ROOT / "bench/results" / f"{results_name(rows[0].machine)}.csv"
     lines = {}
     if path.is_file():
         with path.open(newline="") as file:

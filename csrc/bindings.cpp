@@ -61,6 +61,8 @@ void bind_plan(py::module_& m) {
   bind_pointer(net, "first", &NetPlan::first);
   bind_pointer(net, "second", &NetPlan::second);
   bind_pointer(net, "target", &NetPlan::target);
+  bind_pointer(net, "packs", &NetPlan::packs);
+  net.def_readwrite("packs_size", &NetPlan::packs_size);
 
   py::class_<SourcePlan> source(m, "SourcePlan");
   source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
@@ -74,7 +76,8 @@ void bind_plan(py::module_& m) {
 
   py::class_<Plan> plan(m, "Plan");
   plan.def(py::init<>()).def_readwrite("method", &Plan::method);
-  plan.def_readwrite("precision", &Plan::precision);
+  plan.def_readwrite("precision", &Plan::precision).def_readwrite("kernel", &Plan::kernel);
+  plan.def_readwrite("repacks", &Plan::repacks);
   plan.def_readwrite("members", &Plan::members).def_readwrite("batch", &Plan::batch);
   plan.def_readwrite("obs_dim", &Plan::obs_dim).def_readwrite("scale", &Plan::scale);
   plan.def_readwrite("sources", &Plan::sources).def_readwrite("mix_purpose", &Plan::mix_purpose);
@@ -94,7 +97,8 @@ void bind_plan(py::module_& m) {
 
 // Binds the native engine of one instruction set.
 template <typename Function>
-void bind_train(py::module_& m, Function* function) {
+void bind_train(py::module_& m, Function* function, std::vector<std::string> (*half_kernels)()) {
+  m.def("half_kernels", half_kernels);
   m.def(
       "train",
       [function](const fastifo::Plan& plan, int64_t first, int64_t count, int64_t burst,
@@ -131,21 +135,21 @@ PYBIND11_MODULE(_C, m) {
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
-  bind_train(avx512, &fastifo::avx512::train_cpu);
+  bind_train(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::half_kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
   }
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
-  bind_train(avx2, &fastifo::avx2::train_cpu);
+  bind_train(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::half_kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
-  bind_train(plain, &fastifo::plain::train_cpu);
+  bind_train(plain, &fastifo::plain::train_cpu, &fastifo::plain::half_kernels);
   py::module_ fp64 = m.def_submodule("fp64");  // the engine in double
-  bind_train(fp64, &fastifo::fp64::train_cpu);
+  bind_train(fp64, &fastifo::fp64::train_cpu, &fastifo::fp64::half_kernels);
   isas.append("plain");
   m.attr("isas") = py::tuple(isas);
 #ifdef FASTIFO_HAS_CUDA

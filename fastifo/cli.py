@@ -92,7 +92,7 @@ class Train:
     """One policy per seed (and per value of every swept field)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp64"] = "auto"
+    precision: Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"] = "auto"
     """auto is fp32 on a CPU, tf32 on a GPU."""
     engine: Literal["auto", "torch", "native"] = "auto"
     """native trains whole updates in compiled code on the CPU; auto takes it where it can."""

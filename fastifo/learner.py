@@ -25,6 +25,7 @@ PRECISIONS = {  # name -> (parameters' dtype, matrix products in bfloat16)
     "fp64": (torch.float64, False),
     "fp32": (torch.float32, False),
     "tf32": (torch.float32, False),
+    "fp32x": (torch.float32, False),  # two parts of bfloat16 on the native engine, fp32 in torch
     "bf16": (torch.float32, True),
 }
 

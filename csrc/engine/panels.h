@@ -1,7 +1,7 @@
 // Matrices in panels of 16 columns: element (row, column) lies at
 // (column / 16 * rows + row) * 16 + column % 16, so that a line of 16 numbers is one row of one
 // panel. Activations are [features, batch], weights [inputs, outputs]; both sizes are multiples of
-// 16, and what lies beyond the true sizes is 0 and stays 0.
+// 32, and what lies beyond the true sizes is 0 and stays 0.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,9 @@ using Real = FASTIFO_REAL;  // double in the build that the tests judge by
 constexpr int64_t kPanel = 16;
 constexpr int64_t kVectors = kPanel / kLanes<Real>;  // of a line
 
-constexpr int64_t padded(int64_t size) { return (size + kPanel - 1) / kPanel * kPanel; }
+constexpr int64_t kBlock = 32;  // two panels, or what a product takes of terms at once
+
+constexpr int64_t padded(int64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
 
 struct Panels {
   Real* data;

@@ -12,7 +12,7 @@
 namespace fastifo {
 
 // A net of every member. State of one member: for each layer its weights [inputs, outputs] in
-// panels of 16 columns, then its biases, all sizes rounded up to 16.
+// panels of 16 columns, then its biases, all sizes rounded up to 32.
 struct NetPlan {
   std::vector<int64_t> widths;  // inputs, hidden layers, outputs
   int64_t size = 0;             // numbers of one member
@@ -20,6 +20,8 @@ struct NetPlan {
   void* first = nullptr;        // Adam's moments, the same
   void* second = nullptr;
   void* target = nullptr;  // a copy renewed every `target_period` updates, or null
+  void* packs = nullptr;   // [members, packs_size] 16-bit numbers, for bf16 and fp32x
+  int64_t packs_size = 0;  // 3 packs a layer, each as large as its weights times the parts
 };
 
 // Transitions of one source and how they are drawn.
@@ -36,7 +38,9 @@ struct SourcePlan {
 
 struct Plan {
   std::string method;
-  std::string precision;  // fp32
+  std::string precision;  // fp32 (fp64 in its own build), bf16, fp32x
+  std::string kernel;     // of bf16 and fp32x: matrix, dot, widened
+  bool repacks = false;   // weights were written from outside: make the packs again
   int64_t members = 0;
   int64_t batch = 0;
   const int64_t* seed = nullptr;  // [members]

@@ -106,49 +106,53 @@ class Trace {
       layer_.push_back(std::make_unique<Matrix>(widths[i], columns));
       widest = std::max(widest, padded(widths[i]));
     }
-    for (auto& matrix : work_) matrix = std::make_unique<Matrix>(widest, columns);
+    for (auto& matrix : gradient_) matrix = std::make_unique<Matrix>(widest, columns);
   }
 
   Panels output(int layer) const { return *layer_[static_cast<size_t>(layer)]; }
-  // Workspaces: two for gradients of up to `rows` features, one for their transpose.
+  // Workspace for a gradient of `rows` features; successive turns do not share it.
   Panels gradient(int turn, int64_t rows) const {
-    const Panels whole = *work_[turn % 2];
+    const Panels whole = *gradient_[turn % 2];
     return {whole.data, rows, whole.columns};
-  }
-  Panels turned(int64_t columns) const {
-    const Panels whole = *work_[2];
-    return {whole.data, whole.columns, columns};
   }
 
  private:
   std::vector<std::unique_ptr<Matrix>> layer_;
-  std::unique_ptr<Matrix> work_[3];
+  std::unique_ptr<Matrix> gradient_[2];
 };
 
 // All layers forward; layer i's output lands in `trace`.
-void forward(const Net& net, const Panels& x, const Trace& trace) {
+template <int kParts>
+void forward(const Net<kParts>& net, const Panels& x, const Trace& trace, Scratch& scratch) {
   for (int i = 0; i < net.depth(); ++i) {
-    net.forward(i, false, i == 0 ? x : trace.output(i - 1), trace.output(i));
+    net.forward(i, false, i == 0 ? x : trace.output(i - 1), trace.output(i), scratch);
   }
 }
 
 // All layers backward from the gradient that stands in the last layer's output, and Adam's step.
-void descend(const Net& net, const Panels& x, const Trace& trace, const AdamFactors<Real>& factors,
-             Clock& clock) {
+template <int kParts>
+void descend(const Net<kParts>& net, const Panels& x, const Trace& trace,
+             const AdamFactors<Real>& factors, Scratch& scratch, Clock& clock) {
   Panels gradient = trace.output(net.depth() - 1);
   for (int i = net.depth() - 1; i >= 0; --i) {
-    const Panels& input = i == 0 ? x : trace.output(i - 1);
-    const Panels turned = trace.turned(net.layer(i).columns());
-    transpose_panels(gradient, turned);
-    const Panels before = gradient;
+    const Panels input = i == 0 ? x : trace.output(i - 1), after = gradient;
     if (i > 0) {
       gradient = trace.gradient(i, net.layer(i).rows());
-      net.backward(i, before, input, gradient);
+      net.backward(i, after, input, gradient, scratch);
+      clock.lap(kBackward);
     }
-    clock.lap(kBackward);
-    net.descend(i, input, before, turned, factors);
+    net.descend(i, input, after, factors, scratch);
     clock.lap(kWeights);
   }
+}
+
+// Numbers that the largest operand of any product has, in as many parts.
+int64_t largest_operand(const Plan& plan, int64_t rows) {
+  int64_t widest = kBlock;
+  for (const NetPlan* net : {&plan.policy, &plan.scalar}) {
+    for (int64_t width : net->widths) widest = std::max(widest, padded(width));
+  }
+  return widest * std::max(rows, kTargetChunk);
 }
 
 template <typename Method>
@@ -161,11 +165,12 @@ constexpr int place_of(const char* name) {
 
 // The memory of one update, and the update. One thread calls `update`, or two with the lanes 0 and
 // 1 at the same time.
-template <typename Method>
+template <typename Method, int kParts>
 class Worker {
  public:
-  Worker(const Plan& plan, int lanes)
+  Worker(const Plan& plan, HalfKernel kernel, int lanes)
       : plan_(plan),
+        kernel_(kernel),
         lanes_(lanes),
         sources_(static_cast<int64_t>(plan.sources.size())),
         stride_(padded(plan.batch)),
@@ -179,6 +184,7 @@ class Worker {
         ahead_{Trace(plan.scalar.widths, kTargetChunk), Trace(plan.scalar.widths, kTargetChunk)},
         flat_(kArrays * rows_ + lanes * 2 * rows_),
         bin_(stride_ * std::max<int64_t>(1, plan.action_dim)),
+        scratch_{Scratch(largest_operand(plan, rows_)), Scratch(largest_operand(plan, rows_))},
         sampler_{Sampler(plan), Sampler(plan)},
         tile_(std::max<int64_t>(1, plan.bins), plan.radius) {}
 
@@ -187,7 +193,7 @@ class Worker {
     Clock& clock = clock_[lane];
     clock.start(seconds + (member * 2 + lane) * kParts);
     const bool first = lane == 0, last = lane == lanes_ - 1;
-    const Net scalar(plan_.scalar, member), policy(plan_.policy, member);
+    const Net<kParts> scalar(plan_.scalar, kernel_, member), policy(plan_.policy, kernel_, member);
     const Method method(plan_, member);
 
     // Batch: the first lane takes the first source, the last lane the others.
@@ -202,7 +208,7 @@ class Worker {
     const Panels obs = obs_, own_obs = obs.part((sources_ - 1) * stride_, stride_);
     if (scalar.depth() > 0) {
       if (first) {
-        forward(scalar, obs, scalar_);
+        forward(scalar, obs, scalar_, scratch_[lane]);
         take_row(scalar_.output(scalar.depth() - 1), array(kOutput));
         if (plan_.flag("own_next_value")) {
           look_ahead(lane, scalar, false, rows_ - stride_, stride_, array(kOwnNext));
@@ -217,7 +223,7 @@ class Worker {
       }
     }
     if (last && policy.depth() > 0) {
-      forward(policy, own_obs, policy_);
+      forward(policy, own_obs, policy_, scratch_[lane]);
       clock.lap(kPolicy);
     }
     meet(clock);
@@ -250,12 +256,13 @@ class Worker {
         plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
     if (first && scalar.depth() > 0) {
       put_row(gradient, scalar_.output(scalar.depth() - 1));
-      descend(scalar, obs, scalar_, factors, clock);
+      descend(scalar, obs, scalar_, factors, scratch_[lane], clock);
       if (plan_.scalar.target != nullptr && (update + 1) % plan_.target_period == 0) {
         scalar.renew_target();
       }
     }
-    if (last && policy.depth() > 0) descend(policy, own_obs, policy_, factors, clock);
+    if (last && policy.depth() > 0)
+      descend(policy, own_obs, policy_, factors, scratch_[lane], clock);
     meet(clock);
   }
 
@@ -280,14 +287,14 @@ class Worker {
   }
 
   // The scalar net on the next observations of `count` rows from `first` on.
-  void look_ahead(int lane, const Net& net, bool target, int64_t first, int64_t count,
-                  Real* out) const {
+  void look_ahead(int lane, const Net<kParts>& net, bool target, int64_t first, int64_t count,
+                  Real* out) {
     for (int64_t done = 0; done < count; done += kTargetChunk) {
       const int64_t size = std::min(kTargetChunk, count - done);
       Panels x = next_obs_.all().part(first + done, size);
       for (int i = 0; i < net.depth(); ++i) {
         const Panels y = ahead_[lane].output(i).part(0, size);
-        net.forward(i, target, x, y);
+        net.forward(i, target, x, y, scratch_[lane]);
         x = y;
       }
       take_row(x, out + done);
@@ -321,55 +328,90 @@ class Worker {
   }
 
   const Plan& plan_;
+  HalfKernel kernel_;
   int lanes_;
   int64_t sources_, stride_, rows_, width_;
   Meeting meeting_;
   Matrix obs_, next_obs_;
   Trace scalar_, policy_;
-  Trace ahead_[2];  // of each lane
-  Buffer flat_;     // kArrays of [rows], then each lane's gradient and weight
-  Buffer bin_;      // int32 [batch, action_dim]
+  Trace ahead_[2];      // of each lane
+  Buffer flat_;         // kArrays of [rows], then each lane's gradient and weight
+  Buffer bin_;          // int32 [batch, action_dim]
+  Scratch scratch_[2];  // of each lane, as what follows
   Sampler sampler_[2];
   Tile<Real> tile_;
   Clock clock_[2];
 };
 
-// Subnormal numbers are slow and never matter here.
-class FlushSubnormals {
+// A thread's registers while it works: subnormal numbers are slow and never matter here, and the
+// matrix unit has to know its tiles.
+class Processor {
  public:
 #if defined(FASTIFO_X86)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
-  ~FlushSubnormals() { _mm_setcsr(before_); }
+  explicit Processor(const std::string& kernel)
+      : before_(_mm_getcsr()), tiles_(kernel == "matrix") {
+    _mm_setcsr(before_ | 0x8040u);
+#if defined(FASTIFO_MATRIX_UNIT)
+    if (tiles_) configure_matrix_unit();
+#endif
+  }
+  ~Processor() {
+    _mm_setcsr(before_);
+#if defined(FASTIFO_MATRIX_UNIT)
+    if (tiles_) release_matrix_unit();
+#endif
+  }
+  Processor(const Processor&) = delete;
+  Processor& operator=(const Processor&) = delete;
 
  private:
   unsigned before_;
+  [[maybe_unused]] bool tiles_;
+#else
+  explicit Processor(const std::string&) {}
 #endif
 };
 
+HalfKernel half_kernel(const std::string& name) {
+#if defined(FASTIFO_MATRIX_UNIT)
+  if (name == "matrix") return half_product_matrix;
+  if (name == "dot") return half_product_dot;
+#endif
+  if (!name.empty() && name != "widened") {  // no stream here: see draw.cpp
+    throw std::invalid_argument("kernel: not in this build");
+  }
+  return half_product_widened;
+}
+
 // Bursts of updates in the order (burst, member), each taken by the next free thread once the
 // member's burst before it is done.
-template <typename Method>
+template <typename Method, int kParts>
 void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
            double* metrics, double* seconds) {
+  const HalfKernel kernel = half_kernel(plan.kernel);
   constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
   const int lanes = threads >= 2 * plan.members ? 2 : 1;
   const int64_t teams = std::clamp<int64_t>(threads / lanes, 1, plan.members);
   const int64_t bursts = (count + burst - 1) / burst, units = bursts * plan.members;
 
+  for (int64_t member = 0; plan.repacks && member < plan.members; ++member) {
+    Net<kParts>(plan.policy, kernel, member).repack(false);
+    Net<kParts>(plan.scalar, kernel, member).repack(plan.scalar.target != nullptr);
+  }
   struct Done {
     std::atomic<int64_t> bursts{0};
   };
   const std::unique_ptr<Done[]> done(new Done[static_cast<size_t>(plan.members)]);
   std::atomic<int64_t> next{0};
-  const auto run = [&](Worker<Method>& worker, int lane, int64_t unit) {
+  const auto run = [&](Worker<Method, kParts>& worker, int lane, int64_t unit) {
     const int64_t member = unit % plan.members, begin = unit / plan.members * burst;
     for (int64_t i = begin; i < std::min(begin + burst, count); ++i) {
       worker.update(lane, member, first + i, metrics + member * kMetricCount, seconds);
     }
   };
   const auto work_alone = [&] {
-    const FlushSubnormals flush;
-    Worker<Method> worker(plan, 1);
+    const Processor processor(plan.kernel);
+    Worker<Method, kParts> worker(plan, kernel, 1);
     for (int64_t unit = next++; unit < units; unit = next++) {
       std::atomic<int64_t>& mine = done[static_cast<size_t>(unit % plan.members)].bursts;
       int64_t turns = 0;
@@ -379,14 +421,14 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
     }
   };
   // With two lanes every member has a team of its own.
-  const auto work_together = [&](Worker<Method>& worker, int lane, int64_t team) {
-    const FlushSubnormals flush;
+  const auto work_together = [&](Worker<Method, kParts>& worker, int lane, int64_t team) {
+    const Processor processor(plan.kernel);
     for (int64_t unit = team; unit < units; unit += plan.members) run(worker, lane, unit);
   };
 
-  std::vector<std::unique_ptr<Worker<Method>>> shared;
+  std::vector<std::unique_ptr<Worker<Method, kParts>>> shared;
   for (int64_t i = 0; lanes == 2 && i < teams; ++i) {
-    shared.push_back(std::make_unique<Worker<Method>>(plan, 2));
+    shared.push_back(std::make_unique<Worker<Method, kParts>>(plan, kernel, 2));
   }
   const auto work = [&](int64_t thread) {
     if (lanes == 1) {
@@ -405,20 +447,45 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
   for (int64_t i = 0; i < helpers; ++i) helper[static_cast<size_t>(i)].join();
 }
 
+// In the plan's precision.
+template <typename Method>
+void train_in(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
+              double* metrics, double* seconds) {
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (plan.precision == "bf16") {
+      return train<Method, 1>(plan, first, count, burst, threads, metrics, seconds);
+    }
+    if (plan.precision == "fp32x") {
+      return train<Method, 2>(plan, first, count, burst, threads, metrics, seconds);
+    }
+  }
+  train<Method, 0>(plan, first, count, burst, threads, metrics, seconds);
+}
+
 }  // namespace
 
 void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
                double* metrics, double* seconds) {
   switch (method_kind(plan.method)) {
     case MethodKind::kBC:
-      return train<BC<Real>>(plan, first, count, burst, threads, metrics, seconds);
+      return train_in<BC<Real>>(plan, first, count, burst, threads, metrics, seconds);
     case MethodKind::kAWR:
-      return train<AWR<Real>>(plan, first, count, burst, threads, metrics, seconds);
+      return train_in<AWR<Real>>(plan, first, count, burst, threads, metrics, seconds);
     case MethodKind::kVfO:
-      return train<VfO<Real>>(plan, first, count, burst, threads, metrics, seconds);
+      return train_in<VfO<Real>>(plan, first, count, burst, threads, metrics, seconds);
     case MethodKind::kDiscriminator:
-      return train<Discriminator<Real>>(plan, first, count, burst, threads, metrics, seconds);
+      return train_in<Discriminator<Real>>(plan, first, count, burst, threads, metrics, seconds);
   }
+}
+
+std::vector<std::string> half_kernels() {
+  std::vector<std::string> found;
+#if defined(FASTIFO_MATRIX_UNIT)
+  if (has_matrix_unit()) found.emplace_back("matrix");
+  if (has_half_dot()) found.emplace_back("dot");
+#endif
+  found.emplace_back("widened");
+  return found;
 }
 
 }  // namespace FASTIFO_ISA

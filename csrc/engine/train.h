@@ -19,6 +19,10 @@ FASTIFO_EACH_ISA(
     // Updates [first, first + count) of every member. metrics: added to, [members, metric_names].
     // seconds: added to, [members, 2, kParts].
     void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
-                   double* metrics, double* seconds);)
+                   double* metrics, double* seconds);
+
+    // How this machine can multiply in bfloat16, the fastest first: matrix (AMX), dot
+    // (AVX-512 BF16), widened.
+    std::vector<std::string> half_kernels();)
 
 }  // namespace fastifo

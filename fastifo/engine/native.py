@@ -27,9 +27,11 @@ METHODS = {  # learner -> the batch loss in csrc/methods
     "vfo_disc": "vfo",
     "discriminator": "discriminator",
 }
-PRECISIONS = ("fp32", "fp64")
-PANEL = 16  # csrc/engine/panels.h
+PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # parts of a bfloat16 operand
+PANEL, BLOCK = 16, 32  # csrc/engine/panels.h
+PACKS = 3  # of a layer's weights: straight, turned, the target's
 MAX_DEPTH = 16
+HALF_KERNEL = ""  # of csrc/engine/half.h; empty is the machine's fastest, tests name others
 CALL_S = 1.0  # aimed at for one call of compiled code, which no signal interrupts
 BURSTS_PER_CALL = 8  # so that members spread over threads evenly
 
@@ -42,7 +44,7 @@ def why_not(learner: Learner) -> str | None:
         f"{learner.name} has no compiled loss": learner.name in METHODS,
         "it runs on the CPU only": learner.encoder.mean.device.type == "cpu",
         "fused=False asks for the references": learner.fused,
-        f"it trains in fp32 or fp64, not {learner.precision}": learner.precision in PRECISIONS,
+        f"it does not train in {learner.precision}": learner.precision in PRECISIONS,
         f"its hidden layers are relu, not {cfg.activation}": cfg.activation == "relu",
         f"it has at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
         f"its kernel smooths logits, not {reading}": reading in ("logits", "none"),
@@ -69,7 +71,8 @@ def choose_engine(engine: str, learner: Learner) -> str:
 class NetState:
     """One net of every member in the engine's layout, [P, size] each; see csrc/engine/plan.h."""
 
-    def __init__(self, net: nets.MLP, target: nets.MLP | None) -> None:
+    def __init__(self, net: nets.MLP, target: nets.MLP | None, parts: int) -> None:
+        """parts: bfloat16 numbers that make an operand of a product; 0 is single precision."""
         self.layers = _layers(net)
         self.target_layers = [] if target is None else _layers(target)
         shapes = [tuple(layer.weight.shape) for layer in self.layers]
@@ -79,6 +82,8 @@ class NetState:
         self.weights, self.first, self.second, self.target = torch.zeros(
             4, members, self.size, dtype=self.layers[0].weight.dtype
         )
+        packed = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
+        self.packs = torch.zeros(members, PACKS * parts * packed, dtype=torch.int16)
 
     def plan(self) -> Any:
         plan = _C.NetPlan()
@@ -86,6 +91,7 @@ class NetState:
         for name in ("weights", "first", "second"):
             setattr(plan, name, getattr(self, name).data_ptr())
         plan.target = self.target.data_ptr() if self.target_layers else 0
+        plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
         return plan
 
     def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
@@ -140,6 +146,8 @@ class NativeEngine:
         self, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
     ) -> None:
         self.learner = learner
+        exact = learner.dtype == torch.float64
+        self.module = _C.fp64 if exact else getattr(_C, _C.isas[0])
         self.kept: list[Tensor] = []  # what the plan points to
         method = METHODS[learner.name]
         members = len(learner.seeds)
@@ -149,9 +157,7 @@ class NativeEngine:
         self.meter.total = self.totals
         self.seconds = torch.zeros(members, 2, len(_C.parts), dtype=torch.float64)
         self.plan = self._plan(method, dataset, needs, stage)
-        self.train = (
-            _C.fp64.train if learner.dtype == torch.float64 else getattr(_C, _C.isas[0]).train
-        )
+        self.plan.kernel = HALF_KERNEL or self.module.half_kernels()[0]
         self.update_s = 0.0  # of the population, once measured
 
     def _plan(self, method: str, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:
@@ -168,15 +174,16 @@ class NativeEngine:
         plan.sources = self._sources(dataset, needs, stage)
         plan.mix_purpose = purpose(stage, "mix") if "uniform" in needs else -1
 
+        parts = PRECISIONS[learner.precision]
         scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
         self.nets = []
         if scalar is not None:
-            self.nets.append(NetState(scalar, getattr(learner, "value_target", None)))
+            self.nets.append(NetState(scalar, getattr(learner, "value_target", None), parts))
             plan.scalar = self.nets[-1].plan()
             plan.target_period = learner.target_period
         if hasattr(learner, "policy"):
             policy = learner.policy
-            self.nets.append(NetState(policy.body, None))
+            self.nets.append(NetState(policy.body, None, parts))
             plan.policy = self.nets[-1].plan()
             plan.action_dim, plan.bins = policy.action_dim, policy.num_bins
             plan.taps, plan.norm = self._keep(policy.taps), self._keep(policy.norm)
@@ -236,6 +243,7 @@ class NativeEngine:
         moments = self._moments()
         for net in self.nets:
             net.load(moments)
+        self.plan.repacks = True
 
     @torch.no_grad()
     def store(self) -> None:
@@ -253,10 +261,11 @@ class NativeEngine:
         count = 1 if self.update_s == 0.0 else max(1, min(most, int(CALL_S / self.update_s)))
         burst = -(-count // BURSTS_PER_CALL)
         started = time.perf_counter()
-        self.train(
+        self.module.train(
             self.plan, self.learner.num_updates, count, burst, torch.get_num_threads(),
             self.totals.data_ptr(), self.seconds.data_ptr(),
         )  # fmt: skip
+        self.plan.repacks = False
         self.update_s = (time.perf_counter() - started) / count
         return count
 
@@ -266,4 +275,4 @@ def _layers(net: nets.MLP) -> list[nets.Linear]:
 
 
 def _padded(size: int) -> int:
-    return -(-size // PANEL) * PANEL
+    return -(-size // BLOCK) * BLOCK

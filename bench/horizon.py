@@ -1,0 +1,89 @@
+"""Long training on one middle SIBench set per task: `python -m bench.horizon --out runs/horizon`.
+
+Trains every method to 10,000 updates on every task, then on to 25,000 and so forth up to
+--num-updates, and evaluates each time, so that results are there at any moment; running again
+continues. The figures come from `fastifo report`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import fastifo
+from fastifo.files import write_json
+
+SETS = {  # background returns between 20 and 70 % of the expert's
+    "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
+    "Walker2d-v4": "d=50,episodes=200,demos=50,bc_updates=4000",
+    "Ant-v4": "d=2,episodes=200,demos=50,bc_updates=4000",
+    "Hopper-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
+}
+METHODS = ("bc", "awr", "vfo_bin", "vfo_disc")
+STAGES = (10_000, 25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
+
+
+def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
+    """One line of results.csv."""
+    low, high = returns.interval
+    return {
+        "env_id": run.env_id,
+        "algorithm": run.algorithm,
+        "num_updates": run.updates_done,
+        "return": round(returns.mean, 1),
+        "low": round(low, 1),
+        "high": round(high, 1),
+        "per_seed": " ".join(f"{value:.0f}" for value in returns.per_member),
+        "mode": round(mode.mean, 1),
+        "background": round(
+            sum(run.dataset["background_returns"]) / len(run.dataset["background_returns"]), 1
+        ),
+        "precision": run.precision,
+        "engine": run.engine,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--num-updates", type=int, default=200_000)
+    parser.add_argument("--envs", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--episodes", type=int, default=100)
+    options = parser.parse_args()
+    done_file = options.out / "results.json"
+    results: dict[str, dict[str, Any]] = (
+        json.loads(done_file.read_text()) if done_file.exists() else {}
+    )
+    stages = [count for count in STAGES if count < options.num_updates] + [options.num_updates]
+    for count in stages:
+        for env_id in options.envs:
+            dataset = fastifo.load(f"sibench:{env_id}/{SETS[env_id]}")
+            for method in options.methods:
+                key = f"{env_id}/{method}/{count}"
+                if key in results:
+                    continue
+                run = fastifo.train(
+                    method, dataset, num_updates=count, seeds=options.seeds,
+                    precision=options.precision, hidden_sizes=(options.hidden, options.hidden),
+                    out=options.out / env_id / method,
+                )  # fmt: skip
+                returns = run.evaluate(options.episodes)
+                mode = run.evaluate(options.episodes, deterministic=True)
+                results[key] = entry(run, returns, mode)
+                print(results[key], flush=True)
+                write_json(done_file, results)
+                with (options.out / "results.csv").open("w", newline="") as file:
+                    writer = csv.DictWriter(file, list(results[key]), lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(results.values())
+
+
+if __name__ == "__main__":
+    main()

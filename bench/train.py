@@ -1,0 +1,359 @@
+"""Whole training steps of every engine, alternating in one run: `python -m bench.train`.
+
+Times one VfO-bin update with encoder, head and target copy, as fastifo, torch and JAX make it
+(`bench/peers`), in model-steps per second: updates of one member. Each school has a process of its
+own that sleeps while the others are timed. A round times every variant once, so that a neighbour's
+load meets them all; ratios are medians over rounds. The limit is the step's matrix products at the
+speed of a 2048^3 product in the same rounds, and one pass of Adam beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.peers import problem
+
+ROOT = Path(__file__).parents[1]
+LIMIT = "limit"
+CORL, SCAN = "CORL-style eager torch fp32", "JAX scan fp32"
+PEERS = ("corl", "torch", "jax")
+
+
+class Fastifo:
+    """The library's own engines on the same problem."""
+
+    def __init__(
+        self, dataset: Any, hidden: int, members: int, engine: str, precision: str
+    ) -> None:
+        import torch
+
+        from fastifo import algos
+        from fastifo.data.sampler import Sampler
+        from fastifo.engine.loop import TorchEngine
+        from fastifo.engine.native import NativeEngine
+        from fastifo.learner import Spec
+
+        learner_class = algos.find("vfo_bin")
+        config = learner_class.Config(hidden_sizes=(hidden, hidden))
+        spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
+        learner = learner_class([config] * members, range(members), spec, precision)
+        needs = learner_class.batch_needs(config)
+        torch.set_flush_denormal(True)
+        if engine == "native":
+            self.engine: Any = NativeEngine(learner, dataset, needs, "train")
+        else:
+            sampler = Sampler(
+                dataset, learner.seeds, config.batch_size, needs, "train", torch.device("cpu"),
+                learner.dtype, learner.encoder,
+            )  # fmt: skip
+            self.engine = TorchEngine(learner, sampler)
+        self.learner, self.population = learner, members
+        self.engine.load()
+        self.members = members
+
+    def step(self) -> None:
+        made = self.engine.advance(10**6)
+        self.learner.num_updates += made
+        self.members = made * self.population
+
+
+def fastifo_dataset(columns: Any) -> Any:
+    """The same columns as episodes of 1000 steps."""
+    from fastifo import Dataset
+
+    def episodes(name: str, count: int, acts: bool) -> list[dict[str, Any]]:
+        obs = columns[f"{name}_obs"]
+        found = []
+        for first in range(0, count - 1000, 1000):
+            episode = {"obs": obs[first : first + 1001]}
+            if acts:
+                episode["action"] = columns["action"][first : first + 1000]
+            found.append(episode)
+        return found
+
+    return Dataset.from_episodes(
+        episodes("background", problem.NUM_BACKGROUND, True),
+        episodes("expert", problem.NUM_EXPERT, False),
+    )
+
+
+def variants(school: str, hidden: int, populations: list[int]) -> dict[str, Callable[[], Any]]:
+    """Name -> what makes it; called in the school's own process."""
+    columns = problem.columns()
+    if school == "fastifo":
+        dataset = fastifo_dataset(columns)
+        return {
+            f"fastifo {engine} {precision} P={p}": lambda p=p, e=engine, q=precision: Fastifo(  # type: ignore[misc]
+                dataset, hidden, p, e, q
+            )
+            for engine, precision in (("torch", "fp32"), *(("native", q) for q in native_kinds()))
+            for p in populations
+        }
+    if school == "jax":
+        from bench.peers.jax_peer import Jax
+
+        found: dict[str, Callable[[], Any]] = {
+            SCAN: lambda: Jax(columns, hidden, None, 10),
+            "JAX scan bf16": lambda: Jax(columns, hidden, None, 10, bf16=True),
+        }
+        for p in populations:
+            if p > 1:
+                found[f"JAX vmap fp32 P={p}"] = lambda p=p: Jax(columns, hidden, p, 2)  # type: ignore[misc]
+        return found
+    from bench.peers.eager import Corl, Tuned
+    from bench.peers.population import Population
+
+    if school == "corl":
+        return {CORL: lambda: Corl(columns, hidden)}
+    found = {
+        "torch, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=False),
+        "torch.compile, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=True),
+        "torch.compile, fused Adam bf16": lambda: Tuned(columns, hidden, compiles=True, bf16=True),
+    }
+    for p in populations:
+        for bf16 in (False, True):
+            kind = "bf16" if bf16 else "fp32"
+            found[f"torch baddbmm {kind} P={p}"] = lambda p=p, b=bf16: Population(  # type: ignore[misc]
+                columns, hidden, p, b
+            )
+    return found
+
+
+def native_kinds() -> tuple[str, ...]:
+    from fastifo.engine.native import PRECISIONS
+
+    return tuple(name for name in PRECISIONS if name != "fp64")
+
+
+def work(school: str, hidden: int, populations: list[int], threads: int, pipe: Connection) -> None:
+    """Answers (variant, seconds) with model-steps/s until told None."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    import torch
+
+    torch.set_num_threads(threads)
+    made: dict[str, Any] = {}
+    if school == LIMIT:
+        made[LIMIT] = MatrixProduct()
+    else:
+        for name, make in variants(school, hidden, populations).items():
+            made[name] = make()
+            for _ in range(3):
+                made[name].step()
+    pipe.send(list(made))
+    while (order := pipe.recv()) is not None:
+        name, seconds = order
+        engine = made[name]
+        engine.step()
+        steps, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            engine.step()
+            steps += engine.members
+        pipe.send(steps / (time.perf_counter() - started))
+
+
+class MatrixProduct:
+    """2048^3 in float32; a step is one product."""
+
+    members = 1
+
+    def __init__(self) -> None:
+        import torch
+
+        self.a, self.b = torch.randn(2, 2048, 2048)
+        self.out = torch.empty(2048, 2048)
+
+    def step(self) -> None:
+        import torch
+
+        torch.mm(self.a, self.b, out=self.out)
+
+
+def measure(
+    schools: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
+    seconds: float,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Model-steps/s of every variant in every round."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    school_of: dict[str, str] = {}
+    for school in [*schools, LIMIT]:
+        pipes[school], theirs = context.Pipe()
+        arguments = (school, hidden, populations, threads, theirs)
+        context.Process(target=work, args=arguments, daemon=True).start()
+        for name in pipes[school].recv():
+            school_of[name] = school
+        print(f"ready: {school}", flush=True)
+    rates: dict[str, list[float]] = {name: [] for name in school_of}
+    for _ in range(rounds):
+        for name, school in school_of.items():
+            pipes[school].send((name, seconds))
+            rates[name].append(pipes[school].recv())
+    for pipe in pipes.values():
+        pipe.send(None)
+    return rates
+
+
+def limit_of(products: list[float], hidden: int, threads: int) -> list[float]:
+    """Model-steps/s at the measured speed of large products, Adam's pass beside them."""
+    flop_rate = [2.0 * 2048**3 * rate for rate in products]
+    adam_s = 24.0 * problem.parameters(hidden) / (copy_bandwidth() * threads)
+    return [1.0 / (problem.flops(hidden) / rate + adam_s) for rate in flop_rate]
+
+
+def copy_bandwidth() -> float:
+    """Bytes read and written per second by one thread copying what the caches share."""
+    import torch
+
+    a = torch.ones(2_500_000)
+    b = torch.empty_like(a)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    best = min(_timed(lambda: b.copy_(a)) for _ in range(20))
+    torch.set_num_threads(before)
+    return 2 * a.numel() * 4 / best
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def rows_of(rates: dict[str, list[float]], hidden: int, threads: int) -> list[dict[str, Any]]:
+    import torch
+
+    from bench.timing import current_commit, machine
+
+    torch.set_num_threads(threads)
+    limit = limit_of(rates.pop(LIMIT), hidden, threads)
+    rows = []
+    for name, values in rates.items():
+        row: dict[str, Any] = {
+            "hidden": hidden, "threads": threads, "engine": name,
+            "steps_per_s": round(statistics.median(values), 1),
+            "low": round(min(values), 1), "high": round(max(values), 1), "rounds": len(values),
+        }  # fmt: skip
+        for column, other in (("times_corl", rates.get(CORL)), ("times_jax", rates.get(SCAN))):
+            ratio = [v / o for v, o in zip(values, other, strict=True)] if other else []
+            row[column] = round(statistics.median(ratio), 2) if ratio else ""
+        share = statistics.median(v / top for v, top in zip(values, limit, strict=True))
+        row["of_limit"] = round(share, 3)
+        row |= {"machine": machine(torch.device("cpu")), "commit": current_commit()}
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| engine | model-steps/s | lowest to highest | x CORL | x JAX scan | of the limit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['engine']} | {row['steps_per_s']} | {row['low']} to {row['high']} | "
+            f"{row['times_corl']} | {row['times_jax']} | {row['of_limit']:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def save(rows: list[dict[str, Any]]) -> Path:
+    """Adds the rows to the machine's file, in place of earlier ones of the same keys."""
+    from bench.timing import results_name
+
+    path = ROOT / "bench/results" / f"train-{results_name(rows[0]['machine'])}.csv"
+    kept: dict[tuple[str, ...], dict[str, Any]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                kept[line["hidden"], line["threads"], line["engine"]] = line
+    for row in rows:
+        kept[str(row["hidden"]), str(row["threads"]), row["engine"]] = row
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept.values())
+    return path
+
+
+def show_parts(hidden: int, seconds: float) -> str:
+    """Where a step of the native engine spends its time, one member on one thread."""
+    import torch
+
+    from fastifo import _C
+
+    torch.set_num_threads(1)
+    dataset = fastifo_dataset(problem.columns())
+    product = MatrixProduct()
+    product.step()
+    peak = 2.0 * 2048**3 / min(_timed(product.step) for _ in range(5))
+    one = Fastifo(dataset, hidden, 1, "native", "fp32")
+    one.step()
+    one.engine.seconds.zero_()
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        one.step()
+        steps += one.members
+    spent = dict(zip(_C.parts, one.engine.seconds.sum((0, 1)).tolist(), strict=True))
+    size, trunk = problem.BATCH_SIZE, problem.WIDTH * hidden + hidden * hidden
+    head = hidden * problem.ACTION_DIM * problem.NUM_BINS
+    weights = 2 * size * (trunk + hidden) + size * (trunk + head)
+    floors = {
+        "target": 2.0 * 2 * size * (trunk + hidden) / peak,
+        "scalar": 2.0 * 2 * size * (trunk + hidden) / peak,
+        "policy": 2.0 * size * (trunk + head) / peak,
+        "backward": 2.0 * (2 * size * (hidden**2 + hidden) + size * (hidden**2 + head)) / peak,
+        "weights": 2.0 * weights / peak + 24.0 * problem.parameters(hidden) / copy_bandwidth(),
+    }
+    lines = [
+        "| part | ms | share | floor ms | of the floor |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    total = sum(spent.values())
+    for part, part_s in spent.items():
+        floor = floors.get(part)
+        ends = f"{floor * 1e3:.2f} | {floor * steps / part_s:.0%}" if floor else " | "
+        lines.append(f"| {part} | {part_s / steps * 1e3:.2f} | {part_s / total:.0%} | {ends} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--engines", default="all", help="all, or some of fastifo,corl,torch,jax")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16], help="populations")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of one variant in one round")
+    parser.add_argument("--no-save", action="store_true", help="leave bench/results alone")
+    options = parser.parse_args()
+    schools = ["fastifo", *PEERS] if options.engines == "all" else options.engines.split(",")
+    if "jax" in schools and importlib.util.find_spec("jax") is None:
+        print("JAX is not installed: pip install '.[peers]' to time it too")
+        schools.remove("jax")
+    for hidden in options.hidden:
+        rates = measure(
+            schools, hidden, options.members, options.threads, options.rounds, options.seconds
+        )
+        rows = rows_of(rates, hidden, options.threads)
+        print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
+        print(show(rows))
+        if "fastifo" in schools:
+            print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
+            print(show_parts(hidden, options.seconds))
+        if not options.no_save:
+            print(f"\nwritten to {save(rows).name}")
+
+
+if __name__ == "__main__":
+    main()
