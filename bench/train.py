@@ -259,11 +259,11 @@ def show(rows: list[dict[str, Any]]) -> str:
         "| engine | model-steps/s | lowest to highest | x CORL | x JAX scan | of the limit |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        lines.append(
-            f"| {row['engine']} | {row['steps_per_s']} | {row['low']} to {row['high']} | "
-            f"{row['times_corl']} | {row['times_jax']} | {row['of_limit']:.0%} |"
-        )
+    lines += [
+        f"| {row['engine']} | {row['steps_per_s']} | {row['low']} to {row['high']} | "
+        f"{row['times_corl']} | {row['times_jax']} | {row['of_limit']:.0%} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Init:
     """Starting weights that depend on a member's own seed and the net's name, never its place.
 
+    They are drawn in single precision, so that every precision starts from the same numbers.
     The first four letters of the name count: nets of one learner must differ in them.
     """
 
@@ -38,8 +39,8 @@ class Init:
         weights, biases = [], []
         bound = fan_in**-0.5
         for generator in self.generators:
-            weight = torch.empty(fan_in, fan_out, dtype=self.dtype)
-            bias = torch.zeros(1, fan_out, dtype=self.dtype)
+            weight = torch.empty(fan_in, fan_out)
+            bias = torch.zeros(1, fan_out)
             if self.kind == "orthogonal":
                 nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
             else:
@@ -47,7 +48,7 @@ class Init:
                 bias.uniform_(-bound, bound, generator=generator)
             weights.append(weight)
             biases.append(bias)
-        return torch.stack(weights), torch.stack(biases)
+        return torch.stack(weights).to(self.dtype), torch.stack(biases).to(self.dtype)
 
 
 class Linear(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.peers import problem as p
 def mlp(outputs: int, hidden: int) -> nn.Sequential:
     sizes = [p.WIDTH, hidden, hidden, outputs]
     layers: list[nn.Module] = []
-    for i, o in zip(sizes, sizes[1:], strict=False):
+    for i, o in itertools.pairwise(sizes):
         layers += [nn.Linear(i, o), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -65,12 +66,13 @@ class Corl:
             for net in (self.value, self.policy)
         ]
         self.scales, self.kernel = torch.tensor(p.SCALES), torch.from_numpy(p.kernel()).t()
+        self.rng = np.random.default_rng(0)
         self.updates = 0
         self.logged: dict[str, float] = {}
 
     def step(self) -> None:
-        e = np.random.randint(0, p.NUM_EXPERT, size=p.BATCH_SIZE)
-        b = np.random.randint(0, p.NUM_BACKGROUND, size=p.BATCH_SIZE)
+        e = self.rng.integers(0, p.NUM_EXPERT, size=p.BATCH_SIZE)
+        b = self.rng.integers(0, p.NUM_BACKGROUND, size=p.BATCH_SIZE)
         d = self.data
         obs = torch.cat([d["expert_obs"][e], d["background_obs"][b]])
         next_obs = torch.cat([d["expert_next_obs"][e], d["background_next_obs"][b]])
@@ -89,7 +91,7 @@ class Corl:
 
 
 class Tuned:
-    """Preallocated batches, observation and successor side by side, one fused Adam, no host reads."""
+    """Preallocated batches, observation beside successor, one fused Adam, no host reads."""
 
     members = 1
 

@@ -32,7 +32,7 @@ class Jax:
             "bin": jnp.asarray(columns["bin"], dtype=jnp.int32),
         }
         scales, kernel = jnp.asarray(p.SCALES), jnp.asarray(p.kernel()).T
-        optimizer = optax.adam(p.LEARNING_RATE)
+        optimizer, size = optax.adam(p.LEARNING_RATE), p.BATCH_SIZE
         reward = jnp.concatenate([jnp.ones(p.BATCH_SIZE), jnp.zeros(p.BATCH_SIZE)])
 
         def layer(key: Any, i: int, o: int) -> Any:
@@ -68,7 +68,6 @@ class Jax:
         def update(data: Any, state: Any) -> Any:
             nets, target, moments, count, key = state
             key, key_e, key_b = jax.random.split(key, 3)
-            size = p.BATCH_SIZE
             e = data["expert"][jax.random.randint(key_e, (size,), 0, p.NUM_EXPERT)]
             index = jax.random.randint(key_b, (size,), 0, p.NUM_BACKGROUND)
             rows = jnp.concatenate([e, data["background"][index]])
@@ -102,12 +101,11 @@ class Jax:
         def run(data: Any, state: Any) -> Any:
             return jax.lax.scan(lambda s, _: (each(data, s), None), state, None, chunk)[0]
 
-        key = jax.random.PRNGKey(0)
-        self.state = (
-            start(key) if members is None else jax.vmap(start)(jax.random.split(key, members))
-        )
+        keys = jax.random.split(jax.random.PRNGKey(0), members or 1)
+        self.state = start(keys[0]) if members is None else jax.vmap(start)(keys)
         self.data = data
         self.run = jax.jit(run, donate_argnums=(1,))
 
     def step(self) -> None:
-        self.state = jax.block_until_ready(self.run(self.data, self.state))
+        self.state = self.run(self.data, self.state)
+        jax.tree.map(lambda x: x.block_until_ready(), self.state)

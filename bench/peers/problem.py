@@ -33,7 +33,8 @@ def kernel() -> np.ndarray:
     centre = np.linspace(-1, 1, NUM_BINS)
     offset = centre[:, None] - centre[None, :]
     matrix = np.exp(-0.5 * (offset / KERNEL_WIDTH) ** 2) * (np.abs(offset) <= 4.25 * KERNEL_WIDTH)
-    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    matrix /= matrix.sum(1, keepdims=True)
+    return np.asarray(matrix, dtype=np.float32)
 
 
 def flops(hidden: int) -> float:
