@@ -278,7 +278,7 @@ def test_starting_weights_follow_seed_and_name_not_place(kind: str) -> None:
         assert float(weight.abs().max()) <= 6**-0.5
     else:
         gram = weight[0].T @ weight[0]
-            torch.testing.assert_close(gram, 2 * torch.eye(4, dtype=DOUBLE), rtol=0, atol=2e-6)
+        torch.testing.assert_close(gram, 2 * torch.eye(4, dtype=DOUBLE), rtol=0, atol=2e-6)
 
 
 def test_bfloat16_products_keep_float32_parameters() -> None:
