@@ -191,7 +191,7 @@ class Worker {
   // The update after `update` updates of one member.
   void update(int lane, int64_t member, int64_t update, double* metrics, double* seconds) {
     Clock& clock = clock_[lane];
-    clock.start(seconds + (member * 2 + lane) * kParts);
+    clock.start(seconds + (member * 2 + lane) * kPartCount);
     const bool first = lane == 0, last = lane == lanes_ - 1;
     const Net<kParts> scalar(plan_.scalar, kernel_, member), policy(plan_.policy, kernel_, member);
     const Method method(plan_, member);

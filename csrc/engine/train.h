@@ -11,13 +11,13 @@
 namespace fastifo {
 
 // Parts of an update whose time is kept.
-enum Part { kSampling, kTarget, kScalar, kPolicy, kHead, kBackward, kWeights, kWaiting, kParts };
+enum Part { kSampling, kTarget, kScalar, kPolicy, kHead, kBackward, kWeights, kWaiting, kPartCount };
 #define FASTIFO_PARTS \
   "sampling", "target", "scalar", "policy", "head", "backward", "weights", "waiting"
 
 FASTIFO_EACH_ISA(
     // Updates [first, first + count) of every member. metrics: added to, [members, metric_names].
-    // seconds: added to, [members, 2, kParts].
+    // seconds: added to, [members, 2, kPartCount].
     void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
                    double* metrics, double* seconds);
 

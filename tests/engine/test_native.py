@@ -247,12 +247,21 @@ def test_an_unknown_engine_is_refused() -> None:
         train("bc", random_dataset(), 5, engine="jax")
 
 
-def test_the_parts_of_an_update_are_timed() -> None:
-    run = train("vfo_bin", random_dataset(), 1)
-    learner = run.learners[0]
-    dataset = random_dataset()
-    engine = NativeEngine(learner, dataset, type(learner).batch_needs(learner.cfg), "train")
-    engine.load()
-    engine.advance(1)
-    spent = dict(zip(_C.parts, engine.seconds.sum((0, 1)).tolist(), strict=True))
-    assert all(seconds > 0 for part, seconds in spent.items() if part != "waiting")
+def test_the_parts_of_an_update_are_timed_for_each_member_and_lane() -> None:
+    learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
+    before = torch.get_num_threads()
+    for threads in (1, 4):
+        engine = NativeEngine(
+            learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
+        )
+        engine.load()
+        try:
+            torch.set_num_threads(threads)
+            engine.advance(1)
+        finally:
+            torch.set_num_threads(before)
+        for member in engine.seconds.tolist():
+            spent = [dict(zip(_C.parts, lane, strict=True)) for lane in member]
+            assert spent[0]["scalar"] > 0
+            assert spent[threads == 4]["policy"] > 0
+            assert (spent[1]["policy"] > 0) == (threads == 4)

@@ -1,0 +1,6 @@
+"""`python -m fastifo`, the same as `fastifo`."""
+
+from fastifo.cli import main
+
+if __name__ == "__main__":
+    main()
