@@ -33,7 +33,13 @@ class Fastifo:
     """The library's own engines on the same problem."""
 
     def __init__(
-        self, dataset: Any, hidden: int, members: int, engine: str, precision: str
+        self,
+        dataset: Any,
+        hidden: int,
+        members: int,
+        engine: str,
+        precision: str,
+        device: str = "cpu",
     ) -> None:
         import torch
 
@@ -47,13 +53,14 @@ class Fastifo:
         config = learner_class.Config(hidden_sizes=(hidden, hidden))
         spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
         learner = learner_class([config] * members, range(members), spec, precision)
+        learner.to(device)
         needs = learner_class.batch_needs(config)
         torch.set_flush_denormal(True)
         if engine == "native":
             self.engine: Any = NativeEngine(learner, dataset, needs, "train")
         else:
             sampler = Sampler(
-                dataset, learner.seeds, config.batch_size, needs, "train", torch.device("cpu"),
+                dataset, learner.seeds, config.batch_size, needs, "train", torch.device(device),
                 learner.dtype, learner.encoder,
             )  # fmt: skip
             self.engine = TorchEngine(learner, sampler)
@@ -62,7 +69,10 @@ class Fastifo:
         self.members = members
 
     def step(self) -> None:
-        made = self.engine.advance(10**6)
+        from fastifo.learner import tf32
+
+        with tf32(self.learner.precision == "tf32"):
+            made = self.engine.advance(10**6)
         self.learner.num_updates += made
         self.members = made * self.population
 
@@ -87,44 +97,56 @@ def fastifo_dataset(columns: Any) -> Any:
     )
 
 
-def variants(school: str, hidden: int, populations: list[int]) -> dict[str, Callable[[], Any]]:
+def variants(
+    school: str, hidden: int, populations: list[int], device: str
+) -> dict[str, Callable[[], Any]]:
     """Name -> what makes it; called in the school's own process."""
     columns = problem.columns()
     if school == "fastifo":
         dataset = fastifo_dataset(columns)
+        kinds = [("torch", "fp32"), *(("native", q) for q in native_kinds())]
+        if device == "cuda":
+            kinds = [("torch", q) for q in ("fp32", "tf32", "bf16")]
         return {
             f"fastifo {engine} {precision} P={p}": lambda p=p, e=engine, q=precision: Fastifo(  # type: ignore[misc]
-                dataset, hidden, p, e, q
+                dataset, hidden, p, e, q, device
             )
-            for engine, precision in (("torch", "fp32"), *(("native", q) for q in native_kinds()))
+            for engine, precision in kinds
             for p in populations
         }
     if school == "jax":
         from bench.peers.jax_peer import Jax
 
+        scan, chunk = (10, 2) if device == "cpu" else (1000, 200)  # updates in a compiled call
         found: dict[str, Callable[[], Any]] = {
-            SCAN: lambda: Jax(columns, hidden, None, 10),
-            "JAX scan bf16": lambda: Jax(columns, hidden, None, 10, bf16=True),
+            SCAN: lambda: Jax(columns, hidden, None, scan),
+            "JAX scan bf16": lambda: Jax(columns, hidden, None, scan, bf16=True),
         }
         for p in populations:
             if p > 1:
-                found[f"JAX vmap fp32 P={p}"] = lambda p=p: Jax(columns, hidden, p, 2)  # type: ignore[misc]
+                found[f"JAX vmap fp32 P={p}"] = lambda p=p: Jax(columns, hidden, p, chunk)  # type: ignore[misc]
         return found
     from bench.peers.eager import Corl, Tuned
     from bench.peers.population import Population
 
     if school == "corl":
         return {CORL: lambda: Corl(columns, hidden)}
-    found = {
-        "torch, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=False),
-        "torch.compile, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=True),
-        "torch.compile, fused Adam bf16": lambda: Tuned(columns, hidden, compiles=True, bf16=True),
-    }
+    found = (
+        {}
+        if device == "cuda"
+        else {
+            "torch, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=False),
+            "torch.compile, fused Adam fp32": lambda: Tuned(columns, hidden, compiles=True),
+            "torch.compile, fused Adam bf16": lambda: Tuned(
+                columns, hidden, compiles=True, bf16=True
+            ),
+        }
+    )
     for p in populations:
         for bf16 in (False, True):
             kind = "bf16" if bf16 else "fp32"
             found[f"torch baddbmm {kind} P={p}"] = lambda p=p, b=bf16: Population(  # type: ignore[misc]
-                columns, hidden, p, b
+                columns, hidden, p, b, device
             )
     return found
 
@@ -135,30 +157,38 @@ def native_kinds() -> tuple[str, ...]:
     return tuple(name for name in PRECISIONS if name != "fp64")
 
 
-def work(school: str, hidden: int, populations: list[int], threads: int, pipe: Connection) -> None:
+def work(
+    school: str, hidden: int, populations: list[int], threads: int, device: str, pipe: Connection
+) -> None:
     """Answers (variant, seconds) with model-steps/s until told None."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     import torch
 
+    from bench.timing import synchronize
+
     torch.set_num_threads(threads)
+    at_once = 50 if device == "cuda" else 1
     made: dict[str, Any] = {}
     if school == LIMIT:
-        made[LIMIT] = MatrixProduct()
+        made[LIMIT] = MatrixProduct(device)
     else:
-        for name, make in variants(school, hidden, populations).items():
+        for name, make in variants(school, hidden, populations, device).items():
             made[name] = make()
-            for _ in range(3):
+            for _ in range(5):  # three eager ones and a capture on a GPU
                 made[name].step()
     pipe.send(list(made))
     while (order := pipe.recv()) is not None:
         name, seconds = order
         engine = made[name]
         engine.step()
+        synchronize(torch.device(device))
         steps, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            engine.step()
-            steps += engine.members
+            for _ in range(at_once):
+                engine.step()
+                steps += engine.members
+            synchronize(torch.device(device))
         pipe.send(steps / (time.perf_counter() - started))
 
 
@@ -167,11 +197,11 @@ class MatrixProduct:
 
     members = 1
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         import torch
 
-        self.a, self.b = torch.randn(2, 2048, 2048)
-        self.out = torch.empty(2048, 2048)
+        self.a, self.b = torch.randn(2, 2048, 2048, device=device)
+        self.out = torch.empty(2048, 2048, device=device)
 
     def step(self) -> None:
         import torch
@@ -181,7 +211,7 @@ class MatrixProduct:
 
 def measure(
     schools: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
-    seconds: float,
+    seconds: float, device: str,
 ) -> dict[str, list[float]]:  # fmt: skip
     """Model-steps/s of every variant in every round."""
     context = multiprocessing.get_context("spawn")
@@ -189,7 +219,7 @@ def measure(
     school_of: dict[str, str] = {}
     for school in [*schools, LIMIT]:
         pipes[school], theirs = context.Pipe()
-        arguments = (school, hidden, populations, threads, theirs)
+        arguments = (school, hidden, populations, threads, device, theirs)
         context.Process(target=work, args=arguments, daemon=True).start()
         for name in pipes[school].recv():
             school_of[name] = school
@@ -204,10 +234,18 @@ def measure(
     return rates
 
 
-def limit_of(products: list[float], hidden: int, threads: int) -> list[float]:
+def limit_of(products: list[float], hidden: int, threads: int, device: str) -> list[float]:
     """Model-steps/s at the measured speed of large products, Adam's pass beside them."""
     flop_rate = [2.0 * 2048**3 * rate for rate in products]
-    adam_s = 24.0 * problem.parameters(hidden) / (copy_bandwidth() * threads)
+    if device == "cuda":
+        import torch
+
+        from bench.timing import peak_bytes_per_s
+
+        bandwidth = peak_bytes_per_s(torch.device(device))
+    else:
+        bandwidth = copy_bandwidth() * threads
+    adam_s = 24.0 * problem.parameters(hidden) / bandwidth
     return [1.0 / (problem.flops(hidden) / rate + adam_s) for rate in flop_rate]
 
 
@@ -230,13 +268,15 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def rows_of(rates: dict[str, list[float]], hidden: int, threads: int) -> list[dict[str, Any]]:
+def rows_of(
+    rates: dict[str, list[float]], hidden: int, threads: int, device: str
+) -> list[dict[str, Any]]:
     import torch
 
     from bench.timing import current_commit, machine
 
     torch.set_num_threads(threads)
-    limit = limit_of(rates.pop(LIMIT), hidden, threads)
+    limit = limit_of(rates.pop(LIMIT), hidden, threads, device)
     rows = []
     for name, values in rates.items():
         row: dict[str, Any] = {
@@ -249,7 +289,7 @@ def rows_of(rates: dict[str, list[float]], hidden: int, threads: int) -> list[di
             row[column] = round(statistics.median(ratio), 2) if ratio else ""
         share = statistics.median(v / top for v, top in zip(values, limit, strict=True))
         row["of_limit"] = round(share, 3)
-        row |= {"machine": machine(torch.device("cpu")), "commit": current_commit()}
+        row |= {"machine": machine(torch.device(device)), "commit": current_commit()}
         rows.append(row)
     return rows
 
@@ -333,22 +373,26 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16], help="populations")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one variant in one round")
     parser.add_argument("--no-save", action="store_true", help="leave bench/results alone")
     options = parser.parse_args()
     schools = ["fastifo", *PEERS] if options.engines == "all" else options.engines.split(",")
+    if options.device == "cuda" and "corl" in schools:
+        schools.remove("corl")
     if "jax" in schools and importlib.util.find_spec("jax") is None:
         print("JAX is not installed: pip install '.[peers]' to time it too")
         schools.remove("jax")
     for hidden in options.hidden:
         rates = measure(
-            schools, hidden, options.members, options.threads, options.rounds, options.seconds
-        )
-        rows = rows_of(rates, hidden, options.threads)
+            schools, hidden, options.members, options.threads, options.rounds, options.seconds,
+            options.device,
+        )  # fmt: skip
+        rows = rows_of(rates, hidden, options.threads, options.device)
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
         print(show(rows))
-        if "fastifo" in schools:
+        if "fastifo" in schools and options.device == "cpu":
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
         if not options.no_save:

@@ -1,4 +1,4 @@
-"""P members in torch by batched products, one fused Adam for all."""
+"""P members in torch by batched products, one fused Adam for all; on a GPU one CUDA graph."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.peers import problem as p
 from bench.peers.eager import encode
+from fastifo.engine.graph import GraphedStep
 
 
 def net(parameters: list[Tensor], x: Tensor) -> Tensor:
@@ -20,9 +21,15 @@ def net(parameters: list[Tensor], x: Tensor) -> Tensor:
 
 class Population:
     def __init__(
-        self, columns: dict[str, np.ndarray], hidden: int, members: int, bf16: bool
+        self,
+        columns: dict[str, np.ndarray],
+        hidden: int,
+        members: int,
+        bf16: bool,
+        device: str = "cpu",
     ) -> None:
-        d = {name: torch.from_numpy(column) for name, column in columns.items()}
+        d = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
+        self.device = torch.device(device)
         self.expert = torch.cat([d["expert_obs"], d["expert_next_obs"]], 1)
         self.background = torch.cat([d["background_obs"], d["background_next_obs"]], 1)
         self.bins = d["bin"]
@@ -30,28 +37,42 @@ class Population:
         self.value = self._net(1, hidden)
         self.policy = self._net(p.ACTION_DIM * p.NUM_BINS, hidden)
         self.target = [x.detach().clone() for x in self.value]
-        self.optimizer = torch.optim.Adam(self.value + self.policy, lr=p.LEARNING_RATE, fused=True)
-        self.scales, self.kernel = torch.tensor(p.SCALES), torch.from_numpy(p.kernel()).t()
-        self.index = torch.empty(members * p.BATCH_SIZE, dtype=torch.int64)
-        self.reward = torch.zeros(2 * p.BATCH_SIZE)
+        self.optimizer = torch.optim.Adam(
+            self.value + self.policy, lr=p.LEARNING_RATE, fused=True, capturable=device == "cuda"
+        )
+        self.scales = torch.tensor(p.SCALES, device=device)
+        self.kernel = torch.from_numpy(p.kernel()).t().to(device)
+        self.index = torch.empty(members * p.BATCH_SIZE, dtype=torch.int64, device=device)
+        self.reward = torch.zeros(2 * p.BATCH_SIZE, device=device)
         self.reward[: p.BATCH_SIZE] = 1.0
         self.updates = 0
+        self.counter = torch.zeros((), device=device)
+        self.update = GraphedStep(self._update, self.device, captures=True)
 
     def _net(self, outputs: int, hidden: int) -> list[Tensor]:
         found = []
         for i, o in ((p.WIDTH, hidden), (hidden, hidden), (hidden, outputs)):
             for rows in (i, 1):
                 bound = i**-0.5
-                found.append(torch.empty(self.members, rows, o).uniform_(-bound, bound))
+                found.append(
+                    torch.empty(self.members, rows, o, device=self.device).uniform_(-bound, bound)
+                )
         return [x.requires_grad_() for x in found]
 
     def step(self) -> None:
+        self.update()
+        self.updates += 1
+        if self.device.type == "cpu" and self.updates % p.TARGET_PERIOD == 0:
+            with torch.no_grad():
+                torch._foreach_copy_(self.target, self.value)
+
+    def _update(self) -> None:
         size, shape = p.BATCH_SIZE, (self.members, p.BATCH_SIZE, -1)
         e = self.expert[self.index.random_(p.NUM_EXPERT)].view(shape)
         b = self.background[self.index.random_(p.NUM_BACKGROUND)].view(shape)
         bins = self.bins[self.index].view(shape)
         rows = torch.cat([e, b], 1)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             x = encode(rows[..., : p.OBS_DIM], self.scales)
             v = net(self.value, x).squeeze(-1).float()
             with torch.no_grad():
@@ -67,7 +88,9 @@ class Population:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.updates += 1
-        if self.updates % p.TARGET_PERIOD == 0:
+        if self.device.type == "cuda":  # no host in a graph: a weight of 1 once a period, else 0
             with torch.no_grad():
-                torch._foreach_copy_(self.target, self.value)
+                self.counter += 1
+                renews = (self.counter % p.TARGET_PERIOD == 0).float()
+                for old, new in zip(self.target, self.value, strict=True):
+                    old.lerp_(new, renews)

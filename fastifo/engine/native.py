@@ -53,8 +53,7 @@ def why_not(learner: Learner) -> str | None:
 
 
 def choose_engine(engine: str, learner: Learner) -> str:
-    """torch or native; auto is native where it can train this learner
-    fast.
+    """torch or native; auto is native where it can train this learner fast.
 
     Raises ValueError for an unknown engine, or for native where it cannot.
     """

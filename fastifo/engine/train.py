@@ -45,11 +45,11 @@ def train(
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
     "sibench:Hopper-v4/d=5".  num_updates: 100,000 unless given.  device: auto | cpu | cuda.
-    precision: auto | fp32 | tf32 | bf16 | fp64.  engine: auto | torch | native, which trains whole
-    updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
-    False: their references, which train the same up to rounding.  out: the run folder; without one
-    nothing is written.  resume: continue what the folder holds.  overrides: the algorithm's
-    fields; a list gives one member per value.
+    precision: auto | fp32 | fp32x (two bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch
+    or native, which trains whole updates in compiled code on the CPU; auto takes it where it can.
+    fused: the compiled ops; False: their references, which train the same up to rounding.  out: the
+    run folder; without one nothing is written.  resume: continue what the folder holds.
+    overrides: the algorithm's fields; a list gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
     Raises TypeError, ValueError, FileNotFoundError or OSError before training where an argument,
     the dataset or the folder is wrong; FloatingPointError when every member diverged.

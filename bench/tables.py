@@ -1,0 +1,89 @@
+"""The tables of the README that speak of speed, from bench/results: `python -m bench.tables`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench/results"
+MACHINE = "intel-xeon-2.50ghz"  # whose files the README shows
+
+OPS = {  # row of the table: (bench, size) in the file
+    "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),
+    "`advantage`, loss, gradient, weights": ("advantage", "1 x (256 + 256)"),
+    "`smodice`, the same": ("smodice", "1 x 256"),
+    "`dilo`, the same": ("dilo", "1 x 512"),
+    "`gather` of five columns, encoded": ("gather", "1 x 256 x 17, encoded"),
+    "`gather` of five columns, plain": ("gather", "1 x 256 x 17"),
+    "`adam` and target, 925 k parameters": ("adam", "1 x 924767 parameters"),
+    "`binned_sample`": ("binned_sample", "1 x 256 x 6 x 101"),
+    "`binned_mode`": ("binned_mode", "1 x 256 x 6 x 101"),
+}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ops_table() -> str:
+    rows = _rows(f"{MACHINE}-1-threads.csv")
+    found = {(r["bench"], r["size"], r["variant"]): float(r["median_us"]) for r in rows}
+    lines = ["| op | ours | eager torch | `torch.compile` |", "| --- | ---: | ---: | ---: |"]
+    for label, case in OPS.items():
+        ours = found[*case, "ours"]
+        eager = found.get((*case, "eager"), found.get((*case, "torch fused and lerp")))
+        cells = [
+            "" if other is None else f"{other:.0f} us ({other / ours:.1f}x)"
+            for other in (eager, found.get((*case, "torch.compile")))
+        ]
+        lines.append(f"| {label} | {ours:.0f} us | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def train_table() -> str:
+    lines = [
+        "| engine | hidden | steps/s of a model | x CORL | x JAX scan | of the limit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in _rows(f"train-{MACHINE}-2-threads.csv"):
+        jax = row["times_jax"] and f"{float(row['times_jax']):.2f}"
+        lines.append(
+            f"| {row['engine']} | {row['hidden']} | {float(row['steps_per_s']):.1f} | "
+            f"{float(row['times_corl']):.2f} | {jax} | {float(row['of_limit']):.0%} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"ops": ops_table, "train": train_table}
+
+
+def filled(text: str) -> str:
+    """The text with every marked table made anew."""
+    for name, table in TABLES.items():
+        marked = re.compile(rf"<!-- {name} -->\n.*?\n<!-- end -->", re.DOTALL)
+        if not marked.search(text):
+            raise ValueError(f"README.md: expected a table between <!-- {name} --> and an end")
+        before, after = marked.split(text)[0], marked.split(text)[-1]
+        text = f"{before}<!-- {name} -->\n{table()}\n<!-- end -->{after}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail where the README differs")
+    options = parser.parse_args()
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = filled(before)
+    if options.check and after != before:
+        sys.exit("README.md: its tables differ from bench/results; run python -m bench.tables")
+    readme.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
