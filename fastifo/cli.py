@@ -1,4 +1,4 @@
-"""The command line: fastifo quickstart | train | evaluate | data | report."""
+"""The command line: fastifo quickstart | train | evaluate | data | sibench | report."""
 
 import dataclasses
 import sys
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 import tyro
 
 from fastifo.algos import ALGORITHMS
+from fastifo.cli_data import Data, Source
+from fastifo.cli_sibench import SIBench
 from fastifo.config import field_help
 from fastifo.learner import Learner
 
@@ -82,8 +84,8 @@ class Train:
 
     method: _Method
     """The algorithm."""
-    dataset: str
-    """A file, or a spec such as sibench:Hopper-v4/d=5,episodes=200."""
+    source: tyro.conf.OmitArgPrefixes[Source]
+    """What to learn from."""
     out: Path
     """Run folder; running again continues it."""
     num_updates: int = 100_000
@@ -118,7 +120,7 @@ class Train:
             callbacks.append(EvaluateEvery(self.eval_every, self.eval_episodes))
         run = train(
             self.method.algorithm,
-            self.dataset,
+            self.source.load(),
             num_updates=self.num_updates,
             seeds=self.seeds,
             device=self.device,
@@ -157,25 +159,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Data:
-    """Make or read a dataset, describe it, and write it to a file."""
-
-    dataset: tyro.conf.Positional[str]
-    """A file, or a spec such as sibench:Hopper-v4/d=5,episodes=200."""
-    out: Path | None = None
-    """Where to write it."""
-
-    def main(self) -> None:
-        from fastifo.specs import load
-
-        dataset = load(self.dataset)
-        print(dataset.summary())
-        if self.out is not None:
-            dataset.save(self.out)
-            print(f"written  {self.out}")
-
-
-@dataclass(frozen=True)
 class Report:
     """Print one table and draw one figure from the run folders below a folder."""
 
@@ -198,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Annotated[Train, tyro.conf.subcommand("train")],
             Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
             Annotated[Data, tyro.conf.subcommand("data")],
+            Annotated[SIBench, tyro.conf.subcommand("sibench")],
             Annotated[Report, tyro.conf.subcommand("report")],
         ],
         prog="fastifo",

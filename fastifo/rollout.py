@@ -246,6 +246,13 @@ def episode_limit(env_id: str) -> int:
     return int(envpool.make_spec(env_id).config.max_episode_steps)
 
 
+def action_dim(env_id: str) -> int:
+    """Width of the environment's actions."""
+    import envpool
+
+    return int(envpool.make_spec(env_id).action_space.shape[0])
+
+
 def _check_spaces(env_id: str, spec: Any) -> None:
     """Raises ValueError unless observations and actions are vectors of real numbers."""
     for name in ("observation", "action"):

@@ -9,19 +9,24 @@ clone of them falls as soon as it leaves it. The clone sees standardised observa
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from fastifo.config import nearest
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
 from fastifo.evaluate import evaluate_policies
 from fastifo.experts import ExpertPolicy, load_expert, provenance
-from fastifo.files import cache_folder
+from fastifo.files import cache_folder, read_json, write_json
 from fastifo.rollout import check_env, collect
 
-RECIPE = 3  # counts changes of how a set is made; part of the cache's name
+RECIPE = 4  # counts changes of how a set is made; part of the cache's name
 EXPERT_EPISODES = 50  # of the expert alone, without noise, for reports
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
 SEED_BLOCKS = {"demonstrations": 700, "background": 1400}  # apart from evaluation's seeds
 
 
@@ -62,32 +67,38 @@ class SIBenchSpec:
     @staticmethod
     def parse(text: str) -> "SIBenchSpec":
         """Raises ValueError naming the part that is wrong."""
-        example = "sibench:Hopper-v4/d=5,episodes=200"
-        env_id, slash, options = text.removeprefix("sibench:").partition("/")
-        if not slash or not env_id:
-            raise ValueError(f"expected a spec such as {example!r}, found {text!r}")
-        kinds = {f.name: f.type for f in dataclasses.fields(SIBenchSpec) if f.name != "env_id"}
-        values: dict[str, Any] = {}
-        for option in options.split(","):
-            name, equals, value = option.partition("=")
-            if not equals or name not in kinds:
-                known = nearest(name, kinds)
-                raise ValueError(f"{text!r}: unknown option {option!r}; {known}; as in {example!r}")
-            kind: Any = kinds[name]
-            try:
-                values[name] = kind(value)
-            except ValueError:
-                expected = "an integer" if kind is int else "a number"
-                raise ValueError(f"{text!r}: {name} must be {expected}, found {value!r}") from None
-        if "d" not in values:
-            raise ValueError(f"{text!r}: d is missing; as in {example!r}")
-        return SIBenchSpec(env_id, **values)
+        found = parse_spec(SIBenchSpec, text, "d", "sibench:Hopper-v4/d=5,episodes=200")
+        assert isinstance(found, SIBenchSpec)
+        return found
 
     def key(self, expert: ExpertPolicy) -> str:
         """Names the set: every option, the expert's bytes and the recipe."""
         values = {k: v for k, v in vars(self).items() if k != "expert"}
         identity = repr((RECIPE, sorted(values.items()))).encode() + expert.path.read_bytes()
         return hashlib.sha256(identity).hexdigest()[:16]
+
+
+def parse_spec(kind: Any, text: str, needed: str, example: str) -> Any:
+    """`name:<env>/<option>=<value>,...` as a dataclass.  Raises ValueError naming what is wrong."""
+    env_id, slash, options = text.partition(":")[2].partition("/")
+    if not slash or not env_id:
+        raise ValueError(f"expected a spec such as {example!r}, found {text!r}")
+    types = {f.name: f.type for f in dataclasses.fields(kind) if f.name != "env_id"}
+    values: dict[str, Any] = {}
+    for option in options.split(","):
+        name, equals, value = option.partition("=")
+        if not equals or name not in types:
+            known = nearest(name, types)
+            raise ValueError(f"{text!r}: unknown option {option!r}; {known}; as in {example!r}")
+        convert: Any = types[name]
+        try:
+            values[name] = convert(value)
+        except ValueError:
+            expected = "an integer" if convert is int else "a number"
+            raise ValueError(f"{text!r}: {name} must be {expected}, found {value!r}") from None
+    if needed not in values:
+        raise ValueError(f"{text!r}: {needed} is missing; as in {example!r}")
+    return kind(env_id, **values)
 
 
 def load_sibench(text: str, *, progress: bool = True) -> Dataset:
@@ -102,25 +113,65 @@ def load_sibench(text: str, *, progress: bool = True) -> Dataset:
             return load_dataset(cached)
         except ValueError as error:
             raise ValueError(f"{error} (delete this file and ask again)") from None
-    dataset = build_sibench(spec, expert, progress=progress)
+    shown = play_demonstrations(
+        expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
+    )
+    dataset = build_sibench(spec, shown, progress=progress)
     dataset.save(cached)
     return dataset
 
 
-def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = True) -> Dataset:
-    """Plays the expert, clones d demonstrations, plays the clone."""
-    from fastifo.engine.train import train
-
-    noise = expert.noise_scale = 0.0 if expert.deviation is None else spec.noise
+def play_demonstrations(
+    expert: ExpertPolicy,
+    env_id: str,
+    count: int,
+    seed: int,
+    noise: float,
+    *,
+    progress: bool = True,
+) -> Dataset:
+    """The expert's episodes with their actions, as a background, and what is known of them."""
+    noise = expert.noise_scale = 0.0 if expert.deviation is None else noise
     demos = collect(
         expert,
-        spec.env_id,
-        spec.demos,
+        env_id,
+        count,
         noise == 0.0,
-        seed=SEED_BLOCKS["demonstrations"] + spec.seed,
+        seed=SEED_BLOCKS["demonstrations"] + seed,
         title="demonstrations",
         progress=progress,
     )
+    expert.noise_scale = 0.0
+    alone = evaluate_policies([expert], env_id, EXPERT_EPISODES, True, progress=progress)
+    info = {
+        "demonstration_noise": noise,
+        "expert": provenance(expert),
+        "expert_returns": [round(value, 3) for value in alone.returns[0].tolist()],
+    }
+    return Dataset(demos, env_id=env_id, info=info | return_statistics(demos))
+
+
+def return_statistics(demos: Episodes) -> dict[str, float]:
+    returns = demos.returns()
+    if returns is None:
+        return {}
+    return {
+        "demonstration_return_mean": float(returns.mean()),
+        "demonstration_return_std": float(returns.std(correction=0)),
+    }
+
+
+def build_sibench(
+    spec: SIBenchSpec, shown: Dataset, *, clone: Path | None = None, progress: bool = True
+) -> Dataset:
+    """Clones the first d demonstrations, plays the clone.
+
+    shown: demonstrations with actions, as a background.  clone: the clone's run folder, where it
+    is to be kept and to go on after a break.
+    """
+    from fastifo.engine.train import train
+
+    demos = shown.background
     cloned = train(
         "bc",
         Dataset(background=demos.take(range(spec.d)), env_id=spec.env_id),
@@ -128,6 +179,7 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
         seeds=spec.seed,
         device="cpu",
         precision="fp32",
+        out=clone,
         progress=progress,
         standardize_obs=True,
     )
@@ -140,19 +192,93 @@ def build_sibench(spec: SIBenchSpec, expert: ExpertPolicy, *, progress: bool = T
         title="background",
         progress=progress,
     )
-    returns = demos.returns()
+    given = demos.take(range(spec.n_expert or demos.num_episodes)).without_actions()
+    returns = background.returns()
     assert returns is not None
-    expert.noise_scale = 0.0
-    alone = evaluate_policies([expert], spec.env_id, EXPERT_EPISODES, True, progress=progress)
-    given = demos.take(range(spec.n_expert or spec.demos))
-    shown = Episodes(given.obs, given.start, given.terminal, given.timeout)
     info = {
         "spec": {k: v for k, v in vars(spec).items() if k != "expert"},
         "recipe": RECIPE,
-        "demonstration_noise": noise,
-        "expert": provenance(expert),
-        "expert_returns": [round(value, 3) for value in alone.returns[0].tolist()],
-        "demonstration_return_mean": float(returns.mean()),
-        "demonstration_return_std": float(returns.std(correction=0)),
+        **shown.info,
+        "background_return_mean": float(returns.mean()),
+        "background_return_std": float(returns.std(correction=0)),
+        "background_length_mean": float(background.lengths.double().mean()),
     }
-    return Dataset(background, shown, spec.env_id, info=info)
+    return Dataset(background, given, spec.env_id, info=info)
+
+
+def build_sets(
+    env_id: str,
+    out: Path,
+    sizes: Sequence[int] = SIZES,
+    *,
+    demonstrations: str = "",
+    progress: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """One set per number of cloned demonstrations, in `out`; finished ones are left alone.
+
+    demonstrations: a dataset's spec whose background they are; empty plays the expert, as many
+    episodes as the largest size unless `demos` says so.  options: fields of SIBenchSpec.
+    Raises ValueError where `out` holds sets of other options or demonstrations are too few.
+    """
+    known = {f.name for f in dataclasses.fields(SIBenchSpec)} - {"env_id", "d"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"sibench: unknown option {unknown[0]!r}; {nearest(unknown[0], known)}")
+    if not sizes:
+        raise ValueError("sizes: expected one or more, found none")
+    check_env(env_id)
+    options.setdefault("demos", max(sizes))
+    first = SIBenchSpec(env_id, min(sizes), **options)
+    plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | {
+        k: v for k, v in vars(first).items() if k not in ("env_id", "d")
+    }
+    _keep_plan(out / "plan.json", plan)
+    path = out / "demonstrations.fastifo"
+    if not path.exists():
+        _demonstrations(first, demonstrations, progress).save(path)
+    shown = load_dataset(path)
+    count = shown.background.num_episodes
+    paths = []
+    for d in sorted(sizes):
+        found = out / f"d={d}.fastifo"
+        if d > count:
+            raise ValueError(f"sizes: {d} is more than the {count} demonstrations there are")
+        if not found.exists():
+            spec = SIBenchSpec(env_id, d, **options | {"demos": count})
+            build_sibench(spec, shown, clone=out / "clones" / f"d={d}", progress=progress).save(
+                found
+            )
+        paths.append(found)
+    return paths
+
+
+def _demonstrations(spec: SIBenchSpec, source: str, progress: bool) -> Dataset:
+    if not source:
+        expert = load_expert(spec.env_id, spec.expert or None)
+        return play_demonstrations(
+            expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
+        )
+    from fastifo.specs import load
+
+    found = load(source, progress=progress).background
+    if found.action is None:
+        raise ValueError(f"demonstrations {source}: expected actions to clone, found none")
+    count = min(spec.demos, found.num_episodes)
+    order = torch.randperm(found.num_episodes, generator=torch.Generator().manual_seed(spec.seed))
+    chosen = found.take(order[:count].tolist())
+    info = {"expert": {"file": source, "source": "demonstrations"}}
+    return Dataset(chosen, env_id=spec.env_id, info=info | return_statistics(chosen))
+
+
+def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Refuses a folder that was begun with other options."""
+    if not path.exists():
+        write_json(path, plan)
+        return
+    kept = read_json(path)
+    other = sorted(k for k in {*plan, *kept} if kept.get(k) != plan.get(k))
+    if other:
+        raise ValueError(
+            f"{path}: begun with {other[0]}={kept.get(other[0])!r}, asked for "
+            f"{plan.get(other[0])!r}; choose another folder"
+        )

@@ -132,7 +132,9 @@ def test_from_a_spec_to_a_report(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     expert = write_expert(tmp_path / "expert.npz")
     spec = f"sibench:Hopper-v4/d=1,episodes=2,demos=2,bc_updates=2,expert={expert}"
-    status, out, _ = run(capsys, "data", spec, "--out", tmp_path / "set.fastifo")
+    status, out, _ = run(
+        capsys, "data", "convert", "--dataset", spec, "--out", tmp_path / "set.fastifo"
+    )
     assert status == 0
     assert "environment  Hopper-v4" in out
     assert fastifo.load(tmp_path / "set.fastifo").background.num_episodes == 2
@@ -189,10 +191,17 @@ def test_a_mistake_is_one_line_and_status_two(
     cut.write_bytes(Path(dataset).read_bytes()[:-1])
     before = contents(tmp_path)
     mistakes = [
-        (["data", tmp_path / "nowhere"], "expected a fastifo-dataset file, found nothing there"),
-        (["data", cut], "cut or foreign"),
-        (["data", "sibench:Hopper-v4/d=x"], "d must be an integer"),
-        (["data", dataset, "--out", f"{dataset}/below"], "could not be written"),
+        (
+            ["data", "inspect", tmp_path / "nowhere"],
+            "expected a fastifo-dataset file, found nothing there",
+        ),
+        (["data", "verify", cut], "cut or foreign"),
+        (["data", "inspect", "sibench:Hopper-v4/d=x"], "d must be an integer"),
+        (
+            ["data", "convert", "--dataset", dataset, "--out", f"{dataset}/below"],
+            "could not be written",
+        ),
+        (["train", "bc", "--out", out], "expected --dataset, or --expert and --background"),
         (["report", tmp_path / "nowhere"], "no run below this folder"),
         (["evaluate", tmp_path], "no run here"),
         (["evaluate", out], "names no environment"),
@@ -217,7 +226,6 @@ def test_a_mistake_is_one_line_and_status_two(
     [
         (["train", "bcc", "--dataset", "a", "--out", "b"], ["bcc"]),
         (["train", "bc", "--dataset", "a", "--out", "b", "--batchsize", "3"], ["--batch-size"]),
-        (["train", "bc", "--out", "b"], ["--dataset"]),
         (["evaluate", "run", "--episodes", "many"], ["many"]),
     ],
 )
@@ -238,6 +246,6 @@ def test_ctrl_c_says_how_to_continue(
         raise KeyboardInterrupt("stopped at update 5; a checkpoint was written")
 
     monkeypatch.setattr("fastifo.specs.load", stop)
-    status, _, err = run(capsys, "data", "set")
+    status, _, err = run(capsys, "data", "inspect", "set")
     assert status == 130
     assert "stopped at update 5; a checkpoint was written; run the same command" in err

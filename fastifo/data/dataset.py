@@ -88,6 +88,22 @@ class Episodes:
         taken = {k: v[step] for k, v in self.columns().items() if k not in ("obs", "start")}
         return Episodes(obs=self.obs[row], start=start, **taken)
 
+    @staticmethod
+    def joined(parts: Sequence["Episodes"]) -> "Episodes":
+        """All of them, end to end; every part has the same columns."""
+        before = torch.tensor([0, *(part.num_transitions for part in parts)]).cumsum(0)
+        starts = [part.start[:-1] + first for part, first in zip(parts, before, strict=False)]
+        columns = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in parts[0].columns()
+            if name != "start"
+        }
+        return Episodes(start=torch.cat([*starts, before[-1:]]), **columns)
+
+    def without_actions(self) -> "Episodes":
+        """What an imitator from observation may see."""
+        return Episodes(self.obs, self.start, self.terminal, self.timeout)
+
     def columns(self) -> dict[str, Tensor]:
         """The tensors that are there, by name."""
         named = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
@@ -107,6 +123,7 @@ class Dataset:
     action_low: Tensor | None = None  # [A]; actions in the columns are mapped from here to [-1, 1]
     action_high: Tensor | None = None  # [A]
     info: Mapping[str, Any] = field(default_factory=dict)  # provenance, JSON values
+    unverified: tuple[Path, ...] = ()  # large files whose blocks nobody has checked yet
 
     @staticmethod
     def from_episodes(
@@ -145,6 +162,13 @@ class Dataset:
 
         save_dataset(self, Path(path))
 
+    def verify(self) -> None:
+        """Checks what was left when large files were opened.  Raises ValueError naming a file."""
+        from fastifo.data.pack import verify
+
+        for path in self.unverified:
+            verify(path)
+
     def fingerprint(self) -> str:
         """A hash of every column, so that a resumed run is known to see the same data."""
         digest = hashlib.sha256()
@@ -162,6 +186,8 @@ class Dataset:
         for name in ("expert", "background"):
             episodes = getattr(self, name)
             lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
+        for what, count in self.info.get("notes", {}).items():
+            lines.append(f"{what}: {count}")
         if "expert_returns" in self.info:
             alone, shown = self.info["expert_returns"], self.info["demonstration_return_mean"]
             mean = sum(alone) / len(alone)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastifo.data.pack import load_tensors, save_tensors
+from fastifo.engine.tensorfile import load_tensors, save_tensors
 from fastifo.files import read_json, sha256_file, write_json
 from fastifo.learner import Learner, tensors
 

@@ -64,6 +64,12 @@ class ProgressBar:
         elif self.enabled and kind is None:
             self._print("")
 
+    def resize(self, total: int) -> None:
+        """Where the whole is known only after the start."""
+        self.total = max(1, total)
+        if self.bar is not None:
+            self.bar.update(self.task, total=self.total)
+
     def start_at(self, done: int) -> None:
         """Work that an earlier process did; it does not count towards the rate."""
         self.done = self.first = done

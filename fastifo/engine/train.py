@@ -65,6 +65,7 @@ def train(
     precision = choose_precision(precision, place)
     dataset = load(dataset, progress=progress) if not isinstance(dataset, Dataset) else dataset
     learner_class.check(dataset)
+    dataset.verify()
     path = None if out is None else Path(out)
     run = _make_run(algorithm, members, total, precision, dataset, path, place, fused)
     run.engine = _choose(engine, run, progress)

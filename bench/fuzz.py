@@ -1,0 +1,178 @@
+"""Damaged files against the readers: `python -m bench.fuzz --count 10000`.
+
+For each format a sound file is damaged in many ways (bits flipped, bytes cut off, blocks zeroed or
+copied, lengths made huge, datasets replaced) and loaded. A file may be refused by an error that
+names it, or load with the same numbers; where foreign formats carry no checksums it may load with
+others, which is counted. Anything else, or a load of over 5 s, is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+FORMATS = ("pack", "d4rl", "minari", "robomimic", "npz")
+LIMIT_S = 5.0
+STEPS, OBS_DIM, ACTION_DIM = 20, 4, 2
+
+
+def _columns() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((STEPS + 1, OBS_DIM)).astype(np.float32)
+    last = np.arange(STEPS) == STEPS - 1
+    return {
+        "observations": rows[:-1],
+        "next_observations": rows[1:],
+        "actions": rng.uniform(-1, 1, (STEPS, ACTION_DIM)).astype(np.float32),
+        "rewards": rng.standard_normal(STEPS).astype(np.float32),
+        "terminals": last,
+        "timeouts": ~last & False,
+    }
+
+
+def write(kind: str, path: Path) -> None:
+    """A small sound file."""
+    c = _columns()
+    whole = np.concatenate([c["observations"], c["next_observations"][-1:]])
+    if kind == "pack":
+        from fastifo import Dataset
+
+        part = {"obs": whole, "action": c["actions"], "reward": c["rewards"], "terminal": True}
+        Dataset.from_episodes([part], [part], "Hopper-v4").save(path)
+    elif kind == "npz":
+        np.savez_compressed(path, **c)  # type: ignore[arg-type]
+    else:
+        with h5py.File(path, "w") as file:
+            if kind == "d4rl":
+                for name, value in c.items():
+                    file.create_dataset(name, data=value, compression="gzip")
+            elif kind == "minari":
+                group = file.create_group("episode_0")
+                group["observations"], group["actions"] = whole, c["actions"]
+                group["rewards"] = c["rewards"].astype("f8")
+                group["terminations"], group["truncations"] = c["terminals"], c["timeouts"]
+            else:
+                demo = file.create_group("data/demo_0")
+                demo["actions"], demo["rewards"] = c["actions"], c["rewards"]
+                demo["dones"] = c["terminals"].astype("i8")
+                demo["obs/object"], demo["next_obs/object"] = (
+                    c["observations"], c["next_observations"],
+                )  # fmt: skip
+
+
+def mutants(kind: str, folder: Path, count: int, seed: int) -> Iterator[tuple[Path, str]]:
+    """Damaged files, one after another in one place, and what was done."""
+    rng = np.random.default_rng(seed)
+    path = folder / ("main_data.hdf5" if kind == "minari" else f"sound.{kind}")
+    if kind == "npz":
+        path = folder / "sound.npz"
+    write(kind, path)
+    sound = path.read_bytes()
+    bad = folder / f"bad-{path.name}"
+    ways = ["flip", "flips", "cut", "zero", "copy", "huge", "insert"]
+    if kind in ("d4rl", "minari", "robomimic"):
+        ways.append("replace")
+    for i in range(count):
+        way = ways[i % len(ways)]
+        content = bytearray(sound)
+        at = int(rng.integers(len(content)))
+        size = int(rng.integers(1, 200))
+        if way in ("flip", "flips"):
+            for place in rng.integers(len(content), size=1 if way == "flip" else 20):
+                content[place] ^= 1 << int(rng.integers(8))
+        elif way == "cut":
+            del content[at:]
+        elif way == "zero":
+            content[at : at + size] = bytes(len(content[at : at + size]))
+        elif way == "copy":
+            source = int(rng.integers(len(content)))
+            content[at : at + size] = content[source : source + size]
+        elif way == "huge":
+            content[at : at + 8] = int(rng.choice([2**31, 2**40, 2**63 - 1])).to_bytes(8, "little")
+        elif way == "insert":
+            content[at:at] = rng.bytes(size)
+        bad.write_bytes(content)
+        if way == "replace":
+            _replace(bad, rng)
+        yield bad, way
+
+
+def _replace(path: Path, rng: np.random.Generator) -> None:
+    """One dataset in another shape, type or place."""
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        name = str(rng.choice(sorted(names)))
+        value = file[name][()]
+        del file[name]
+        choices: list[Any] = [
+            value[:-1], value[..., None], value.T, value.astype("f8") * np.nan, value[:0],
+            np.array([b"text"] * len(value)), value.astype("c8"), np.float32(1.0),
+            h5py.ExternalLink("other.hdf5", "/x"), h5py.SoftLink("/" + name), value * 0 + 3,
+        ]  # fmt: skip
+        file[name] = choices[int(rng.integers(len(choices)))]
+
+
+def outcome(kind: str, path: Path) -> str:
+    """refused, same, changed; or what went wrong."""
+    from fastifo import load
+
+    started = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = load(path if kind == "pack" else f"{kind}:{path}")
+    except (ValueError, FileNotFoundError) as error:
+        result = "refused" if path.name in str(error) else f"refused without a name: {error}"
+    except Exception as error:
+        result = f"{type(error).__name__}: {error}"
+    else:
+        sound = path.with_name(path.name.removeprefix("bad-"))
+        expected = load(sound if kind == "pack" else f"{kind}:{sound}")
+        result = "same" if found.fingerprint() == expected.fingerprint() else "changed"
+    return result if time.monotonic() - started < LIMIT_S else f"over {LIMIT_S} s, {result}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1000, help="files of each format")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
+    options = parser.parse_args()
+    failed = False
+    print("| format | files | refused | loads the same | loads changed | failures | seconds |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for kind in options.formats:
+        started = time.monotonic()
+        counts: Counter[str] = Counter()
+        with tempfile.TemporaryDirectory() as folder:
+            for path, way in mutants(kind, Path(folder), options.count, options.seed):
+                result = outcome(kind, path)
+                counts[result] += 1
+                if result not in ("refused", "same", "changed"):
+                    print(f"{kind}, {way}: {result}", file=sys.stderr)
+        known = sum(counts[name] for name in ("refused", "same", "changed"))
+        wrong = options.count - known
+        failed |= wrong > 0 or (kind == "pack" and counts["changed"] > 0)
+        print(
+            f"| {kind} | {options.count} | {counts['refused']} | {counts['same']} | "
+            f"{counts['changed']} | {wrong} | {time.monotonic() - started:.0f} |",
+            flush=True,
+        )
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Foreign files that are damaged or mean harm: refused by name, whatever they do."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import fastifo
+from bench.fuzz import FORMATS, mutants, outcome
+from data.test_foreign import episodes, write_d4rl
+from fastifo.data import hdf5
+
+
+def harm_external_link(path: Path) -> None:
+    write_d4rl(path.with_name("other.hdf5"), episodes())
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file["observations"] = h5py.ExternalLink("other.hdf5", "/observations")
+
+
+def harm_external_storage(path: Path) -> None:
+    path.with_name("raw").write_bytes(bytes(10_000))
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file.create_dataset(
+            "observations", (25, 4), "f4", external=[(str(path.with_name("raw")), 0, 10_000)]
+        )
+
+
+def harm_virtual(path: Path) -> None:
+    write_d4rl(path.with_name("other.hdf5"), episodes())
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        layout = h5py.VirtualLayout((25, 4), "f4")
+        layout[:] = h5py.VirtualSource(str(path.with_name("other.hdf5")), "observations", (25, 4))
+        file.create_virtual_dataset("observations", layout)
+
+
+def harm_recursion(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["infos/again"] = file["infos"]
+
+
+def harm_depth(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["/".join("g" * 40)] = 1.0
+
+
+def harm_size(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file.create_dataset("observations", (1 << 40, 4), "f4", chunks=(1 << 10, 4))
+
+
+def harm_chunk(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file.create_dataset("observations", (25, 4), "f4", chunks=(1 << 27, 4), maxshape=(None, 4))
+
+
+HARM: dict[Callable[[Path], None], str] = {
+    harm_external_link: r"'observations' is a link to another file \(other.hdf5\)",
+    harm_external_storage: "'observations' keeps its numbers in another file",
+    harm_virtual: "'observations' is put together from other datasets",
+    harm_recursion: "'infos(/again)?' is met twice",
+    harm_depth: "groups lie more than 32 deep",
+    harm_size: "it says that it holds 4.4e",
+    harm_chunk: "it says that it holds|damaged, or packed too well",
+}
+
+
+@pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+def test_files_that_mean_harm_are_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.hdf5"
+    write_d4rl(path, episodes())
+    harm(path)
+    with pytest.raises(ValueError, match=HARM[harm]) as caught:
+        fastifo.load(f"d4rl:{path}")
+    assert str(path) in str(caught.value)
+
+
+def test_a_link_inside_the_file_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write_d4rl(path, episodes())
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        file["rewards"] = h5py.SoftLink("/terminals")
+    with pytest.raises(ValueError, match="expected a dataset 'rewards'"):
+        fastifo.load(f"d4rl:{path}")
+
+
+def test_a_reader_that_dies_is_started_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write_d4rl(path, episodes())
+    fastifo.load(f"d4rl:{path}")
+    assert hdf5._READER.process is not None
+    hdf5._READER.process.kill()
+    hdf5._READER.process.wait()
+    assert fastifo.load(f"d4rl:{path}").background.num_episodes == 5
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("while True: pass", "does not come to an end"),
+        ("x = bytearray(1 << 32)", "more memory than a sound file"),
+        ("import os; os.abort()", r"crashed on it \(signal 6\)"),
+        ("import os; os._exit(0)", "ended without an answer"),
+    ],
+)
+def test_the_reader_is_held_to_its_limits(
+    tmp_path: Path, harm: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same process with a library that misbehaves."""
+    text = hdf5.READER.read_text().replace(
+        "def tree(file", f"def tree(file):\n    {harm}\ndef _(file"
+    )
+    (tmp_path / "reader.py").write_text(text)
+    monkeypatch.setattr(hdf5, "READER", tmp_path / "reader.py")
+    reader = hdf5._Reader()
+    monkeypatch.setattr(hdf5, "_READER", reader)
+    write_d4rl(tmp_path / "a.hdf5", episodes())
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=message):
+        fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+    assert time.monotonic() - started < 20  # 4 s of processor time, however busy the machine is
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damaged_files_never_crash_and_never_load_as_nonsense(tmp_path: Path, kind: str) -> None:
+    counts: dict[str, int] = {}
+    for path, _ in mutants(kind, tmp_path, count=60, seed=1):
+        found = outcome(kind, path)
+        counts[found] = counts.get(found, 0) + 1
+    assert set(counts) <= {"refused", "same", "changed"}
+    assert counts.get("refused", 0) > 0
+    if kind == "pack":
+        assert "changed" not in counts
+
+
+def test_npz_files_that_lie_about_sizes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, observations=np.zeros((3, 4), np.float32))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"(3, 4)", b"(9, 4)"))
+    with pytest.raises(ValueError, match=r"a\.npz: observations"):
+        fastifo.load(f"npz:{path}")
+    np.savez_compressed(path, observations=np.zeros((20_000_000, 4), np.float32))
+    assert os.path.getsize(path) < 1 << 20
+    with pytest.raises(ValueError, match="says that it holds 80000000 numbers, more than it can"):
+        fastifo.load(f"npz:{path}")
