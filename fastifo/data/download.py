@@ -78,6 +78,7 @@ class _Download:
                     self._attempt(url, bar)
                     break
                 except urllib.error.HTTPError as error:
+                    error.close()
                     if error.code == 416:  # our part is no beginning of the file
                         self.part.unlink(missing_ok=True)
                     elif error.code < 500:

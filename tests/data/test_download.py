@@ -116,7 +116,7 @@ def test_the_whole_file_arrives_in_the_end(server: Server, ways: list[str]) -> N
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ("more", r"the server sent \d+ of \d+ bytes"),
+        ("more", "gave up after 5 attempts: "),
         ("stall", "gave up after 5 attempts: timed out"),
         ("503", "gave up after 5 attempts: HTTP Error 503"),
         ("404", "HTTP Error 404"),

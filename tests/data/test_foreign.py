@@ -227,6 +227,7 @@ def test_minari_dictionaries_need_keys(tmp_path: Path) -> None:
     assert_same(fastifo.load(f"minari:{tmp_path / 'a'},keys=observation+goal").background, parts)
 
 
+@pytest.mark.filterwarnings("ignore")  # of its writer: no author, no code
 def test_minari_by_its_own_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gymnasium
     import minari
