@@ -1,6 +1,8 @@
 """SIBench sets: their specs, their cache, and how they are made."""
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import fastifo
 from fastifo.data.dataset import Dataset
 from fastifo.experts import load_expert
-from fastifo.sibench import SIBenchSpec
+from fastifo.sibench import SIBenchSpec, build_sets
 from support import contents, full_disk, write_expert
 
 TINY = "episodes=3,demos=4,bc_updates=2"
@@ -173,3 +175,86 @@ def test_an_expert_of_another_environment_is_refused(cache: Path, tmp_path: Path
     with pytest.raises(ValueError, match="Hopper-v4: its observations are 11 wide"):
         load(expert)
     assert not cache.exists()
+
+
+def build(expert: Path, out: Path, **options: Any) -> dict[str, bytes]:
+    fields = {"episodes": 2, "bc_updates": 30, "expert": str(expert), **options}
+    paths = build_sets("Hopper-v4", out, (1, 2, 4), progress=False, **fields)
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_sets_built_together_are_nested_and_say_what_they_are(expert: Path, tmp_path: Path) -> None:
+    found = build(expert, tmp_path / "sets")
+    assert sorted(found) == ["d=1.fastifo", "d=2.fastifo", "d=4.fastifo"]
+    for d in (1, 2, 4):
+        dataset = fastifo.load(tmp_path / f"sets/d={d}.fastifo")
+        assert dataset.info["spec"]["d"] == d
+        assert dataset.background.num_episodes == 2
+        assert dataset.expert is not None
+        assert dataset.expert.num_episodes == 4
+        returns = dataset.background.returns()
+        assert returns is not None
+        assert dataset.info["background_return_mean"] == pytest.approx(float(returns.mean()))
+        alone = load_spec(expert, f"d={d},episodes=2,demos=4,bc_updates=30")
+        assert alone.fingerprint() == dataset.fingerprint()
+
+
+def load_spec(expert: Path, options: str) -> Dataset:
+    return fastifo.load(f"sibench:Hopper-v4/{options},expert={expert}", progress=False)
+
+
+def test_two_builds_are_equal_to_the_byte(expert: Path, tmp_path: Path) -> None:
+    first = build(expert, tmp_path / "a")
+    assert build(expert, tmp_path / "b") == first
+    assert build(expert, tmp_path / "c", seed=1) != first
+    assert build(expert, tmp_path / "a") == first
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.5])
+def test_a_killed_build_ends_with_the_same_bytes(
+    expert: Path, tmp_path: Path, seconds: float
+) -> None:
+    whole = build(expert, tmp_path / "whole", bc_updates=200)
+    script = (
+        "from fastifo.sibench import build_sets; from pathlib import Path; print('ready', flush=1);"
+        f"build_sets('Hopper-v4', Path({str(tmp_path / 'cut')!r}), (1, 2, 4), episodes=2, "
+        f"bc_updates=200, expert={str(expert)!r}, progress=False)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+    assert build(expert, tmp_path / "cut", bc_updates=200) == whole
+
+
+def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> None:
+    build(expert, tmp_path / "a")
+    source = str(tmp_path / "a/demonstrations.fastifo")
+    paths = build_sets(
+        "Hopper-v4", tmp_path / "b", (1, 3), demonstrations=source, episodes=2, bc_updates=3,
+        progress=False,
+    )  # fmt: skip
+    shown = fastifo.load(paths[1]).expert
+    assert shown is not None
+    assert shown.num_episodes == 3
+    begins = fastifo.load(source).background
+    assert set(shown.obs[:, 0].tolist()) <= set(begins.obs[:, 0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 3}, "begun with episodes=2, asked for 3; choose another folder"),
+        ({"epsodes": 3}, "unknown option 'epsodes'; did you mean 'episodes'"),
+        ({"demos": 3}, "begun with demos=4, asked for 3"),
+    ],
+)
+def test_a_folder_of_other_sets_is_refused(
+    expert: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    build(expert, tmp_path / "sets")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        build(expert, tmp_path / "sets", **changes)
+    assert contents(tmp_path) == before
