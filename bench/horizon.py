@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,7 @@ def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
         "high": round(high, 1),
         "per_seed": " ".join(f"{value:.0f}" for value in returns.per_member),
         "mode": round(mode.mean, 1),
-        "background": round(
-            sum(run.dataset["background_returns"]) / len(run.dataset["background_returns"]), 1
-        ),
+        "background": round(statistics.mean(run.datasets[0]["background_returns"]), 1),
         "precision": run.precision,
         "engine": run.engine,
     }

@@ -68,6 +68,8 @@ void bind_plan(py::module_& m) {
   source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
   source.def_readwrite("transitions", &SourcePlan::transitions);
   source.def_readwrite("reward_stride", &SourcePlan::reward_stride);
+  bind_pointer(source, "first", &SourcePlan::first);
+  bind_pointer(source, "count", &SourcePlan::count);
   bind_pointer(source, "obs", &SourcePlan::obs);
   bind_pointer(source, "row", &SourcePlan::row);
   bind_pointer(source, "terminal", &SourcePlan::terminal);

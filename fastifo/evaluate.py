@@ -1,5 +1,6 @@
 """Returns of policies: their episodes, D4RL scores and intervals."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ class Returns:
             f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
             f"{self.returns.shape[0]} members x {self.returns.shape[1]} episodes ({mode}){score}"
         )
+
+    def part(self, members: Sequence[int]) -> "Returns":
+        """Those of some members."""
+        own = list(members)
+        return dataclasses.replace(self, returns=self.returns[own], lengths=self.lengths[own])
 
     def save(self, path: str | Path) -> None:
         header = {

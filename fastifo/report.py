@@ -21,10 +21,12 @@ COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bb
 
 @dataclass(frozen=True)
 class Entry:
-    """One run folder."""
+    """The members of one run folder that learned from one dataset."""
 
     folder: Path
     config: dict[str, Any]
+    dataset: dict[str, Any]
+    members: list[int]
     returns: Returns | None
     deterministic: Returns | None
     metrics: list[dict[str, Any]]
@@ -45,7 +47,7 @@ def read_runs(folder: str | Path) -> list[Entry]:
     if not found:
         raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
     for path, config in found:
-        missing = {"algorithm", "dataset", "env_id", "num_updates"} - set(config)
+        missing = {"algorithm", "datasets", "env_id", "num_updates"} - set(config)
         if missing:
             raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
     names = [config["algorithm"] for _, config in found]
@@ -53,29 +55,34 @@ def read_runs(folder: str | Path) -> list[Entry]:
     for path, config in found:
         name = config["algorithm"]
         label = name if names.count(name) == 1 else str(path.relative_to(root))
-        entries.append(
-            Entry(
-                folder=path,
-                config=config,
-                returns=_returns(path / "returns.npz"),
-                deterministic=_returns(path / "returns-deterministic.npz"),
-                metrics=read_metrics(path / "metrics.jsonl"),
-                label=label,
+        metrics = read_metrics(path / "metrics.jsonl")
+        for place, dataset in enumerate(config["datasets"]):
+            members = [i for i, m in enumerate(config["members"]) if m.get("dataset", 0) == place]
+            entries.append(
+                Entry(
+                    folder=path,
+                    config=config,
+                    dataset=dataset,
+                    members=members,
+                    returns=_returns(path / "returns.npz", members),
+                    deterministic=_returns(path / "returns-deterministic.npz", members),
+                    metrics=[row for row in metrics if row.get("member", members[0]) in members],
+                    label=label,
+                )
             )
-        )
     rank = {name: place for place, name in enumerate(ORDER)}
     return sorted(entries, key=lambda e: (rank.get(e.config["algorithm"], len(ORDER)), e.label))
 
 
-def _returns(path: Path) -> Returns | None:
-    return Returns.load(path) if path.exists() else None
+def _returns(path: Path, members: list[int]) -> Returns | None:
+    return Returns.load(path).part(members) if path.exists() else None
 
 
 def by_dataset(entries: list[Entry]) -> list[list[Entry]]:
     """Entries that trained on the same data; only those share a background and an expert."""
     groups: dict[Any, list[Entry]] = defaultdict(list)
     for entry in entries:
-        groups[entry.config["env_id"], entry.config["dataset"]["fingerprint"]].append(entry)
+        groups[entry.config["env_id"], entry.dataset["fingerprint"]].append(entry)
     return list(groups.values())
 
 
@@ -89,7 +96,7 @@ def print_table(entries: list[Entry]) -> None:
     table.add_column("policy", no_wrap=True)
     for name in ("return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    background = config["dataset"].get("background_returns")
+    background = entries[0].dataset.get("background_returns")
     if background:
         interval = bootstrap_interval(np.array([background]))
         table.add_row(*_row("background", float(np.mean(background)), interval, config["env_id"]))
@@ -104,7 +111,7 @@ def print_table(entries: list[Entry]) -> None:
         row[6] = f"{r.num_updates:,}"
         row[7] = "" if entry.train_s is None else f"{entry.train_s:.0f} s"
         table.add_row(*row)
-    expert = config["dataset"]["info"].get("expert_returns")
+    expert = entries[0].dataset["info"].get("expert_returns")
     if expert:
         interval = bootstrap_interval(np.array([expert]))
         table.add_row(*_row("expert", float(np.mean(expert)), interval, config["env_id"]))
@@ -138,7 +145,7 @@ def draw_figure(entries: list[Entry], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), constrained_layout=True)
     groups = by_dataset(entries)
-    data = entries[0].config["dataset"] if len(groups) == 1 else {"info": {}}
+    data = entries[0].dataset if len(groups) == 1 else {"info": {}}
     background = data.get("background_returns")
     lines = [
         (label, np.mean(returns), "0.35", style)

@@ -86,7 +86,7 @@ def test_a_folder_that_holds_something_else_is_refused(
         ({"seeds": [1]}, "members"),
         ({"learning_rate": 1e-2}, "members"),
         ({"precision": "fp64"}, "precision"),
-        ({"dataset": random_dataset(1)}, "dataset"),
+        ({"dataset": random_dataset(1)}, "datasets"),
         ({"dataset": random_dataset(env_id="Hopper-v4")}, "env_id"),
     ],
 )

@@ -156,9 +156,9 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"returns\.npz: expected the returns of a run"):
         report(tmp_path)
     config = json.loads((run / "config.json").read_text())
-    del config["dataset"]
+    del config["datasets"]
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"config\.json: lacks dataset; train again"):
+    with pytest.raises(ValueError, match=r"config\.json: lacks datasets; train again"):
         report(tmp_path)
     (run / "config.json").write_text(json.dumps(config)[:-1])
     with pytest.raises(ValueError, match=r"config\.json: expected JSON"):

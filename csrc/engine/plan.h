@@ -28,6 +28,8 @@ struct NetPlan {
 struct SourcePlan {
   int64_t purpose = 0;  // of the draws
   int64_t transitions = 0;
+  const int64_t* first = nullptr;  // [members]: where each member's own transitions begin, or null
+  const int64_t* count = nullptr;  // [members]: how many they are
   const void* obs = nullptr;       // [observations, obs_dim]
   const int64_t* row = nullptr;    // [transitions]: the observation each starts from
   const void* terminal = nullptr;  // [transitions]

@@ -30,7 +30,10 @@ class Sampler {
   void draw(const SourcePlan& source, int64_t member, int64_t update, const BatchSlot& slot) {
     int64_t* const index = reinterpret_cast<int64_t*>(index_.data());
     draw_cpu(plan_.seed + member, &update, index, 1, plan_.batch, source.purpose,
-             source.transitions);
+             source.count == nullptr ? source.transitions : source.count[member]);
+    if (source.first != nullptr) {
+      for (int64_t i = 0; i < plan_.batch; ++i) index[i] += source.first[member];
+    }
     const Columns from{source};
     for (int64_t i = 0; i < plan_.batch; ++i) __builtin_prefetch(source.row + index[i]);
     for (int64_t first = 0; first < plan_.batch; first += kPanel) {

@@ -11,7 +11,17 @@
 namespace fastifo {
 
 // Parts of an update whose time is kept.
-enum Part { kSampling, kTarget, kScalar, kPolicy, kHead, kBackward, kWeights, kWaiting, kPartCount };
+enum Part {
+  kSampling,
+  kTarget,
+  kScalar,
+  kPolicy,
+  kHead,
+  kBackward,
+  kWeights,
+  kWaiting,
+  kPartCount
+};
 #define FASTIFO_PARTS \
   "sampling", "target", "scalar", "policy", "head", "backward", "weights", "waiting"
 

@@ -47,14 +47,12 @@ class Discriminator(Learner):
         }
 
     @torch.no_grad()
-    def probability(self, obs: Tensor) -> Tensor:
-        """Probability of "expert", [P, N] in the training dtype.  obs: [N, D], on the CPU."""
-        prob = torch.empty(len(self.seeds), len(obs), dtype=self.dtype)
-        device = self.encoder.mean.device
-        for place, out in enumerate(prob):  # alone, so that no member's numbers feel the others
-            alone = self.member(place)
-            assert isinstance(alone, Discriminator)
-            for rows, part in zip(obs.split(8192), out.split(8192), strict=True):
-                x = alone.encoder(rows.to(device, self.dtype))
-                part.copy_(alone.logit(x.unsqueeze(0)).sigmoid().squeeze(0))
+    def probability(self, member: int, obs: Tensor) -> Tensor:
+        """Probability of "expert", [N] in the training dtype.  obs: [N, D], on the CPU."""
+        prob = torch.empty(len(obs), dtype=self.dtype)
+        alone = self.member(member)  # so that its numbers do not feel the others
+        assert isinstance(alone, Discriminator)
+        for rows, part in zip(obs.split(8192), prob.split(8192), strict=True):
+            x = alone.encoder(rows.to(alone.encoder.mean.device, self.dtype))
+            part.copy_(alone.logit(x.unsqueeze(0)).sigmoid().squeeze(0))
         return prob

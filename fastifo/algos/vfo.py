@@ -17,6 +17,7 @@ from fastifo.algos.discriminator import Discriminator, DiscriminatorConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch, Transitions
+from fastifo.data.stack import member_ranges
 from fastifo.learner import Fit, Metrics
 
 
@@ -138,8 +139,15 @@ class VfODisc(VfOBin):
         after = int(configs[0].disc_reward_at == "next")
 
         def relabel(episodes: Episodes) -> Episodes:
-            prob = discriminator.probability(episodes.obs)  # [P, N + E]
-            return dataclasses.replace(episodes, reward=prob[:, episodes.rows() + after])
+            rows = episodes.rows() + after
+            reward = torch.zeros(len(configs), len(rows), dtype=discriminator.dtype)
+            for members, first, count in member_ranges(episodes, len(configs)):
+                own = rows[first : first + count]
+                obs = episodes.obs[int(own[0]) : int(own[-1]) + 1]
+                for member in range(members.start, members.stop):
+                    prob = discriminator.probability(member, obs)
+                    reward[member, first : first + count] = prob[own - own[0]]
+            return dataclasses.replace(episodes, reward=reward)
 
         assert dataset.expert is not None
         return dataclasses.replace(

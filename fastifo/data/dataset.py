@@ -26,6 +26,7 @@ class Episodes:
     timeout: Tensor  # [N] bool: the clock ran out here; the task would have gone on
     action: Tensor | None = None  # [N, A] float32, in [-1, 1]
     reward: Tensor | None = None  # [N] float32, or [P, N] where each population member has its own
+    ranges: Tensor | None = None  # [P, 2] first and count of the transitions each member draws from
 
     @property
     def num_transitions(self) -> int:
@@ -107,7 +108,7 @@ class Episodes:
     def columns(self) -> dict[str, Tensor]:
         """The tensors that are there, by name."""
         named = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {name: value for name, value in named if value is not None}
+        return {k: v for k, v in named if v is not None and k != "ranges"}
 
 
 @dataclass(frozen=True)

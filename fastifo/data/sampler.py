@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.stack import member_ranges
 from fastifo.nets import Encoder
 from fastifo.ops.draw import draw
 from fastifo.ops.gather import Gatherer, gather_reference
@@ -68,7 +69,7 @@ class Columns:
         if reward and episodes.reward is not None:
             (own if episodes.reward.ndim == 2 else named)["reward"] = place(episodes.reward)
         self.names = ["obs", *named, *own]
-        self.num_transitions = episodes.num_transitions
+        self.episodes = episodes
         scale, mean, deviation = torch.empty(0, dtype=dtype, device=device), None, None
         if encoder is not None:
             scale = encoder.scale
@@ -136,5 +137,8 @@ class Sampler:
 
     def _transitions(self, what: str, columns: Columns, counter: Tensor) -> Transitions:
         stream = purpose(self.stage, what)
-        index = draw(self.seed, counter, stream, columns.num_transitions, self.batch_size)
-        return columns.gather(index)
+        parts = [
+            draw(self.seed[members], counter, stream, count, self.batch_size) + first
+            for members, first, count in member_ranges(columns.episodes, len(self.seed))
+        ]
+        return columns.gather(parts[0] if len(parts) == 1 else torch.cat(parts))

@@ -219,6 +219,9 @@ class NativeEngine:
                 pointers[id(episodes)] = found | {"row": self._keep(episodes.rows())}
             for name, address in pointers[id(episodes)].items():
                 setattr(source, name, address)
+            if episodes.ranges is not None:
+                first, count = episodes.ranges.t().contiguous()
+                source.first, source.count = self._keep(first), self._keep(count)
             if episodes.reward is not None and episodes.reward.ndim == 2:
                 source.reward_stride = episodes.num_transitions
             sources.append(source)

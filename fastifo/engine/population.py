@@ -14,6 +14,7 @@ class Member:
 
     seed: int
     config: Config
+    dataset: int = 0  # its place in the run's datasets
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Group:
     members: tuple[int, ...]  # places in the run's list of members
     seeds: tuple[int, ...]
     configs: tuple[Config, ...]
+    datasets: tuple[int, ...]
 
 
 def make_members(
@@ -31,8 +33,9 @@ def make_members(
     config: type[Config],
     seeds: int | Sequence[int],
     overrides: Mapping[str, Any],
+    num_datasets: int = 1,
 ) -> list[Member]:
-    """The product of overridden values and seeds; seeds vary fastest.
+    """The product of datasets, overridden values and seeds; seeds vary fastest.
 
     Raises TypeError or ValueError naming the argument.
     """
@@ -46,7 +49,12 @@ def make_members(
         if not 0 <= seed < 2**32:
             raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {seed!r}")
     values = expand(config, overrides, owner=algorithm)
-    return [Member(seed, value) for value in values for seed in wanted]
+    return [
+        Member(seed, value, dataset)
+        for dataset in range(num_datasets)
+        for value in values
+        for seed in wanted
+    ]
 
 
 def group_members(members: Sequence[Member]) -> list[Group]:
@@ -60,6 +68,7 @@ def group_members(members: Sequence[Member]) -> list[Group]:
             members=tuple(own),
             seeds=tuple(members[place].seed for place in own),
             configs=tuple(members[place].config for place in own),
+            datasets=tuple(members[place].dataset for place in own),
         )
         for index, own in enumerate(places.values())
     ]

@@ -32,7 +32,7 @@ KEYS = (
     "obs_dim",
     "action_dim",
     "action_bounds",
-    "dataset",
+    "datasets",
     "failed",
     "members",
 )
@@ -50,7 +50,7 @@ class Run:
     env_id: str | None
     action_low: Tensor | None
     action_high: Tensor | None
-    dataset: dict[str, Any]  # fingerprint and summary of what it was trained on
+    datasets: list[dict[str, Any]]  # fingerprint and summary of what it was trained on
     learners: list[Learner] = field(default_factory=list)  # one per population
     groups: list[Group] = field(default_factory=list)
     failed: dict[int, int] = field(default_factory=dict)  # member -> update where it broke
@@ -133,6 +133,8 @@ class Run:
             for name, value in vars(mine.config).items()
             if any(getattr(other.config, name) != value for other in self.members)
         ]
+        if len(self.datasets) > 1:
+            differing.append(f"dataset={mine.dataset}")
         return ", ".join([f"member {member}", f"seed={mine.seed}", *differing])
 
     def save(self, path: str | Path) -> None:
@@ -193,9 +195,12 @@ class Run:
             "obs_dim": self.spec.obs_dim,
             "action_dim": self.spec.action_dim,
             "action_bounds": bounds,
-            "dataset": self.dataset,
+            "datasets": self.datasets,
             "failed": {str(member): update for member, update in self.failed.items()},
-            "members": [{"seed": m.seed, "config": to_json(m.config)} for m in self.members],
+            "members": [
+                {"seed": m.seed, "dataset": m.dataset, "config": to_json(m.config)}
+                for m in self.members
+            ],
         }
 
     def build_learners(self) -> None:
@@ -245,7 +250,9 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     content = read_config(folder)
     learner_class = algos.find(content["algorithm"])
     members = [
-        Member(entry["seed"], from_json(learner_class.Config, entry["config"]))
+        Member(
+            entry["seed"], from_json(learner_class.Config, entry["config"]), entry.get("dataset", 0)
+        )
         for entry in content["members"]
     ]
     bounds = content["action_bounds"]
@@ -259,7 +266,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         env_id=content["env_id"],
         action_low=low,
         action_high=high,
-        dataset=content["dataset"],
+        datasets=content["datasets"],
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
         device=choose_device(device),

@@ -11,6 +11,7 @@ import torch
 from fastifo import algos
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Sampler
+from fastifo.data.stack import check_together, stacked
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Engine, Stage, TorchEngine, run_stage
@@ -25,7 +26,7 @@ DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is the
 
 def train(
     algorithm: str,
-    dataset: Dataset | str | Path,
+    dataset: Dataset | str | Path | Sequence[Dataset | str | Path],
     *,
     num_updates: int | None = None,
     seeds: int | Sequence[int] = (0,),
@@ -44,7 +45,8 @@ def train(
     """Trains one policy per seed and per value of a swept field, together where shapes allow.
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
-    "sibench:Hopper-v4/d=5".  num_updates: 100,000 unless given.  device: auto | cpu | cuda.
+    "sibench:Hopper-v4/d=5"; of several, which must be of one task, each gets members of its own.
+    num_updates: 100,000 unless given.  device: auto | cpu | cuda.
     precision: auto | fp32 | fp32x (two bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch
     or native, which trains whole updates in compiled code on the CPU; auto takes it where it can.
     fused: the compiled ops; False: their references, which train the same up to rounding.  out: the
@@ -60,14 +62,24 @@ def train(
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
-    members = make_members(algorithm, learner_class.Config, seeds, overrides)
+    given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
+    if not given:
+        raise ValueError("dataset: expected one or more, found none")
+    members = make_members(algorithm, learner_class.Config, seeds, overrides, len(given))
     place = choose_device(device)
     precision = choose_precision(precision, place)
-    dataset = load(dataset, progress=progress) if not isinstance(dataset, Dataset) else dataset
-    learner_class.check(dataset)
-    dataset.verify()
+    datasets = [x if isinstance(x, Dataset) else load(x, progress=progress) for x in given]
+    for each in datasets:
+        learner_class.check(each)
+        each.verify()
+    check_together(datasets)
+    if len(datasets) > 1 and any(member.config.standardize_obs for member in members):
+        raise ValueError(
+            "standardize_obs: several datasets in one run have each their own mean and deviation; "
+            "train them one by one"
+        )
     path = None if out is None else Path(out)
-    run = _make_run(algorithm, members, total, precision, dataset, path, place, fused)
+    run = _make_run(algorithm, members, total, precision, datasets, path, place, fused)
     run.engine = _choose(engine, run, progress)
     for callback in callbacks:
         getattr(callback, "check", lambda run: None)(run)
@@ -94,7 +106,7 @@ def train(
             failed=run.failed,
         )
         with tf32(precision == "tf32"):
-            _train_group(run, group, learner, dataset, stage)
+            _train_group(run, group, learner, stacked(datasets, group.datasets), stage)
     if path is not None:
         run.write_config(path)
     if len(run.failed) == len(members):
@@ -120,12 +132,13 @@ def _make_run(
     members: list[Member],
     num_updates: int,
     precision: str,
-    dataset: Dataset,
+    datasets: Sequence[Dataset],
     path: Path | None,
     device: torch.device,
     fused: bool,
 ) -> Run:
     """The run before its first update."""
+    dataset = datasets[0]
     obs = dataset.background.obs
     std, mean = torch.std_mean(obs, dim=0, correction=0)
     run = Run(
@@ -137,7 +150,7 @@ def _make_run(
         env_id=dataset.env_id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,
-        dataset=_describe(dataset),
+        datasets=[_describe(each) for each in datasets],
         path=path,
         device=device,
         fused=fused,
@@ -215,7 +228,7 @@ def _open_folder(run: Run, folder: Path, resume: bool) -> Checkpoints:
         run.write_config(folder)
         return Checkpoints(folder / "checkpoint")
     found, mine = read_config(folder), json.loads(json.dumps(run.to_json()))
-    same = ("format", "algorithm", "members", "precision", "env_id", "action_bounds", "dataset")
+    same = ("format", "algorithm", "members", "precision", "env_id", "action_bounds", "datasets")
     differing = [name for name in same if found.get(name) != mine[name]]
     if differing:
         raise ValueError(

@@ -1,0 +1,97 @@
+"""Members of one population that learn from different datasets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fastifo
+from engine.runs import ALL, QUIET, train
+from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.stack import stacked
+from fastifo.learner import tensors
+from fastifo.report import by_dataset, read_runs
+from helpers import random_dataset
+
+
+def datasets() -> list[Dataset]:
+    """Of different sizes; the first two share their demonstrations."""
+    first, second, third = (random_dataset(seed, env_id="Hopper-v4") for seed in range(3))
+    cut = second.background.take([0, 2, 3])
+    return [first, Dataset(cut, first.expert, "Hopper-v4"), third]
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.parametrize("name", ALL)
+def test_a_member_learns_as_if_its_dataset_were_alone(name: str, engine: str) -> None:
+    fields: dict[str, Any] = {"engine": engine, "seeds": [3, 1], "learning_rate": [1e-3, 1e-2]}
+    if name == "vfo_bin":
+        fields |= {"policy_batch": "separate", "batch_mode": "bernoulli"}
+    both = fastifo.train(
+        name, datasets(), num_updates=25, **QUIET | fields,
+        **({"disc_updates": 15} if name == "vfo_disc" else {}),
+    )  # fmt: skip
+    assert len(both.members) == 12
+    assert len(both.groups) == 1
+    found = tensors(both.learners[0])
+    for place, dataset in enumerate(datasets()):
+        alone = train(
+            name, dataset, 25, **fields | ({"disc_updates": 15} if name == "vfo_disc" else {})
+        )
+        for key, value in tensors(alone.learners[0]).items():
+            if "encoder" not in key:
+                assert torch.equal(found[key][4 * place : 4 * place + 4], value), (place, key)
+    assert both.describe(9) == "member 9, seed=1, learning_rate=0.001, dataset=2"
+
+
+def test_what_datasets_share_is_kept_once() -> None:
+    whole = stacked(datasets(), [0, 0, 1, 2])
+    assert whole.expert is not None
+    assert whole.expert.num_episodes == 4
+    assert whole.expert.ranges is not None
+    assert whole.expert.ranges.tolist() == [[0, 14], [0, 14], [0, 14], [14, 14]]
+    assert whole.background.num_episodes == 6 + 3 + 6
+    parts = [dataset.background for dataset in datasets()]
+    joined = Episodes.joined(parts)
+    assert joined.take(range(6, 9)).obs.equal(parts[1].obs)
+
+
+def test_a_run_of_several_datasets_resumes_and_reports(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {**QUIET, "out": tmp_path / "run", "seeds": [0, 1]}
+    fastifo.train("vfo_bin", datasets(), num_updates=7, **fields)
+    run = fastifo.train("vfo_bin", datasets(), num_updates=14, **fields)
+    whole = fastifo.train("vfo_bin", datasets(), num_updates=14, **QUIET | {"seeds": [0, 1]})
+    for a, b in zip(
+        tensors(run.learners[0]).values(), tensors(whole.learners[0]).values(), strict=True
+    ):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match=r"holds another run .*datasets"):
+        fastifo.train("vfo_bin", datasets()[::-1], num_updates=14, **fields)
+    again = fastifo.open_run(tmp_path / "run")
+    assert [member.dataset for member in again.members] == [0, 0, 1, 1, 2, 2]
+    entries = read_runs(tmp_path)
+    assert [entry.members for entry in entries] == [[0, 1], [2, 3], [4, 5]]
+    assert len(by_dataset(entries)) == 3
+    assert {row["member"] for row in entries[1].metrics} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"env_id": "Ant-v4"}, "dataset 1: env_id is Ant-v4, that of the first is Hopper-v4"),
+        ({"env_id": "Hopper-v4", "expert": False}, "dataset 1: expert is False"),
+        ({"env_id": "Hopper-v4", "action_low": -2, "action_high": 2}, "dataset 1: action_low"),
+    ],
+)
+def test_datasets_of_different_tasks_are_refused(other: dict[str, Any], message: str) -> None:
+    first = random_dataset(env_id="Hopper-v4")
+    with pytest.raises(ValueError, match=message):
+        fastifo.train("bc", [first, random_dataset(1, **other)], num_updates=1, **QUIET)
+
+
+def test_several_datasets_are_not_standardised_together() -> None:
+    with pytest.raises(ValueError, match="train them one by one"):
+        fastifo.train("bc", datasets(), num_updates=1, **QUIET, standardize_obs=True)
+    with pytest.raises(ValueError, match="dataset: expected one or more, found none"):
+        fastifo.train("bc", [], num_updates=1, **QUIET)
