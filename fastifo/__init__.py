@@ -6,6 +6,7 @@ from fastifo.data.dataset import Dataset, Episodes
 from fastifo.engine.run import Run, open_run
 from fastifo.engine.train import train
 from fastifo.evaluate import Returns
+from fastifo.improve import Improvement, improve
 from fastifo.policy import Policy
 from fastifo.specs import load
 
@@ -14,10 +15,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Dataset",
     "Episodes",
+    "Improvement",
     "Policy",
     "Returns",
     "Run",
     "__version__",
+    "improve",
     "load",
     "open_run",
     "train",

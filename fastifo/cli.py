@@ -1,4 +1,6 @@
-"""The command line: fastifo quickstart | train | evaluate | data | sibench | report."""
+"""The command line: fastifo quickstart | train | evaluate | data | sibench | study |
+improve | report.
+"""
 
 import dataclasses
 import sys
@@ -13,6 +15,7 @@ import tyro
 from fastifo.algos import ALGORITHMS
 from fastifo.cli_data import Data, Source
 from fastifo.cli_sibench import SIBench
+from fastifo.cli_study import Improve, Study
 from fastifo.config import field_help
 from fastifo.learner import Learner
 
@@ -160,17 +163,18 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Print one table and draw one figure from the run folders below a folder."""
+    """Tables, the study's figures and one HTML page from the run folders below a folder."""
 
     folder: tyro.conf.Positional[Path]
     """Where the runs are."""
     figure: Path | None = None
-    """The PNG; report.png in the folder unless named."""
+    """The PNG of runs on one dataset; report.png in the folder unless named."""
 
     def main(self) -> None:
         from fastifo.report import report
 
         print(f"figure  {report(self.folder, self.figure)}")
+        print(f"page    {self.folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -182,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
             Annotated[Data, tyro.conf.subcommand("data")],
             Annotated[SIBench, tyro.conf.subcommand("sibench")],
+            Annotated[Study, tyro.conf.subcommand("study")],
+            Annotated[Improve, tyro.conf.subcommand("improve")],
             Annotated[Report, tyro.conf.subcommand("report")],
         ],
         prog="fastifo",

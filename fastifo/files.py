@@ -77,6 +77,20 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: expected JSON, found something else ({error})") from None
 
 
+def keep_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Writes what a folder is for.  Raises ValueError where it was begun for something else."""
+    if not path.exists():
+        write_json(path, plan)
+        return
+    kept, plan = read_json(path), json.loads(json.dumps(plan))
+    other = sorted(k for k in {*plan, *kept} if kept.get(k) != plan.get(k))
+    if other:
+        raise ValueError(
+            f"{path}: begun with {other[0]}={kept.get(other[0])!r}, asked for "
+            f"{plan.get(other[0])!r}; choose another folder"
+        )
+
+
 def sha256_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,235 +1,110 @@
-"""Tables and figures from run folders alone."""
+"""`fastifo report`: tables, the papers' figures and one HTML page, from folders alone."""
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.log import read_metrics
-from fastifo.evaluate import Returns, bootstrap_interval, normalized_score
-from fastifo.files import read_json, write_atomic
+from fastifo import figures, page
+from fastifo.entries import (
+    HEADER,
+    Entry,
+    by_dataset,
+    draw_figure,
+    print_table,
+    read_runs,
+    table_rows,
+    title_of,
+)
+from fastifo.files import read_json
+from fastifo.improve import FORMAT, Improvement
 
-ORDER = ("bc", "vfo_bin", "vfo_disc", "awr")
-COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bbbbbb", "#000000")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The members of one run folder that learned from one dataset."""
-
-    folder: Path
-    config: dict[str, Any]
-    dataset: dict[str, Any]
-    members: list[int]
-    returns: Returns | None
-    deterministic: Returns | None
-    metrics: list[dict[str, Any]]
-    label: str
-
-    @property
-    def train_s(self) -> float | None:
-        """Seconds spent in updates, over all processes that trained the run."""
-        return Checkpoints(self.folder / "checkpoint").train_s or None
+AGGREGATE = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
 
 
-def read_runs(folder: str | Path) -> list[Entry]:
-    """Every run below a folder.  Raises FileNotFoundError where there is none."""
-    root = Path(folder)
-    configs = sorted(root.rglob("config.json")) if root.is_dir() else []
-    found = [(path.parent, read_json(path)) for path in configs]
-    found = [(p, c) for p, c in found if isinstance(c, dict) and c.get("format") == "fastifo-run"]
-    if not found:
-        raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
-    for path, config in found:
-        missing = {"algorithm", "datasets", "env_id", "num_updates"} - set(config)
-        if missing:
-            raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
-    names = [config["algorithm"] for _, config in found]
-    entries = []
-    for path, config in found:
-        name = config["algorithm"]
-        label = name if names.count(name) == 1 else str(path.relative_to(root))
-        metrics = read_metrics(path / "metrics.jsonl")
-        for place, dataset in enumerate(config["datasets"]):
-            members = [i for i, m in enumerate(config["members"]) if m.get("dataset", 0) == place]
-            entries.append(
-                Entry(
-                    folder=path,
-                    config=config,
-                    dataset=dataset,
-                    members=members,
-                    returns=_returns(path / "returns.npz", members),
-                    deterministic=_returns(path / "returns-deterministic.npz", members),
-                    metrics=[row for row in metrics if row.get("member", members[0]) in members],
-                    label=label,
-                )
-            )
-    rank = {name: place for place, name in enumerate(ORDER)}
-    return sorted(entries, key=lambda e: (rank.get(e.config["algorithm"], len(ORDER)), e.label))
-
-
-def _returns(path: Path, members: list[int]) -> Returns | None:
-    return Returns.load(path).part(members) if path.exists() else None
-
-
-def by_dataset(entries: list[Entry]) -> list[list[Entry]]:
-    """Entries that trained on the same data; only those share a background and an expert."""
-    groups: dict[Any, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        groups[entry.config["env_id"], entry.dataset["fingerprint"]].append(entry)
-    return list(groups.values())
-
-
-def print_table(entries: list[Entry]) -> None:
-    """One row for the background, each run, and the expert.  entries: of one dataset."""
-    config = entries[0].config
-    table = Table(
-        title=f"{config['env_id'] or 'no environment'}: returns with 95 % intervals",
-        title_justify="left",
-    )
-    table.add_column("policy", no_wrap=True)
-    for name in ("return", "95 % interval", "by seed", "mode", "score", "updates", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    background = entries[0].dataset.get("background_returns")
-    if background:
-        interval = bootstrap_interval(np.array([background]))
-        table.add_row(*_row("background", float(np.mean(background)), interval, config["env_id"]))
-    for entry in entries:
-        if entry.returns is None:
-            table.add_row(entry.label, "not evaluated")
-            continue
-        r = entry.returns
-        row = _row(entry.label, r.mean, r.interval, r.env_id)
-        row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
-        row[4] = "" if entry.deterministic is None else f"{entry.deterministic.mean:.0f}"
-        row[6] = f"{r.num_updates:,}"
-        row[7] = "" if entry.train_s is None else f"{entry.train_s:.0f} s"
-        table.add_row(*row)
-    expert = entries[0].dataset["info"].get("expert_returns")
-    if expert:
-        interval = bootstrap_interval(np.array([expert]))
-        table.add_row(*_row("expert", float(np.mean(expert)), interval, config["env_id"]))
-    console = Console()
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)  # a log file is no reason to cut numbers
-
-
-def _row(
-    label: str, mean: float, interval: tuple[float, float] | None, env_id: str | None
-) -> list[str]:
-    score = normalized_score(env_id or "", mean)
-    return [
-        label,
-        f"{mean:.0f}",
-        "" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}",
-        "",
-        "",
-        "" if score is None else f"{score:.1f}",
-        "",
-        "",
-    ]
-
-
-def draw_figure(entries: list[Entry], path: Path) -> None:
-    """Returns, return over updates, and values over updates, as one PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), constrained_layout=True)
-    groups = by_dataset(entries)
-    data = entries[0].dataset if len(groups) == 1 else {"info": {}}
-    background = data.get("background_returns")
-    lines = [
-        (label, np.mean(returns), "0.35", style)
-        for label, returns, style in (
-            ("background", background, ":"),
-            ("expert", data["info"].get("expert_returns"), "--"),
-        )
-        if returns
-    ]
-    _returns_panel(axes[0], entries)
-    _curve_panel(axes[1], entries)
-    for label, level, color, style in lines:
-        for axis in axes[:2]:
-            axis.axhline(level, color=color, ls=style, lw=1.2, label=label)
-    _value_panel(axes[2], entries)
-    for axis in axes:
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=8)
-    names = dict.fromkeys(group[0].config["env_id"] or "no environment" for group in groups)
-    figure.suptitle(", ".join(names))
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
-    plt.close(figure)
-
-
-def _returns_panel(axis: Any, entries: list[Entry]) -> None:
-    """Mean return of each run with its interval; a dot for each member."""
-    shown = [(i, e) for i, e in enumerate(entries) if e.returns is not None]
-    for place, (i, entry) in enumerate(shown):
-        assert entry.returns is not None
-        low, high = entry.returns.interval
-        mean, color = entry.returns.mean, COLORS[i % len(COLORS)]
-        axis.errorbar(
-            place, mean, [[mean - low], [high - mean]], fmt="o", ms=8, capsize=6, color=color
-        )
-        members = entry.returns.per_member
-        axis.plot(np.full(len(members), place + 0.18), members, ".", color=color, alpha=0.6)
-    axis.set_xticks(range(len(shown)), [entry.label for _, entry in shown], rotation=15)
-    axis.set_xlim(-0.6, len(shown) - 0.4)
-    axis.set_ylabel("return, 95 % interval; dots: seeds")
-    axis.set_title("final policies, sampled actions")
-
-
-def _curve_panel(axis: Any, entries: list[Entry]) -> None:
-    """Mean return over updates, from evaluations during training."""
-    for i, entry in enumerate(entries):
-        updates, mean = _curve(entry, "return_mean")
-        if updates:
-            axis.plot(updates, mean, "-o", ms=3, color=COLORS[i % len(COLORS)], label=entry.label)
-    axis.set_xlabel("updates")
-    axis.set_ylabel("return")
-    axis.set_title("while training")
-
-
-def _value_panel(axis: Any, entries: list[Entry]) -> None:
-    """Mean value of background and expert states over updates, where both were learned."""
-    for i, entry in enumerate(entries):
-        if not _curve(entry, "value_mean_expert")[0]:
-            continue
-        for name, style in (("value_mean_background", "-"), ("value_mean_expert", "--")):
-            updates, mean = _curve(entry, name)
-            if updates:
-                where = name.rpartition("_")[2]
-                label = f"{entry.label}, {where} states"
-                axis.plot(updates, mean, style, color=COLORS[i % len(COLORS)], label=label)
-    axis.set_xlabel("updates")
-    axis.set_ylabel("learned value")
-    axis.set_title("values")
-
-
-def _curve(entry: Entry, name: str) -> tuple[list[int], list[float]]:
-    """Updates and the mean over members of one metric."""
-    rows: dict[int, list[float]] = defaultdict(list)
-    for row in entry.metrics:
-        if row.get(name) is not None:
-            rows[row["update"]].append(row[name])
-    updates = sorted(rows)
-    return updates, [float(np.mean(rows[update])) for update in updates]
+def read_improvements(folder: Path) -> list[Improvement]:
+    """Every self-improvement below a folder."""
+    found = []
+    for path in sorted(folder.rglob("improve.json")):
+        content = read_json(path)
+        try:
+            if content.pop("format") != FORMAT:
+                continue
+            found.append(Improvement(**content | {"seeds": tuple(content["seeds"])}))
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError(
+                f"{path}: expected a self-improvement's results; run it again"
+            ) from None
+    return found
 
 
 def report(folder: str | Path, figure: str | Path | None = None) -> Path:
-    """Prints a table for each dataset and writes the figure, `report.png` unless named."""
-    entries = read_runs(folder)
+    """Prints a table for each dataset and writes figures and `report.html` into the folder.
+
+    figure: of runs on one dataset; report.png unless named.  Returns what was drawn first.
+    Raises FileNotFoundError where there is no run.
+    """
+    root = Path(folder)
+    improvements = read_improvements(root)
+    try:
+        entries = read_runs(root)
+    except FileNotFoundError:
+        if not improvements:
+            raise
+        entries = []
+    parts, drawn = [], []
     for group in by_dataset(entries):
         print_table(group)
-    path = Path(figure) if figure is not None else Path(folder) / "report.png"
-    draw_figure(entries, path)
-    return path
+        parts.append(page.table(title_of(group), HEADER, table_rows(group)))
+    tasks = figures.compared(entries)
+    if tasks:
+        rows = aggregate_rows(entries)
+        if rows:
+            print_aggregate(rows)
+            parts.insert(0, page.table("All sets together", AGGREGATE, rows))
+        for name, title, draw in (
+            ("differences", "Return less the background's", figures.draw_differences),
+            ("returns", "Returns", figures.draw_returns),
+        ):
+            drawn.append((title, root / f"{name}.png"))
+            draw(tasks, drawn[-1][1])
+    elif entries:
+        drawn.append(("Runs", Path(figure) if figure is not None else root / "report.png"))
+        draw_figure(entries, drawn[-1][1])
+    if improvements:
+        for each in improvements:
+            print(each)
+            header = ["iteration", *(f"seed {seed}" for seed in each.seeds)]
+            lines = [
+                [str(i), *(f"{value:.1f}" for value in row)]
+                for i, row in enumerate(zip(*each.returns, strict=True))
+            ]
+            parts.append(page.table(f"{each.env_id}: {each.algorithm}, improving", header, lines))
+        drawn.append(("Self-improvement", root / "sawteeth.png"))
+        figures.draw_sawteeth(improvements, drawn[-1][1])
+    pictures = [page.picture(title, path) for title, path in drawn]
+    configs = {entry.folder: entry.config for entry in entries}
+    details = [
+        page.config(str(path.relative_to(root)), content) for path, content in configs.items()
+    ]
+    page.write_page(root / "report.html", root.resolve().name, [*pictures, *parts, *details])
+    return drawn[0][1]
+
+
+def aggregate_rows(entries: Sequence[Entry]) -> list[list[str]]:
+    return [
+        [name, f"{mean:.1f}", f"{low:.1f} to {high:.1f}", str(sets)]
+        for name, mean, (low, high), sets in figures.aggregate(entries)
+    ]
+
+
+def print_aggregate(rows: Sequence[Sequence[str]]) -> None:
+    table = Table(
+        title="all sets together: D4RL scores, stratified bootstrap", title_justify="left"
+    )
+    for place, name in enumerate(AGGREGATE):
+        table.add_column(name, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -21,7 +21,7 @@ from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
 from fastifo.evaluate import evaluate_policies
 from fastifo.experts import ExpertPolicy, load_expert, provenance
-from fastifo.files import cache_folder, read_json, write_json
+from fastifo.files import cache_folder, keep_plan
 from fastifo.rollout import check_env, collect
 
 RECIPE = 4  # counts changes of how a set is made; part of the cache's name
@@ -232,7 +232,7 @@ def build_sets(
     plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | {
         k: v for k, v in vars(first).items() if k not in ("env_id", "d")
     }
-    _keep_plan(out / "plan.json", plan)
+    keep_plan(out / "plan.json", plan)
     path = out / "demonstrations.fastifo"
     if not path.exists():
         _demonstrations(first, demonstrations, progress).save(path)
@@ -268,17 +268,3 @@ def _demonstrations(spec: SIBenchSpec, source: str, progress: bool) -> Dataset:
     chosen = found.take(order[:count].tolist())
     info = {"expert": {"file": source, "source": "demonstrations"}}
     return Dataset(chosen, env_id=spec.env_id, info=info | return_statistics(chosen))
-
-
-def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
-    """Refuses a folder that was begun with other options."""
-    if not path.exists():
-        write_json(path, plan)
-        return
-    kept = read_json(path)
-    other = sorted(k for k in {*plan, *kept} if kept.get(k) != plan.get(k))
-    if other:
-        raise ValueError(
-            f"{path}: begun with {other[0]}={kept.get(other[0])!r}, asked for "
-            f"{plan.get(other[0])!r}; choose another folder"
-        )

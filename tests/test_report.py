@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import fastifo
+from fastifo.entries import print_table, read_runs
 from fastifo.evaluate import Returns
 from fastifo.files import read_json, write_json
-from fastifo.report import print_table, read_runs, report
+from fastifo.report import report
 from helpers import SMALL, random_dataset
 from support import contents, full_disk
 
@@ -106,7 +107,12 @@ def test_a_report_needs_nothing_but_the_folder_and_changes_no_run(tmp_path: Path
     report(tmp_path)
     after = contents(tmp_path)
     assert after.pop("report.png").startswith(PNG)
+    page = after.pop("report.html").decode()
     assert after == before
+    assert page.count("<img") == 1
+    for word in ("moved", "&quot;learning_rate&quot;", "95 % interval", "data:image/png"):
+        assert word in page
+    assert "http" not in page  # it needs no other file
 
 
 def test_a_full_disk_keeps_the_old_figure(

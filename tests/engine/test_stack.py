@@ -10,8 +10,8 @@ import fastifo
 from engine.runs import ALL, QUIET, train
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.stack import stacked
+from fastifo.entries import by_dataset, read_runs
 from fastifo.learner import tensors
-from fastifo.report import by_dataset, read_runs
 from helpers import random_dataset
 
 

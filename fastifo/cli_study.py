@@ -1,0 +1,180 @@
+"""`fastifo study sibench | bimodal | improve` and `fastifo improve`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from fastifo.bimodal import BimodalSpec
+from fastifo.sibench import SIZES, SIBenchSpec
+from fastifo.study import MIXTURES, TASKS
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every study takes."""
+
+    out: Path
+    """Folder of data, runs and report; running again continues."""
+    algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
+    """Methods to compare."""
+    envs: tuple[str, ...] = TASKS
+    """EnvPool tasks with a shipped expert."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One policy per seed, set and method."""
+    num_updates: int = 100_000
+    """Training length; the paper's is 1,000,000."""
+    hidden_sizes: tuple[int, ...] = (512, 512)
+    """Of every net."""
+    evaluation_episodes: int = 100
+    """Per policy, sampled and deterministic."""
+    seed: int = 0
+    """Of the data."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {
+            "num_updates": self.num_updates,
+            "seeds": self.seeds,
+            "hidden_sizes": self.hidden_sizes,
+            "episodes": self.evaluation_episodes,
+        }
+
+    def finish(self) -> None:
+        from fastifo.report import report
+
+        report(self.out)
+        print(f"report  {self.out / 'report.html'}")
+
+
+@dataclass(frozen=True)
+class SIBenchStudy(Common):
+    """Background data from clones of ever more demonstrations."""
+
+    sizes: tuple[int, ...] = SIZES
+    """Demonstrations cloned, one set each."""
+    episodes: int = 1000
+    """Of each background."""
+    demos: int = 0
+    """Expert episodes played and shown; 0 is the largest size."""
+    bc_updates: int = SIBenchSpec.bc_updates
+    """Training length of the clones."""
+
+    def main(self) -> None:
+        from fastifo.study import study_sibench
+
+        options = {
+            "episodes": self.episodes, "bc_updates": self.bc_updates, "seed": self.seed,
+            "demos": self.demos or max(self.sizes),
+        }  # fmt: skip
+        study_sibench(
+            self.out, self.algorithms, self.envs, self.sizes, set_options=options, **self.fields
+        )
+        self.finish()
+
+
+@dataclass(frozen=True)
+class BimodalStudy(Common):
+    """Background data of random and expert episodes."""
+
+    mixtures: tuple[int, ...] = MIXTURES
+    """Expert episodes in the background, one set each."""
+    total: int = BimodalSpec.total
+    """Episodes of each background."""
+
+    def main(self) -> None:
+        from fastifo.study import study_bimodal
+
+        options = {"total": self.total, "seed": self.seed}
+        study_bimodal(
+            self.out, self.algorithms, self.envs, self.mixtures, set_options=options, **self.fields
+        )
+        self.finish()
+
+
+@dataclass(frozen=True)
+class ImproveStudy(Common):
+    """Every method improves on its own episodes, from one SIBench set of each task."""
+
+    d: int = 5
+    """Demonstrations cloned for the first background."""
+    iterations: int = 20
+    """Of training and playing."""
+    episodes: int = 1000
+    """Played in each, and of the first background."""
+    bc_updates: int = SIBenchSpec.bc_updates
+    """Training length of the clone."""
+
+    def main(self) -> None:
+        from fastifo.improve import improve
+
+        for env_id in self.envs:
+            spec = (
+                f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
+                f"demos={max(self.d, 50)},bc_updates={self.bc_updates}"
+            )
+            for algorithm in self.algorithms:
+                improve(
+                    algorithm, spec, spec, iterations=self.iterations, episodes=self.episodes,
+                    seeds=self.seeds, num_updates=self.num_updates,
+                    hidden_sizes=self.hidden_sizes, out=self.out / env_id / algorithm,
+                )  # fmt: skip
+        self.finish()
+
+
+@dataclass(frozen=True)
+class Study:
+    """The paper's studies: a grid of methods, tasks and backgrounds, and their figures."""
+
+    action: Union[  # noqa: UP007
+        Annotated[SIBenchStudy, tyro.conf.subcommand("sibench")],
+        Annotated[BimodalStudy, tyro.conf.subcommand("bimodal")],
+        Annotated[ImproveStudy, tyro.conf.subcommand("improve")],
+    ]
+    """Which one."""
+
+    def main(self) -> None:
+        self.action.main()
+
+
+@dataclass(frozen=True)
+class Improve:
+    """Train, play, replace the background by what was played, and again."""
+
+    algorithm: tyro.conf.Positional[str]
+    """A method, such as vfo_bin."""
+    background: str
+    """The first background: a file or a spec."""
+    out: Path
+    """Folder of the iterations; running again continues."""
+    expert: str = ""
+    """Where the expert's observations come from, if not the background's dataset."""
+    env_id: str = ""
+    """EnvPool's task, where the files do not say it."""
+    iterations: int = 20
+    """Of training and playing."""
+    episodes: int = 1000
+    """Played in each."""
+    seeds: tuple[int, ...] = (0,)
+    """One chain of policies each."""
+    num_updates: int = 100_000
+    """Training length of each policy."""
+    hidden_sizes: tuple[int, ...] = (512, 512)
+    """Of every net."""
+    temperature: float | None = None
+    """Of the advantages, where the method has one."""
+
+    def main(self) -> None:
+        from fastifo.improve import improve
+        from fastifo.report import report
+
+        fields: dict[str, Any] = {"hidden_sizes": self.hidden_sizes}
+        if self.temperature is not None:
+            fields["temperature"] = self.temperature
+        improve(
+            self.algorithm, self.expert or self.background, self.background,
+            iterations=self.iterations, episodes=self.episodes, seeds=self.seeds,
+            num_updates=self.num_updates, env_id=self.env_id or None, out=self.out, **fields,
+        )  # fmt: skip
+        print(f"figure  {report(self.out)}")

@@ -1,0 +1,35 @@
+"""Aggregates over tasks and seeds with their uncertainty.
+
+Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bootstrap).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def interquartile_mean(scores: Floats) -> float:
+    """Mean of what is left when the lowest and the highest quarter of all numbers are cut off."""
+    flat = np.sort(scores, axis=None)
+    cut = int(0.25 * flat.size)
+    return float(flat[cut : flat.size - cut].mean())
+
+
+def stratified_interval(
+    scores: Floats, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap of the interquartile mean; runs are redrawn within each task.
+
+    scores: [runs, tasks].  It speaks of other seeds on the same tasks.
+    """
+    rng = np.random.default_rng(seed)
+    runs, tasks = scores.shape
+    column = np.arange(tasks)
+    means = [
+        interquartile_mean(scores[rng.integers(0, runs, (runs, tasks)), column])
+        for _ in range(resamples)
+    ]
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)

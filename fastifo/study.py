@@ -1,0 +1,120 @@
+"""Studies: a grid of algorithms, tasks and background sets, trained as populations, resumable.
+
+Source: arXiv 2507.06701, SIBench and bimodal mixtures. One run folder holds all sets and seeds of
+one algorithm on one task, which train together.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastifo import algos
+from fastifo.bimodal import load_bimodal
+from fastifo.config import nearest
+from fastifo.data.dataset import Dataset
+from fastifo.data.pack import load_dataset
+from fastifo.engine.train import train
+from fastifo.evaluate import Returns
+from fastifo.files import UNREADABLE, keep_plan
+from fastifo.rollout import check_env
+from fastifo.sibench import SIZES, build_sets
+
+MIXTURES = tuple(range(0, 1001, 100))  # expert episodes of 1000, the paper's grid
+GENERAL = ("device", "precision", "engine", "log_every", "checkpoint_every")  # of fastifo.train
+TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Ant-v4", "Hopper-v4")
+
+
+def study_sibench(
+    out: Path,
+    algorithms: Sequence[str],
+    envs: Sequence[str] = TASKS,
+    sizes: Sequence[int] = SIZES,
+    *,
+    set_options: dict[str, Any] | None = None,
+    **fields: Any,
+) -> None:
+    """Trains every algorithm on the sets of every task.  fields: see `_train_all`."""
+    options = {"demos": max(sizes), **(set_options or {})}
+    _begin(out, "sibench", algorithms, envs, fields)
+    for env_id in envs:
+        paths = build_sets(
+            env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True), **options
+        )
+        _train_all(out, algorithms, env_id, [load_dataset(path) for path in paths], **fields)
+
+
+def study_bimodal(
+    out: Path,
+    algorithms: Sequence[str],
+    envs: Sequence[str] = TASKS,
+    mixtures: Sequence[int] = MIXTURES,
+    *,
+    set_options: dict[str, Any] | None = None,
+    **fields: Any,
+) -> None:
+    """The same on mixtures with so many expert episodes."""
+    _begin(out, "bimodal", algorithms, envs, fields)
+    options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
+    for env_id in envs:
+        datasets = [
+            load_bimodal(
+                f"bimodal:{env_id}/expert={count}{options}", progress=fields.get("progress", True)
+            )
+            for count in mixtures
+        ]
+        _train_all(out, algorithms, env_id, datasets, **fields)
+
+
+def _begin(
+    out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
+) -> None:
+    """Everything that can be refused before hours of work."""
+    known = {*GENERAL, "num_updates", "seeds", "episodes", "progress"}
+    for algorithm in algorithms:
+        known |= set(vars(algos.find(algorithm).Config()))
+    if unknown := sorted(set(fields) - known):
+        raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
+    for env_id in envs:
+        check_env(env_id)
+    keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
+
+
+def _train_all(
+    out: Path,
+    algorithms: Sequence[str],
+    env_id: str,
+    datasets: list[Dataset],
+    *,
+    num_updates: int,
+    seeds: Sequence[int] = (0, 1, 2),
+    episodes: int = 100,
+    progress: bool = True,
+    **fields: Any,
+) -> None:
+    """Each algorithm in a run folder of its own; a finished one is left alone.
+
+    episodes: of evaluation, for each policy, sampled and deterministic.  fields: what
+    `fastifo.train` takes, those of an algorithm where it has them.
+    """
+    for algorithm in algorithms:
+        folder = out / "runs" / env_id / algorithm
+        known = vars(algos.find(algorithm).Config())
+        own = {k: v for k, v in fields.items() if k in known or k in GENERAL}
+        run = train(  # returns at once where the folder holds the finished run
+            algorithm, datasets, num_updates=num_updates, seeds=list(seeds), out=folder,
+            progress=progress, **own,
+        )  # fmt: skip
+        for deterministic in (False, True):
+            if not _evaluated(folder, num_updates, len(run.members), episodes, deterministic):
+                run.evaluate(episodes, deterministic, progress=progress)
+
+
+def _evaluated(
+    folder: Path, num_updates: int, members: int, episodes: int, deterministic: bool
+) -> bool:
+    name = "returns-deterministic.npz" if deterministic else "returns.npz"
+    try:
+        found = Returns.load(folder / name)
+    except UNREADABLE:
+        return False
+    return (found.num_updates, *found.returns.shape) == (num_updates, members, episodes)
