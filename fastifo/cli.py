@@ -157,6 +157,11 @@ class Evaluate:
         run = open_run(self.run)
         returns = run.evaluate(self.episodes, self.deterministic, seed=self.seed)
         print(returns)
+        clock = returns.clock
+        print(
+            f"  took {clock.whole:.1f} s, of which the environment {clock.environment:.1f}, the "
+            f"policies {clock.policy:.1f}"
+        )
         for member, mean in enumerate(returns.per_member):
             print(f"  {run.describe(member)}: {mean:.1f}")
 

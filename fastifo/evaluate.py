@@ -3,14 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.files import UNREADABLE, write_atomic
-from fastifo.rollout import Actor, rollout, versions
+from fastifo.rollout import Actor, Clock, rollout, versions
 
 # Random and expert return of the D4RL score, 100 * (return - random) / (expert - random).
 # Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; customary for later versions too.
@@ -32,6 +32,7 @@ class Returns:
     deterministic: bool
     versions: dict[str, str]  # EnvPool and the physics inside it
     num_updates: int = 0  # of training, when these episodes were played
+    clock: Clock = field(default_factory=Clock, compare=False)  # of playing; not kept in files
 
     @property
     def mean(self) -> float:
@@ -137,13 +138,16 @@ def evaluate_policies(
     progress: bool = True,
 ) -> Returns:
     """Plays every policy from the same `num_episodes` start states.  Raises ValueError."""
+    clock = Clock()
     played = rollout(
-        policies, env_id, num_episodes, deterministic, seed=seed, record=False, progress=progress
-    )
+        policies, env_id, num_episodes, deterministic, seed=seed, record=False, progress=progress,
+        clock=clock,
+    )  # fmt: skip
     return Returns(
         returns=np.stack([episodes.returns for episodes in played]),
         lengths=np.stack([episodes.lengths for episodes in played]),
         env_id=env_id,
         deterministic=deterministic,
         versions=versions(),
+        clock=clock,
     )

@@ -3,6 +3,7 @@
 import ctypes
 import importlib.metadata
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,15 @@ def collect(
 
 
 @dataclass
+class Clock:
+    """Seconds that playing took."""
+
+    whole: float = 0.0
+    environment: float = 0.0
+    policy: float = 0.0
+
+
+@dataclass
 class Played:
     """Episodes of one policy: totals always, columns where they were recorded."""
 
@@ -103,6 +113,7 @@ def rollout(
     record: bool,
     title: str = "evaluate",
     progress: bool = True,
+    clock: Clock | None = None,
 ) -> list[Played]:
     """Exactly `num_episodes` of every policy; taking the first that end would favour short ones.
 
@@ -114,6 +125,8 @@ def rollout(
         raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
     check_env(env_id)
     limit = episode_limit(env_id)
+    clock = clock or Clock()
+    started = time.perf_counter()
     slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
     parts = []
     # An episode that ends early counts as all its steps, so that the bar only grows.
@@ -121,7 +134,8 @@ def rollout(
         for first in range(0, len(slots), MAX_SLOTS):
             own = slots[first : first + MAX_SLOTS]
             pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
-            parts.append(pool.play(bar, first, limit))
+            parts.append(pool.play(bar, first, limit, clock))
+    clock.whole += time.perf_counter() - started
     whole = Played.joined(parts)
     return [
         whole.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
@@ -165,7 +179,7 @@ class _Pool:
         for policy in {id(policy): policy for policy in policies}.values():
             _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
 
-    def play(self, bar: ProgressBar, before: int, limit: int) -> Played:
+    def play(self, bar: ProgressBar, before: int, limit: int, clock: Clock) -> Played:
         """Steps the slots whose episode is not over, until none is left."""
         count = len(self.owner)
         returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
@@ -176,8 +190,13 @@ class _Pool:
         alive = np.arange(count, dtype=np.int32)
         step = 0
         while len(alive):
+            times = [time.perf_counter()]
             action = np.clip(self._act(obs, alive, step), self.low, self.high)
+            times.append(time.perf_counter())
             obs, reward, terminated, truncated, info = self.pool.step(action, alive)
+            times.append(time.perf_counter())
+            clock.policy += times[1] - times[0]
+            clock.environment += times[2] - times[1]
             order = np.argsort(info["env_id"])
             obs, reward = obs[order], reward[order]
             terminated, done = terminated[order], (terminated | truncated)[order]
