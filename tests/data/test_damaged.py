@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import fastifo
-from bench.fuzz import FORMATS, mutants, outcome
 from data.test_foreign import episodes, write_d4rl
 from fastifo.data import hdf5
+from fuzz import FORMATS, mutants, outcome
 
 
 def harm_external_link(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Damaged files against the readers: `python -m bench.fuzz --count 10000`.
+"""Damaged files against the readers: `python tests/fuzz.py --count 10000`.
 
 For each format a sound file is damaged in many ways (bits flipped, bytes cut off, blocks zeroed or
 copied, lengths made huge, datasets replaced) and loaded. A file may be refused by an error that
