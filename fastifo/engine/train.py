@@ -65,6 +65,10 @@ def train(
     given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
     if not given:
         raise ValueError("dataset: expected one or more, found none")
+    for each in given:
+        if not isinstance(each, Dataset | str | Path):
+            found = type(each).__name__
+            raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
     members = make_members(algorithm, learner_class.Config, seeds, overrides, len(given))
     place = choose_device(device)
     precision = choose_precision(precision, place)
