@@ -1,20 +1,14 @@
 """The whole job in minutes: a small SIBench set, four methods, one table, one figure."""
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastifo.callbacks import EvaluateEvery
-from fastifo.engine.log import ProgressBar
 from fastifo.engine.train import train
 from fastifo.experts import load_expert
-from fastifo.learner import choose_device
+from fastifo.jobs import run_jobs
 from fastifo.report import report
 from fastifo.rollout import check_env
 from fastifo.specs import load
@@ -67,25 +61,3 @@ def quickstart(
         [Job(name, file, out / name, num_updates, seeds, hidden, episodes) for name in ALGORITHMS]
     )
     return report(out)
-
-
-def run_jobs(jobs: Sequence[Job]) -> None:
-    """All jobs: one after the other on a GPU, on a CPU side by side with a core or more each.
-
-    Nets this small keep one core busy but not two.
-    """
-    cores = len(os.sched_getaffinity(0))
-    workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
-    if workers == 1:
-        for job in jobs:
-            job.run()
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (max(1, cores // workers),)) as pool:
-        for future in [pool.submit(job.run) for job in jobs]:
-            future.result()
-
-
-def _start_worker(threads: int) -> None:
-    torch.set_num_threads(threads)
-    ProgressBar.plain = True  # bars of several processes would write over each other

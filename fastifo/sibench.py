@@ -22,6 +22,7 @@ from fastifo.data.pack import load_dataset
 from fastifo.evaluate import evaluate_policies
 from fastifo.experts import ExpertPolicy, load_expert, provenance
 from fastifo.files import cache_folder, keep_plan
+from fastifo.jobs import one_thread, run_jobs
 from fastifo.rollout import check_env, collect
 
 RECIPE = 4  # counts changes of how a set is made; part of the cache's name
@@ -132,17 +133,18 @@ def play_demonstrations(
 ) -> Dataset:
     """The expert's episodes with their actions, as a background, and what is known of them."""
     noise = expert.noise_scale = 0.0 if expert.deviation is None else noise
-    demos = collect(
-        expert,
-        env_id,
-        count,
-        noise == 0.0,
-        seed=SEED_BLOCKS["demonstrations"] + seed,
-        title="demonstrations",
-        progress=progress,
-    )
-    expert.noise_scale = 0.0
-    alone = evaluate_policies([expert], env_id, EXPERT_EPISODES, True, progress=progress)
+    with one_thread():
+        demos = collect(
+            expert,
+            env_id,
+            count,
+            noise == 0.0,
+            seed=SEED_BLOCKS["demonstrations"] + seed,
+            title="demonstrations",
+            progress=progress,
+        )
+        expert.noise_scale = 0.0
+        alone = evaluate_policies([expert], env_id, EXPERT_EPISODES, True, progress=progress)
     info = {
         "demonstration_noise": noise,
         "expert": provenance(expert),
@@ -172,26 +174,27 @@ def build_sibench(
     from fastifo.engine.train import train
 
     demos = shown.background
-    cloned = train(
-        "bc",
-        Dataset(background=demos.take(range(spec.d)), env_id=spec.env_id),
-        num_updates=spec.bc_updates,
-        seeds=spec.seed,
-        device="cpu",
-        precision="fp32",
-        out=clone,
-        progress=progress,
-        standardize_obs=True,
-    )
-    background = collect(
-        cloned.policy(0),
-        spec.env_id,
-        spec.episodes,
-        bool(spec.mode),
-        seed=SEED_BLOCKS["background"] + spec.seed,
-        title="background",
-        progress=progress,
-    )
+    with one_thread():
+        cloned = train(
+            "bc",
+            Dataset(background=demos.take(range(spec.d)), env_id=spec.env_id),
+            num_updates=spec.bc_updates,
+            seeds=spec.seed,
+            device="cpu",
+            precision="fp32",
+            out=clone,
+            progress=progress,
+            standardize_obs=True,
+        )
+        background = collect(
+            cloned.policy(0),
+            spec.env_id,
+            spec.episodes,
+            bool(spec.mode),
+            seed=SEED_BLOCKS["background"] + spec.seed,
+            title="background",
+            progress=progress,
+        )
     given = demos.take(range(spec.n_expert or demos.num_episodes)).without_actions()
     returns = background.returns()
     assert returns is not None
@@ -217,6 +220,7 @@ def build_sets(
 ) -> list[Path]:
     """One set per number of cloned demonstrations, in `out`; finished ones are left alone.
 
+    Sets are made in processes of their own: a script calls this below `if __name__ == "__main__":`.
     demonstrations: a dataset's spec whose background they are; empty plays the expert, as many
     episodes as the largest size unless `demos` says so.  options: fields of SIBenchSpec.
     Raises ValueError where `out` holds sets of other options or demonstrations are too few.
@@ -236,20 +240,32 @@ def build_sets(
     path = out / "demonstrations.fastifo"
     if not path.exists():
         _demonstrations(first, demonstrations, progress).save(path)
-    shown = load_dataset(path)
-    count = shown.background.num_episodes
-    paths = []
+    count = load_dataset(path).background.num_episodes
+    jobs = []
     for d in sorted(sizes):
-        found = out / f"d={d}.fastifo"
         if d > count:
             raise ValueError(f"sizes: {d} is more than the {count} demonstrations there are")
-        if not found.exists():
-            spec = SIBenchSpec(env_id, d, **options | {"demos": count})
-            build_sibench(spec, shown, clone=out / "clones" / f"d={d}", progress=progress).save(
-                found
-            )
-        paths.append(found)
-    return paths
+        jobs.append(_Build(SIBenchSpec(env_id, d, **options | {"demos": count}), out, progress))
+    run_jobs([job for job in jobs if not job.path.exists()])
+    return [job.path for job in jobs]
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One set of a folder."""
+
+    spec: SIBenchSpec
+    out: Path
+    progress: bool
+
+    @property
+    def path(self) -> Path:
+        return self.out / f"d={self.spec.d}.fastifo"
+
+    def run(self) -> None:
+        shown = load_dataset(self.out / "demonstrations.fastifo")
+        clone = self.out / "clones" / f"d={self.spec.d}"
+        build_sibench(self.spec, shown, clone=clone, progress=self.progress).save(self.path)
 
 
 def _demonstrations(spec: SIBenchSpec, source: str, progress: bool) -> Dataset:

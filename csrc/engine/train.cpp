@@ -390,7 +390,8 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
            double* metrics, double* seconds) {
   const HalfKernel kernel = half_kernel(plan.kernel);
   constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
-  const int lanes = threads >= 2 * plan.members ? 2 : 1;
+  const bool two_nets = !plan.policy.widths.empty() && !plan.scalar.widths.empty();
+  const int lanes = two_nets && threads >= 2 * plan.members ? 2 : 1;  // a net to a lane
   const int64_t teams = std::clamp<int64_t>(threads / lanes, 1, plan.members);
   const int64_t bursts = (count + burst - 1) / burst, units = bursts * plan.members;
 

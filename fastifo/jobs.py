@@ -1,0 +1,52 @@
+"""Work side by side on the cores of one machine."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Protocol
+
+import torch
+
+from fastifo.engine.log import ProgressBar
+from fastifo.learner import choose_device
+
+
+class Job(Protocol):
+    """What another process can do: pickled to it, results go to files."""
+
+    def run(self) -> None: ...
+
+
+def run_jobs(jobs: Sequence[Job]) -> None:
+    """All jobs: one after the other on a GPU, on a CPU side by side with a core or more each.
+
+    Nets this small keep one core busy but not two.
+    """
+    cores = len(os.sched_getaffinity(0))
+    workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
+    if workers <= 1:
+        for job in jobs:
+            job.run()
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (max(1, cores // workers),)) as pool:
+        for future in [pool.submit(job.run) for job in jobs]:
+            future.result()
+
+
+def _start_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    ProgressBar.plain = True  # bars of several processes would write over each other
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch's products on one thread: their bits depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
