@@ -2,6 +2,8 @@
 
 import fnmatch
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,12 @@ def test_compiled_core_never_mentions_torch() -> None:
 
 def test_only_the_bindings_include_pybind11() -> None:
     assert [path.name for path in SOURCES if "pybind11" in path.read_text()] == ["bindings.cpp"]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
+    command = [sys.executable, "-m", "bench.tables", "--check"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
 
 
 def test_nothing_new_at_the_top_level() -> None:
