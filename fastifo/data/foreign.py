@@ -1,5 +1,6 @@
 """Rows of a foreign file as episodes: what to keep, what to drop, what to refuse."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,14 @@ class Foreign:
     episodes: Episodes
     env_id: str | None = None
     notes: dict[str, int] = field(default_factory=dict)  # what happened -> how often
+
+
+def side_by_side(path: Path, what: str, parts: Sequence[Floats]) -> Floats:
+    """Several columns of the same rows as one, [rows, widths together]."""
+    if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
+        found = [part.shape for part in parts]
+        raise ValueError(f"{path}: {what}: expected vectors with a row per step, found {found}")
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
 
 
 def from_rows(

@@ -9,9 +9,7 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
-
-from fastifo.data.foreign import Floats, Foreign, from_whole
+from fastifo.data.foreign import Foreign, from_whole, side_by_side
 from fastifo.data.hdf5 import HDF5
 from fastifo.files import read_json
 
@@ -38,18 +36,12 @@ def read(path: Path, keys: tuple[str, ...] = ()) -> Foreign:
     obs, action, reward, terminal = [], [], [], []
     for name in episodes:
         parts = [next(found) for _ in range(max(1, len(keys)))]
-        obs.append(_joined(file, name, parts))
+        obs.append(side_by_side(file.path, name, parts))
         action.append(next(found))
         reward.append(next(found))
         ended = next(found)
         terminal.append(bool(len(ended)) and bool(ended.ravel()[-1]))
     return from_whole(file.path, obs, terminal, action, reward, _env_id(file.path))
-
-
-def _joined(file: HDF5, name: str, parts: list[Floats]) -> Floats:
-    if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
-        raise file.fail(f"{name}: observations: expected vectors, found {[p.shape for p in parts]}")
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
 
 
 def _number(name: str) -> tuple[int, str]:

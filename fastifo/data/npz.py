@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.data.foreign import Floats, Foreign, from_rows
+from fastifo.data.foreign import Floats, Foreign, from_rows, side_by_side
 from fastifo.files import UNREADABLE
 
 MAX_GROWTH, FREE_BYTES = 4, 100 << 20
@@ -73,10 +73,7 @@ def read(path: Path, keys: tuple[str, ...] = ()) -> Foreign:
             f"expected arrays {', '.join(chosen)}, found {', '.join(file.names)}; name the "
             "observation's with ,keys=a+b"
         )
-    parts = [file.numbers(key) for key in chosen]
-    if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
-        raise file.fail(f"observations: expected vectors, found {[p.shape for p in parts]}")
-    obs = np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+    obs = side_by_side(path, "observations", [file.numbers(key) for key in chosen])
     rest = {
         name: file.numbers(name) if name in file.names else None
         for name in ("actions", "rewards", "terminals", "timeouts", "next_observations")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.data.foreign import Floats, Foreign, from_rows
+from fastifo.data.foreign import Floats, Foreign, from_rows, side_by_side
 from fastifo.data.hdf5 import HDF5
 
 LOW_DIM = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
@@ -51,10 +51,9 @@ def read(path: Path, keys: tuple[str, ...] = (), mask: str = "") -> Foreign:
     columns: list[list[Floats]] = [[] for _ in range(5)]
     for first in range(0, len(found), len(parts)):
         own = found[first : first + len(parts)]
-        columns[0].append(_joined(file, own[: len(keys)]))
-        columns[1].append(
-            _joined(file, own[len(keys) : 2 * len(keys)]) if ahead else columns[0][-1]
-        )
+        columns[0].append(side_by_side(path, "obs", own[: len(keys)]))
+        after = own[len(keys) : 2 * len(keys)] if ahead else own[: len(keys)]
+        columns[1].append(side_by_side(path, "next_obs", after))
         for place, column in enumerate(own[-3:]):
             if len(column) != len(columns[0][-1]) or column.ndim != (2 if place == 0 else 1):
                 raise file.fail(
@@ -74,9 +73,3 @@ def read(path: Path, keys: tuple[str, ...] = (), mask: str = "") -> Foreign:
         path, obs, last, last & (done != 0), next_obs=next_obs if ahead else None, action=action,
         reward=reward,
     )  # fmt: skip
-
-
-def _joined(file: HDF5, parts: list[Floats]) -> Floats:
-    if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
-        raise file.fail(f"obs: expected vectors, found {[part.shape for part in parts]}")
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
