@@ -34,14 +34,14 @@ def read(path: Path) -> Foreign:
     names = ["observations", "actions", "rewards", "terminals"]
     names += [name for name in ("timeouts", "next_observations") if file.has(name)]
     found = dict(zip(names, file.numbers(names), strict=True))
-    count = len(found["observations"])
+    count = found["observations"].shape[:1]
     for name in ("rewards", "terminals", "timeouts"):
-        if name in found and found[name].shape == (count, 1):
+        if name in found and found[name].shape == (*count, 1):
             found[name] = found[name][:, 0]
     terminal = found["terminals"] != 0
     if "timeouts" in found:
         timeout = found["timeouts"] != 0
-    elif terminal.shape == (count,):
+    elif terminal.shape == count:
         timeout = _clock(terminal)
     else:
         timeout = terminal

@@ -30,7 +30,7 @@ def side_by_side(path: Path, what: str, parts: Sequence[Floats]) -> Floats:
     if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
         found = [part.shape for part in parts]
         raise ValueError(f"{path}: {what}: expected vectors with a row per step, found {found}")
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+    return np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts], 1)
 
 
 def from_rows(
@@ -50,9 +50,9 @@ def from_rows(
     next_obs: [N, D]; without it an episode's last row has no next observation: the row is dropped,
     or, where the task ended there and no value follows, kept with its own observation repeated.
     """
-    count = len(obs)
+    count = len(obs) if obs.ndim else 0
     if count == 0:
-        raise ValueError(f"{path}: expected one or more rows, found none")
+        raise ValueError(f"{path}: expected one or more rows of observations, found {obs.shape}")
     columns = {"observations": obs, "actions": action, "next_observations": next_obs}
     for name, value in columns.items():
         if value is not None and (value.ndim != 2 or len(value) != count or 0 in value.shape):
@@ -110,7 +110,8 @@ def _ends(
     notes["episodes cut by the end of the file"] = int(not last[-1])
     last[-1] = True
     if next_obs is not None:
-        gap = np.abs(next_obs[:-1] - obs[1:]) > SAME * (1 + np.abs(obs[1:]))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
+            gap = np.abs(next_obs[:-1] - obs[1:]) > SAME * (1 + np.abs(obs[1:]))
         jumps = gap.any(1) & ~last[:-1]
         notes["episodes cut where the next observation is not the next row's"] = int(jumps.sum())
         last[:-1] |= jumps
@@ -127,8 +128,8 @@ def from_whole(
 ) -> Foreign:
     """Episodes with T + 1 observations each."""
     for i, rows in enumerate(obs):
-        steps = len(rows) - 1
-        if steps < 1 or rows.ndim != 2 or rows.shape[1:] != obs[0].shape[1:]:
+        steps = len(rows) - 1 if rows.ndim == 2 else 0
+        if steps < 1 or rows.shape[1:] != obs[0].shape[1:]:
             raise ValueError(
                 f"{path}: episode {i}: expected 2 or more observations as wide as the first "
                 f"episode's, found shape {rows.shape}"

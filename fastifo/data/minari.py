@@ -40,7 +40,7 @@ def read(path: Path, keys: tuple[str, ...] = ()) -> Foreign:
         action.append(next(found))
         reward.append(next(found))
         ended = next(found)
-        terminal.append(bool(len(ended)) and bool(ended.ravel()[-1]))
+        terminal.append(bool(ended.size) and bool(ended.ravel()[-1]))
     return from_whole(file.path, obs, terminal, action, reward, _env_id(file.path))
 
 

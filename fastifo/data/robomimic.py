@@ -55,7 +55,8 @@ def read(path: Path, keys: tuple[str, ...] = (), mask: str = "") -> Foreign:
         after = own[len(keys) : 2 * len(keys)] if ahead else own[: len(keys)]
         columns[1].append(side_by_side(path, "next_obs", after))
         for place, column in enumerate(own[-3:]):
-            if len(column) != len(columns[0][-1]) or column.ndim != (2 if place == 0 else 1):
+            ndim = 2 if place == 0 else 1
+            if column.ndim != ndim or len(column) != len(columns[0][-1]):
                 raise file.fail(
                     f"{parts[place - 3]}: expected a row per step, found {column.shape}"
                 )

@@ -324,7 +324,7 @@ def test_widths_that_differ_are_named(tmp_path: Path) -> None:
         ({"actions": np.zeros((24, A))}, r"actions: expected \(25, width\), found \(24, 2\)"),
         ({"rewards": np.zeros(3)}, r"rewards: expected \(25,\), found \(3,\)"),
         ({"terminals": np.zeros(24)}, r"terminals: expected \(25,\), found \(24,\)"),
-        ({"observations": np.zeros((0, D))}, "expected one or more rows, found none"),
+        ({"observations": np.zeros((0, D))}, "expected one or more rows of observations, found"),
         ({"observations": None}, "expected a dataset 'observations', found actions"),
         ({"rewards": np.array([b"x"] * 25)}, "'rewards': expected numbers, found kind 'S'"),
         ({"next_observations": np.zeros((25, 1))}, r"next_observations: expected \(25, 4\)"),
