@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         command.main()
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"fastifo: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:

@@ -77,6 +77,17 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: expected JSON, found something else ({error})") from None
 
 
+def readable_bytes(path: Path, kind: str) -> int:
+    """Memory that reading a foreign file may take: what a sound one of its size could hold.
+
+    Raises FileNotFoundError where there is no file.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing there"
+        raise FileNotFoundError(f"{path}: expected an {kind} file, found {found}")
+    return 4 * path.stat().st_size + (100 << 20)
+
+
 def keep_plan(path: Path, plan: dict[str, Any]) -> None:
     """Writes what a folder is for.  Raises ValueError where it was begun for something else."""
     if not path.exists():

@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.files import readable_bytes
+
 READER = Path(__file__).with_name("hdf5_reader.py")
-MAX_GROWTH, FREE_BYTES = 4, 100 << 20  # a file may fill so much memory: a factor, and beside it
 
 
 class HDF5:
     """One file.  Raises FileNotFoundError, or ValueError naming the file and what is wrong."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing there"
-            raise FileNotFoundError(f"{path}: expected an HDF5 file, found {found}")
         self.path = path
-        self.limit = MAX_GROWTH * path.stat().st_size + FREE_BYTES
+        self.limit = readable_bytes(path, "HDF5")
         self.objects: dict[str, dict[str, Any]] = self._ask(None)[0]
 
     def fail(self, reason: str) -> ValueError:

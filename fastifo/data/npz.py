@@ -11,20 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from fastifo.data.foreign import Floats, Foreign, from_rows, side_by_side
-from fastifo.files import UNREADABLE
-
-MAX_GROWTH, FREE_BYTES = 4, 100 << 20
+from fastifo.files import UNREADABLE, readable_bytes
 
 
 class NPZ:
     """Arrays of one file, each read when asked for.  Raises ValueError naming the file."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing there"
-            raise FileNotFoundError(f"{path}: expected an .npz file, found {found}")
         self.path = path
-        self.left = MAX_GROWTH * path.stat().st_size + FREE_BYTES
+        self.left = readable_bytes(path, ".npz")
         try:
             with zipfile.ZipFile(path) as file:
                 self.names = [name.removesuffix(".npy") for name in file.namelist()]
