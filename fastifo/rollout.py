@@ -4,7 +4,8 @@ import ctypes
 import importlib.metadata
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +19,16 @@ from fastifo.config import nearest
 from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
 from fastifo.engine.log import ProgressBar
+from fastifo.jobs import one_thread
 
 MAX_SLOTS = 2048  # environments alive at once; more episodes are played in turns
+BLOCK = 256  # rows of one product
 
 
 class Actor(Protocol):
     """What can be played: a trained policy or an expert."""
+
+    seed: Tensor  # [1], on the policy's device
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
 
@@ -69,7 +74,7 @@ def collect(
 
 @dataclass
 class Clock:
-    """Seconds that playing took."""
+    """Seconds that playing took: waiting for environments, and acting while others step."""
 
     whole: float = 0.0
     environment: float = 0.0
@@ -129,12 +134,29 @@ def rollout(
     started = time.perf_counter()
     slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
     parts = []
+    on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
     # An episode that ends early counts as all its steps, so that the bar only grows.
-    with ProgressBar(f"{title} {env_id}", len(slots) * limit, "steps", enabled=progress) as bar:
+    with (
+        one_thread(),
+        ThreadPoolExecutor(len(os.sched_getaffinity(0)) if on_cpu else 1) as workers,
+        ProgressBar(f"{title} {env_id}", len(slots) * limit, "steps", enabled=progress) as bar,
+    ):
         for first in range(0, len(slots), MAX_SLOTS):
             own = slots[first : first + MAX_SLOTS]
-            pool = _Pool(policies, env_id, num_episodes, own, deterministic, seed, record)
-            parts.append(pool.play(bar, first, limit, clock))
+            half = (len(own) + 1) // 2
+            pools = [
+                _Pool(policies, env_id, num_episodes, part, deterministic, seed, record)
+                for part in (own[:half], own[half:])
+                if part
+            ]
+            # In turns: the policies of one half act while the other half's environments step.
+            turns = [pool.play(workers, clock) for pool in pools]
+            while turns:
+                turns = [turn for turn in turns if next(turn, None) is not None]
+                over = first + sum(pool.over for pool in pools)
+                steps = sum(len(pool.alive) * pool.step for pool in pools)
+                bar.update(over * limit + steps, f"{over} episodes over")
+            parts += [pool.played for pool in pools]
     clock.whole += time.perf_counter() - started
     whole = Played.joined(parts)
     return [
@@ -176,27 +198,32 @@ class _Pool:
         )
         space = self.pool.action_space
         self.low, self.high = space.low, space.high
+        self.alive = np.arange(len(slots), dtype=np.int32)
+        self.step = 0
         for policy in {id(policy): policy for policy in policies}.values():
             _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
 
-    def play(self, bar: ProgressBar, before: int, limit: int, clock: Clock) -> Played:
-        """Steps the slots whose episode is not over, until none is left."""
+    def play(self, workers: Executor, clock: Clock) -> Iterator[bool]:
+        """Steps the slots whose episode is not over, until none is left.
+
+        Yields where the environments have begun a step.
+        """
         count = len(self.owner)
         returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
         terminal = np.zeros(count, dtype=bool)
+        self.played = Played(returns, lengths, terminal, [], [], [])
         history: list[tuple[NDArray[Any], ...]] = []
         obs = self.pool.reset()[0]
         first_obs = obs
-        alive = np.arange(count, dtype=np.int32)
-        step = 0
-        while len(alive):
-            times = [time.perf_counter()]
-            action = np.clip(self._act(obs, alive, step), self.low, self.high)
-            times.append(time.perf_counter())
-            obs, reward, terminated, truncated, info = self.pool.step(action, alive)
-            times.append(time.perf_counter())
-            clock.policy += times[1] - times[0]
-            clock.environment += times[2] - times[1]
+        while len(self.alive):
+            alive, started = self.alive, time.perf_counter()
+            action = np.clip(self._act(obs, workers), self.low, self.high)
+            self.pool.send(action, alive)
+            clock.policy += time.perf_counter() - started
+            yield True
+            started = time.perf_counter()
+            obs, reward, terminated, truncated, info = self.pool.recv()
+            clock.environment += time.perf_counter() - started
             order = np.argsort(info["env_id"])
             obs, reward = obs[order], reward[order]
             terminated, done = terminated[order], (terminated | truncated)[order]
@@ -207,27 +234,34 @@ class _Pool:
                 wide = (obs, action, reward)
                 history.append((alive, *(column.astype(np.float32) for column in wide)))
             # A finished slot is not stepped again: that step would be a reset.
-            alive, obs = alive[~done], obs[~done]
-            step += 1
-            over = before + count - len(alive)
-            bar.update(over * limit + len(alive) * step, f"{over} episodes over")
-        played = Played(returns, lengths, terminal, [], [], [])
+            self.alive, obs = alive[~done], obs[~done]
+            self.step += 1
         if self.record:
-            self._fill(played, first_obs, history)
-        return played
+            self._fill(self.played, first_obs, history)
 
-    def _act(self, obs: NDArray[Any], alive: NDArray[np.int32], step: int) -> NDArray[Any]:
-        actions = []
+    @property
+    def over(self) -> int:
+        """How many slots are."""
+        return len(self.owner) - len(self.alive)
+
+    def _act(self, obs: NDArray[Any], workers: Executor) -> NDArray[Any]:
+        """Every policy's own rows, in blocks of one size however many workers there are."""
         rows = torch.from_numpy(obs.astype(np.float32))
-        for p in np.unique(self.owner[alive]):
-            mine = self.owner[alive] == p
+        owner, episode = self.owner[self.alive], self.episode[self.alive]
+        blocks: list[tuple[Actor, Tensor, Tensor | None]] = []
+        for p in np.unique(owner):
             noise = None
             if not self.deterministic:
                 # Numbers for every episode, so that one does not depend on which others go on.
-                every = self.policies[p].noise(self.stream, step, self.num_episodes)
-                noise = None if every is None else every[self.episode[alive[mine]]]
-            actions.append(self.policies[p].act_rows(rows[mine], noise).cpu().numpy())
-        return np.concatenate(actions).astype(np.float64)
+                noise = self.policies[p].noise(self.stream, self.step, self.num_episodes)
+            first, last = np.searchsorted(owner, [p, p + 1])
+            for row in range(first, last, BLOCK):
+                own = slice(row, min(row + BLOCK, last))
+                blocks.append(
+                    (self.policies[p], rows[own], None if noise is None else noise[episode[own]])
+                )
+        actions = workers.map(lambda block: block[0].act_rows(*block[1:]).cpu().numpy(), blocks)
+        return np.concatenate(list(actions)).astype(np.float64)
 
     def _fill(
         self,

@@ -133,18 +133,17 @@ def play_demonstrations(
 ) -> Dataset:
     """The expert's episodes with their actions, as a background, and what is known of them."""
     noise = expert.noise_scale = 0.0 if expert.deviation is None else noise
-    with one_thread():
-        demos = collect(
-            expert,
-            env_id,
-            count,
-            noise == 0.0,
-            seed=SEED_BLOCKS["demonstrations"] + seed,
-            title="demonstrations",
-            progress=progress,
-        )
-        expert.noise_scale = 0.0
-        alone = evaluate_policies([expert], env_id, EXPERT_EPISODES, True, progress=progress)
+    demos = collect(
+        expert,
+        env_id,
+        count,
+        noise == 0.0,
+        seed=SEED_BLOCKS["demonstrations"] + seed,
+        title="demonstrations",
+        progress=progress,
+    )
+    expert.noise_scale = 0.0
+    alone = evaluate_policies([expert], env_id, EXPERT_EPISODES, True, progress=progress)
     info = {
         "demonstration_noise": noise,
         "expert": provenance(expert),
