@@ -68,6 +68,8 @@ void bind_plan(py::module_& m) {
   source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
   source.def_readwrite("transitions", &SourcePlan::transitions);
   source.def_readwrite("reward_stride", &SourcePlan::reward_stride);
+  source.def_readwrite("action_stride", &SourcePlan::action_stride);
+  bind_pointer(source, "windows", &SourcePlan::windows);
   bind_pointer(source, "first", &SourcePlan::first);
   bind_pointer(source, "count", &SourcePlan::count);
   bind_pointer(source, "obs", &SourcePlan::obs);
@@ -83,6 +85,8 @@ void bind_plan(py::module_& m) {
   plan.def_readwrite("members", &Plan::members).def_readwrite("batch", &Plan::batch);
   plan.def_readwrite("obs_dim", &Plan::obs_dim).def_readwrite("scale", &Plan::scale);
   plan.def_readwrite("sources", &Plan::sources).def_readwrite("mix_purpose", &Plan::mix_purpose);
+  plan.def_readwrite("policy_sources", &Plan::policy_sources);
+  plan.def_readwrite("next_from", &Plan::next_from);
   plan.def_readwrite("policy", &Plan::policy).def_readwrite("scalar", &Plan::scalar);
   plan.def_readwrite("target_period", &Plan::target_period);
   plan.def_readwrite("action_dim", &Plan::action_dim).def_readwrite("bins", &Plan::bins);

@@ -100,19 +100,26 @@ void gather_cpu(const int64_t* index, const int64_t* row, const T* obs, const T*
   parallel_for(total, kRowsPerThread, [=, &plan](int64_t begin, int64_t end) {
     Encoder<T> encoder(scale, mean, deviation, width, scales);
     const T* from[kBlock];
+    int64_t member[kBlock];
+    int64_t owner = begin / size, left = size - begin % size;  // rows until the next member's
     for (int64_t first = begin; first < end; first += kBlock) {
       const int64_t count = std::min(kBlock, end - first);
       // Rows lie anywhere in memory: ask for a block of them before the first is needed.
       for (int64_t i = 0; i < count; ++i) __builtin_prefetch(row + index[first + i]);
       for (int64_t i = 0; i < count; ++i) {
+        member[i] = owner;
+        if (--left == 0) {
+          ++owner;
+          left = size;
+        }
         from[i] = obs + row[index[first + i]] * width;
         for (int64_t k = 0; k < steps * width; k += kLine / sizeof(T))
           __builtin_prefetch(from[i] + k);
         __builtin_prefetch(from[i] + steps * width - 1);
       }
       for (size_t entry = 0; entry + kPlanEntries <= plan.size(); entry += kPlanEntries) {
-        for (int64_t i = first; i < first + count; ++i) {
-          __builtin_prefetch(source_of<T>(plan.data() + entry, index[i], i / size));
+        for (int64_t i = 0; i < count; ++i) {
+          __builtin_prefetch(source_of<T>(plan.data() + entry, index[first + i], member[i]));
         }
       }
 
@@ -129,10 +136,14 @@ void gather_cpu(const int64_t* index, const int64_t* row, const T* obs, const T*
       }
       for (size_t entry = 0; entry + kPlanEntries <= plan.size(); entry += kPlanEntries) {
         const int64_t columns = plan[entry + 2];
-        T* target = reinterpret_cast<T*>(plan[entry + 1]);
-        for (int64_t i = first; i < first + count; ++i) {
-          copy(source_of<T>(plan.data() + entry, index[i], i / size), columns,
-               target + i * columns);
+        T* target = reinterpret_cast<T*>(plan[entry + 1]) + first * columns;
+        for (int64_t i = 0; i < count; ++i) {
+          const T* source = source_of<T>(plan.data() + entry, index[first + i], member[i]);
+          if (columns == 1) {
+            target[i] = *source;
+          } else {
+            copy(source, columns, target + i * columns);
+          }
         }
       }
     }

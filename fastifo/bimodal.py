@@ -19,7 +19,7 @@ from fastifo.files import cache_folder
 from fastifo.rollout import action_dim, check_env, collect
 from fastifo.sibench import parse_spec, play_demonstrations
 
-RECIPE = 1  # counts changes of how a set is made; part of the cache's name
+RECIPE = 2  # counts changes of how a set is made; part of the cache's name
 SEED_BLOCKS = {"random": 2000, "expert": 1000}  # of the environments, apart from all others
 
 
@@ -103,7 +103,7 @@ def load_bimodal(text: str, *, progress: bool = True) -> Dataset:
     }
     return Dataset(
         Episodes.joined([part for part in parts if part.num_episodes]),
-        shown.background.without_actions(),
+        shown.background.without_rewards(),
         spec.env_id,
         info=info,
     )

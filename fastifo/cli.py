@@ -95,6 +95,8 @@ class Train:
     """Training length; the paper's is 1,000,000."""
     seeds: tuple[int, ...] = (0,)
     """One policy per seed (and per value of every swept field)."""
+    preset: str = "vfo"
+    """Published settings: vfo is the study's, orig the authors' code, see fastifo/recipes.py."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     precision: Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"] = "auto"
@@ -113,10 +115,11 @@ class Train:
         from fastifo.engine.train import train
 
         defaults = type(self.method)()
+        hints = get_type_hints(ALGORITHMS[self.method.algorithm].Config)
         overrides: dict[str, Any] = {}
         for name, value in vars(self.method).items():
             if value != getattr(defaults, name):
-                sweeps = isinstance(value, tuple) and name not in ("hidden_sizes", "encoder_scales")
+                sweeps = hints[name] in (float, int, str)
                 overrides[name] = list(value) if sweeps else value
         callbacks = []
         if self.eval_every:
@@ -126,6 +129,7 @@ class Train:
             self.source.load(),
             num_updates=self.num_updates,
             seeds=self.seeds,
+            preset=self.preset,
             device=self.device,
             precision=self.precision,
             engine=self.engine,

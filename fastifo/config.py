@@ -21,13 +21,14 @@ class Config:
 
     batch_size: int = 256  # transitions drawn from each source in one update
     hidden_sizes: tuple[int, ...] = (512, 512)  # of every net; 1024 on Robomimic; () is linear
-    activation: str = "relu"  # relu | elu | silu; the paper gives none
+    activation: str = "relu"  # relu | elu | silu | tanh; the paper gives none
     init: str = "fan_in_uniform"  # fan_in_uniform (torch's own) | orthogonal; the paper is silent
     learning_rate: float = 3e-4  # Adam
     weight_decay: float = 0.0  # 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
     encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # tanh(scale * obs)
     standardize_obs: bool = False  # background mean and deviation before the encoder
+    policy_head: str = "binned"  # binned | deterministic | gaussian; the study's is binned
     num_bins: int = 101  # per action dimension, centres evenly spaced over [-1, 1]
     kernel_width: float = 0.04  # deviation of the Gaussian kernel in action units; one bin is 0.02
     kernel_reading: str = "logits"  # logits | targets | probs | none: what the kernel smooths
@@ -38,11 +39,12 @@ class Config:
         require(
             self, "hidden_sizes", all(s >= 1 for s in self.hidden_sizes), "widths of at least 1"
         )
-        require_choice(self, "activation", ("relu", "elu", "silu"))
+        require_choice(self, "activation", ("relu", "elu", "silu", "tanh"))
         require_choice(self, "init", ("fan_in_uniform", "orthogonal"))
         require(self, "learning_rate", self.learning_rate > 0, "above 0")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "encoder_scales", all(s > 0 for s in self.encoder_scales), "all above 0")
+        require_choice(self, "policy_head", ("binned", "deterministic", "gaussian"))
         require(self, "num_bins", self.num_bins >= 2, "at least 2")
         require(
             self, "kernel_width", self.kernel_width > 0, "above 0 (kernel_reading='none' is off)"

@@ -74,7 +74,7 @@ def improve(
             f"{iterations}, {episodes} and {len(wanted)}"
         )
     shown, first = _dataset(expert, progress), _dataset(seed_background, progress)
-    demos = (shown.expert or shown.background).without_actions()
+    demos = (shown.expert or shown.background).without_rewards()
     env_id = env_id or first.env_id or shown.env_id
     if env_id is None:
         raise ValueError("env_id: expected EnvPool's name of the task, the datasets name none")

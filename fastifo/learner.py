@@ -17,9 +17,11 @@ from fastifo import _C, nets, ops
 from fastifo.config import Config, float_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
-from fastifo.engine.optimizer import Adam
+from fastifo.engine.optimizer import Adam, Pace
+from fastifo.heads import DeterministicPolicy, GaussianPolicy
 
 Metrics = dict[str, Tensor]  # name -> [P]
+Policy = nets.BinnedPolicy | DeterministicPolicy | GaussianPolicy
 
 PRECISIONS = {  # name -> (parameters' dtype, matrix products in bfloat16)
     "fp64": (torch.float64, False),
@@ -40,8 +42,8 @@ class Spec:
     obs_std: Tensor | None = None  # [D]
 
 
-# Trains a helper learner on the dataset with the same engine: (class, configs, updates) -> learner.
-Fit = Callable[[type["Learner"], Sequence[Any], int], "Learner"]
+# Trains a helper learner with the same engine: (class, configs, updates, dataset) -> learner.
+Fit = Callable[[type["Learner"], Sequence[Any], int, Dataset], "Learner"]
 
 
 class Learner(nn.Module):
@@ -51,7 +53,7 @@ class Learner(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()  # of: expert, reward
     name: ClassVar[str]
 
-    policy: nets.BinnedPolicy
+    policy: Policy
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Learner(nn.Module):
         self.counter = torch.zeros(1, dtype=torch.int64)  # the same on the device, for the ops
         self.target_of_parameter: dict[Tensor, Tensor] = {}
         self.target_period = 1
+        self.paces: list[tuple[list[nn.Parameter], str, str, int]] = []
         floats = float_fields(type(configs[0]))
         columns = {
             name: torch.tensor([[getattr(config, name)] for config in configs], dtype=self.dtype)
@@ -83,9 +86,10 @@ class Learner(nn.Module):
         }
         self.hp = SimpleNamespace(**columns)  # float fields, [P, 1] each
         cfg = self.cfg
-        self.encoder = nets.Encoder(
-            spec.obs_dim, cfg.encoder_scales, cfg.standardize_obs, self.dtype
-        )
+        # Observations may carry one number more that says whether an episode is over.
+        self.extra_inputs = int(getattr(cfg, "absorbing_indicator", False))
+        width = spec.obs_dim + self.extra_inputs
+        self.encoder = nets.Encoder(width, cfg.encoder_scales, cfg.standardize_obs, self.dtype)
         if spec.obs_mean is not None and spec.obs_std is not None:
             self.encoder.set_statistics(spec.obs_mean, spec.obs_std)
         self.net_names: set[str] = set()
@@ -106,6 +110,11 @@ class Learner(nn.Module):
     def batch_needs(cls, config: Any) -> frozenset[str]:
         """What the sampler must draw beside background rows: expert, reward, policy, uniform."""
         return cls.needs
+
+    @classmethod
+    def batch_rows(cls, config: Any) -> int:
+        """Rows of each source in one update."""
+        return int(config.batch_size)
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
@@ -136,34 +145,57 @@ class Learner(nn.Module):
 
     # What an algorithm calls.
 
-    def binned_policy(self) -> nets.BinnedPolicy:
+    def make_policy(self, name: str = "policy", inputs: int = 1) -> Policy:
+        """A policy with the config's head.  inputs: observations that it reads, side by side."""
         cfg = self.cfg
-        outputs = self.spec.action_dim * cfg.num_bins
-        body = nets.MLP(*self._net("policy", outputs), cfg.activation, self.bf16)
+        numbers = {"binned": cfg.num_bins, "deterministic": 1, "gaussian": 2}[cfg.policy_head]
+        shape = self._net(name, self.spec.action_dim * numbers, inputs)
+        body = nets.MLP(*shape, cfg.activation, self.bf16)
+        if cfg.policy_head == "deterministic":
+            return DeterministicPolicy(body)
+        if cfg.policy_head == "gaussian":
+            return GaussianPolicy(body)
         widths = self.hp.kernel_width.squeeze(1).tolist()
         return nets.BinnedPolicy(
             body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading, self.ops
         )
 
-    def scalar_net(self, name: str) -> nets.ScalarNet:
-        return nets.ScalarNet(*self._net(name, 1), self.cfg.activation, self.bf16)
+    def scalar_net(self, name: str, inputs: int = 1) -> nets.ScalarNet:
+        """One number of `inputs` observations side by side."""
+        return nets.ScalarNet(*self._net(name, 1, inputs), self.cfg.activation, self.bf16)
 
-    def _net(self, name: str, outputs: int) -> tuple[nets.Init, list[int]]:
+    def _net(self, name: str, outputs: int, inputs: int) -> tuple[nets.Init, list[int]]:
         assert all(other == name or other[:4] != name[:4] for other in self.net_names), name
         self.net_names.add(name)
         init = nets.Init(self.seeds, name, self.cfg.init, self.dtype)
-        return init, [self.encoder.width, *self.cfg.hidden_sizes, outputs]
+        return init, [inputs * self.encoder.width, *self.cfg.hidden_sizes, outputs]
 
-    def target_of(self, net: nets.ScalarNet, name: str, every: int) -> nets.ScalarNet:
+    def target_of(
+        self, net: nets.ScalarNet, name: str, every: int, inputs: int = 1
+    ) -> nets.ScalarNet:
         """A copy of `net` that no gradient reaches, renewed after updates `every`, 2 * `every`, ...
 
-        The optimizer renews it in its own pass: `net` has to be trained in every update.
+        Where the config has a `polyak`, by that share.  The optimizer renews it in its own pass:
+        `net` has to be trained in every update.
         """
-        target = self.scalar_net(name)
+        target = self.scalar_net(name, inputs)
         target.load_state_dict(net.state_dict())
         self.target_of_parameter |= dict(zip(net.parameters(), target.parameters(), strict=True))
         self.target_period = every
         return target.requires_grad_(False)
+
+    def pace(
+        self,
+        net: nn.Module,
+        rate: str = "learning_rate",
+        extra_decay: str = "",
+        cosine_updates: int = 0,
+    ) -> None:
+        """Names the fields that the net's rate, and what adds to its decay, come from.
+
+        cosine_updates: the rate falls to 0 over so many updates, along a cosine; 0 keeps it.
+        """
+        self.paces.append((list(net.parameters()), rate, extra_decay, cosine_updates))
 
     def minimise(self, loss: Tensor, *trained: nn.Module) -> None:
         """One Adam step of the nets on their members' own losses.  loss: [P]."""
@@ -180,25 +212,41 @@ class Learner(nn.Module):
         if self.optimizer is None:
             self.start_optimizer()
         assert self.optimizer is not None
-        self.optimizer.step(parameters, gradients, self.counter)
+        # A second derivative may come turned.
+        self.optimizer.step(parameters, [g.contiguous() for g in gradients], self.counter)
 
     # What the engine calls.
 
     def start_optimizer(self) -> None:
         """Zeroed moments for every parameter that trains."""
-        rate, decay = (
-            torch.tensor([getattr(c, name) for c in self.configs], dtype=torch.float64)
-            for name in ("learning_rate", "weight_decay")
-        )
+        rate, decay = self._column("learning_rate"), self._column("weight_decay")
         self.optimizer = Adam(
             [p for p in self.parameters() if p.requires_grad],
-            rate.to(self.counter.device),
-            decay.to(self.counter.device),
+            rate,
+            decay,
             decoupled=self.cfg.decoupled_weight_decay,
             fused=self.fused,
             target_of=self.target_of_parameter,
             every=self.target_period,
+            polyak=self._column("polyak"),
+            paces=[
+                Pace(own, self._column(name), decay + (self._column(extra) if extra else 0), cosine)
+                for own, name, extra, cosine in self.paces
+            ],
         )
+
+    def pace_of(self, net: nn.Module) -> tuple[Tensor, Tensor]:
+        """Learning rate and weight decay of a net, float64 [P] each."""
+        if self.optimizer is None:
+            self.start_optimizer()
+        assert self.optimizer is not None
+        pace = self.optimizer.pace_of[next(net.parameters())]
+        return pace.rate, pace.decay
+
+    def _column(self, name: str) -> Tensor:
+        """A field of every member, float64 [P]; 1 where there is none."""
+        values = [getattr(config, name, 1.0) for config in self.configs]
+        return torch.tensor(values, dtype=torch.float64, device=self.counter.device)
 
     def to_device(self, device: torch.device) -> "Learner":
         """Moves everything; call it before the first update."""
@@ -226,12 +274,13 @@ class Learner(nn.Module):
 
         obs: [P, B, D].
         """
-        x = self.encoder(obs.to(self.dtype))
+        x = self.encoder(nn.functional.pad(obs.to(self.dtype), (0, self.extra_inputs)))
         with tf32(self.precision == "tf32"):
             if uniform is None:
                 return self.policy.mode(x)
-            choice, jitter = uniform.to(self.dtype).chunk(2, -1)
-            return self.policy.sample(x, choice, jitter if self.cfg.action_jitter else None)
+            choice, other = uniform.to(self.dtype).chunk(2, -1)
+            jitters = self.cfg.action_jitter or self.cfg.policy_head == "gaussian"
+            return self.policy.sample(x, choice, other if jitters else None)
 
 
 def choose_device(device: str) -> torch.device:

@@ -14,6 +14,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,  # not in place: on a view that costs autograd two copies
     "elu": F.elu,
     "silu": F.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -134,9 +135,13 @@ class Encoder(nn.Module):
         self.width = obs_dim * max(1, len(scales))
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Statistics of the background, [D] each; a constant feature keeps deviation 1."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+        """Statistics of the background, [D] each; a constant feature keeps deviation 1.
+
+        What observations carry beyond D is left as it is.
+        """
+        own = slice(len(mean))
+        self.mean[own] = mean
+        self.deviation[own] = torch.where(deviation > 1e-6, deviation, 1.0)
 
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:
@@ -185,7 +190,7 @@ class BinnedPolicy(nn.Module):
         self.register_buffer("norm", norm.to(dtype), persistent=False)  # [P, K]
         self.register_buffer("width", torch.tensor(widths, dtype=dtype), persistent=False)  # [P]
 
-    def logits(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
         """What the last layer says before the kernel, [P, B, A, K].  x: [P, B, in]."""
         members, rows, _ = x.shape
         raw: Tensor = self.body(x)
@@ -193,7 +198,7 @@ class BinnedPolicy(nn.Module):
 
     def log_probs(self, x: Tensor) -> Tensor:
         """Log-probability of every bin, [P, B, A, K].  x: [P, B, in]."""
-        return self._log_probs(self.logits(x))
+        return self._log_probs(self.outputs(x))
 
     def _log_probs(self, raw: Tensor) -> Tensor:
         if self.reading == "logits":
@@ -212,7 +217,7 @@ class BinnedPolicy(nn.Module):
 
         x: [P, B, in].  action: [P, B, A], in [-1, 1].
         """
-        return self._nll(self.logits(x), action)
+        return self._nll(self.outputs(x), action)
 
     def _nll(self, raw: Tensor, action: Tensor) -> Tensor:
         log_probs = self._log_probs(raw)
@@ -229,7 +234,7 @@ class BinnedPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Weighted mean over rows of the negative log-likelihood, [P], and its gradient in logits.
 
-        logits: of `logits`.  action: [P, B, A].  weight: [P, B], None for ones.
+        logits: of `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
         raw = logits.detach()
         if self.reading in ("logits", "none"):
@@ -264,5 +269,5 @@ class BinnedPolicy(nn.Module):
 
     def _for_choice(self, x: Tensor) -> Tensor:
         """Logits that the ops turn into this reading's probabilities."""
-        raw = self.logits(x)
+        raw = self.outputs(x)
         return (self._log_probs(raw) if self.reading == "probs" else raw).detach()

@@ -25,7 +25,7 @@ from fastifo.files import cache_folder, keep_plan
 from fastifo.jobs import one_thread, run_jobs
 from fastifo.rollout import check_env, collect
 
-RECIPE = 4  # counts changes of how a set is made; part of the cache's name
+RECIPE = 5  # counts changes of how a set is made; part of the cache's name
 EXPERT_EPISODES = 50  # of the expert alone, without noise, for reports
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
 SEED_BLOCKS = {"demonstrations": 700, "background": 1400}  # apart from evaluation's seeds
@@ -194,7 +194,7 @@ def build_sibench(
             title="background",
             progress=progress,
         )
-    given = demos.take(range(spec.n_expert or demos.num_episodes)).without_actions()
+    given = demos.take(range(spec.n_expert or demos.num_episodes)).without_rewards()
     returns = background.returns()
     assert returns is not None
     info = {

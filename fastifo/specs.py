@@ -61,7 +61,7 @@ def load(
         )
     return dataclasses.replace(
         base,
-        expert=demos.without_actions(),
+        expert=demos.without_rewards(),
         env_id=env_id or base.env_id or shown.env_id,
         info={"background": dict(base.info), "expert": dict(shown.info)},
     )

@@ -34,7 +34,7 @@ def random_dataset(
     if not reward:
         for each in background:
             del each["reward"]
-    demos = [{k: episode(7, i == 0)[k] for k in ("obs", "terminal")} for i in range(2)]
+    demos = [{k: episode(7, i == 0)[k] for k in ("obs", "action", "terminal")} for i in range(2)]
     return fastifo.Dataset.from_episodes(background, demos if expert else (), **fields)
 
 
@@ -49,7 +49,7 @@ def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> 
 
 def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> Sampler:
     needs = type(learner).batch_needs(learner.cfg)
-    size = learner.cfg.batch_size
+    size = learner.batch_rows(learner.cfg)
     fixed = (dataset, learner.seeds, size, needs, "train", torch.device("cpu"), learner.dtype)
     sampler = Sampler(*fixed, learner.encoder)
     sampler.raw = Sampler(*fixed)  # the same rows as they are, for an oracle that encodes itself

@@ -26,7 +26,7 @@ def test_random_episodes_give_way_to_the_experts(expert: Path) -> None:
         background, shown = dataset.background, dataset.expert
         assert background.num_episodes == 4
         assert shown is not None
-        assert (shown.num_episodes, shown.action, shown.reward) == (3, None, None)
+        assert (shown.num_episodes, shown.reward) == (3, None)
         assert dataset.env_id == "Hopper-v4"
         assert dataset.info["spec"]["expert"] == n
         # Nested: what is in one mixture is in the next, at either end.

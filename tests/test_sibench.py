@@ -79,7 +79,8 @@ def test_a_set_holds_what_its_spec_asks_for(cache: Path, expert: Path) -> None:
     assert found.background.reward is not None
     assert found.expert is not None
     assert found.expert.num_episodes == 3
-    assert (found.expert.action, found.expert.reward) == (None, None)
+    assert found.expert.action is not None  # for sqil alone
+    assert found.expert.reward is None
     assert found.info["spec"]["d"] == 2
     assert found.info["expert"]["file"] == "expert.npz"
     assert len(found.info["expert_returns"]) == 50

@@ -32,7 +32,8 @@ def cases(device: torch.device) -> Iterator[Case]:
         for scales in ((), SCALES):
             scale = torch.tensor(scales, device=device)
 
-            ours = Gatherer(row, obs, scale, None, None, 2, [action, reward, terminal], [])
+            ours = Gatherer(row, obs, scale, None, None, 2, [action, reward, terminal], [],
+                            reuses=True)  # fmt: skip
 
             def eager(index: Tensor, scale: Tensor = scale) -> list[Tensor]:
                 flat = index.view(-1)

@@ -8,12 +8,13 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// Returns the mean over rows of weight * sum over dimensions of -log p[bin]; `logits` become its
-// gradient. Columns beyond `rows` get a gradient of 0.
+// Returns the sum over rows of weight * sum over dimensions of -log p[bin], over `total_rows`;
+// `logits` become its gradient. Columns beyond `rows` get a gradient of 0.
 //
 // logits: [dims * bins, rows] and more.  bin: [rows, dims], of the actions.
 FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const int32_t* bin,
-                                const Real* weight, int64_t rows, int64_t dims, int64_t bins) {
+                                const Real* weight, int64_t rows, int64_t dims, int64_t bins,
+                                int64_t total_rows) {
   constexpr int64_t kWidth = kLanes<Real>;
   double loss = 0.0;
   for (int64_t first = 0; first < logits.columns; first += kWidth) {
@@ -33,7 +34,7 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
       for (int64_t i = 0; i < count; ++i) {
         const int64_t k = chosen[i * dims];
         tile.at(k, i) -= total[i] * tile.norm(k);
-        factor[i] = weight[first + i] / (static_cast<Real>(rows) * total[i]);
+        factor[i] = weight[first + i] / (static_cast<Real>(total_rows) * total[i]);
         product[i] *= static_cast<double>(total[i]);  // one logarithm for many sums
         if (product[i] > 1e200) {
           nll[i] += std::log(product[i]);
@@ -46,7 +47,7 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
       loss += static_cast<double>(weight[first + i]) * (nll[i] + below[i] + std::log(product[i]));
     }
   }
-  return loss / static_cast<double>(rows);
+  return loss / static_cast<double>(total_rows);
 }
 
 }  // namespace FASTIFO_ISA

@@ -37,6 +37,9 @@ struct Panels {
   int64_t panels() const { return columns / kPanel; }
   int64_t size() const { return rows * columns; }
 
+  // What begins at row `first`, for `line` alone.
+  Panels below(int64_t first) const { return {data + first * kPanel, rows, columns}; }
+
   // The columns [first, first + count), both multiples of 16.
   Panels part(int64_t first, int64_t count) const { return {data + first * rows, rows, count}; }
 };

@@ -3,7 +3,11 @@
 
 #include "methods/awr.h"
 #include "methods/bc.h"
+#include "methods/dilo.h"
 #include "methods/discriminator.h"
+#include "methods/inverse.h"
+#include "methods/smodice.h"
+#include "methods/sqil.h"
 #include "methods/vfo.h"
 
 namespace fastifo {
@@ -32,7 +36,13 @@ MethodKind method_kind(const std::string& method) {
   if (method == "awr") return MethodKind::kAWR;
   if (method == "vfo") return MethodKind::kVfO;
   if (method == "discriminator") return MethodKind::kDiscriminator;
-  throw std::invalid_argument("method: expected awr, bc, discriminator or vfo, found " + method);
+  if (method == "inverse") return MethodKind::kInverse;
+  if (method == "sqil") return MethodKind::kSQIL;
+  if (method == "smodice") return MethodKind::kSMODICE;
+  if (method == "dilo") return MethodKind::kDILO;
+  throw std::invalid_argument(
+      "method: expected awr, bc, dilo, discriminator, inverse, smodice, sqil or vfo, found " +
+      method);
 }
 
 std::vector<std::string> metric_names(const std::string& method) {
@@ -43,6 +53,14 @@ std::vector<std::string> metric_names(const std::string& method) {
       return names_of<AWR<float>>();
     case MethodKind::kVfO:
       return names_of<VfO<float>>();
+    case MethodKind::kInverse:
+      return names_of<Inverse<float>>();
+    case MethodKind::kSQIL:
+      return names_of<SQIL<float>>();
+    case MethodKind::kSMODICE:
+      return names_of<SMODICE<float>>();
+    case MethodKind::kDILO:
+      return names_of<DILO<float>>();
     default:
       return names_of<Discriminator<float>>();
   }

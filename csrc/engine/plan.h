@@ -30,12 +30,16 @@ struct SourcePlan {
   int64_t transitions = 0;
   const int64_t* first = nullptr;  // [members]: where each member's own transitions begin, or null
   const int64_t* count = nullptr;  // [members]: how many they are
+  // Windows to draw from instead, or null: [members, 3] the addresses of `first` and `before` as in
+  // draw_windows, and the number of episodes.
+  const int64_t* windows = nullptr;
   const void* obs = nullptr;       // [observations, obs_dim]
   const int64_t* row = nullptr;    // [transitions]: the observation each starts from
   const void* terminal = nullptr;  // [transitions]
-  const void* action = nullptr;    // [transitions, action_dim], or null
+  const void* action = nullptr;    // [transitions, action_dim] or one such per member, or null
   const void* reward = nullptr;    // [transitions] or one row per member, or null
   int64_t reward_stride = 0;       // numbers between members' rewards; 0 if shared
+  int64_t action_stride = 0;       // and between their actions
 };
 
 struct Plan {
@@ -52,8 +56,11 @@ struct Plan {
   const void* mean = nullptr;       // [obs_dim] to standardise by, or null
   const void* deviation = nullptr;  // [obs_dim]
 
-  std::vector<SourcePlan> sources;  // in the order of the method's rows; the policy's comes last
-  int64_t mix_purpose = -1;         // of uniform numbers per row; -1 draws none
+  std::vector<SourcePlan> sources;  // in the order of the method's rows; the policy's come last
+  int64_t policy_sources = 1;
+  int64_t next_from =
+      -1;  // the first source whose next rows are the scalar net's rows too; -1 none
+  int64_t mix_purpose = -1;  // of uniform numbers per row; -1 draws none
 
   NetPlan policy;  // no widths: the method has none
   NetPlan scalar;  // value or discriminator
@@ -65,7 +72,9 @@ struct Plan {
   const void* taps = nullptr;  // [members, radius + 1]
   const void* norm = nullptr;  // [members, bins]
 
-  std::map<std::string, std::vector<double>> numbers;  // a hyperparameter of every member
+  // A hyperparameter of every member; policy_rate, policy_decay, scalar_rate, scalar_decay beside.
+  std::map<std::string, std::vector<double>> numbers;
+  // scalar_pair, policy_pair: the net reads two successive observations.
   std::map<std::string, bool> flags;
 
   // Throws std::invalid_argument for a name that is not there.
@@ -73,7 +82,7 @@ struct Plan {
   bool flag(const char* name) const;  // false where it is not there
 };
 
-enum class MethodKind { kBC, kAWR, kVfO, kDiscriminator };
+enum class MethodKind { kBC, kAWR, kVfO, kDiscriminator, kInverse, kSQIL, kSMODICE, kDILO };
 
 // Throws std::invalid_argument for an unknown method.
 MethodKind method_kind(const std::string& method);

@@ -9,12 +9,19 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
+constexpr int kSteps = 3;
+
 // Where one source's batch goes: columns of the observation panels and rows of flat arrays.
 struct BatchSlot {
-  Panels obs, next_obs;  // [features, batch], each column one row of the batch
-  Real* terminal;        // [batch]
-  Real* reward;          // [batch], or null
-  int32_t* bin;          // [batch, action_dim], or null
+  // The panels that take the observation and those after it, up to two each; null data is none.
+  // [features, batch], each column one row of the batch.
+  Panels to[kSteps][2];
+  Real* terminal;  // [batch]
+  Real* reward;    // [batch], or null
+  int32_t* bin;    // [batch, action_dim], or null
+
+  // Successive observations that are wanted of a row.
+  int64_t steps() const { return to[2][0].data ? 3 : to[1][0].data ? 2 : 1; }
 };
 
 class Sampler {
@@ -24,27 +31,35 @@ class Sampler {
         mean_(static_cast<const Real*>(plan.mean)),
         deviation_(static_cast<const Real*>(plan.deviation)),
         index_(2 * padded(plan.batch)),
-        raw_(2 * plan.obs_dim * kPanel) {}
+        raw_(kSteps * plan.obs_dim * kPanel) {}
 
   // The rows that `source` gives the member in the update after `update` updates.
   void draw(const SourcePlan& source, int64_t member, int64_t update, const BatchSlot& slot) {
     int64_t* const index = reinterpret_cast<int64_t*>(index_.data());
-    draw_cpu(plan_.seed + member, &update, index, 1, plan_.batch, source.purpose,
-             source.count == nullptr ? source.transitions : source.count[member]);
-    if (source.first != nullptr) {
-      for (int64_t i = 0; i < plan_.batch; ++i) index[i] += source.first[member];
+    if (source.windows != nullptr) {
+      const int64_t* own = source.windows + 3 * member;
+      draw_windows_cpu(plan_.seed + member, &update, reinterpret_cast<const int64_t*>(own[0]),
+                       reinterpret_cast<const int64_t*>(own[1]), index, 1, plan_.batch,
+                       source.purpose, own[2]);
+    } else {
+      draw_cpu(plan_.seed + member, &update, index, 1, plan_.batch, source.purpose,
+               source.count == nullptr ? source.transitions : source.count[member]);
+      if (source.first != nullptr) {
+        for (int64_t i = 0; i < plan_.batch; ++i) index[i] += source.first[member];
+      }
     }
-    const Columns from{source};
+    const Columns from{source, member};
+    const int64_t steps = slot.steps();
     for (int64_t i = 0; i < plan_.batch; ++i) __builtin_prefetch(source.row + index[i]);
     for (int64_t first = 0; first < plan_.batch; first += kPanel) {
       const int64_t count = std::min(kPanel, plan_.batch - first);
-      prefetch(from, index + first + kPanel, std::min(kPanel, plan_.batch - first - kPanel));
-      encode(from, index + first, count, first / kPanel, slot);
+      prefetch(from, index + first + kPanel, std::min(kPanel, plan_.batch - first - kPanel), steps);
+      encode(from, index + first, count, first / kPanel, steps, slot);
       for (int64_t i = 0; i < count; ++i) {
         const int64_t row = first + i, at = index[row];
         slot.terminal[row] = from.terminal[at];
         if (slot.reward != nullptr) {
-          slot.reward[row] = from.reward[member * source.reward_stride + at];
+          slot.reward[row] = from.reward[at];
         }
         if (slot.bin == nullptr) continue;
         for (int64_t a = 0; a < plan_.action_dim; ++a) {
@@ -66,53 +81,58 @@ class Sampler {
 
  private:
   struct Columns {
-    explicit Columns(const SourcePlan& source)
+    Columns(const SourcePlan& source, int64_t member)
         : row(source.row),
           obs(static_cast<const Real*>(source.obs)),
           terminal(static_cast<const Real*>(source.terminal)),
-          action(static_cast<const Real*>(source.action)),
-          reward(static_cast<const Real*>(source.reward)) {}
+          action(static_cast<const Real*>(source.action) + member * source.action_stride),
+          reward(static_cast<const Real*>(source.reward) + member * source.reward_stride),
+          acts(source.action != nullptr) {}
     const int64_t* row;
     const Real* obs;
     const Real* terminal;
     const Real* action;
     const Real* reward;
+    bool acts;
   };
 
   // Rows lie anywhere in memory: ask for some before they are needed.
-  void prefetch(const Columns& source, const int64_t* index, int64_t count) const {
+  void prefetch(const Columns& source, const int64_t* index, int64_t count, int64_t steps) const {
     constexpr int64_t kLine = 16;  // numbers of a cache line
     for (int64_t i = 0; i < count; ++i) {
       const Real* obs = source.obs + source.row[index[i]] * plan_.obs_dim;
-      for (int64_t k = 0; k < 2 * plan_.obs_dim; k += kLine) __builtin_prefetch(obs + k);
+      for (int64_t k = 0; k < steps * plan_.obs_dim; k += kLine) __builtin_prefetch(obs + k);
       __builtin_prefetch(source.terminal + index[i]);
-      if (source.action != nullptr) {
+      if (source.acts) {
         __builtin_prefetch(source.action + index[i] * plan_.action_dim);
       }
     }
   }
 
-  // Up to 16 rows and their successors: turned while raw, so that a vector holds one feature of 16
+  // Up to 16 rows and what follows them: turned while raw, so that a vector holds one feature of 16
   // rows and encodes at once.
   void encode(const Columns& source, const int64_t* index, int64_t count, int64_t panel,
-              const BatchSlot& slot) {
+              int64_t steps, const BatchSlot& slot) {
     const int64_t dim = plan_.obs_dim;
-    Real* const raw = raw_.data();  // [2, dim, 16]
+    Real* const raw = raw_.data();  // [steps, dim, 16]
     for (int64_t i = 0; i < count; ++i) {
       const Real* obs = source.obs + source.row[index[i]] * dim;
-      for (int64_t k = 0; k < 2 * dim; ++k) raw[k * kPanel + i] = obs[k];
+      for (int64_t k = 0; k < steps * dim; ++k) raw[k * kPanel + i] = obs[k];
     }
     const int64_t scales = static_cast<int64_t>(plan_.scale.size());
     const double* const scale = plan_.scale.data();
-    for (int64_t k = 0; k < 2 * dim; ++k) {
-      const Panels& out = k < dim ? slot.obs : slot.next_obs;
-      const int64_t feature = k < dim ? k : k - dim;
+    for (int64_t k = 0; k < steps * dim; ++k) {
+      const Panels* const to = slot.to[k / dim];
+      const int64_t feature = k % dim;
       for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
         Vec<Real> x = load(raw + k * kPanel + v);
         if (mean_ != nullptr) x = (x - mean_[feature]) / deviation_[feature];
-        if (scales == 0) store(out.line(panel, feature) + v, x);
-        for (int64_t s = 0; s < scales; ++s) {
-          store(out.line(panel, feature * scales + s) + v, tanh(x * static_cast<Real>(scale[s])));
+        for (int64_t s = 0; s < std::max<int64_t>(1, scales); ++s) {
+          const Vec<Real> y = scales == 0 ? x : tanh(x * static_cast<Real>(scale[s]));
+          const int64_t row = feature * std::max<int64_t>(1, scales) + s;
+          for (int t = 0; t < 2 && to[t].data != nullptr; ++t) {
+            store(to[t].line(panel, row) + v, y);
+          }
         }
       }
     }

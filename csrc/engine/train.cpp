@@ -13,7 +13,11 @@
 #include "engine/sample.h"
 #include "methods/awr.h"
 #include "methods/bc.h"
+#include "methods/dilo.h"
 #include "methods/discriminator.h"
+#include "methods/inverse.h"
+#include "methods/smodice.h"
+#include "methods/sqil.h"
 #include "methods/vfo.h"
 
 #if defined(FASTIFO_X86)
@@ -39,6 +43,15 @@ struct Alone {
     double total = 0.0;
     for (int64_t i = 0; i < count; ++i) total += static_cast<double>(term(i));
     return total;
+  }
+  template <typename Term>
+  double max(int64_t count, const Term& term) const {
+    double largest = -std::numeric_limits<double>::infinity();
+    for (int64_t i = 0; i < count; ++i) {
+      const double value = term(i);
+      largest = value > largest ? value : largest;
+    }
+    return largest;
   }
 };
 
@@ -175,16 +188,23 @@ class Worker {
         sources_(static_cast<int64_t>(plan.sources.size())),
         stride_(padded(plan.batch)),
         rows_(sources_ * stride_),
+        next_shift_(plan.next_from < 0 ? 0 : rows_ - plan.next_from * stride_),
+        scalar_rows_(rows_ + next_shift_),
+        policy_rows_(plan.policy_sources * stride_),
+        scalar_pair_(plan.flag("scalar_pair")),
+        policy_pair_(plan.flag("policy_pair")),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
         meeting_(lanes),
-        obs_(width_, rows_),
+        obs_((scalar_pair_ || policy_pair_ ? 2 : 1) * width_, scalar_rows_),
         next_obs_(width_, rows_),
-        scalar_(plan.scalar.widths, rows_),
-        policy_(plan.policy.widths, stride_),
+        own_obs_(width_, scalar_pair_ ? policy_rows_ : kBlock),
+        scalar_(plan.scalar.widths, scalar_rows_),
+        policy_(plan.policy.widths, policy_rows_),
         ahead_{Trace(plan.scalar.widths, kTargetChunk), Trace(plan.scalar.widths, kTargetChunk)},
-        flat_(kArrays * rows_ + lanes * 2 * rows_),
-        bin_(stride_ * std::max<int64_t>(1, plan.action_dim)),
-        scratch_{Scratch(largest_operand(plan, rows_)), Scratch(largest_operand(plan, rows_))},
+        flat_((kArrays + lanes * 2) * scalar_rows_),
+        bin_(policy_rows_ * std::max<int64_t>(1, plan.action_dim)),
+        scratch_{Scratch(largest_operand(plan, scalar_rows_)),
+                 Scratch(largest_operand(plan, scalar_rows_))},
         sampler_{Sampler(plan), Sampler(plan)},
         tile_(std::max<int64_t>(1, plan.bins), plan.radius) {}
 
@@ -205,13 +225,15 @@ class Worker {
     meet(clock);
 
     // Forward.
-    const Panels obs = obs_, own_obs = obs.part((sources_ - 1) * stride_, stride_);
+    const Panels obs = obs_;
+    const Panels own_obs =
+        scalar_pair_ ? own_obs_.all() : obs.part(rows_ - policy_rows_, policy_rows_);
     if (scalar.depth() > 0) {
       if (first) {
         forward(scalar, obs, scalar_, scratch_[lane]);
         take_row(scalar_.output(scalar.depth() - 1), array(kOutput));
         if (plan_.flag("own_next_value")) {
-          look_ahead(lane, scalar, false, rows_ - stride_, stride_, array(kOwnNext));
+          look_ahead(lane, scalar, false, rows_ - policy_rows_, policy_rows_, array(kOwnNext));
         }
         clock.lap(kScalar);
       }
@@ -229,18 +251,16 @@ class Worker {
     meet(clock);
 
     // Loss: each lane judges for itself, which costs less than to wait.
-    Real* const gradient = flat_.data() + (kArrays + 2 * lane) * rows_;
-    Real* const weight = gradient + rows_;
-    std::fill_n(weight, plan_.batch, Real(1));
+    Real* const gradient = flat_.data() + (kArrays + 2 * lane) * scalar_rows_;
+    Real* const weight = gradient + scalar_rows_;
+    std::fill_n(weight, policy_rows_, Real(1));
     double found[kMaxMetrics] = {};
-    method.judge(Alone(), seen(), {gradient, weight, found});
-    constexpr int kPolicyLoss = place_of<Method>("policy_loss");
+    method.judge(Alone(), seen(),
+                 {gradient, next_shift_ > 0 ? gradient + next_shift_ : nullptr, weight, found});
+    constexpr int kPolicyLoss =
+        std::max(place_of<Method>("policy_loss"), place_of<Method>("inverse_loss"));
     if (last && policy.depth() > 0) {
-      tile_.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-                static_cast<const Real*>(plan_.norm) + member * plan_.bins);
-      const double loss = head_loss(tile_, policy_.output(policy.depth() - 1),
-                                    reinterpret_cast<const int32_t*>(bin_.data()), weight,
-                                    plan_.batch, plan_.action_dim, plan_.bins);
+      const double loss = head(member, policy_.output(policy.depth() - 1), weight);
       if constexpr (kPolicyLoss >= 0) metrics[kPolicyLoss] += loss;
     }
     if (first) {
@@ -251,25 +271,28 @@ class Worker {
     clock.lap(kHead);
 
     // Backward and Adam.
-    const AdamFactors<Real> factors = adam_factors<Real>(
-        update, plan_.number("learning_rate", member), plan_.number("weight_decay", member), 1.0,
-        plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+    const auto factors = [&](const char* rate, const char* decay) {
+      return adam_factors<Real>(update, plan_.number(rate, member), plan_.number(decay, member),
+                                1.0, plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+    };
     if (first && scalar.depth() > 0) {
       put_row(gradient, scalar_.output(scalar.depth() - 1));
-      descend(scalar, obs, scalar_, factors, scratch_[lane], clock);
+      descend(scalar, obs, scalar_, factors("scalar_rate", "scalar_decay"), scratch_[lane], clock);
       if (plan_.scalar.target != nullptr && (update + 1) % plan_.target_period == 0) {
         scalar.renew_target();
       }
     }
-    if (last && policy.depth() > 0)
-      descend(policy, own_obs, policy_, factors, scratch_[lane], clock);
+    if (last && policy.depth() > 0) {
+      descend(policy, own_obs, policy_, factors("policy_rate", "policy_decay"), scratch_[lane],
+              clock);
+    }
     meet(clock);
   }
 
  private:
   enum Array { kOutput, kNext, kOwnNext, kReward, kTerminal, kUniform, kArrays };
 
-  Real* array(Array which) const { return flat_.data() + which * rows_; }
+  Real* array(Array which) const { return flat_.data() + which * scalar_rows_; }
 
   void meet(Clock& clock) {
     meeting_.wait();
@@ -278,12 +301,43 @@ class Worker {
 
   void sample(Sampler& sampler, int64_t s, int64_t member, int64_t update) {
     const SourcePlan& source = plan_.sources[static_cast<size_t>(s)];
-    const bool acts = s == sources_ - 1 && !plan_.policy.widths.empty();
-    const int64_t at = s * stride_;
-    sampler.draw(source, member, update,
-                 {obs_.all().part(at, stride_), next_obs_.all().part(at, stride_),
-                  array(kTerminal) + at, source.reward == nullptr ? nullptr : array(kReward) + at,
-                  acts ? reinterpret_cast<int32_t*>(bin_.data()) : nullptr});
+    const int64_t at = s * stride_, own = at - (rows_ - policy_rows_);  // among the policy's rows
+    const bool acts = own >= 0 && !plan_.policy.widths.empty();
+    BatchSlot slot{
+        {},
+        array(kTerminal) + at,
+        source.reward == nullptr ? nullptr : array(kReward) + at,
+        acts ? reinterpret_cast<int32_t*>(bin_.data()) + own * plan_.action_dim : nullptr};
+    const Panels here = obs_.all().part(at, stride_);
+    slot.to[0][0] = here;
+    if (next_shift_ > 0 && s >= plan_.next_from) {
+      const Panels next = obs_.all().part(at + next_shift_, stride_);
+      slot.to[1][0] = next;
+      if (scalar_pair_) {
+        slot.to[1][1] = here.below(width_);
+        slot.to[2][0] = next.below(width_);
+        if (acts) slot.to[0][1] = own_obs_.all().part(own, stride_);
+      }
+    } else if (policy_pair_) {
+      slot.to[1][0] = here.below(width_);
+    } else if (plan_.scalar.target != nullptr) {
+      slot.to[1][0] = next_obs_.all().part(at, stride_);
+    }
+    sampler.draw(source, member, update, slot);
+  }
+
+  // Loss of the policy's rows; the gradient takes the logits' place.
+  double head(int64_t member, const Panels& logits, const Real* weight) {
+    tile_.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+              static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+    double loss = 0.0;
+    for (int64_t first = 0; first < policy_rows_; first += stride_) {
+      loss += head_loss(tile_, logits.part(first, stride_),
+                        reinterpret_cast<const int32_t*>(bin_.data()) + first * plan_.action_dim,
+                        weight + first, plan_.batch, plan_.action_dim, plan_.bins,
+                        plan_.batch * plan_.policy_sources);
+    }
+    return loss;
   }
 
   // The scalar net on the next observations of `count` rows from `first` on.
@@ -307,7 +361,7 @@ class Worker {
             plan_.batch,
             stride_,
             array(kOutput),
-            array(kNext),
+            next_shift_ > 0 ? array(kOutput) + next_shift_ : array(kNext),
             plan_.flag("own_next_value") ? array(kOwnNext) : nullptr,
             rewarded ? array(kReward) : nullptr,
             array(kTerminal),
@@ -322,7 +376,7 @@ class Worker {
 
   // Row 0 takes the gradient of every batch row; what is beyond the batch is 0.
   void put_row(const Real* from, const Panels& out) const {
-    for (int64_t i = 0; i < rows_; ++i) {
+    for (int64_t i = 0; i < scalar_rows_; ++i) {
       out.line(i / kPanel, 0)[i % kPanel] = i % stride_ < plan_.batch ? from[i] : Real(0);
     }
   }
@@ -330,13 +384,17 @@ class Worker {
   const Plan& plan_;
   HalfKernel kernel_;
   int lanes_;
-  int64_t sources_, stride_, rows_, width_;
+  int64_t sources_, stride_, rows_;
+  int64_t next_shift_;  // from a row to its next among the scalar net's rows; 0: it is not there
+  int64_t scalar_rows_, policy_rows_;
+  bool scalar_pair_, policy_pair_;
+  int64_t width_;
   Meeting meeting_;
-  Matrix obs_, next_obs_;
+  Matrix obs_, next_obs_, own_obs_;
   Trace scalar_, policy_;
   Trace ahead_[2];      // of each lane
-  Buffer flat_;         // kArrays of [rows], then each lane's gradient and weight
-  Buffer bin_;          // int32 [batch, action_dim]
+  Buffer flat_;         // kArrays of [scalar_rows], then each lane's gradient and weight
+  Buffer bin_;          // int32 [policy_rows, action_dim]
   Scratch scratch_[2];  // of each lane, as what follows
   Sampler sampler_[2];
   Tile<Real> tile_;
@@ -476,6 +534,14 @@ void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, in
       return train_in<VfO<Real>>(plan, first, count, burst, threads, metrics, seconds);
     case MethodKind::kDiscriminator:
       return train_in<Discriminator<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kInverse:
+      return train_in<Inverse<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kSQIL:
+      return train_in<SQIL<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kSMODICE:
+      return train_in<SMODICE<Real>>(plan, first, count, burst, threads, metrics, seconds);
+    case MethodKind::kDILO:
+      return train_in<DILO<Real>>(plan, first, count, burst, threads, metrics, seconds);
   }
 }
 

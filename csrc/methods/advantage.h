@@ -41,32 +41,35 @@ struct Advantage {
     });
   }
 
-  // weight = min(exp(advantage / temperature), max_weight) on the last source's rows; metrics:
-  // the advantage's mean and deviation, the mean weight, the share of rows at the cap.
+  // weight = min(exp(advantage / temperature), max_weight) on the rows of the last `count` sources;
+  // metrics: the advantage's mean and deviation, the mean weight, the share of rows at the cap.
   template <typename Team, typename Reward>
   FASTIFO_HOST_DEVICE void weigh(const Team& team, const Seen<Real>& seen, const Reward& reward,
-                                 Real* weight, double* metrics) const {
-    const int64_t first = (seen.sources - 1) * seen.stride;
+                                 Real* weight, double* metrics, int64_t count = 1) const {
+    const int64_t first = (seen.sources - count) * seen.stride, rows = count * seen.batch;
     const Real log_cap = std::log(max_weight);
+    const auto place = [&](int64_t row) {  // among the policy's rows
+      return row / seen.batch * seen.stride + row % seen.batch;
+    };
     const auto advantage = [&](int64_t row) {
-      const int64_t i = first + row;
+      const int64_t own = place(row), i = first + own;
       const Real next =
-          seen.own_next_value == nullptr ? seen.next_value[i] : seen.own_next_value[row];
+          seen.own_next_value == nullptr ? seen.next_value[i] : seen.own_next_value[own];
       return error(seen.output[i], next, reward(i), seen.terminal[i], policy_final_factor);
     };
-    const double size = static_cast<double>(seen.batch);
-    const double mean = team.sum(seen.batch, advantage) / size;
+    const double size = static_cast<double>(rows);
+    const double mean = team.sum(rows, advantage) / size;
     metrics[0] = mean;
-    metrics[1] = std::sqrt(team.sum(seen.batch, [&](int64_t row) {
+    metrics[1] = std::sqrt(team.sum(rows, [&](int64_t row) {
       const double distance = advantage(row) - mean;
       return distance * distance;
     }) / size);
-    metrics[2] = team.sum(seen.batch, [&](int64_t row) {
+    metrics[2] = team.sum(rows, [&](int64_t row) {
       const Real exponent = advantage(row) / temperature;
-      weight[row] = exponent >= log_cap ? max_weight : std::exp(exponent);
-      return static_cast<double>(weight[row]);
+      weight[place(row)] = exponent >= log_cap ? max_weight : std::exp(exponent);
+      return static_cast<double>(weight[place(row)]);
     }) / size;
-    metrics[3] = team.sum(seen.batch, [&](int64_t row) {
+    metrics[3] = team.sum(rows, [&](int64_t row) {
       return advantage(row) / temperature >= log_cap ? 1.0 : 0.0;
     }) / size;
   }

@@ -2,12 +2,17 @@
 
 from fastifo.algos.awr import AWR
 from fastifo.algos.bc import BC
+from fastifo.algos.bco import BCO
+from fastifo.algos.dilo import DILO
+from fastifo.algos.oril import ORIL
+from fastifo.algos.smodice import SMODICE
+from fastifo.algos.sqil import SQIL
 from fastifo.algos.vfo import VfOBin, VfODisc
 from fastifo.config import nearest
 from fastifo.learner import Learner
 
 ALGORITHMS: dict[str, type[Learner]] = {
-    learner.name: learner for learner in (BC, AWR, VfOBin, VfODisc)
+    learner.name: learner for learner in (BC, BCO, AWR, VfOBin, VfODisc, SMODICE, DILO, ORIL, SQIL)
 }
 
 

@@ -41,7 +41,7 @@ class AdvantageLearner(Learner):
     """A value net with its target copy, and a policy weighted by what the value says."""
 
     def build(self) -> None:
-        self.policy = self.binned_policy()
+        self.policy = self.make_policy()
         self.value = self.scalar_net("value")
         self.value_target = self.target_of(self.value, "value", every=self.cfg.target_period)
 
@@ -92,7 +92,7 @@ class AWR(AdvantageLearner):
         )
 
         # Policy: log-likelihood weighted by exp(advantage / temperature).
-        logits = self.policy.logits(b.obs)
+        logits = self.policy.outputs(b.obs)
         policy_loss, policy_gradient = self.policy.loss(logits, b.action, weight)
 
         self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)

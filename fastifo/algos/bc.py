@@ -15,13 +15,13 @@ class BC(Learner):
     name: ClassVar[str] = "bc"
 
     def build(self) -> None:
-        self.policy = self.binned_policy()
+        self.policy = self.make_policy()
 
     def update(self, batch: Batch) -> Metrics:
         # Policy: log-likelihood of the background's actions.
         b = batch.background
         assert b.action is not None
-        logits = self.policy.logits(b.obs)  # [P, B, A, K]
+        logits = self.policy.outputs(b.obs)  # [P, B, A, K]
         policy_loss, gradient = self.policy.loss(logits, b.action)  # [P]
         self.descend([(logits, gradient)], self.policy)
         return {"policy_loss": policy_loss}

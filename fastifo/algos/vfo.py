@@ -4,7 +4,6 @@ Source: arXiv 2507.06701. `vfo_bin`: the reward is 1 on expert transitions and 0
 ones. `vfo_disc`: it is a frozen discriminator's probability of "expert" at the arrival state.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,11 +12,10 @@ import torch
 from torch import Tensor
 
 from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
-from fastifo.algos.discriminator import Discriminator, DiscriminatorConfig
+from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
 from fastifo.config import require, require_choice
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
-from fastifo.data.stack import member_ranges
 from fastifo.learner import Fit, Metrics
 
 
@@ -35,21 +33,11 @@ class VfOConfig(AdvantageConfig):
 
 
 @dataclass(frozen=True)
-class VfODiscConfig(VfOConfig):
-    disc_updates: int = 10_000  # length of the discriminator's training, before everything else
-    disc_batch_size: int = 256  # observations of each source in one discriminator update
-    disc_learning_rate: float = 3e-4  # Adam, discriminator
-    disc_loss: str = "flat"  # flat | pu (positive-unlabelled)
-    pu_prior: float = 0.5  # share of the background that is expert-like, for pu
+class VfODiscConfig(DiscriminatorConfig, VfOConfig):
     disc_reward_at: str = "next"  # next | current: the paper's algorithm box, or its one equation
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "disc_updates", self.disc_updates >= 0, "at least 0")
-        require(self, "disc_batch_size", self.disc_batch_size >= 1, "at least 1")
-        require(self, "disc_learning_rate", self.disc_learning_rate > 0, "above 0")
-        require_choice(self, "disc_loss", ("flat", "pu"))
-        require(self, "pu_prior", 0.0 < self.pu_prior < 1.0, "between 0 and 1")
         require_choice(self, "disc_reward_at", ("next", "current"))
 
 
@@ -99,7 +87,7 @@ class VfOBin(AdvantageLearner):
         # Policy: the background's actions, weighted by exp(advantage / temperature).
         if batch.uniform is not None:  # of the policy's rows only the picked ones count
             weight = weight * picked * (size / picked.sum(1, True).clamp(min=1.0))
-        logits = self.policy.logits(obs[:, -size:])
+        logits = self.policy.outputs(obs[:, -size:])
         policy_loss, policy_gradient = self.policy.loss(logits, p.action, weight)
 
         self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)
@@ -122,37 +110,9 @@ class VfODisc(VfOBin):
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
-        """Trains the discriminator and writes its probability into the reward columns, [P, N]."""
-        names = {field.name for field in dataclasses.fields(DiscriminatorConfig)}
-        stage = [
-            DiscriminatorConfig(
-                **{k: v for k, v in vars(config).items() if k in names}
-                | {
-                    "learning_rate": config.disc_learning_rate,
-                    "batch_size": config.disc_batch_size,
-                }
-            )
-            for config in configs
-        ]
-        discriminator = fit(Discriminator, stage, configs[0].disc_updates)
-        assert isinstance(discriminator, Discriminator)
-        after = int(configs[0].disc_reward_at == "next")
-
-        def relabel(episodes: Episodes) -> Episodes:
-            rows = episodes.rows() + after
-            reward = torch.zeros(len(configs), len(rows), dtype=discriminator.dtype)
-            for members, first, count in member_ranges(episodes, len(configs)):
-                own = rows[first : first + count]
-                obs = episodes.obs[int(own[0]) : int(own[-1]) + 1]
-                for member in range(members.start, members.stop):
-                    prob = discriminator.probability(member, obs)
-                    reward[member, first : first + count] = prob[own - own[0]]
-            return dataclasses.replace(episodes, reward=reward)
-
-        assert dataset.expert is not None
-        return dataclasses.replace(
-            dataset, expert=relabel(dataset.expert), background=relabel(dataset.background)
-        )
+        """The discriminator's probability becomes the reward of both sources."""
+        after = configs[0].disc_reward_at == "next"
+        return with_rewards(dataset, configs, fit, torch.sigmoid, next_obs=after)
 
     def reward(self, sources: Sequence[Transitions]) -> Tensor:
         """The discriminator's word on each row, [P, R]."""

@@ -30,7 +30,7 @@ def build_dataset(
         raise ValueError("background: expected one or more episodes, found none")
     low, high = _bounds(action_low, action_high, background[0])
     offline = _columns("background", background, min_steps, low, high)
-    demos = _columns("expert", expert, min_steps, None, None) if expert else None
+    demos = _columns("expert", expert, min_steps, low, high) if expert else None
     if demos is not None and demos.obs_dim != offline.obs_dim:
         raise ValueError(
             f"expert observations are {demos.obs_dim} wide, background ones {offline.obs_dim}; "
@@ -142,7 +142,7 @@ def _columns(
         start=start,
         terminal=terminal,
         timeout=timeout,
-        action=torch.cat(given["action"]) if source == "background" else None,
+        action=torch.cat(given["action"]) if all(a is not None for a in given["action"]) else None,
         reward=torch.cat(given["reward"]) if has_reward else None,
     )
 
@@ -182,7 +182,11 @@ def _episode(
             f"{type(terminal).__name__} of shape {np.shape(terminal)}; pass its last entry"
         )
     checked = {"obs": obs, "terminal": bool(terminal), "action": None, "reward": None}
-    if source == "background":  # an expert's actions and rewards are left out
+    if source == "expert":
+        if "action" in episode:  # may be anything: who learns from it looks at it
+            action = _rows(f"{name}['action']", episode["action"], 2, steps, finite=False)
+            checked["action"] = _to_unit(f"{name}['action']", action, low, high)
+    else:
         action = _rows(f"{name}['action']", episode["action"], 2, steps)
         checked["action"] = _unit_action(f"{name}['action']", action, low, high)
         if "reward" in episode:
@@ -190,9 +194,9 @@ def _episode(
     return checked
 
 
-def _rows(name: str, value: Any, ndim: int, steps: int) -> Tensor:
+def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) -> Tensor:
     """One row per step. Rewards may be nan: what learns from them refuses it."""
-    tensor = to_tensor(name, value, ndim, finite=ndim > 1)
+    tensor = to_tensor(name, value, ndim, finite=finite and ndim > 1)
     if len(tensor) != steps or 0 in tensor.shape:
         raise ValueError(
             f"{name}: expected {steps} rows, one fewer than the {steps + 1} observations, found "
@@ -201,14 +205,20 @@ def _rows(name: str, value: Any, ndim: int, steps: int) -> Tensor:
     return tensor
 
 
-def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
+def _to_unit(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     """Actions mapped from [low, high] to [-1, 1]."""
-    if low is not None and high is not None:
-        if action.shape[1] != len(low):
-            raise ValueError(
-                f"{name}: expected width {len(low)} as action_low has, found {action.shape[1]}"
-            )
-        action = 2.0 * (action - low) / (high - low) - 1.0
+    if low is None or high is None:
+        return action
+    if action.shape[1] != len(low):
+        raise ValueError(
+            f"{name}: expected width {len(low)} as action_low has, found {action.shape[1]}"
+        )
+    return 2.0 * (action - low) / (high - low) - 1.0
+
+
+def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """The same, and none is outside."""
+    action = _to_unit(name, action, low, high)
     worst = action.abs().max() if action.numel() else torch.zeros(())
     if worst > 1.0 + 1e-5:
         step, dim = divmod(int(action.abs().argmax()), action.shape[1])

@@ -24,7 +24,7 @@ class Episodes:
     start: Tensor  # [E + 1] int64; episode e holds transitions start[e] .. start[e + 1] - 1
     terminal: Tensor  # [N] bool: the task ended with this transition
     timeout: Tensor  # [N] bool: the clock ran out here; the task would have gone on
-    action: Tensor | None = None  # [N, A] float32, in [-1, 1]
+    action: Tensor | None = None  # [N, A] float32, in [-1, 1], or [P, N, A] as the reward
     reward: Tensor | None = None  # [N] float32, or [P, N] where each population member has its own
     ranges: Tensor | None = None  # [P, 2] first and count of the transitions each member draws from
 
@@ -50,21 +50,28 @@ class Episodes:
         episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
         return torch.arange(self.num_transitions) + episode
 
-    def windows(self, length: int) -> tuple[Tensor, Tensor]:
-        """Windows of `length` successive transitions of one episode, as `draw_windows` wants them.
+    def windows(
+        self, length: int, first: int = 0, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Windows of `length` successive transitions of one episode, as `draw_windows` wants them;
+        at length 0 one a whole episode, from its start.
 
+        first, count: a range of whole episodes, in transitions.
         (first transition of each episode [E], windows in the episodes before it [E + 1]), int64.
         Raises ValueError where no episode is so long.
         """
-        before = torch.cat(
-            [torch.zeros(1, dtype=torch.int64), (self.lengths - length + 1).clamp(min=0).cumsum(0)]
-        )
-        if length < 1 or int(before[-1]) == 0:
+        start = self.start[:-1]
+        last = self.num_transitions if count is None else first + count
+        own = (start >= first) & (start < last)
+        lengths = self.lengths[own]
+        counts = (lengths - length + 1).clamp(min=0) if length else torch.ones_like(lengths)
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        if length < 0 or int(before[-1]) == 0:
             raise ValueError(
-                f"length: expected 1 to {int(self.lengths.max())}, the longest episode's "
-                f"transitions, found {length}"
+                f"length: expected 1 to {int(lengths.max())}, the longest episode's transitions, "
+                f"found {length}"
             )
-        return self.start[:-1].clone(), before
+        return start[own].clone(), before
 
     def returns(self) -> Tensor | None:
         """Undiscounted reward sum of each episode, [E] float64."""
@@ -101,9 +108,9 @@ class Episodes:
         }
         return Episodes(start=torch.cat([*starts, before[-1:]]), **columns)
 
-    def without_actions(self) -> "Episodes":
-        """What an imitator from observation may see."""
-        return Episodes(self.obs, self.start, self.terminal, self.timeout)
+    def without_rewards(self) -> "Episodes":
+        """An expert's part of a dataset. Its actions, where known, are for privileged methods."""
+        return Episodes(self.obs, self.start, self.terminal, self.timeout, self.action)
 
     def columns(self) -> dict[str, Tensor]:
         """The tensors that are there, by name."""
@@ -115,7 +122,8 @@ class Episodes:
 class Dataset:
     """What a run learns from: expert observations and background transitions.
 
-    Rewards of the background serve reports and oracles; imitation methods never see them.
+    Rewards of the background serve reports and oracles, actions of the expert privileged methods;
+    imitation methods never see them.
     """
 
     background: Episodes
@@ -138,10 +146,11 @@ class Dataset:
     ) -> "Dataset":
         """A dataset from arrays in memory: numpy, torch, or anything `torch.from_dlpack` takes.
 
-        expert: {"obs": [T+1, D], "terminal": bool} each; "action" and "reward" may be there and are
-        left out.  background: {"obs": [T+1, D],
-        "action": [T, A], "reward": [T], "terminal": bool} each.  Reward and terminal may be left
-        out; an episode that is not terminal ended at its time limit.  Actions lie in
+        expert: {"obs": [T+1, D], "terminal": bool} each; "reward" may be there and is left out,
+        "action" too, which is kept unchecked for `sqil` where every episode has it.
+        background: {"obs": [T+1, D], "action": [T, A], "reward": [T], "terminal": bool} each.
+        Reward and terminal may be left out; an episode that is not terminal ended at its time
+        limit.  Actions lie in
         [action_low, action_high], [-1, 1] unless given.  An episode needs `min_steps` transitions.
         Raises ValueError or TypeError naming the episode, what was expected and what was found.
         """

@@ -10,8 +10,10 @@ from torch import Tensor
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.stack import member_ranges
 from fastifo.nets import Encoder
-from fastifo.ops.draw import draw
+from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.gather import Gatherer, gather_reference
+
+ROWS = ("obs", "next_obs", "after_obs")  # successive observations
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,11 @@ class Transitions:
     """B transitions for each of P members."""
 
     obs: Tensor  # [P, B, width], encoded: what a net reads
-    next_obs: Tensor  # [P, B, width]
+    next_obs: Tensor  # [P, B, width]; of triples the one after it is `after_obs`
     terminal: Tensor  # [P, B] 0 or 1
     action: Tensor | None = None  # [P, B, A]
     reward: Tensor | None = None  # [P, B]
+    after_obs: Tensor | None = None  # [P, B, width], where asked for
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Batch:
     expert: Transitions | None = None
     policy: Transitions | None = None  # background rows for the policy alone, where asked for
     uniform: Tensor | None = None  # [P, B] in [0, 1), where asked for
+    initial: Tensor | None = None  # [P, B, width]: first observations of episodes, where asked for
+    noise: Tensor | None = None  # [P, B, 2A] in [0, 1): what sampled actions are made of
 
 
 def purpose(stage: str, what: str) -> int:
@@ -58,14 +63,18 @@ class Columns:
         action: bool,
         reward: bool,
         fused: bool,
+        steps: int = 2,
+        reuses: bool = False,
     ) -> None:
+        """steps: successive observations of a row, which stay in one episode if drawn so."""
+
         def place(column: Tensor) -> Tensor:
             return column.to(device, dtype).contiguous()
 
         named = {"terminal": place(episodes.terminal)}
-        if action and episodes.action is not None:
-            named["action"] = place(episodes.action)
         own: dict[str, Tensor] = {}
+        if action and episodes.action is not None:
+            (own if episodes.action.ndim == 3 else named)["action"] = place(episodes.action)
         if reward and episodes.reward is not None:
             (own if episodes.reward.ndim == 2 else named)["reward"] = place(episodes.reward)
         self.names = ["obs", *named, *own]
@@ -76,18 +85,27 @@ class Columns:
             if encoder.standardizes:
                 mean, deviation = encoder.mean, encoder.deviation
         fixed = (
-            episodes.rows().to(device), place(episodes.obs), scale, mean, deviation, 2,
+            episodes.rows().to(device), place(episodes.obs), scale, mean, deviation, steps,
             list(named.values()), list(own.values()),
         )  # fmt: skip
-        self.take: Callable[[Tensor], list[Tensor]] = (
-            Gatherer(*fixed) if fused else lambda index: gather_reference(index, *fixed)
-        )
+        self.fixed, self.fused, self.reuses = fixed, fused, reuses
+        self.take: dict[str, Callable[[Tensor], list[Tensor]]] = {}
 
-    def gather(self, index: Tensor) -> Transitions:
-        """index: [P, B] transitions.  Returns their columns in the training dtype."""
-        found = dict(zip(self.names, self.take(index), strict=True))
-        obs, next_obs = found.pop("obs").unbind(0)
-        return Transitions(obs=obs, next_obs=next_obs, **found)
+    def gather(self, what: str, index: Tensor) -> Transitions:
+        """index: [P, B] transitions.  Returns their columns in the training dtype.
+
+        what: names the batch; where memory is reused, each name has its own.
+        """
+        if what not in self.take:
+            fixed = self.fixed
+            self.take[what] = (
+                Gatherer(*fixed, reuses=self.reuses)
+                if self.fused
+                else lambda index: gather_reference(index, *fixed)
+            )
+        found = dict(zip(self.names, self.take[what](index), strict=True))
+        rows = dict(zip(ROWS, found.pop("obs").unbind(0), strict=False))
+        return Transitions(**rows, **found)
 
 
 class Sampler:
@@ -105,22 +123,30 @@ class Sampler:
         encoder: Encoder | None = None,
         *,
         fused: bool = True,
+        reuses: bool = False,
     ) -> None:
-        """encoder: what observations pass on the way; None leaves them as they are."""
+        """encoder: what observations pass on the way; None leaves them as they are.
+
+        reuses: a batch is good until the next is drawn, which takes its memory.
+        """
         self.seed = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.batch_size = batch_size
         self.needs = needs
         self.stage = stage
         self.dtype = dtype
-        reward = "reward" in needs
-        self.background = Columns(
-            dataset.background, device, dtype, encoder, action=True, reward=reward, fused=fused
-        )
-        self.expert = None
-        if "expert" in needs and dataset.expert is not None:
-            self.expert = Columns(
-                dataset.expert, device, dtype, encoder, action=False, reward=reward, fused=fused
-            )
+        expert = dataset.expert if "expert" in needs else None
+        self.steps = 3 if "triples" in needs else 2
+
+        def columns(episodes: Episodes, action: bool) -> Columns:
+            return Columns(
+                episodes, device, dtype, encoder, action=action, reward="reward" in needs,
+                fused=fused, steps=self.steps, reuses=reuses,
+            )  # fmt: skip
+
+        self.background = columns(dataset.background, True)
+        self.expert = None if expert is None else columns(expert, "expert_action" in needs)
+        self.action_dim = dataset.action_dim
+        self.windows: dict[tuple[str, int, int], tuple[Tensor, Tensor]] = {}
 
     def draw(self, counter: Tensor) -> Batch:
         """counter: [1] int64 on the device, the number of updates made."""
@@ -132,13 +158,37 @@ class Sampler:
         if "uniform" in self.needs:
             stream = purpose(self.stage, "mix")
             mix = uniform(self.seed, counter, stream, self.batch_size, self.dtype)
+        initial = noise = None
+        if "initial" in self.needs:
+            index = self._windows("initial", self.background, counter, 0)
+            initial = self.background.gather("initial", index).obs
+        if "noise" in self.needs:
+            stream, size = purpose(self.stage, "noise"), self.batch_size * 2 * self.action_dim
+            noise = uniform(self.seed, counter, stream, size, self.dtype)
+            noise = noise.view(len(self.seed), self.batch_size, -1)
         background = self._transitions("background", self.background, counter)
-        return Batch(background, expert, policy, mix)
+        return Batch(background, expert, policy, mix, initial, noise)
 
     def _transitions(self, what: str, columns: Columns, counter: Tensor) -> Transitions:
+        if self.steps > 2:
+            return columns.gather(what, self._windows(what, columns, counter, self.steps - 1))
         stream = purpose(self.stage, what)
         parts = [
             draw(self.seed[members], counter, stream, count, self.batch_size) + first
             for members, first, count in member_ranges(columns.episodes, len(self.seed))
         ]
-        return columns.gather(parts[0] if len(parts) == 1 else torch.cat(parts))
+        return columns.gather(what, parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _windows(self, what: str, columns: Columns, counter: Tensor, length: int) -> Tensor:
+        """First transitions of windows of `length`; at 0 those of whole episodes, [P, B]."""
+        stream = purpose(self.stage, what)
+        parts = []
+        for members, first, count in member_ranges(columns.episodes, len(self.seed)):
+            key = (what, first, count)
+            if key not in self.windows:
+                found = columns.episodes.windows(length, first, count)
+                self.windows[key] = (found[0].to(counter.device), found[1].to(counter.device))
+            start, before = self.windows[key]
+            seed = self.seed[members]
+            parts.append(draw_windows(seed, counter, stream, start, before, self.batch_size))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

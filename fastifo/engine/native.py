@@ -16,6 +16,7 @@ from torch import Tensor
 from fastifo import _C, nets
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import purpose
+from fastifo.data.stack import member_ranges
 from fastifo.engine.loop import Meter
 from fastifo.engine.optimizer import Adam
 from fastifo.learner import Learner
@@ -23,10 +24,17 @@ from fastifo.learner import Learner
 METHODS = {  # learner -> the batch loss in csrc/methods
     "bc": "bc",
     "awr": "awr",
+    "oril": "awr",
     "vfo_bin": "vfo",
     "vfo_disc": "vfo",
     "discriminator": "discriminator",
+    "bco": "bc",
+    "inverse_dynamics": "inverse",
+    "sqil": "sqil",
+    "smodice": "smodice",
+    "dilo": "dilo",
 }
+NEXT_FROM = {"smodice": 1, "dilo": 0}  # the first source whose next rows carry a gradient too
 PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # parts of a bfloat16 operand
 PANEL, BLOCK = 16, 32  # csrc/engine/panels.h
 PACKS = 3  # of a layer's weights: straight, turned, the target's
@@ -39,7 +47,7 @@ BURSTS_PER_CALL = 8  # so that members spread over threads evenly
 def why_not(learner: Learner) -> str | None:
     """What keeps this learner from the native engine, or None."""
     cfg = learner.cfg
-    reading = learner.policy.reading if hasattr(learner, "policy") else "none"
+    reading = getattr(getattr(learner, "policy", None), "reading", "none")
     needs = {
         f"{learner.name} has no compiled loss": learner.name in METHODS,
         "it runs on the CPU only": learner.encoder.mean.device.type == "cpu",
@@ -47,6 +55,11 @@ def why_not(learner: Learner) -> str | None:
         f"it does not train in {learner.precision}": learner.precision in PRECISIONS,
         f"its hidden layers are relu, not {cfg.activation}": cfg.activation == "relu",
         f"it has at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
+        f"its policy is binned, not {cfg.policy_head}": cfg.policy_head == "binned",
+        "its policy's rate follows a cosine": not getattr(cfg, "policy_decay_updates", 0),
+        "its gradient is projected": not getattr(cfg, "orthogonal", False),
+        "its discriminator's slope is penalised": learner.name != "discriminator"
+        or not getattr(cfg, "gradient_penalty", 0),
         f"its kernel smooths logits, not {reading}": reading in ("logits", "none"),
     }
     return next((reason for reason, met in needs.items() if not met), None)
@@ -163,15 +176,17 @@ class NativeEngine:
         learner, cfg = self.learner, self.learner.cfg
         plan = _C.Plan()
         plan.method, plan.precision = method, learner.precision
-        plan.members, plan.batch = len(learner.seeds), cfg.batch_size
+        plan.members, plan.batch = len(learner.seeds), learner.batch_rows(cfg)
         plan.seed = self._keep(torch.tensor(learner.seeds, dtype=torch.int64))
-        plan.obs_dim = learner.spec.obs_dim
+        plan.obs_dim = learner.spec.obs_dim + learner.extra_inputs
         plan.scale = learner.encoder.scale.tolist()
         if learner.encoder.standardizes:
             plan.mean = self._keep(learner.encoder.mean)
             plan.deviation = self._keep(learner.encoder.deviation)
         plan.sources = self._sources(dataset, needs, stage)
         plan.mix_purpose = purpose(stage, "mix") if "uniform" in needs else -1
+        plan.policy_sources = 2 if "expert_action" in needs else 1
+        plan.next_from = NEXT_FROM.get(method, -1)
 
         parts = PRECISIONS[learner.precision]
         scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
@@ -182,6 +197,7 @@ class NativeEngine:
             plan.target_period = learner.target_period
         if hasattr(learner, "policy"):
             policy = learner.policy
+            assert isinstance(policy, nets.BinnedPolicy)
             self.nets.append(NetState(policy.body, None, parts))
             plan.policy = self.nets[-1].plan()
             plan.action_dim, plan.bins = policy.action_dim, policy.num_bins
@@ -189,29 +205,46 @@ class NativeEngine:
             plan.radius = policy.taps.shape[1] - 1
         fields = [field.name for field in dataclasses.fields(cfg)]
         values = {name: [getattr(c, name) for c in learner.configs] for name in fields}
-        plan.numbers = {k: v for k, v in values.items() if isinstance(v[0], float)}
+        plan.numbers = {k: v for k, v in values.items() if isinstance(v[0], float)} | self._paces()
         plan.flags = {k: v[0] for k, v in values.items() if isinstance(v[0], bool)} | {
             "own_next_value": getattr(cfg, "advantage_bootstrap", "") == "online",
             "positive_unlabelled": getattr(cfg, "disc_loss", "") == "pu",
+            "chi2": getattr(cfg, "divergence", "") == "chi2",
+            "scalar_pair": method == "dilo",
+            "policy_pair": method == "inverse",
         }
         return plan
+
+    def _paces(self) -> dict[str, list[float]]:
+        """Rate and decay of each net, one number per member."""
+        found: dict[str, list[float]] = {}
+        for name in ("policy", "value", "logit"):
+            net = getattr(self.learner, name, None)
+            if net is not None:
+                rate, decay = self.learner.pace_of(net)
+                kind = "policy" if name == "policy" else "scalar"
+                found |= {f"{kind}_rate": rate.tolist(), f"{kind}_decay": decay.tolist()}
+        return found
 
     def _sources(self, dataset: Dataset, needs: frozenset[str], stage: str) -> list[Any]:
         """In the order of the method's rows."""
         learner = self.learner
-        drawn: list[tuple[str, Episodes]] = [("background", dataset.background)]
+        acts, window = "expert_action" in needs, 2 if "triples" in needs else None
+        drawn: list[tuple[str, Episodes, int | None]] = [("background", dataset.background, window)]
         if "expert" in needs and dataset.expert is not None:
-            drawn.insert(0, ("expert", dataset.expert))
+            drawn.insert(0, ("expert", dataset.expert, window))
+        if "initial" in needs:
+            drawn.insert(0, ("initial", dataset.background, 0))
         if "policy" in needs:
-            drawn.append(("policy", dataset.background))
+            drawn.append(("policy", dataset.background, window))
         pointers: dict[int, dict[str, int]] = {}
         sources = []
-        for what, episodes in drawn:
+        for what, episodes, length in drawn:
             source = _C.SourcePlan()
             source.purpose, source.transitions = purpose(stage, what), episodes.num_transitions
             if id(episodes) not in pointers:
                 columns = {"obs": episodes.obs, "terminal": episodes.terminal}
-                if episodes.action is not None:
+                if episodes.action is not None and (what != "expert" or acts):
                     columns["action"] = episodes.action
                 if "reward" in needs and episodes.reward is not None:
                     columns["reward"] = episodes.reward
@@ -219,13 +252,27 @@ class NativeEngine:
                 pointers[id(episodes)] = found | {"row": self._keep(episodes.rows())}
             for name, address in pointers[id(episodes)].items():
                 setattr(source, name, address)
-            if episodes.ranges is not None:
+            if length is not None:
+                source.windows = self._windows(episodes, length)
+            elif episodes.ranges is not None:
                 first, count = episodes.ranges.t().contiguous()
                 source.first, source.count = self._keep(first), self._keep(count)
             if episodes.reward is not None and episodes.reward.ndim == 2:
                 source.reward_stride = episodes.num_transitions
+            if episodes.action is not None and episodes.action.ndim == 3:
+                source.action_stride = episodes.action[0].numel()
             sources.append(source)
         return sources
+
+    def _windows(self, episodes: Episodes, length: int) -> int:
+        """Of each member: the addresses of what `Episodes.windows` says, and how many episodes."""
+        members = len(self.learner.seeds)
+        found = torch.zeros(members, 3, dtype=torch.int64)
+        for own, first, count in member_ranges(episodes, members):
+            start, before = episodes.windows(length, first, count)
+            row = [self._keep(start), self._keep(before), len(start)]
+            found[own] = torch.tensor(row, dtype=torch.int64)
+        return self._keep(found)
 
     def _keep(self, tensor: Tensor) -> int:
         """The address of the tensor's numbers, which stay."""

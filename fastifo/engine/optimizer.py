@@ -1,6 +1,8 @@
 """Adam over parameters with a population axis, and the targets that follow them."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,6 +11,25 @@ from fastifo.ops.adam import Stepper, adam_reference
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
+
+
+@dataclass
+class Pace:
+    """Parameters that step at a rate and decay of their own."""
+
+    parameters: Sequence[Tensor]
+    rate: Tensor  # float64 [P], before the cosine
+    decay: Tensor  # float64 [P]
+    cosine_updates: int = 0  # the rate falls to 0 over so many; 0 keeps it
+
+    def __post_init__(self) -> None:
+        self.now = self.rate.clone()
+
+    def follow(self, update: Tensor) -> None:
+        """Sets the rate of the update after `update` updates, on the device."""
+        if self.cosine_updates:
+            share = (update.double() / self.cosine_updates).clamp(max=1.0)
+            self.now.copy_(self.rate * (0.5 * (1.0 + torch.cos(math.pi * share))))
 
 
 class Adam:
@@ -28,18 +49,22 @@ class Adam:
         fused: bool,
         target_of: Mapping[Tensor, Tensor],
         every: int,
+        polyak: Tensor,
+        paces: Sequence[Pace] = (),
     ) -> None:
-        """parameters: [P, ...] each.  rate, decay: float64 [P].  fused: the compiled op, else its
-        reference.
+        """parameters: [P, ...] each.  rate, decay: float64 [P], of parameters that no pace names.
+        fused: the compiled op, else its reference.
 
-        target_of: parameter -> the copy that takes its value after every `every` updates.
+        target_of: parameter -> the copy that takes its value after every `every` updates, by the
+        share `polyak`, float64 [P].
         """
         self.parameters = list(parameters)
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.place = {p: i for i, p in enumerate(self.parameters)}
-        self.rate, self.decay = rate, decay
-        self.polyak = torch.ones_like(rate)
+        self.paces = [Pace(self.parameters, rate, decay), *paces]
+        self.pace_of = {p: pace for pace in self.paces for p in pace.parameters}  # the last counts
+        self.polyak = polyak
         self.decoupled = decoupled
         self.fused = fused
         self.steppers: dict[tuple[int, ...], Callable[[list[Tensor], Tensor], None]] = {}
@@ -54,20 +79,30 @@ class Adam:
 
         update: updates made so far, int64 [1] on the device.
         """
-        pairs = sorted(
-            zip(parameters, gradients, strict=True), key=lambda pair: pair[0] not in self.target_of
-        )
-        index = tuple(self.place[p] for p, _ in pairs)
-        if index not in self.steppers:
-            self.steppers[index] = self._stepper(index)
-        self.steppers[index]([gradient for _, gradient in pairs], update)
+        for pace in self.paces:
+            pace.follow(update)
+            pairs = sorted(
+                (
+                    pair
+                    for pair in zip(parameters, gradients, strict=True)
+                    if self.pace_of[pair[0]] is pace
+                ),
+                key=lambda pair: pair[0] not in self.target_of,
+            )
+            index = tuple(self.place[p] for p, _ in pairs)
+            if index and index not in self.steppers:
+                self.steppers[index] = self._stepper(index, pace)
+            if index:
+                self.steppers[index]([gradient for _, gradient in pairs], update)
 
-    def _stepper(self, index: tuple[int, ...]) -> Callable[[list[Tensor], Tensor], None]:
+    def _stepper(
+        self, index: tuple[int, ...], pace: Pace
+    ) -> Callable[[list[Tensor], Tensor], None]:
         """What steps these parameters; those with a target come first."""
         stepped = [self.parameters[i] for i in index]
         state = (stepped, [self.first[i] for i in index], [self.second[i] for i in index])
         targets = [self.target_of[p] for p in stepped if p in self.target_of]
-        rates = (self.rate, self.decay, self.polyak)
+        rates = (pace.now, pace.decay, self.polyak)
         if self.fused:
             return Stepper(*state, targets, *rates, self.every, self.decoupled, *BETAS, EPS)
         return lambda gradient, update: adam_reference(

@@ -19,6 +19,7 @@ from fastifo.engine.native import NativeEngine, choose_engine, why_not
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
 from fastifo.learner import Learner, Spec, choose_device, choose_precision, tf32
+from fastifo.recipes import fields_of
 from fastifo.specs import load
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
@@ -30,6 +31,7 @@ def train(
     *,
     num_updates: int | None = None,
     seeds: int | Sequence[int] = (0,),
+    preset: str = "vfo",
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
@@ -46,11 +48,12 @@ def train(
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
     "sibench:Hopper-v4/d=5"; of several, which must be of one task, each gets members of its own.
-    num_updates: 100,000 unless given.  device: auto | cpu | cuda.
-    precision: auto | fp32 | fp32x (two bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch
-    or native, which trains whole updates in compiled code on the CPU; auto takes it where it can.
-    fused: the compiled ops; False: their references, which train the same up to rounding.  out: the
-    run folder; without one nothing is written.  resume: continue what the folder holds.
+    num_updates: 100,000 unless given.  preset: published settings, see `fastifo.recipes`.
+    device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two bfloat16 parts) | tf32 | bf16 |
+    fp64.  engine: auto, torch or native, which trains whole updates in compiled code on the CPU;
+    auto takes it where it can.  fused: the compiled ops; False: their references, which train the
+    same up to rounding.  out: the run folder; without one nothing is written.  resume: continue
+    what the folder holds.
     overrides: the algorithm's fields; a list gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
     Raises TypeError, ValueError, FileNotFoundError or OSError before training where an argument,
@@ -69,7 +72,8 @@ def train(
         if not isinstance(each, Dataset | str | Path):
             found = type(each).__name__
             raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
-    members = make_members(algorithm, learner_class.Config, seeds, overrides, len(given))
+    fields = fields_of(algorithm, preset) | overrides
+    members = make_members(algorithm, learner_class.Config, seeds, fields, len(given))
     place = choose_device(device)
     precision = choose_precision(precision, place)
     datasets = [x if isinstance(x, Dataset) else load(x, progress=progress) for x in given]
@@ -170,7 +174,9 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
         saved.load(stage.key, learner)
         return
 
-    def fit(helper: type[Learner], configs: Sequence[Any], num_updates: int) -> Learner:
+    def fit(
+        helper: type[Learner], configs: Sequence[Any], num_updates: int, own_dataset: Dataset
+    ) -> Learner:
         learner = helper(configs, group.seeds, run.spec, run.precision, fused=run.fused)
         learner.to_device(run.device)
         own = Stage(
@@ -183,7 +189,7 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
             }
         )
         needs = helper.batch_needs(configs[0])
-        run_stage(own, learner, _engine(run, learner, dataset, needs, helper.name))
+        run_stage(own, learner, _engine(run, learner, own_dataset, needs, helper.name))
         return learner
 
     prepared = type(learner).prepare(dataset, group.configs, fit)
@@ -200,13 +206,14 @@ def _engine(
     sampler = Sampler(
         dataset,
         learner.seeds,
-        learner.cfg.batch_size,
+        learner.batch_rows(learner.cfg),
         needs,
         stage,
         learner.encoder.mean.device,
         learner.dtype,
         learner.encoder,
         fused=learner.fused,
+        reuses=True,
     )
     return TorchEngine(learner, sampler)
 

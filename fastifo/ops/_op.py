@@ -153,11 +153,12 @@ def launch(name: str, device: torch.device, *args: Tensor | int | float | list[i
     args: what the C++ function takes, tensors as raw pointers; the stream is added here.
     Raises RuntimeError for a CUDA device in a build without CUDA.
     """
-    _kernel(name, device)(*[arg.data_ptr() if isinstance(arg, Tensor) else arg for arg in args])
+    kernel(name, device)(*[arg.data_ptr() if isinstance(arg, Tensor) else arg for arg in args])
 
 
 @functools.cache
-def _kernel(name: str, device: torch.device) -> Callable[..., None]:
+def kernel(name: str, device: torch.device) -> Callable[..., None]:
+    """What `launch` calls, for callers whose pointers stay the same."""
     if device.type == "cpu":
         return getattr(getattr(_C, _C.isas[0]), name)  # type: ignore[no-any-return]
     if not _C.has_cuda:
@@ -166,10 +167,10 @@ def _kernel(name: str, device: torch.device) -> Callable[..., None]:
             "kernels. Put nvcc on PATH and reinstall from source with "
             "`pip install . -C cmake.define.FASTIFO_CUDA=ON`, or move the tensors to the CPU."
         )
-    kernel = getattr(_C.cuda, name)
+    function = getattr(_C.cuda, name)
 
     def on_current_stream(*args: int | float | list[int]) -> None:
         with torch.cuda.device(device):
-            kernel(*args, torch.cuda.current_stream(device).cuda_stream)
+            function(*args, torch.cuda.current_stream(device).cuda_stream)
 
     return on_current_stream

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+from fastifo.ops import _op
+from fastifo.ops._op import expect, expect_float, is_like, kernel_name, op
 
 
 def gather_reference(
@@ -27,7 +28,8 @@ def gather_reference(
     if scale.numel() > 0:
         x = torch.tanh(x.unsqueeze(-1) * scale).flatten(-2)
     shared = [column[index] for column in columns]
-    return [x, *shared, *(column.gather(1, index) for column in member_columns)]
+    member = torch.arange(len(index), device=index.device).unsqueeze(1)
+    return [x, *shared, *(column[member, index] for column in member_columns)]
 
 
 def _fake(
@@ -44,7 +46,7 @@ def _fake(
     width = obs.shape[1] * max(1, scale.shape[0])
     out = [obs.new_empty((steps, *index.shape, width))]
     out += [obs.new_empty((*index.shape, *column.shape[1:])) for column in columns]
-    return out + [obs.new_empty(index.shape) for _ in member_columns]
+    return out + [obs.new_empty((*index.shape, *column.shape[2:])) for column in member_columns]
 
 
 class Gatherer:
@@ -60,8 +62,17 @@ class Gatherer:
         steps: int,
         columns: list[Tensor],
         member_columns: list[Tensor],
+        *,
+        reuses: bool = False,
     ) -> None:
-        """Arguments and errors as in `gather`."""
+        """Arguments and errors as in `gather`.
+
+        reuses: indices of one shape fill the same tensors at every call.
+        """
+        self.reuses = reuses
+        self.shape: tuple[int, ...] = ()  # of the indices that `out` is for
+        self.out: list[Tensor] = []
+        self.arguments: tuple[int | list[int], ...] = ()  # of the kernel, beside the index
         self.device = obs.device
         expect("row", row, torch.int64, (None,), self.device)  # [N]
         dtype = expect_float("obs", obs, (None, None))  # [M, D]
@@ -82,34 +93,46 @@ class Gatherer:
             expect(f"columns[{place}]", column, dtype, shape, self.device)
         self.members: int | None = None
         for place, column in enumerate(member_columns):
-            expect(
-                f"member_columns[{place}]", column, dtype, (self.members, row.shape[0]), self.device
-            )
+            if column.ndim not in (2, 3):
+                raise ValueError(
+                    f"member_columns[{place}]: expected shape [P, N] or [P, N, A], found "
+                    f"{list(column.shape)}."
+                )
+            shape = (self.members, row.shape[0], *column.shape[2:])
+            expect(f"member_columns[{place}]", column, dtype, shape, self.device)
             self.members = column.shape[0]
-        self.kernel = kernel_name("gather", obs)
+        self.kernel = _op.kernel(kernel_name("gather", obs), self.device)
         self.kept = (row, obs, scale, mean, deviation, *columns, *member_columns)
         self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.kept[:5]]
         self.width, self.scales, self.steps = obs.shape[1], scale.shape[0], steps
         self.columns = [(column.data_ptr(), column.shape[1:], 0) for column in columns]
-        self.columns += [(c.data_ptr(), torch.Size([]), row.shape[0]) for c in member_columns]
+        self.columns += [
+            (c.data_ptr(), c.shape[2:], row.shape[0] * c.shape[2:].numel()) for c in member_columns
+        ]
 
     def __call__(self, index: Tensor) -> list[Tensor]:
         """index: int64 [P, B].  Raises and returns as `gather`."""
-        expect("index", index, torch.int64, (self.members, None), self.device)
-        members, size = index.shape
-        width = self.width * max(1, self.scales)
+        if not (self.reuses and is_like(index, torch.int64, self.shape, self.device)):
+            expect("index", index, torch.int64, (self.members, None), self.device)
+            self._make_room(index.shape)
+        self.kernel(index.data_ptr(), *self.arguments)
+        return self.out
+
+    def _make_room(self, shape: torch.Size) -> None:
+        members, size = shape
         obs = self.kept[1]
         assert obs is not None
+        width = self.width * max(1, self.scales)
         out = [obs.new_empty((self.steps, members, size, width))]
         plan: list[int] = []  # source, target, numbers in a row, numbers between members
         for source, tail, stride in self.columns:
             out.append(obs.new_empty((members, size, *tail)))
             plan += [source, out[-1].data_ptr(), tail.numel(), stride]
-        launch(
-            self.kernel, self.device, index, *self.sources, out[0], members, size, self.width,
-            self.scales, self.steps, plan,
+        self.shape, self.out = tuple(shape), out
+        self.arguments = (
+            *self.sources, out[0].data_ptr(), members, size, self.width, self.scales, self.steps,
+            plan,
         )  # fmt: skip
-        return out
 
 
 @op(
@@ -135,8 +158,8 @@ def gather(
     starts from, int64 [N].  obs: [M, D], `row + steps - 1` must stay inside.  scale: [S]; the
     observation becomes tanh(scale * x), feature-major, width D * S; empty leaves it as it is.
     mean, deviation: [D] to standardise by first, or None.  columns: [N] or [N, A] each.
-    member_columns: [P, N] each.  All floats are of one dtype, float32 or float64.
-    Returns [steps, P, B, width], then [P, B] or [P, B, A] a column, then [P, B] a member column.
+    member_columns: [P, N] or [P, N, A] each.  All floats are of one dtype, float32 or float64.
+    Returns [steps, P, B, width], then [P, B] or [P, B, A] a column and a member column.
     Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
     gatherer = Gatherer(row, obs, scale, mean, deviation, steps, columns, member_columns)

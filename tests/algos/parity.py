@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastifo.algos.discriminator import Discriminator
+from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Sampler, Transitions
 from fastifo.learner import Learner
 from helpers import make_learner, make_sampler, random_dataset
@@ -23,7 +24,7 @@ def layers(net: nn.Module, member: int = 0) -> Layers:
 
 
 def nets_of(learner: Learner, member: int = 0) -> dict[str, Layers]:
-    names = {"policy": "policy", "value": "value", "logit": "discriminator"}
+    names = {"policy": "policy", "value": "value", "twin": "value2", "logit": "discriminator"}
     return {
         name: layers(getattr(learner, attribute), member)
         for attribute, name in names.items()
@@ -36,6 +37,12 @@ def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
     config = dict(vars(learner.configs[member]))
     if config["kernel_reading"] == "none":
         config |= {"kernel_reading": "logits", "kernel_width": 0.0}
+    if config.get("residual_share") == -1.0:
+        config["residual_share"] = 1.0 / (1.0 + config["beta"] * (1.0 - config["gamma"]))
+    if config.get("disc_activation") == "":
+        del config["disc_activation"]
+    if learner.encoder.standardizes:
+        config |= {"obs_mean": learner.encoder.mean, "obs_std": learner.encoder.deviation}
     return config
 
 
@@ -57,6 +64,10 @@ def _oracle_batch(batch: Batch, member: int, alpha: float) -> dict[str, Any]:
         found["expert"] = rows(batch.expert)
     if batch.uniform is not None:
         found["is_background"] = (batch.uniform[member] < alpha).double()
+        found["mix"] = batch.uniform[member]
+    for name, values in (("initial", batch.initial), ("policy_noise", batch.noise)):
+        if values is not None:
+            found[name] = values[member]
     return found
 
 
@@ -83,13 +94,22 @@ def pair(name: str, **overrides: Any) -> tuple[Learner, Sampler]:
     return learner, make_sampler(learner, random_dataset())
 
 
+def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset, Any, Dataset]:
+    """What `prepare` gives with an untrained first stage, that stage, and what it would learn."""
+    seen: list[Any] = []
+
+    def build_only(helper: Any, configs: Any, num_updates: int, own: Dataset) -> Learner:
+        made: Learner = helper(configs, learner.seeds, learner.spec, "fp64")
+        seen.extend((made, own))
+        return made
+
+    given = random_dataset() if dataset is None else dataset
+    found = type(learner).prepare(given, learner.configs, build_only)
+    return found, *seen
+
+
 def make_discriminator(learner: Learner) -> Discriminator:
-    """The first stage of a vfo_disc learner's configs, as `prepare` builds it."""
-    made: list[Discriminator] = []
-
-    def build_only(helper: Any, configs: Any, num_updates: int) -> Learner:
-        made.append(helper(configs, learner.seeds, learner.spec, "fp64"))
-        return made[0]
-
-    type(learner).prepare(random_dataset(), learner.configs, build_only)
-    return made[0]
+    """The first stage of a learner's configs, as `prepare` builds it."""
+    stage = prepared(learner)[1]
+    assert isinstance(stage, Discriminator)
+    return stage

@@ -203,13 +203,25 @@ def test_a_one_step_episode_is_kept_where_asked_for() -> None:
     assert dataset.background.lengths.tolist() == [1]
 
 
-def test_an_experts_actions_and_rewards_are_left_out_whatever_they_hold() -> None:
+def test_an_experts_actions_are_kept_and_its_rewards_left_out_whatever_they_hold() -> None:
     demo = episode() | {"action": np.full((4, 2), np.nan), "reward": np.full(4, np.nan)}
+    plain = {"obs": demo["obs"]}
     found = Dataset.from_episodes([episode()], [demo])
-    plain = Dataset.from_episodes([episode()], [{"obs": demo["obs"]}])
     assert found.expert is not None
-    assert (found.expert.action, found.expert.reward) == (None, None)
-    assert found.fingerprint() == plain.fingerprint()
+    assert found.expert.action is not None
+    assert bool(found.expert.action.isnan().all())
+    assert found.expert.reward is None
+    some = Dataset.from_episodes([episode()], [demo, plain])
+    assert some.expert is not None
+    assert some.expert.action is None
+
+
+def test_an_experts_actions_are_mapped_as_the_backgrounds_are() -> None:
+    one = episode() | {"action": np.full((4, 2), 3.0)}
+    found = Dataset.from_episodes([one], [one], action_low=0.0, action_high=4.0)
+    assert found.expert is not None
+    assert found.expert.action is not None
+    assert found.expert.action.unique().tolist() == [0.5]
 
 
 def test_an_environment_that_is_no_name_is_refused() -> None:

@@ -162,11 +162,11 @@ def test_members_may_have_rewards_of_their_own() -> None:
     every = {"action": True, "reward": True, "fused": True}
     columns = Columns(replace(episodes, reward=own), CPU, torch.float64, None, **every)
     index = torch.tensor([[3, 44, 0], [44, 0, 3]])
-    found = columns.gather(index)
+    found = columns.gather("rows", index)
     assert found.reward is not None
     assert found.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
     shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, None, **every)
-    reward = shared.gather(index).reward
+    reward = shared.gather("rows", index).reward
     assert reward is not None
     assert reward.tolist() == index.tolist()
 
@@ -179,3 +179,64 @@ def test_uniform_numbers_lie_in_the_unit_interval_and_never_reach_one() -> None:
         assert float(found.max()) < 1.0
         assert abs(float(found.mean()) - 0.5) < 0.005  # 5 standard errors
         assert torch.equal(found, found.mul(2.0**24).round().mul(2.0**-24))
+
+
+TRIPLES = frozenset({"expert", "triples"})
+
+
+def test_triples_are_successive_observations_of_one_episode() -> None:
+    sampler = make((0, 1), TRIPLES, size=400)
+    batch, dataset = at(sampler, 2), random_dataset()
+    for found, source in ((batch.background, dataset.background), (batch.expert, dataset.expert)):
+        assert found is not None
+        assert source is not None
+        assert found.after_obs is not None
+        wanted = {
+            tuple(source.obs[row : row + 3].double().flatten().tolist())
+            for episode in range(source.num_episodes)
+            for row in range(
+                int(source.start[episode]) + episode, int(source.start[episode + 1]) + episode - 1
+            )
+        }
+        rows = torch.cat([found.obs, found.next_obs, found.after_obs], -1).flatten(0, 1)
+        drawn = {tuple(row.tolist()) for row in rows}
+        assert drawn == wanted  # 400 draws of some 40 windows miss none
+
+
+def test_initial_observations_are_the_first_of_episodes_each_as_often() -> None:
+    batch, background = at(make((0,), frozenset({"initial"}), size=6000), 0), random_dataset()
+    episodes = background.background
+    first = episodes.obs[episodes.start[:-1] + torch.arange(episodes.num_episodes)].double()
+    assert batch.initial is not None
+    same = (batch.initial[0].unsqueeze(1) == first).all(-1)
+    assert bool((same.sum(1) == 1).all())
+    counts = same.sum(0).double()
+    # 5 degrees of freedom; 25.7 is exceeded once in ten thousand
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 25.7
+
+
+def test_noise_is_two_numbers_for_each_action_of_each_row() -> None:
+    batch = at(make((0, 1), frozenset({"noise"}), size=500), 0)
+    assert batch.noise is not None
+    assert batch.noise.shape == (2, 500, 2 * ACTION_DIM)
+    assert 0.0 <= float(batch.noise.min()) < 0.01
+    assert 0.99 < float(batch.noise.max()) < 1.0
+
+
+def test_expert_actions_are_gathered_for_whoever_asks_alone() -> None:
+    asked = at(make((0,), frozenset({"expert", "expert_action"})), 0).expert
+    plain = at(make((0,), frozenset({"expert"})), 0).expert
+    assert asked is not None
+    assert plain is not None
+    assert plain.action is None
+    assert asked.action is not None
+    assert torch.equal(asked.obs, plain.obs)
+    dataset = random_dataset()
+    assert dataset.expert is not None
+    own = torch.stack([dataset.expert.action, -dataset.expert.action])  # type: ignore[operator]
+    labelled = replace(dataset, expert=replace(dataset.expert, action=own))
+    both = at(make((0, 0), frozenset({"expert", "expert_action"}), dataset=labelled), 0).expert
+    assert both is not None
+    assert both.action is not None
+    assert torch.equal(both.action[0], asked.action[0])
+    assert torch.equal(both.action[1], -asked.action[0])

@@ -5,18 +5,24 @@ from typing import Any
 import torch
 
 import fastifo
+from fastifo.algos import ALGORITHMS
 from fastifo.data.dataset import Dataset
 from fastifo.learner import tensors
 from helpers import SMALL
 
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}
-ALL = ["bc", "awr", "vfo_bin", "vfo_disc"]
+ALL = list(ALGORITHMS)
+STAGES = {"disc_updates": 20, "inverse_updates": 20}  # of methods that have them
 
 
 def train(name: str, dataset: Dataset, num_updates: int = 30, **fields: Any) -> fastifo.Run:
-    if name == "vfo_disc":
-        fields.setdefault("disc_updates", 20)
-    return fastifo.train(name, dataset, num_updates=num_updates, **QUIET | fields)
+    return fastifo.train(name, dataset, num_updates=num_updates, **QUIET | short(name) | fields)
+
+
+def short(name: str, count: int | None = None) -> dict[str, int]:
+    """Lengths of the stages that the method has before its own, `count` each."""
+    known = vars(ALGORITHMS[name].Config())
+    return {k: v if count is None else count for k, v in STAGES.items() if k in known}
 
 
 def weights(run: fastifo.Run) -> list[dict[str, torch.Tensor]]:

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 import fastifo
+from engine.runs import ALL, short
 from helpers import SMALL, random_dataset
 
 
-@pytest.mark.parametrize("name", ["bc", "awr", "vfo_bin", "vfo_disc"])
+@pytest.mark.parametrize("name", ALL)
 def test_training_on_a_gpu_equals_training_on_the_cpu(name: str, cuda_device: torch.device) -> None:
     fields = dict(SMALL, num_updates=20, precision="fp64", seeds=[0, 1], progress=False)
-    if name == "vfo_disc":
-        fields["disc_updates"] = 20
+    fields |= short(name)
     on_gpu = fastifo.train(name, random_dataset(), device=cuda_device.type, **fields)
     on_cpu = fastifo.train(name, random_dataset(), device="cpu", **fields)
     pairs = zip(on_gpu.learners[0].parameters(), on_cpu.learners[0].parameters(), strict=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import fastifo
-from engine.runs import ALL, assert_equal_bits, train
+from engine.runs import ALL, assert_equal_bits, short, train
 from fastifo import _C
 from fastifo.engine.native import MAX_DEPTH, NativeEngine
 from fastifo.learner import tensors
@@ -31,7 +31,21 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("vfo_bin", {"advantage_bootstrap": "online", "temperature": [0.1, 1.0], "target_period": 4}),
     ("vfo_disc", {"disc_loss": "pu", "pu_prior": [0.2, 0.8], "disc_reward_at": "current"}),
     ("vfo_disc", {"policy_batch": "separate", "seeds": [3, 1], "disc_learning_rate": 1e-2}),
+    ("bco", {"label": "sample", "batch_size": 34, "inverse_updates": 50}),
+    ("sqil", {"policy_alpha": [0.2, 1.0], "advantage_bootstrap": "online", "batch_size": 17}),
+    ("smodice", {"divergence": "chi2", "absorbing": True, "weight_decay": 0.1}),
+    ("smodice", {"normalizes": False, "max_weight": 2.0, "logit_clamp": [0.1, 10.0]}),
+    ("smodice", {"divergence": "chi2", "normalizes": False, "value_weight_decay": 0.1}),
+    ("dilo", {"beta": [0.3, 0.9], "inverse_temperature": 1.0, "policy_learning_rate": 1e-2}),
+    ("dilo", {"residual_share": 0.4, "max_weight": 1.001, "batch_size": 40}),
+    ("oril", {"disc_loss": "pu", "target_period": 7}),
 ]
+# Without terminals in a batch no constant added to SMODICE's value changes its loss by KL: the last
+# bias has no gradient but rounding, which Adam steps by. By chi2, and in DILO, it has little.
+STEADY: dict[str, dict[str, Any]] = {
+    "smodice": {"divergence": "chi2"},
+    "dilo": {"residual_share": 0.5},
+}
 
 
 def state(run: fastifo.Run) -> dict[str, Tensor]:
@@ -66,11 +80,11 @@ def test_200_updates_in_double_equal_the_learner(
     ]  # fmt: skip
     assert both[0].engine == "native"
     assert both[1].engine == "torch"
-    assert distance(*both) < 1e-11  # sums in another order, 200 times
+    assert distance(*both) < 1e-10  # sums in another order, 200 times
     for mine, other in zip(*(metrics(tmp_path / e) for e in ("native", "torch")), strict=True):
         assert mine.keys() == other.keys()
         for key, value in other.items():
-            near = value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-12)
+            near = value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-10)
             assert mine[key] == near, key
 
 
@@ -81,6 +95,7 @@ def test_single_precision_equals_the_learner(
 ) -> None:
     monkeypatch.setattr(_C, "isas", (isa,))
     fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50, "log_every": 200}
+    fields |= STEADY.get(name, {})
     native = train(name, random_dataset(), 200, engine="native", **fields)
     same = train(name, random_dataset(), 200, engine="torch", **fields)
     exact = train(name, random_dataset(), 200, engine="torch", precision="fp64", **fields)
@@ -90,12 +105,10 @@ def test_single_precision_equals_the_learner(
     assert distance(_double(native), exact) < 3 * distance(_double(same), exact) + 1e-6
 
 
-@pytest.mark.parametrize("name", ALL)
 def gradient_errors(name: str, precision: str, engine: str = "native") -> list[float]:
     """Of each layer, relative, against double precision: a tenth is in the first moment."""
     fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50}
-    if name == "vfo_disc":
-        fields["disc_updates"] = 0
+    fields |= short(name, 0) | STEADY.get(name, {})
     run = train(name, random_dataset(), 1, engine=engine, precision=precision, **fields)
     exact = train(name, random_dataset(), 1, engine="torch", precision="fp64", **fields)
     mine, other = run.learners[-1].optimizer, exact.learners[-1].optimizer
@@ -104,6 +117,7 @@ def gradient_errors(name: str, precision: str, engine: str = "native") -> list[f
     return [
         float((a.double() - b).norm() / b.norm())
         for a, b in zip(mine.first, other.first, strict=True)
+        if name not in STEADY or b[0].numel() > 1
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fastifo
-from engine.runs import ALL, QUIET, train
+from engine.runs import ALL, QUIET, short, train
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.stack import stacked
 from fastifo.entries import by_dataset, read_runs
@@ -28,17 +28,12 @@ def test_a_member_learns_as_if_its_dataset_were_alone(name: str, engine: str) ->
     fields: dict[str, Any] = {"engine": engine, "seeds": [3, 1], "learning_rate": [1e-3, 1e-2]}
     if name == "vfo_bin":
         fields |= {"policy_batch": "separate", "batch_mode": "bernoulli"}
-    both = fastifo.train(
-        name, datasets(), num_updates=25, **QUIET | fields,
-        **({"disc_updates": 15} if name == "vfo_disc" else {}),
-    )  # fmt: skip
+    both = fastifo.train(name, datasets(), num_updates=25, **QUIET | fields, **short(name))
     assert len(both.members) == 12
     assert len(both.groups) == 1
     found = tensors(both.learners[0])
     for place, dataset in enumerate(datasets()):
-        alone = train(
-            name, dataset, 25, **fields | ({"disc_updates": 15} if name == "vfo_disc" else {})
-        )
+        alone = train(name, dataset, 25, **fields)
         for key, value in tensors(alone.learners[0]).items():
             if "encoder" not in key:
                 assert torch.equal(found[key][4 * place : 4 * place + 4], value), (place, key)

@@ -8,6 +8,7 @@ import torch
 
 import fastifo
 from engine.runs import ALL, assert_equal_bits, train
+from fastifo.algos import ALGORITHMS
 from fastifo.data.dataset import Dataset
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 
@@ -22,11 +23,14 @@ def hopper_like() -> Dataset:
     return Dataset.from_episodes([episode], env_id="Hopper-v4")
 
 
+SWEPT = ("temperature", "inverse_temperature", "max_weight", "kernel_width")  # the first there is
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_three_members_equal_three_single_runs(name: str) -> None:
     fields = {"learning_rate": [1e-3, 3e-4], "precision": "fp64"}
-    if name != "bc":
-        fields["temperature"] = [0.5, 2.0]
+    other = next(x for x in SWEPT if x in vars(ALGORITHMS[name].Config()))
+    fields[other] = [0.5, 2.0]
     together = train(name, random_dataset(), seeds=[3, 5], **fields)
     assert len(together.learners) == 1
     for place, member in enumerate(together.members):
@@ -48,7 +52,7 @@ def test_a_member_does_not_depend_on_its_place() -> None:
         assert torch.equal(found, backward.policy(2 - member).act(obs))
 
 
-@pytest.mark.parametrize("name", ["bc", "vfo_bin", "vfo_disc"])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "awr"])
 def test_nan_in_rewards_changes_nothing_for_imitation(name: str) -> None:
     clean = random_dataset()
     assert clean.background.reward is not None
@@ -58,13 +62,27 @@ def test_nan_in_rewards_changes_nothing_for_imitation(name: str) -> None:
     assert_equal_bits(train(name, clean), train(name, poisoned))
 
 
-@pytest.mark.parametrize("name", ["bc", "vfo_bin", "vfo_disc"])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "sqil"])
 def test_nan_in_expert_actions_changes_nothing(name: str) -> None:
     clean, poisoned = random_dataset(), random_dataset()
     assert poisoned.expert is not None
     actions = torch.full((poisoned.expert.num_transitions, 2), math.nan)
     object.__setattr__(poisoned.expert, "action", actions)
     assert_equal_bits(train(name, clean), train(name, poisoned))
+
+
+def test_expert_actions_matter_to_sqil_and_must_be_numbers() -> None:
+    clean, other, poisoned = random_dataset(), random_dataset(), random_dataset()
+    assert other.expert is not None
+    assert poisoned.expert is not None
+    assert other.expert.action is not None
+    assert poisoned.expert.action is not None
+    other.expert.action.neg_()
+    poisoned.expert.action.fill_(math.nan)
+    found = [train("sqil", dataset).learners[0].policy.body for dataset in (clean, other)]
+    assert not torch.equal(*(body.layers[0].weight for body in found))
+    with pytest.raises(ValueError, match=r"sqil learns from the expert's actions; .* 2 .*nan"):
+        train("sqil", poisoned)
 
 
 def test_actions_are_of_the_kind_and_shape_of_the_observations() -> None:
@@ -164,11 +182,9 @@ def test_metrics_are_interval_means(tmp_path: Path) -> None:
         assert abs(row["policy_loss"] - expected) < 1e-12
 
 
-@pytest.mark.parametrize("name", ["bc", "awr", "vfo_bin", "vfo_disc"])
+@pytest.mark.parametrize("name", ALL)
 def test_compiled_ops_train_as_their_references_do(name: str) -> None:
     fields = {"seeds": [0, 1], "precision": "fp64", "learning_rate": [1e-3, 3e-4]}
-    if name == "vfo_disc":
-        fields["disc_updates"] = 10
     fused, plain = (
         train(name, random_dataset(), 30, fused=fused, **fields) for fused in (True, False)
     )

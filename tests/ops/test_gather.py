@@ -35,7 +35,8 @@ def arguments(
     mean, deviation = (numbers(width), numbers(width).abs() + 0.5) if standardises else (None, None)
     return [
         index, row, numbers(rows + 5 + steps, width), torch.tensor(scales, dtype=torch.float64),
-        mean, deviation, steps, [numbers(rows), numbers(rows, 3)], [numbers(members, rows)],
+        mean, deviation, steps, [numbers(rows), numbers(rows, 3)],
+        [numbers(members, rows), numbers(members, rows, 2)],
     ]  # fmt: skip
 
 
@@ -69,12 +70,14 @@ def test_rows_without_an_encoder_are_bit_for_bit_those_stored(
 ) -> None:
     given = judge.cast(arguments(3, 40, 5, [], steps), torch.float32, device)
     index, row, obs, *_, columns, member_columns = given
-    x, first, second, own = gather(*given)
+    x, first, second, own, own_wide = gather(*given)
     for step in range(steps):
         assert torch.equal(x[step], obs[row[index] + step])
     assert torch.equal(first, columns[0][index])
     assert torch.equal(second, columns[1][index])
-    assert torch.equal(own, member_columns[0].gather(1, index))
+    for member, at in enumerate(index):
+        assert torch.equal(own[member], member_columns[0][member, at])
+        assert torch.equal(own_wide[member], member_columns[1][member, at])
 
 
 @pytest.mark.parametrize("isa", _C.isas)

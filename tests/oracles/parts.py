@@ -4,10 +4,12 @@ Sections are those of the methods specification; VfO is arXiv:2507.06701. Everyt
 
 config keys: gamma, temperature (lambda), alpha, max_weight, target_period, absorbing,
 advantage_bootstrap ("target" | "online"), learning_rate, weight_decay, decoupled_weight_decay,
-encoder_scales (empty: no encoder), activation ("relu" | "elu" | "silu"), num_bins, kernel_width
-(sigma, 0: none), kernel_reading ("logits" | "targets" | "probs"), disc_reward_at
+encoder_scales (empty: no encoder), activation ("relu" | "elu" | "silu" | "tanh"), num_bins,
+kernel_width (sigma, 0: none), kernel_reading ("logits" | "targets" | "probs"), disc_reward_at
 ("next" | "current"), disc_loss ("flat" | "pu"), pu_prior, disc_learning_rate, batch_mode
-("halves" | "bernoulli").
+("halves" | "bernoulli").  Keys that may be missing: standardize_obs (with obs_mean and obs_std,
+[d] each), policy_head ("binned" | "deterministic" | "gaussian", missing: "binned"; only "binned"
+reads num_bins and the kernel), disc_activation (missing: activation).
 """
 
 import copy
@@ -21,7 +23,8 @@ from torch import Tensor, nn
 Config = Mapping[str, Any]
 Layers = Sequence[tuple[Tensor, Tensor]]  # (weight [in, out], bias [out]) per layer
 Nets = Mapping[str, Layers]
-Rows = Mapping[str, Tensor]  # obs [B, d], next_obs [B, d], terminal [B], action [B, a], reward [B]
+# obs [B, d], next_obs [B, d], after_obs [B, d], terminal [B], action [B, a], reward [B]
+Rows = Mapping[str, Tensor]
 Batch = Mapping[str, Any]  # "background": Rows, "expert": Rows, "is_background": [B]
 History = list[dict[str, float]]
 
@@ -29,6 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "elu": nn.functional.elu,
     "silu": nn.functional.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -53,6 +57,12 @@ class MLP(nn.Module):
         super().__init__()
         self.scales: tuple[float, ...] = tuple(config["encoder_scales"])
         self.activation = ACTIVATIONS[config["activation"]]
+        self.moments: tuple[Tensor, Tensor] | None = None
+        if config.get("standardize_obs"):
+            mean, std = (
+                torch.as_tensor(config[key], dtype=torch.float64) for key in ("obs_mean", "obs_std")
+            )
+            self.moments = mean, std
         self.linears = nn.ModuleList()
         for weight, bias in layers:
             linear = nn.Linear(weight.shape[0], weight.shape[1], dtype=torch.float64)
@@ -61,13 +71,33 @@ class MLP(nn.Module):
                 linear.bias.copy_(bias)
             self.linears.append(linear)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        hidden = encode_obs(obs, self.scales)
+    def encode(self, obs: Tensor) -> Tensor:
+        """The input of the first layer: standardised where config says so, then encoded."""
+        if self.moments is not None:
+            mean, std = self.moments
+            obs = (obs - mean) / std
+        return encode_obs(obs, self.scales)
+
+    def on_encoded(self, inputs: Tensor) -> Tensor:
+        hidden = inputs
         for index, linear in enumerate(self.linears):
             hidden = linear(hidden)
             if index + 1 < len(self.linears):
                 hidden = self.activation(hidden)
         return hidden
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.on_encoded(self.encode(obs))
+
+    def pair(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+        """Output for a pair (s, s'), which enters as [encode(s), encode(s')]."""
+        return self.on_encoded(torch.cat([self.encode(obs), self.encode(next_obs)], dim=1))
+
+    def pair_scalar(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+        """The single output of a value net on pairs: [B, d] twice -> [B]."""
+        output = self.pair(obs, next_obs)
+        assert output.shape == (obs.shape[0], 1)
+        return output[:, 0]
 
     def scalar(self, obs: Tensor) -> Tensor:
         """The single output of a value net or a discriminator: [B, d] -> [B]."""
@@ -91,6 +121,12 @@ def copied_nets(nets: Nets) -> dict[str, list[tuple[Tensor, Tensor]]]:
 
 def frozen_copy(net: MLP) -> MLP:
     return copy.deepcopy(net).requires_grad_(False)
+
+
+def discriminator_net(nets: Nets, config: Config) -> MLP:
+    """nets["discriminator"] with disc_activation in place of activation, where that is given."""
+    activation = config.get("disc_activation", config["activation"])
+    return MLP(nets["discriminator"], {**config, "activation": activation})
 
 
 def track_target(target: MLP, net: MLP, update_number: int, config: Config) -> None:
@@ -150,7 +186,7 @@ def soft_targets(action: Tensor, num_bins: int, kernel_width: float) -> Tensor:
     return torch.softmax(-(distance**2) / (2 * kernel_width**2), dim=-1)
 
 
-def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
+def binned_log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
     """log pi(a|s), summed over action dimensions (section 2.3, readings A, B and C).
 
     output: raw head output, [B, a * K], action-dimension-major.  action: in [-1, 1], [B, a].
@@ -171,6 +207,67 @@ def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
         p = torch.einsum("mi,bam->bai", kernel, torch.softmax(raw, dim=-1))
         return p.gather(-1, chosen)[:, :, 0].log().sum(dim=1)
     raise ValueError(f"kernel_reading: logits, targets or probs, not {config['kernel_reading']}")
+
+
+# Continuous action heads (sections 4.1, 4.3 and 4.4) and the choice among all heads.
+
+
+def deterministic_log_likelihood(output: Tensor, action: Tensor) -> Tensor:
+    """In the place of log pi: minus the mean over dimensions of (tanh(output) - a)^2: [B]."""
+    return -((torch.tanh(output) - action) ** 2).mean(dim=1)
+
+
+def gaussian_moments(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation before the tanh, [B, a] each, from outputs [B, 2a].
+
+    Means come first, limited to +-7.24; then log standard deviations, limited to [-5, 2].
+    """
+    mean, log_std = output.chunk(2, dim=1)
+    return mean.clamp(-7.24, 7.24), log_std.clamp(-5.0, 2.0).exp()
+
+
+def tanh_normal_log_density(pre_tanh: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """log pi(tanh(u)|s) = sum of log N(u; mean, std) - log(1 - tanh(u)^2 + 1e-6): [B, a] -> [B]."""
+    log_normal: Tensor = torch.distributions.Normal(mean, std).log_prob(pre_tanh)
+    return (log_normal - torch.log(1 - torch.tanh(pre_tanh) ** 2 + 1e-6)).sum(dim=1)
+
+
+def gaussian_log_likelihood(output: Tensor, action: Tensor) -> Tensor:
+    """log pi(a|s) of the tanh-Normal, with a moved to at most 1 - 1e-6 in size: [B]."""
+    mean, std = gaussian_moments(output)
+    inside = action.clamp(-1 + 1e-6, 1 - 1e-6)
+    return tanh_normal_log_density(torch.atanh(inside), mean, std)
+
+
+def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
+    """log pi(a|s) under config's head; "deterministic" returns the negative of its loss: [B]."""
+    head = config.get("policy_head", "binned")
+    if head == "binned":
+        return binned_log_likelihood(output, action, config)
+    if head == "deterministic":
+        return deterministic_log_likelihood(output, action)
+    if head == "gaussian":
+        return gaussian_log_likelihood(output, action)
+    raise ValueError(f"policy_head: binned, deterministic or gaussian, not {head}")
+
+
+def likeliest_action(output: Tensor, config: Config) -> Tensor:
+    """Mode per action dimension, the lowest bin on ties; tanh(mean) of the other heads: [B, a]."""
+    head = config.get("policy_head", "binned")
+    if head == "deterministic":
+        return torch.tanh(output)
+    if head == "gaussian":
+        return torch.tanh(gaussian_moments(output)[0])
+    num_bins: int = config["num_bins"]
+    raw = output.reshape(output.shape[0], -1, num_bins)
+    kernel = gaussian_kernel(num_bins, config["kernel_width"])
+    score = {
+        "logits": torch.einsum("im,bam->bai", kernel, raw),
+        "targets": raw,
+        "probs": torch.einsum("mi,bam->bai", kernel, torch.softmax(raw, dim=-1)),
+    }[config["kernel_reading"]]
+    index = (score == score.max(dim=-1, keepdim=True).values).to(torch.int64).argmax(dim=-1)
+    return decode_action(index, num_bins)
 
 
 # Value target and weighted cloning (sections 3.3, 3.5 and 3.6).

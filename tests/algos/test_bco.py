@@ -1,0 +1,120 @@
+from typing import Any
+
+import pytest
+import torch
+
+import fastifo
+from algos.parity import (
+    assert_layers_equal,
+    assert_metrics_equal,
+    layers,
+    nets_of,
+    oracle_batches,
+    oracle_config,
+    prepared,
+)
+from fastifo.data.dataset import Dataset
+from helpers import make_learner, make_sampler, random_dataset, run_updates
+from oracles import bco as oracle
+
+HEADS: list[dict[str, Any]] = [
+    {},
+    {"policy_head": "deterministic"},
+    {"policy_head": "gaussian", "encoder_scales": (), "activation": "tanh"},
+]
+
+
+@pytest.mark.parametrize("overrides", HEADS)
+def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
+    learner = make_learner("bco", learning_rate=1e-3, **overrides)
+    sampler = make_sampler(learner, prepared(learner)[0])
+    start, batches = nets_of(learner), oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    assert_metrics_equal(metrics, history, ["policy_loss"])
+
+
+@pytest.mark.parametrize("overrides", HEADS)
+def test_20_updates_of_the_inverse_dynamics_equal_the_oracle(overrides: dict[str, Any]) -> None:
+    learner = make_learner("bco", learning_rate=1e-3, **overrides)
+    _, inverse, dataset = prepared(learner)
+    sampler = make_sampler(inverse, dataset)
+    start = {"inverse": layers(inverse.policy)}
+    batches = oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(inverse, sampler, 20)
+    after, history = oracle.train_inverse(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(inverse.policy), after["inverse"])
+    found = [float(each["inverse_loss"][0].detach()) for each in metrics]
+    assert found == pytest.approx(history, rel=1e-8)
+
+
+@pytest.mark.parametrize("overrides", HEADS)
+def test_labels_equal_the_oracles(overrides: dict[str, Any]) -> None:
+    learner = make_learner("bco", **overrides)
+    dataset, inverse, given = prepared(learner)
+    assert given.expert is not None
+    assert dataset.expert is not None
+    assert dataset.expert.action is not None
+    rows = given.expert.rows()
+    pair = (given.expert.obs[rows].double(), given.expert.obs[rows + 1].double())
+    expected = oracle.label({"inverse": layers(inverse.policy)}, *pair, oracle_config(learner))
+    torch.testing.assert_close(dataset.expert.action[0], expected, rtol=0, atol=1e-12)
+
+
+def test_the_mixture_is_exactly_half_of_each_source() -> None:
+    learner = make_learner("bco", batch_size=10)
+    batch = make_sampler(learner, prepared(learner)[0]).draw(torch.tensor([0]))
+    assert batch.expert is not None
+    assert batch.expert.obs.shape[1] == batch.background.obs.shape[1] == 5
+
+
+def test_an_odd_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size: expected an even number"):
+        make_learner("bco", batch_size=7)
+
+
+def steps_of_an_invertible_world() -> Dataset:
+    """s' = s + 0.1 a, with nothing else to it."""
+    generator = torch.Generator().manual_seed(0)
+    episodes = []
+    for _ in range(20):
+        action = 2 * torch.rand(50, 2, generator=generator) - 1
+        obs = torch.cat([torch.zeros(1, 2), 0.1 * action.cumsum(0)])
+        episodes.append({"obs": obs, "action": action})
+    return Dataset.from_episodes(episodes[:18], episodes[18:])
+
+
+def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() -> None:
+    dataset = steps_of_an_invertible_world()
+    run = fastifo.train(
+        "bco", dataset, num_updates=1, inverse_updates=4000, hidden_sizes=(128, 128), num_bins=21,
+        kernel_width=0.1, learning_rate=1e-3, encoder_scales=(), progress=False,
+    )  # fmt: skip
+    learner, found = run.learners[0], []
+
+    def trained(helper: Any, configs: Any, num_updates: int, own: Dataset) -> Any:
+        inverse = helper(configs, learner.seeds, learner.spec)
+        sampler = make_sampler(inverse, own)
+        run_updates(inverse, sampler, num_updates)
+        found.append(inverse)
+        return inverse
+
+    labelled = type(learner).prepare(dataset, learner.configs, trained)
+    assert dataset.expert is not None
+    assert labelled.expert is not None
+    assert labelled.expert.action is not None
+    error = (labelled.expert.action[0] - dataset.expert.action).abs()
+    assert float((error <= 0.15).double().mean()) > 0.95  # a bin is 0.1 wide
+    assert float(error.median()) <= 0.05
+
+
+def test_expert_actions_are_never_seen() -> None:
+    learner = make_learner("bco")
+    plain = random_dataset()
+    assert plain.expert is not None
+    object.__setattr__(plain.expert, "action", None)
+    labels = [prepared(learner, dataset)[0].expert for dataset in (random_dataset(), plain)]
+    assert labels[0] is not None
+    assert labels[1] is not None
+    assert torch.equal(labels[0].action, labels[1].action)

@@ -1,0 +1,149 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from algos.parity import (
+    assert_layers_equal,
+    assert_metrics_equal,
+    layers,
+    nets_of,
+    oracle_batches,
+    oracle_config,
+    pair,
+)
+from fastifo.algos.dilo import DILO
+from fastifo.data.dataset import Dataset
+from fastifo.recipes import fields_of
+from helpers import SMALL, run_updates
+from oracles import dilo as oracle
+
+ORIG = fields_of("dilo", "orig") | SMALL
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"beta": 0.2, "residual_share": 0.5, "inverse_temperature": 2.0, "max_weight": 1.05},
+        {"policy_learning_rate": 1e-2, "policy_decay_updates": 15, "weight_decay": 0.1},
+        ORIG,
+        ORIG | {"polyak": 0.3, "backward_share": 1.0, "learning_rate": 1e-2},
+        ORIG | {"policy_decay_updates": 10, "max_weight": math.inf},
+    ],
+)
+def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
+    learner, sampler = pair("dilo", **overrides)
+    start, batches = nets_of(learner), oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    assert_layers_equal(layers(learner.value), after["value"])
+    if learner.cfg.orthogonal:
+        assert_layers_equal(layers(learner.twin), after["value2"])
+    assert_metrics_equal(metrics, history, ["value_loss", "policy_loss", "weight_mean"])
+
+
+def test_a_temperature_of_infinity_is_cloning() -> None:
+    learner, sampler = pair("dilo", inverse_temperature=0.0)
+    cloning, own = pair("bc")
+    # Triples are drawn where cloning draws transitions: give it DILO's rows.
+    for update in range(20):
+        learner.counter.fill_(update)
+        cloning.counter.fill_(update)
+        batch = sampler.draw(learner.counter)
+        learner.update(batch)
+        cloning.update(batch)
+    assert_layers_equal(layers(learner.policy), layers(cloning.policy))
+    assert own is not None
+
+
+def test_a_constant_value_has_the_residual_gamma_minus_one_times_it() -> None:
+    learner, sampler = pair("dilo")
+    with torch.no_grad():
+        for parameter in learner.value.parameters():
+            parameter.zero_()
+        learner.value.layers[-1].bias.fill_(3.0)
+    metrics = learner.update(sampler.draw(torch.tensor([0])))
+    assert float(metrics["residual_mean"][0]) == pytest.approx(-0.03)
+    assert float(metrics["residual_std"][0]) == pytest.approx(0.0, abs=1e-12)
+
+
+def bias_gradient(share: float, value: float) -> float:
+    """Of the loss in a constant added to a value that is `value` everywhere."""
+    learner, sampler = pair("dilo", residual_share=share)
+    with torch.no_grad():
+        for parameter in learner.value.parameters():
+            parameter.zero_()
+        learner.value.layers[-1].bias.fill_(value)
+    found: list[Any] = []
+    learner._step = lambda parameters, gradients: found.extend(gradients)  # type: ignore
+    learner.update(sampler.draw(torch.tensor([0])))
+    return float(found[len(learner._value_parameters()) - 1])
+
+
+def test_the_papers_share_has_its_minimum_at_nought_and_the_codes_far_below() -> None:
+    assert bias_gradient(-1.0, 0.0) == pytest.approx(0.0, abs=1e-12)
+    assert bias_gradient(-1.0, 1.0) > 0.0 > bias_gradient(-1.0, -1.0)
+    # 0.2 = 0.4 (1 - gamma) (1 + y) at y = -(1 - gamma) v
+    assert bias_gradient(0.8, -4900.0) == pytest.approx(0.0, abs=1e-9)
+    assert bias_gradient(0.8, -4800.0) > 0.0 > bias_gradient(0.8, -5000.0)
+
+
+def test_the_projection_leaves_nothing_of_the_backward_gradient_along_the_forward_one() -> None:
+    learner, sampler = pair("dilo", **ORIG)
+    run_updates(learner, sampler, 3)
+    batch = sampler.draw(torch.tensor([5]))
+    found: dict[str, Any] = {}
+
+    def keep(parameters: Any, gradients: Any) -> None:
+        found.setdefault("gradients", [g.clone() for g in gradients])
+
+    learner._step = keep  # type: ignore[method-assign]
+    value_parameters = len(learner._value_parameters())
+    whole = dict(learner.hp.__dict__)
+    parts = {}
+    for name, eta in (("both", 1.0), ("forward", 0.0)):
+        learner.hp.backward_share = torch.full_like(whole["backward_share"], eta)
+        found.clear()
+        learner.update(batch)
+        parts[name] = [g.flatten() for g in found["gradients"][:value_parameters]]
+    # both = (1 - kappa) f + b + linear, forward = f + linear: their difference is b - kappa f.
+    rest = torch.cat(parts["both"]) - torch.cat(parts["forward"])
+    learner.hp.residual_share = torch.zeros_like(whole["residual_share"])
+    found.clear()
+    learner.update(batch)  # the value's own term alone, at share one
+    linear = torch.cat([g.flatten() for g in found["gradients"][:value_parameters]])
+    forward = torch.cat(parts["forward"]) - 0.2 * linear
+    cosine = (rest @ forward) / (rest.norm() * forward.norm())
+    assert abs(float(cosine)) < 1e-9
+    assert float(rest.norm()) > 1e-6
+
+
+def test_targets_follow_by_polyak_after_every_update() -> None:
+    learner, sampler = pair("dilo", **ORIG | {"polyak": 0.25})
+    before = layers(learner.twin_target)
+    run_updates(learner, sampler, 1)
+    online, after = layers(learner.twin), layers(learner.twin_target)
+    expected = [
+        (0.75 * w + 0.25 * ow, 0.75 * b + 0.25 * ob)
+        for (w, b), (ow, ob) in zip(before, online, strict=True)
+    ]
+    assert_layers_equal(after, expected, tolerance=1e-15)
+
+
+def test_triples_stay_in_one_episode() -> None:
+    _, sampler = pair("dilo", batch_size=500)
+    batch = sampler.raw.draw(torch.tensor([0]))
+    for source in (batch.background, batch.expert):
+        assert source is not None
+        assert not bool(source.terminal.any())  # a triple goes on after its first transition
+
+
+def test_episodes_of_one_transition_are_refused_before_training() -> None:
+    long = {"obs": torch.randn(4, 3), "action": torch.zeros(3, 2)}
+    short = {"obs": torch.randn(2, 3), "action": torch.zeros(1, 2)}
+    dataset = Dataset.from_episodes([long], [short], min_steps=1)
+    with pytest.raises(ValueError, match=r"dilo learns from three successive .* the expert has"):
+        DILO.check(dataset)

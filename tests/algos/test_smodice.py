@@ -1,0 +1,137 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from algos.parity import (
+    assert_layers_equal,
+    assert_metrics_equal,
+    layers,
+    nets_of,
+    oracle_batches,
+    oracle_config,
+    prepared,
+)
+from fastifo.algos.smodice import with_absorbing_states
+from fastifo.data.sampler import Sampler
+from fastifo.learner import Learner
+from fastifo.recipes import fields_of
+from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
+from oracles import smodice as oracle
+
+ORIG = fields_of("smodice", "orig") | SMALL
+
+
+def ready(**overrides: Any) -> tuple[Learner, Any, Sampler, Sampler]:
+    """Learner, untrained discriminator, and what each draws from."""
+    learner = make_learner("smodice", **overrides)
+    if learner.encoder.standardizes:
+        obs = random_dataset().background.obs.double()
+        learner.encoder.set_statistics(obs.mean(0), obs.std(0, correction=0))
+    dataset, discriminator, own = prepared(learner)
+    discriminator.encoder.load_state_dict(learner.encoder.state_dict())
+    learner_sampler = make_sampler(learner, dataset)
+    if learner.encoder.standardizes:  # rewards with the statistics in place
+        rewards = [discriminator.logits(0, dataset.background.obs)[dataset.background.rows()]]
+        object.__setattr__(dataset.background, "reward", torch.stack(rewards))
+        learner_sampler = make_sampler(learner, dataset)
+    return learner, discriminator, learner_sampler, make_sampler(discriminator, own)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"divergence": "chi2", "absorbing": True, "weight_decay": 0.1},
+        {"normalizes": False, "max_weight": 1.2, "logit_clamp": 0.05, "gamma": 0.9},
+        {"value_weight_decay": 0.3, "decoupled_weight_decay": False, "learning_rate": 1e-2},
+        ORIG,
+        ORIG | {"divergence": "chi2", "learning_rate": 1e-2},
+    ],
+)
+def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
+    learner, discriminator, sampler, _ = ready(**overrides)
+    start = nets_of(learner) | nets_of(discriminator)
+    batches = oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run(start, batches, oracle_config(learner))
+    # Once the entropy's price has moved, both sides have it from their own sums.
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    found, expected = layers(learner.value), after["value"]
+    # By KL the last bias has no gradient but rounding, which Adam steps by.
+    assert_layers_equal(found[:-1], expected[:-1], tolerance=1e-8)
+    names = ["value_loss", "weight_mean"]
+    assert_metrics_equal(metrics, history, names)
+
+
+@pytest.mark.parametrize("overrides", [{}, {"disc_learning_rate": 1e-2}, ORIG])
+def test_20_updates_of_the_discriminator_equal_the_oracle(overrides: dict[str, Any]) -> None:
+    learner, discriminator, _, sampler = ready(**overrides)
+    start = nets_of(discriminator)
+    batches = oracle_batches(sampler, 20, 0, 0.5)
+    run_updates(discriminator, sampler, 20)
+    after, _ = oracle.train_discriminator(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(discriminator.logit), after["discriminator"])
+
+
+def test_no_constant_added_to_the_value_changes_the_kl_loss_without_terminals() -> None:
+    learner, _, sampler, _ = ready(max_weight=math.inf)
+    batch = sampler.draw(torch.tensor([0]))
+    batch.background.terminal.zero_()
+    losses = []
+    for shift in (0.0, 3.7):
+        with torch.no_grad():
+            learner.value.layers[-1].bias.add_(shift)
+        kept = {k: v.clone() for k, v in learner.state_dict().items()}
+        losses.append(float(learner.update(batch)["value_loss"][0]))
+        learner.load_state_dict(kept)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+def test_reward_zero_and_a_constant_value_are_cloning() -> None:
+    learner, _, sampler, _ = ready(logit_clamp=1e-30, gamma=0.99)
+    with torch.no_grad():
+        for parameter in learner.value.parameters():
+            parameter.zero_()
+    metrics = learner.update(sampler.draw(torch.tensor([0])))
+    assert float(metrics["weight_mean"][0]) == pytest.approx(1.0)
+    assert float(metrics["residual_std"][0]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_terminals_lead_to_a_state_of_their_own_and_stay_there() -> None:
+    dataset = random_dataset()
+    found = with_absorbing_states(dataset, standardizes=False)
+    for before, after in (
+        (dataset.background, found.background), (dataset.expert, found.expert),
+    ):  # fmt: skip
+        assert before is not None
+        assert after is not None
+        ends = int(before.terminal.sum())
+        assert after.num_transitions == before.num_transitions + ends
+        assert int(after.terminal.sum()) == ends
+        for episode in range(before.num_episodes):
+            old, new = before.take([episode]), after.take([episode])
+            over = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            if not bool(old.terminal[-1]):
+                assert torch.equal(new.obs[:, :3], old.obs)
+                assert not bool(new.obs[:, 3].any())
+                assert not bool(new.terminal.any())
+                continue
+            assert torch.equal(new.obs[:-2, :3], old.obs[:-1])
+            assert torch.equal(new.obs[-2:], over.expand(2, -1))
+            assert new.terminal.tolist() == [False] * len(old.terminal) + [True]
+            assert new.timeout.tolist() == [False] * len(new.terminal)
+
+
+def test_the_absorbing_state_is_nought_where_observations_are_standardised() -> None:
+    learner, _, sampler, _ = ready(**ORIG)
+    rows = learner.encoder(sampler.raw.background.take(torch.arange(40)[None])[0][1])
+    over = rows[rows[..., 3] == 1.0]
+    assert len(over) > 0
+    torch.testing.assert_close(over[:, :3], torch.zeros(len(over), 3).double(), rtol=0, atol=1e-6)
+
+
+def test_an_entropy_constraint_needs_a_gaussian_policy() -> None:
+    with pytest.raises(ValueError, match="entropy_constraint: expected policy_head='gaussian'"):
+        make_learner("smodice", entropy_constraint=True)

@@ -1,0 +1,177 @@
+"""DILO oracle (section 4.4): a value on pairs (s, s'), learned from triples (s, s', s'').
+
+config["orthogonal"] False is the preset of the VfO study (true gradient, one net, no targets),
+True the authors' (orthogonal gradient, twin nets, Polyak targets). T is 0 for every triple.
+
+config keys beside those of parts: orthogonal, beta, residual_share (l), inverse_temperature (tau),
+policy_learning_rate, policy_decay_updates (0: no decay); if orthogonal also polyak and
+backward_share (eta).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from .parts import (
+    MLP,
+    Batch,
+    Config,
+    History,
+    Nets,
+    Rows,
+    copied_nets,
+    frozen_copy,
+    log_likelihood,
+    make_optimizer,
+)
+
+PairValue = Callable[[Tensor, Tensor], Tensor]  # (s, s') -> [B]
+
+
+def run(
+    nets: Nets, batches: Iterable[Batch], config: Config
+) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
+    """One joint value and policy update per batch. Returns the nets afterwards and a history.
+
+    nets: "policy", "value" and, if orthogonal, "value2".
+    """
+    names = ["value", "value2"] if config["orthogonal"] else ["value"]
+    policy = MLP(nets["policy"], config)
+    values = [MLP(nets[name], config) for name in names]
+    targets = [frozen_copy(value) for value in values]
+    optimizer = make_optimizer(values, config["learning_rate"], config)
+    policy_optimizer = make_optimizer([policy], config["policy_learning_rate"], config)
+    history: History = []
+    for number, batch in enumerate(batches):
+        rows = batch["background"]
+
+        # Policy: cloning weighted by the utility itself, from the nets before the step.
+        with torch.no_grad():
+            utility = smallest(values)(rows["obs"], rows["next_obs"])
+            exponent = config["inverse_temperature"] * utility
+            weight = torch.exp(exponent.clamp(max=math.log(config["max_weight"])))
+        nll = -log_likelihood(policy(rows["obs"]), rows["action"], config)
+        policy_loss = (weight * nll).mean()
+        policy_optimizer.zero_grad()
+        torch.autograd.backward(policy_loss)
+        for group in policy_optimizer.param_groups:
+            group["lr"] = policy_rate(number, config)
+        policy_optimizer.step()
+
+        # Value.
+        optimizer.zero_grad()
+        if config["orthogonal"]:
+            value_loss = orthogonal_backward(values, targets, batch, config)
+        else:
+            value_loss = true_loss(values[0], batch, config)
+            torch.autograd.backward(value_loss)
+        optimizer.step()
+        if config["orthogonal"]:
+            for target, value in zip(targets, values, strict=True):
+                track_polyak(target, value, config)
+        history.append(
+            {
+                "value_loss": value_loss.item(),
+                "policy_loss": policy_loss.item(),
+                "weight_mean": weight.mean().item(),
+            }
+        )
+    after = {name: value.layers() for name, value in zip(names, values, strict=True)}
+    return {**copied_nets(nets), "policy": policy.layers(), **after}, history
+
+
+def conjugate(y: Tensor) -> Tensor:
+    """f* of chi2: y w - (w - 1)^2 with w = max(y / 2 + 1, 0)."""
+    w = (y / 2 + 1).clamp(min=0)
+    return y * w - (w - 1) ** 2
+
+
+def pair_residual(rows: Rows, first: PairValue, second: PairValue, config: Config) -> Tensor:
+    """y = gamma V(s', s'') - V(s, s'), V(s, s') from `first` and V(s', s'') from `second`: [B]."""
+    gamma: float = config["gamma"]
+    later = second(rows["next_obs"], rows["after_obs"])
+    return gamma * later - first(rows["obs"], rows["next_obs"])
+
+
+def residual_loss(batch: Batch, first: PairValue, second: PairValue, config: Config) -> Tensor:
+    """l { beta E_E[f*(y)] + (1 - beta) E_B[f*(y)] - (1 - beta) E_B[y] }."""
+    y_expert = pair_residual(batch["expert"], first, second, config)
+    y_background = pair_residual(batch["background"], first, second, config)
+    beta: float = config["beta"]
+    share: float = config["residual_share"]
+    loss = beta * conjugate(y_expert).mean() + (1 - beta) * conjugate(y_background).mean()
+    return share * (loss - (1 - beta) * y_background.mean())
+
+
+def linear_loss(batch: Batch, value: PairValue, config: Config) -> Tensor:
+    """(1 - l) E_B[V(s, s')], in the place of the initial states."""
+    rows = batch["background"]
+    share: float = config["residual_share"]
+    return (1 - share) * value(rows["obs"], rows["next_obs"]).mean()
+
+
+def true_loss(value: MLP, batch: Batch, config: Config) -> Tensor:
+    """L with nothing detached (preset of the VfO study)."""
+    online = value.pair_scalar
+    return residual_loss(batch, online, online, config) + linear_loss(batch, online, config)
+
+
+def smallest(values: Sequence[MLP]) -> PairValue:
+    """The minimum over heads."""
+
+    def value(obs: Tensor, next_obs: Tensor) -> Tensor:
+        heads = torch.stack([head.pair_scalar(obs, next_obs) for head in values])
+        return heads.min(dim=0).values
+
+    return value
+
+
+def orthogonal_backward(
+    values: Sequence[MLP], targets: Sequence[MLP], batch: Batch, config: Config
+) -> Tensor:
+    """Set the gradients of all heads; returns the loss with the forward residual alone."""
+    target = smallest(targets)
+    online = [head.pair_scalar for head in values]
+    count = len(values)
+    forward = sum_of([residual_loss(batch, v, target, config) for v in online]) / count
+    backward = sum_of([residual_loss(batch, target, v, config) for v in online]) / count
+    linear = sum_of([linear_loss(batch, v, config) for v in online]) / count
+
+    parameters = [parameter for head in values for parameter in head.parameters()]
+    g_forward = torch.autograd.grad(forward, parameters)
+    g_backward = torch.autograd.grad(config["backward_share"] * backward, parameters)
+    g_linear = torch.autograd.grad(linear, parameters)
+    kappa = overlap(g_forward, g_backward)
+    for parameter, f, b, n in zip(parameters, g_forward, g_backward, g_linear, strict=True):
+        parameter.grad = (1 - kappa) * f + b + n
+    return forward + linear
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum()
+
+
+def overlap(forward: Sequence[Tensor], backward: Sequence[Tensor]) -> Tensor:
+    """kappa = <g_f, g_b> / max(<g_f, g_f>, 1e-10), over all parameters together."""
+    product = sum_of([(f * b).sum() for f, b in zip(forward, backward, strict=True)])
+    square = sum_of([(f * f).sum() for f in forward])
+    return product / square.clamp(min=1e-10)
+
+
+def track_polyak(target: MLP, value: MLP, config: Config) -> None:
+    """target <- (1 - p) target + p online."""
+    share: float = config["polyak"]
+    with torch.no_grad():
+        for old, new in zip(target.parameters(), value.parameters(), strict=True):
+            old.copy_((1 - share) * old + share * new)
+
+
+def policy_rate(update_number: int, config: Config) -> float:
+    """Rate of the 0-based update, on half a cosine over policy_decay_updates (0: constant)."""
+    rate: float = config["policy_learning_rate"]
+    length: int = config["policy_decay_updates"]
+    if length == 0:
+        return rate
+    return rate * 0.5 * (1 + math.cos(math.pi * min(update_number / length, 1)))

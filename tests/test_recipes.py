@@ -1,0 +1,46 @@
+"""Presets name fields that their methods have, and train."""
+
+import pytest
+
+import fastifo
+from engine.runs import QUIET, short
+from fastifo.algos import ALGORITHMS, find
+from fastifo.config import expand
+from fastifo.recipes import RECIPES, fields_of
+from helpers import random_dataset
+
+
+@pytest.mark.parametrize("key", sorted(RECIPES), ids=str)
+def test_a_preset_is_one_config_of_its_method(key: tuple[str, str]) -> None:
+    name, preset = key
+    (config,) = expand(find(name).Config, fields_of(name, preset))
+    assert config != find(name).Config()
+    assert RECIPES[key].source
+
+
+@pytest.mark.parametrize("name", ["bc", "smodice", "dilo"])
+def test_the_authors_settings_train_and_reopen(name: str, tmp_path: object) -> None:
+    fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)
+    run = fastifo.train(
+        name, random_dataset(), num_updates=12, preset="orig", seeds=[0, 1], out=f"{tmp_path}/run",
+        **fields,
+    )  # fmt: skip
+    assert run.engine == "torch"
+    again = fastifo.open_run(f"{tmp_path}/run")
+    obs = random_dataset().background.obs[:4]
+    assert again.policy(1).act(obs).equal(run.policy(1).act(obs))
+    assert again.policy(1).act(obs).abs().max() <= 1.0
+
+
+def test_fields_given_beside_a_preset_come_first() -> None:
+    run = fastifo.train(
+        "awr", random_dataset(), num_updates=2, preset="true_mdp", gamma=[0.9, 0.5], absorbing=True,
+        **QUIET,
+    )  # fmt: skip
+    assert [member.config.absorbing for member in run.members] == [True, True]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_a_wrong_preset_is_named_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} has no preset 'original'"):
+        fastifo.train(name, random_dataset(), num_updates=2, preset="original")
