@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastifo.evaluate import MEAN_OF
 from fastifo.rollout import check_env
 
 
 @dataclass(frozen=True)
 class EvaluateEvery:
-    """Plays a few episodes while training; the mean returns become rows of `metrics.jsonl`."""
+    """Plays a few episodes while training; the mean returns become rows of `metrics.jsonl`.
+
+    `Run.evaluate(protocol="last_tenth")` averages those of the last tenth of training.
+    """
 
     every: int
     num_episodes: int = 20
@@ -32,4 +36,6 @@ class EvaluateEvery:
         returns = run.evaluate(
             self.num_episodes, self.deterministic, members=members, progress=False
         )
-        return {"return_mean": [None if math.isnan(m) else m for m in returns.per_member]}
+        return {
+            MEAN_OF[self.deterministic]: [None if math.isnan(m) else m for m in returns.per_member]
+        }

@@ -150,8 +150,10 @@ class Evaluate:
     """Run folder."""
     episodes: int = 100
     """Episodes per policy."""
-    deterministic: bool = False
-    """Play the mode instead of sampling."""
+    play: Literal["sampled", "mode", "both"] = "sampled"
+    """The policy as it is, its mode, or both side by side."""
+    protocol: Literal["final", "last_tenth"] = "final"
+    """Play the final weights, or average what --eval-every found in the last tenth of training."""
     seed: int = 0
     """Start states; the same for every policy."""
 
@@ -159,15 +161,20 @@ class Evaluate:
         from fastifo.engine.run import open_run
 
         run = open_run(self.run)
-        returns = run.evaluate(self.episodes, self.deterministic, seed=self.seed)
-        print(returns)
-        clock = returns.clock
-        print(
-            f"  took {clock.whole:.1f} s, of which the environment {clock.environment:.1f}, the "
-            f"policies {clock.policy:.1f}"
-        )
-        for member, mean in enumerate(returns.per_member):
-            print(f"  {run.describe(member)}: {mean:.1f}")
+        modes = {"sampled": (False,), "mode": (True,), "both": (False, True)}[self.play]
+        found = [
+            run.evaluate(self.episodes, mode, protocol=self.protocol, seed=self.seed)
+            for mode in modes
+        ]
+        for returns in found:
+            print(returns)
+            if (clock := returns.clock).whole:
+                print(
+                    f"  took {clock.whole:.1f} s, of which the environment {clock.environment:.1f},"
+                    f" the policies {clock.policy:.1f}"
+                )
+        for member, means in enumerate(zip(*(x.per_member for x in found), strict=True)):
+            print(f"  {run.describe(member)}: " + "  ".join(f"{mean:.1f}" for mean in means))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from fastifo.files import UNREADABLE, write_atomic
 from fastifo.rollout import Actor, Clock, rollout, versions
 
+MEAN_OF = {False: "return_mean", True: "return_mode"}  # in metrics: sampled, or deterministic
+PROTOCOLS = ("final", "last_tenth")  # of the study's later and earlier text
+
 # Random and expert return of the D4RL score, 100 * (return - random) / (expert - random).
 # Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; customary for later versions too.
 REFERENCE_RETURNS = {
@@ -62,9 +65,10 @@ class Returns:
         low, high = self.interval
         score = "" if self.score is None else f", D4RL score {self.score:.1f}"
         mode = "mode" if self.deterministic else "sampled"
+        what = "episodes" if self.lengths.any() else "evaluations in training"
         return (
             f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
-            f"{self.returns.shape[0]} members x {self.returns.shape[1]} episodes ({mode}){score}"
+            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {what} ({mode}){score}"
         )
 
     def part(self, members: Sequence[int]) -> "Returns":

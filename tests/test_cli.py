@@ -146,12 +146,22 @@ def test_from_a_spec_to_a_report(
     rows = [json.loads(line) for line in (runs / "a/metrics.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows if "return_mean" in row] == [2, 3]
 
-    command = ("evaluate", runs / "a", "--episodes", "3", "--deterministic", "--seed", "1")
+    command = ("evaluate", runs / "a", "--episodes", "3", "--play", "both", "--seed", "1")
     status, out, _ = run(capsys, *command)
     assert status == 0
+    assert "1 members x 3 episodes (sampled)" in out
     assert "1 members x 3 episodes (mode)" in out
-    assert "member 0, seed=0" in out
+    found = [
+        fastifo.Returns.load(runs / "a" / name).mean
+        for name in ("returns.npz", "returns-deterministic.npz")
+    ]
+    assert f"member 0, seed=0: {found[0]:.1f}  {found[1]:.1f}" in out
     assert (runs / "a/returns-deterministic.npz").exists()
+
+    status, out, _ = run(capsys, "evaluate", runs / "a", "--protocol", "last_tenth")
+    assert status == 0
+    assert "1 members x 1 evaluations in training (sampled)" in out
+    assert f"{rows[-1]['return_mean']:.1f}" in out
 
     status, out, _ = run(capsys, "report", runs, "--figure", tmp_path / "figure.png")
     assert status == 0

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+import fastifo
+from fastifo.callbacks import EvaluateEvery
 from fastifo.evaluate import Returns, bootstrap_interval, evaluate_policies, normalized_score
 from fastifo.experts import load_expert
 from fastifo.rollout import check_env, collect, rollout
@@ -263,3 +265,25 @@ def test_no_policies_or_episodes_are_refused() -> None:
         play([], 1)
     with pytest.raises(ValueError, match="num_episodes: expected at least 1, found 0"):
         play([LinearPolicy()], 0)
+
+
+def test_the_last_tenth_is_the_mean_of_what_was_found_while_training(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    obs, action = torch.randn(9, 11, generator=generator), torch.zeros(8, 3)
+    dataset = fastifo.Dataset.from_episodes([{"obs": obs, "action": action}], env_id=ENV)
+    run = fastifo.train(
+        "bc", dataset, num_updates=40, seeds=[0, 1], out=tmp_path / "run", progress=False,
+        hidden_sizes=(8,),
+        callbacks=[EvaluateEvery(2, 2), EvaluateEvery(20, 2, deterministic=True)],
+    )  # fmt: skip
+    found = fastifo.open_run(tmp_path / "run").evaluate(protocol="last_tenth")
+    assert found.returns.shape == (2, 2)  # updates 38 and 40
+    last = run.evaluate(2, progress=False)
+    assert np.allclose(found.returns[:, 1], last.returns.mean(1))
+    mode = run.evaluate(deterministic=True, protocol="last_tenth")
+    assert np.allclose(mode.returns[:, 0], run.evaluate(2, True, progress=False).returns.mean(1))
+    with pytest.raises(ValueError, match="protocol: expected final or last_tenth, found 'best'"):
+        run.evaluate(protocol="best")
+    plain = fastifo.train("bc", dataset, num_updates=2, hidden_sizes=(8,), progress=False)
+    with pytest.raises(ValueError, match=r"protocol: last_tenth .* the run has nothing; train"):
+        plain.evaluate(protocol="last_tenth")

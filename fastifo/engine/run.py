@@ -16,11 +16,13 @@ from torch import Tensor
 from fastifo import algos
 from fastifo.config import from_json, to_json
 from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.log import read_metrics
 from fastifo.engine.population import Group, Member, group_members
-from fastifo.evaluate import Returns, evaluate_policies
+from fastifo.evaluate import MEAN_OF, PROTOCOLS, Returns, evaluate_policies
 from fastifo.files import read_json, write_json
 from fastifo.learner import Learner, Spec, choose_device
 from fastifo.policy import Policy
+from fastifo.rollout import versions
 
 FORMAT = "fastifo-run"
 VERSION = 1
@@ -64,17 +66,25 @@ class Run:
         num_episodes: int = 100,
         deterministic: bool = False,
         *,
+        protocol: str = "final",
         seed: int = 0,
         members: Sequence[int] | None = None,
         progress: bool = True,
     ) -> Returns:
         """Plays `num_episodes` with every member in one EnvPool; all members see the same starts.
 
+        protocol: final plays the weights as they are; last_tenth plays nothing, but gives the
+        mean returns that `EvaluateEvery` found in the last tenth of training, one each time.
+
         Members that broke in training are not played; their returns are nan. With a run folder,
         the result is kept in `returns.npz` (`returns-deterministic.npz`).
         Raises ValueError without an environment id, or where no member is left.
         """
         env_id = self.require_env()
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
+        if protocol == "last_tenth":
+            return self._last_tenth(deterministic, members)
         chosen = list(range(len(self.members)) if members is None else members)
         alive = [place for place, member in enumerate(chosen) if member not in self.failed]
         if not alive:
@@ -97,6 +107,30 @@ class Run:
             name = "returns-deterministic.npz" if deterministic else "returns.npz"
             returns.save(self.path / name)
         return returns
+
+    def _last_tenth(self, deterministic: bool, members: Sequence[int] | None) -> Returns:
+        """What was found while training, [P, evaluations]; a member that broke has nan."""
+        name, first = MEAN_OF[deterministic], 0.9 * self.updates_done
+        rows = [] if self.path is None else read_metrics(self.path / "metrics.jsonl")
+        found = {
+            (row["member"], row["update"]): row[name]
+            for row in rows
+            if name in row and row["update"] > first
+        }
+        updates = sorted({update for _, update in found})
+        if not updates:
+            raise ValueError(
+                "protocol: last_tenth averages what EvaluateEvery finds after update "
+                f"{first:.0f}, the run has nothing; train into a folder with "
+                f"callbacks=[EvaluateEvery(..., deterministic={deterministic})] or --eval-every"
+            )
+        chosen = range(len(self.members)) if members is None else members
+        values = [[found.get((member, update)) for update in updates] for member in chosen]
+        returns = np.array([[np.nan if x is None else x for x in row] for row in values])
+        return Returns(
+            returns=returns, lengths=np.zeros(returns.shape, np.int64), env_id=self.require_env(),
+            deterministic=deterministic, versions=versions(), num_updates=self.updates_done,
+        )  # fmt: skip
 
     @property
     def updates_done(self) -> int:
