@@ -40,7 +40,9 @@ class Fastifo:
         engine: str,
         precision: str,
         device: str = "cpu",
+        algorithm: Any = "vfo_bin",
     ) -> None:
+        """algorithm: a name or the class of a stage; stages before it stay untrained."""
         import torch
 
         from fastifo import algos
@@ -49,19 +51,24 @@ class Fastifo:
         from fastifo.engine.native import NativeEngine
         from fastifo.learner import Spec
 
-        learner_class = algos.find("vfo_bin")
+        learner_class = algos.find(algorithm) if isinstance(algorithm, str) else algorithm
         config = learner_class.Config(hidden_sizes=(hidden, hidden))
         spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
         learner = learner_class([config] * members, range(members), spec, precision)
         learner.to(device)
         needs = learner_class.batch_needs(config)
+
+        def untrained(helper: Any, configs: Any, num_updates: int, own: Any) -> Any:
+            return helper(configs, range(members), spec, precision)
+
+        dataset = learner_class.prepare(dataset, learner.configs, untrained)
         torch.set_flush_denormal(True)
         if engine == "native":
             self.engine: Any = NativeEngine(learner, dataset, needs, "train")
         else:
             sampler = Sampler(
-                dataset, learner.seeds, config.batch_size, needs, "train", torch.device(device),
-                learner.dtype, learner.encoder,
+                dataset, learner.seeds, learner.batch_rows(config), needs, "train",
+                torch.device(device), learner.dtype, learner.encoder, reuses=True,
             )  # fmt: skip
             self.engine = TorchEngine(learner, sampler)
         self.learner, self.population = learner, members
@@ -91,10 +98,10 @@ def fastifo_dataset(columns: Any) -> Any:
             found.append(episode)
         return found
 
-    return Dataset.from_episodes(
-        episodes("background", problem.NUM_BACKGROUND, True),
-        episodes("expert", problem.NUM_EXPERT, False),
-    )
+    background = episodes("background", problem.NUM_BACKGROUND, True)
+    for episode in background:
+        episode["reward"] = episode["obs"][1:, 0]
+    return Dataset.from_episodes(background, episodes("expert", problem.NUM_EXPERT, True))
 
 
 def variants(
@@ -376,6 +383,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one variant in one round")
+    parser.add_argument("--methods", action="store_true", help="every method of fastifo instead")
     parser.add_argument("--no-save", action="store_true", help="leave bench/results alone")
     options = parser.parse_args()
     schools = ["fastifo", *PEERS] if options.engines == "all" else options.engines.split(",")
@@ -384,6 +392,11 @@ def main() -> None:
     if "jax" in schools and importlib.util.find_spec("jax") is None:
         print("JAX is not installed: pip install '.[peers]' to time it too")
         schools.remove("jax")
+    if options.methods:
+        from bench.methods import show_methods
+
+        print(show_methods(options.threads, options.seconds))
+        return
     for hidden in options.hidden:
         rates = measure(
             schools, hidden, options.members, options.threads, options.rounds, options.seconds,

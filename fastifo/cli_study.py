@@ -6,6 +6,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from fastifo.algos import find
 from fastifo.bimodal import BimodalSpec
 from fastifo.sibench import SIZES, SIBenchSpec
 from fastifo.study import MIXTURES, TASKS
@@ -27,6 +28,10 @@ class Common:
     """Training length; the paper's is 1,000,000."""
     hidden_sizes: tuple[int, ...] = (512, 512)
     """Of every net."""
+    disc_updates: int = 10_000
+    """Of a discriminator, for methods that begin with one."""
+    inverse_updates: int = 200_000
+    """Of inverse dynamics, for bco."""
     evaluation_episodes: int = 100
     """Per policy, sampled and deterministic."""
     seed: int = 0
@@ -38,8 +43,14 @@ class Common:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "hidden_sizes": self.hidden_sizes,
+            **self.stages(*self.algorithms),
             "episodes": self.evaluation_episodes,
         }
+
+    def stages(self, *algorithms: str) -> dict[str, Any]:
+        """Lengths of the stages that any of them has before its own."""
+        known = {name for algorithm in algorithms for name in vars(find(algorithm).Config())}
+        return {n: getattr(self, n) for n in ("disc_updates", "inverse_updates") if n in known}
 
     def finish(self) -> None:
         from fastifo.report import report
@@ -119,6 +130,7 @@ class ImproveStudy(Common):
                     algorithm, spec, spec, iterations=self.iterations, episodes=self.episodes,
                     seeds=self.seeds, num_updates=self.num_updates,
                     hidden_sizes=self.hidden_sizes, out=self.out / env_id / algorithm,
+                    **self.stages(algorithm),
                 )  # fmt: skip
         self.finish()
 

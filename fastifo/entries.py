@@ -16,8 +16,11 @@ from fastifo.evaluate import Returns, bootstrap_interval, normalized_score
 from fastifo.files import read_json, write_atomic
 
 HEADER = ("policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time")
-ORDER = ("bc", "vfo_bin", "vfo_disc", "awr")
-COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bbbbbb", "#000000")
+ORDER = ("bc", "vfo_bin", "vfo_disc", "awr", "bco", "smodice", "dilo", "oril", "sqil")
+COLORS = (
+    "#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bbbbbb", "#000000",
+    "#cc6633",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

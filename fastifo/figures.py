@@ -122,6 +122,49 @@ def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
     _draw(names, panel, path)
 
 
+def swept(entries: Sequence[Entry]) -> dict[str, tuple[str, list[Entry]]]:
+    """Title -> (field, evaluated entries whose members differ in it), by task, method and field."""
+    found: dict[str, tuple[str, list[Entry]]] = {}
+    for entry in entries:
+        configs = [entry.config["members"][member].get("config", {}) for member in entry.members]
+        for name, first in configs[0].items() if entry.returns is not None else ():
+            values = [config.get(name) for config in configs]
+            numbers = all(isinstance(x, float | int) and not isinstance(x, bool) for x in values)
+            if numbers and any(value != first for value in values):
+                title = f"{entry.config['env_id']}: {entry.config['algorithm']}, {name}"
+                found.setdefault(title, (name, []))[1].append(entry)
+    return found
+
+
+def draw_sweeps(sweeps: dict[str, tuple[str, list[Entry]]], path: Path) -> None:
+    """Returns over the values of a field (Figures 8 and 9): seeds as dots, a line of their means.
+
+    Members that differ in other fields too are taken together.
+    """
+
+    def panel(axis: Any, title: str) -> None:
+        name, own = sweeps[title]
+        for i, entry in enumerate(own):
+            assert entry.returns is not None
+            color = COLORS[i % len(COLORS)]
+            members = [entry.config["members"][member]["config"][name] for member in entry.members]
+            returns = np.array(entry.returns.per_member)
+            values = sorted(set(members))
+            groups = [returns[np.array(members) == value] for value in values]
+            axis.plot(members, returns, ".", color=color, alpha=0.6)
+            label = "mean over seeds" if len(own) == 1 else f"data {i}"
+            axis.plot(values, [group.mean() for group in groups], "-", color=color, label=label)
+            if entry.dataset.get("background_returns"):
+                axis.axhline(background_mean(entry), color=color, ls=":", lw=1.2)
+            if values[0] > 0 and values[-1] >= 10 * values[0]:
+                axis.set_xscale("log")
+        axis.set_xlabel(name)
+        axis.set_ylabel("return; dotted: the background's")
+        axis.set_title(title)
+
+    _draw(list(sweeps), panel, path)
+
+
 def _draw(names: Sequence[str], panel: Callable[[Any, str], None], path: Path) -> None:
     import matplotlib as mpl
 

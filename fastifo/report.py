@@ -72,6 +72,10 @@ def report(folder: str | Path, figure: str | Path | None = None) -> Path:
     elif entries:
         drawn.append(("Runs", Path(figure) if figure is not None else root / "report.png"))
         draw_figure(entries, drawn[-1][1])
+    sweeps = figures.swept(entries)
+    if sweeps:
+        drawn.append(("Sensitivity", root / "sweeps.png"))
+        figures.draw_sweeps(sweeps, drawn[-1][1])
     if improvements:
         for each in improvements:
             print(each)

@@ -11,6 +11,7 @@ import pytest
 import fastifo
 from fastifo.entries import print_table, read_runs
 from fastifo.evaluate import Returns
+from fastifo.figures import swept
 from fastifo.files import read_json, write_json
 from fastifo.report import report
 from helpers import SMALL, random_dataset
@@ -169,3 +170,19 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps(config)[:-1])
     with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
         report(tmp_path)
+
+
+def test_a_sweep_has_a_panel_for_each_field_that_members_differ_in(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "vfo_bin", temperature=[0.1, 1.0, 10.0], alpha=[0.2, 0.8])
+    config = read_json(run / "config.json")
+    temperatures = [member["config"]["temperature"] for member in config["members"]]
+    assert len(temperatures) == 12
+    returns = np.array(temperatures)[:, None] + np.zeros((12, 5))
+    Returns(returns, np.ones((12, 5), np.int64), "Hopper-v4", False, {}).save(run / "returns.npz")
+    (run / "returns-deterministic.npz").unlink()
+    make_run(tmp_path / "b", "bc")
+    found = swept(read_runs(tmp_path))
+    assert sorted(found) == ["Hopper-v4: vfo_bin, alpha", "Hopper-v4: vfo_bin, temperature"]
+    report(tmp_path)
+    assert (tmp_path / "sweeps.png").read_bytes().startswith(PNG)
+    assert "Sensitivity" in (tmp_path / "report.html").read_text()
