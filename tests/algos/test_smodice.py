@@ -126,7 +126,7 @@ def test_terminals_lead_to_a_state_of_their_own_and_stay_there() -> None:
 
 def test_the_absorbing_state_is_nought_where_observations_are_standardised() -> None:
     learner, _, sampler, _ = ready(**ORIG)
-    rows = learner.encoder(sampler.raw.background.take(torch.arange(40)[None])[0][1])
+    rows = learner.encoder(sampler.raw.background.gather("rows", torch.arange(40)[None]).next_obs)
     over = rows[rows[..., 3] == 1.0]
     assert len(over) > 0
     torch.testing.assert_close(over[:, :3], torch.zeros(len(over), 3).double(), rtol=0, atol=1e-6)
