@@ -70,7 +70,12 @@ def show_methods(threads: int, seconds: float) -> str:
                 {
                     "method": name, "kind": kind, "hidden": HIDDEN, "threads": threads,
                     "steps_per_s": round(rate, 1), "low": round(min(own), 1),
-                    "high": round(max(own), 1), "machine": name_of, "commit": current_commit(),
+                    "high": round(max(own), 1),
+                    **{
+                        part: share if kind == "native P=4" else ""
+                        for part, share in zip(_C.parts, parts, strict=True)
+                    },
+                    "machine": name_of, "commit": current_commit(),
                 }
             )  # fmt: skip
     path = Path(__file__).parent / "results" / f"methods-{results_name(name_of)}.csv"

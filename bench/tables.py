@@ -41,6 +41,8 @@ ENGINES = (  # of the rows that bench.train writes
     "torch baddbmm bf16 P=4",
 )
 
+PARTS = ("sampling", "target", "scalar", "policy", "head", "backward", "weights")  # of a step
+
 
 def _rows(name: str) -> list[dict[str, str]]:
     with (RESULTS / name).open(newline="") as file:
@@ -80,7 +82,22 @@ def train_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"ops": ops_table, "train": train_table}
+def methods_table() -> str:
+    """One line a method: its speed, and where four members' time goes."""
+    rows = {(r["method"], r["kind"]): r for r in _rows(f"methods-{MACHINE}-2-threads.csv")}
+    kinds = list(dict.fromkeys(kind for _, kind in rows))
+    lines = [
+        f"| method | {' | '.join(kinds)} | {' | '.join(PARTS)} |",
+        "| --- |" + " ---: |" * (len(kinds) + len(PARTS)),
+    ]
+    for method in dict.fromkeys(method for method, _ in rows):
+        speeds = [f"{float(rows[method, kind]['steps_per_s']):.0f}" for kind in kinds]
+        shares = [rows[method, "native P=4"][part] for part in PARTS]
+        lines.append(f"| {method} | {' | '.join(speeds)} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+TABLES = {"ops": ops_table, "train": train_table, "methods": methods_table}
 
 
 def filled(text: str) -> str:
