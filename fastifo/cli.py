@@ -170,8 +170,8 @@ class Evaluate:
             print(returns)
             if (clock := returns.clock).whole:
                 print(
-                    f"  took {clock.whole:.1f} s, of which the environment {clock.environment:.1f},"
-                    f" the policies {clock.policy:.1f}"
+                    f"  took {clock.whole:.1f} s: {clock.policy:.1f} s of policies acting while "
+                    f"environments step, {clock.environment:.1f} s of waiting for environments"
                 )
         for member, means in enumerate(zip(*(x.per_member for x in found), strict=True)):
             print(f"  {run.describe(member)}: " + "  ".join(f"{mean:.1f}" for mean in means))
