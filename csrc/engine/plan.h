@@ -58,8 +58,8 @@ struct Plan {
 
   std::vector<SourcePlan> sources;  // in the order of the method's rows; the policy's come last
   int64_t policy_sources = 1;
-  int64_t next_from =
-      -1;  // the first source whose next rows are the scalar net's rows too; -1 none
+  // The first source whose next rows are rows of the scalar net too; -1: none is.
+  int64_t next_from = -1;
   int64_t mix_purpose = -1;  // of uniform numbers per row; -1 draws none
 
   NetPlan policy;  // no widths: the method has none

@@ -150,8 +150,8 @@ class Dataset:
         "action" too, which is kept unchecked for `sqil` where every episode has it.
         background: {"obs": [T+1, D], "action": [T, A], "reward": [T], "terminal": bool} each.
         Reward and terminal may be left out; an episode that is not terminal ended at its time
-        limit.  Actions lie in
-        [action_low, action_high], [-1, 1] unless given.  An episode needs `min_steps` transitions.
+        limit.  Actions lie in [action_low, action_high], [-1, 1] unless given.  An episode needs
+        `min_steps` transitions.
         Raises ValueError or TypeError naming the episode, what was expected and what was found.
         """
         from fastifo.data.build import build_dataset
