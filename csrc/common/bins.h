@@ -78,12 +78,11 @@ class Tile {
   // values = exp(values - largest), times the filter's norm if `kNormed`. Returns the plain sums.
   template <bool kNormed>
   Vec<T> exponentiate(Vec<T> largest) {
+    constexpr int kAtOnce = 4;
     Vec<T> sum{};
-    for (int64_t i = 0; i < bins_; ++i) {
-      const Vec<T> weight = exp(bin(i) - largest);
-      sum += weight;
-      store(value_ + i * kRows, kNormed ? weight * norm_[static_cast<size_t>(i)] : weight);
-    }
+    int64_t i = 0;
+    for (; i + kAtOnce <= bins_; i += kAtOnce) weigh<kAtOnce, kNormed>(i, largest, sum);
+    for (; i < bins_; ++i) weigh<1, kNormed>(i, largest, sum);
     return sum;
   }
 
@@ -109,6 +108,19 @@ class Tile {
   }
 
  private:
+  // N bins of `exponentiate`.
+  template <int N, bool kNormed>
+  FASTIFO_INLINE void weigh(int64_t first, Vec<T> largest, Vec<T>& sum) {
+    Vec<T> weight[N];
+    for (int k = 0; k < N; ++k) weight[k] = bin(first + k) - largest;
+    exp_each<N>(weight);
+    for (int k = 0; k < N; ++k) {
+      sum += weight[k];
+      const T norm = norm_[static_cast<size_t>(first + k)];
+      store(value_ + (first + k) * kRows, kNormed ? weight[k] * norm : weight[k]);
+    }
+  }
+
   Vec<T> smooth_raw() {
     Vec<T> largest = fill(-std::numeric_limits<T>::infinity());
     filter(raw_, [&](int64_t bin, Vec<T> sum) __attribute__((always_inline)) {

@@ -124,42 +124,63 @@ FASTIFO_INLINE void transpose(Vec<T>* row) {
 }
 
 // e^rest for |rest| <= ln(2) / 2. Polynomial: Cephes expf.
-FASTIFO_INLINE Vec<float> exp_near_zero(Vec<float> rest) {
-  Vec<float> p = fill(1.9875691500e-4f);
-  p = p * rest + 1.3981999507e-3f;
-  p = p * rest + 8.3334519073e-3f;
-  p = p * rest + 4.1665795894e-2f;
-  p = p * rest + 1.6666665459e-1f;
-  p = p * rest + 5.0000001201e-1f;
-  return p * (rest * rest) + (rest + 1.0f);
+template <int N>
+FASTIFO_INLINE void exp_near_zero(const Vec<float>* rest, Vec<float>* p) {
+  constexpr float kFactor[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                               4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+  for (int k = 0; k < N; ++k) p[k] = fill(kFactor[0]);
+#pragma GCC unroll 5
+  for (int i = 1; i < 6; ++i) {
+    for (int k = 0; k < N; ++k) p[k] = p[k] * rest[k] + kFactor[i];
+  }
+  for (int k = 0; k < N; ++k) p[k] = p[k] * (rest[k] * rest[k]) + (rest[k] + 1.0f);
 }
 
-// e^x within 2 units in the last place; below -87 it is 0, NaN stays NaN.
-FASTIFO_INLINE Vec<float> exp(Vec<float> x) {
+// x[k] = e^x[k] within 2 units in the last place; below -87 it is 0, NaN stays NaN. Several vectors
+// are taken step by step together: one alone waits for itself at every step.
+template <int N>
+FASTIFO_INLINE void exp_each(Vec<float>* x) {
   const Vec<float> high = fill(89.0f);
   constexpr float kLogE = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  Vec<float> bounded[N], turns[N], rest[N], p[N];
 #if defined(__AVX512F__)
-  // The minimum is its second operand where one is NaN.
-  const Vec<float> bounded = (Vec<float>)_mm512_maskz_min_ps(kAllLanes, (__m512)high, (__m512)x);
-  const Vec<float> turns =
-      (Vec<float>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)(bounded * kLogE), 0);
-  const Vec<float> p = exp_near_zero((bounded - turns * kLn2High) - turns * kLn2Low);
-  const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, (__m512)fill(-87.0f), _CMP_NLT_UQ);
-  return (Vec<float>)_mm512_maskz_scalef_ps(counts, (__m512)p, (__m512)turns);
+  for (int k = 0; k < N; ++k) {  // the minimum is its second operand where one is NaN
+    bounded[k] = (Vec<float>)_mm512_maskz_min_ps(kAllLanes, (__m512)high, (__m512)x[k]);
+  }
+  for (int k = 0; k < N; ++k) {
+    turns[k] = (Vec<float>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)(bounded[k] * kLogE), 0);
+  }
 #else
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Vec<float> low = fill(-88.0f), zero{};
-  Vec<float> bounded = x > high ? high : x;  // a NaN compares false and stays
-  bounded = bounded < low ? low : bounded;
-  const Vec<float> turns = (bounded * kLogE + kShift) - kShift;
-  const Vec<float> p = exp_near_zero((bounded - turns * kLn2High) - turns * kLn2Low);
-  // 2^(turns - 1) by its exponent bits, then once more 2: turns reaches 128, where bits end.
-  const Bits<float> bits = (__builtin_convertvector(turns, Bits<float>) + 126) << 23;
-  Vec<float> half;
-  std::memcpy(&half, &bits, sizeof(half));
-  const Vec<float> result = p * half * 2.0f;
-  return x < -87.0f ? zero : result;
+  for (int k = 0; k < N; ++k) {
+    bounded[k] = x[k] > high ? high : x[k];  // a NaN compares false and stays
+    bounded[k] = bounded[k] < low ? low : bounded[k];
+    turns[k] = (bounded[k] * kLogE + kShift) - kShift;
+  }
 #endif
+  for (int k = 0; k < N; ++k) {
+    rest[k] = (bounded[k] - turns[k] * kLn2High) - turns[k] * kLn2Low;
+  }
+  exp_near_zero<N>(rest, p);
+  for (int k = 0; k < N; ++k) {
+#if defined(__AVX512F__)
+    const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x[k], (__m512)fill(-87.0f), _CMP_NLT_UQ);
+    x[k] = (Vec<float>)_mm512_maskz_scalef_ps(counts, (__m512)p[k], (__m512)turns[k]);
+#else
+    // 2^(turns - 1) by its exponent bits, then once more 2: turns reaches 128, where bits end.
+    const Bits<float> bits = (__builtin_convertvector(turns[k], Bits<float>) + 126) << 23;
+    Vec<float> half;
+    std::memcpy(&half, &bits, sizeof(half));
+    const Vec<float> result = p[k] * half * 2.0f;
+    x[k] = x[k] < -87.0f ? zero : result;
+#endif
+  }
+}
+
+FASTIFO_INLINE Vec<float> exp(Vec<float> x) {
+  exp_each<1>(&x);
+  return x;
 }
 
 template <typename Function>
@@ -173,6 +194,11 @@ FASTIFO_INLINE Vec<double> each_lane(Vec<double> x, const Function& function) {
 // float64 is for tests and studies of precision, not for speed.
 FASTIFO_INLINE Vec<double> exp(Vec<double> x) {
   return each_lane(x, [](double value) { return std::exp(value); });
+}
+
+template <int N>
+FASTIFO_INLINE void exp_each(Vec<double>* x) {
+  for (int k = 0; k < N; ++k) x[k] = exp(x[k]);
 }
 
 FASTIFO_INLINE Vec<double> tanh(Vec<double> x) {
