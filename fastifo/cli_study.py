@@ -23,7 +23,9 @@ class Common:
     algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
     """Methods to compare."""
     envs: tuple[str, ...] = TASKS
-    """EnvPool tasks with a shipped expert."""
+    """EnvPool tasks."""
+    policy: str = ""
+    """The expert's policy file, for a task that has none shipped."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One policy per seed, set and method."""
     num_updates: int = 100_000
@@ -88,7 +90,7 @@ class SIBenchStudy(Common):
 
         options = {
             "episodes": self.episodes, "bc_updates": self.bc_updates, "seed": self.seed,
-            "demos": self.demos or max(self.sizes),
+            "demos": self.demos or max(self.sizes), "expert": self.policy,
         }  # fmt: skip
         study_sibench(
             self.out, self.algorithms, self.envs, self.sizes, set_options=options, **self.fields
@@ -114,6 +116,7 @@ class BimodalStudy(Common):
 
         options = {
             "total": self.total, "seed": self.seed, "demos": self.demos, "clone": self.clone,
+            "policy": self.policy,
         }  # fmt: skip
         study_bimodal(
             self.out, self.algorithms, self.envs, self.mixtures, set_options=options, **self.fields
@@ -141,6 +144,7 @@ class ImproveStudy(Common):
             spec = (
                 f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
                 f"demos={max(self.d, 50)},bc_updates={self.bc_updates}"
+                + (f",expert={self.policy}" if self.policy else "")
             )
             for algorithm in self.algorithms:
                 improve(

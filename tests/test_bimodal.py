@@ -7,6 +7,7 @@ import pytest
 
 import fastifo
 from fastifo.data.dataset import Dataset
+from fastifo.sibench import load_sibench
 from support import write_expert
 
 
@@ -56,14 +57,16 @@ def test_a_mixture_is_the_same_when_made_again(
     assert load(expert, "expert=2,seed=1").fingerprint() != first.fingerprint()
 
 
-def test_the_other_episodes_may_be_a_clones(expert: Path) -> None:
-    fastifo.load(  # the clone's set, made short: the mixture takes it from the cache
-        f"sibench:Hopper-v4/d=2,episodes=4,demos=50,expert={expert}", progress=False
-    )
+def test_the_other_episodes_may_be_a_clones(expert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = f"sibench:Hopper-v4/d=2,episodes=4,seed=0,demos=50,noise=0.5,expert={expert}"
+
+    def short_clone(text: str, **options: bool) -> fastifo.Dataset:
+        assert text == spec
+        return load_sibench(spec + ",bc_updates=20", **options)
+
+    monkeypatch.setattr("fastifo.bimodal.load_sibench", short_clone)
     mixture = load(expert, "expert=1,demos=3,clone=2")
-    clone = fastifo.load(
-        f"sibench:Hopper-v4/d=2,episodes=4,demos=50,expert={expert}", progress=False
-    )
+    clone = load_sibench(spec + ",bc_updates=20", progress=False)
     assert mixture.background.num_episodes == 4
     for place in range(3):
         one, other = mixture.background.take([place]), clone.background.take([place])
