@@ -1,17 +1,29 @@
 """`fastifo study sibench | bimodal | improve` and `fastifo improve`."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
-from fastifo.algos import find, split
 from fastifo.bimodal import BimodalSpec
 from fastifo.sibench import SIZES, SIBenchSpec
 from fastifo.study import MIXTURES, TASKS
 
-STAGES = ("disc_updates", "inverse_updates", "diffusion_updates", "unet_width", "horizon")
+
+def parse_fields(texts: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE as arguments of `fastifo.train`; what is no number, truth or list is a name."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set: expected NAME=VALUE such as temperature=3, found {text!r}")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            found[name] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -32,16 +44,8 @@ class Common:
     """Training length; the paper's is 1,000,000."""
     hidden_sizes: tuple[int, ...] = (512, 512)
     """Of every net."""
-    disc_updates: int = 10_000
-    """Of a discriminator, for methods that begin with one."""
-    inverse_updates: int = 200_000
-    """Of inverse dynamics, for bco."""
-    diffusion_updates: int = 200_000
-    """Of tge's diffusion model."""
-    unet_width: int = 32
-    """Channels of its first level."""
-    horizon: int = 32
-    """Rows of its windows."""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE: any other field of the methods (disc_updates=20000), for those that have it."""
     evaluation_episodes: int = 100
     """Per policy, sampled and deterministic."""
     seed: int = 0
@@ -53,17 +57,9 @@ class Common:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "hidden_sizes": self.hidden_sizes,
-            **self.stages(*self.algorithms),
             "episodes": self.evaluation_episodes,
+            **parse_fields(self.set),
         }
-
-    def stages(self, *algorithms: str) -> dict[str, Any]:
-        """Lengths of the stages that any of them has before its own."""
-        known: set[str] = set()
-        for algorithm in algorithms:
-            name, backbone = split(algorithm)
-            known |= set(vars(find(name, backbone.get("backbone")).Config()))
-        return {n: getattr(self, n) for n in STAGES if n in known}
 
     def finish(self) -> None:
         from fastifo.report import report
@@ -139,7 +135,10 @@ class ImproveStudy(Common):
 
     def main(self) -> None:
         from fastifo.improve import improve
+        from fastifo.study import check_fields, own_fields
 
+        fields = parse_fields(self.set)
+        check_fields(self.algorithms, fields)
         for env_id in self.envs:
             spec = (
                 f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
@@ -150,8 +149,8 @@ class ImproveStudy(Common):
                 improve(
                     algorithm, spec, spec, iterations=self.iterations, episodes=self.episodes,
                     seeds=self.seeds, num_updates=self.num_updates,
-                    hidden_sizes=self.hidden_sizes, out=self.out / env_id / algorithm,
-                    **self.stages(algorithm),
+                    out=self.out / env_id / algorithm,
+                    **{"hidden_sizes": self.hidden_sizes} | own_fields(algorithm, fields),
                 )  # fmt: skip
         self.finish()
 

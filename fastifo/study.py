@@ -4,7 +4,7 @@ Source: arXiv 2507.06701, SIBench and bimodal mixtures. One run folder holds all
 one algorithm on one task, which train together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,30 @@ def _begin(
     out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
 ) -> None:
     """Everything that can be refused before hours of work."""
-    known = {*GENERAL, "num_updates", "seeds", "episodes", "progress"}
-    for algorithm in algorithms:
-        name, backbone = algos.split(algorithm)
-        known |= set(vars(algos.find(name, backbone.get("backbone")).Config()))
-    if unknown := sorted(set(fields) - known):
-        raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
+    check_fields(algorithms, {*fields} - {"num_updates", "seeds", "episodes", "progress"})
     for env_id in envs:
         check_env(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
+
+
+def check_fields(algorithms: Sequence[str], names: Collection[str]) -> None:
+    """Raises TypeError with the nearest name for a field that none of the algorithms has."""
+    known = {*GENERAL}
+    for algorithm in algorithms:
+        known |= set(_config_of(algorithm))
+    if unknown := sorted(set(names) - known):
+        raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
+
+
+def own_fields(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Those of `fields` that the algorithm, or any training, has."""
+    known = {*_config_of(algorithm), *GENERAL}
+    return {name: value for name, value in fields.items() if name in known}
+
+
+def _config_of(algorithm: str) -> dict[str, Any]:
+    name, backbone = algos.split(algorithm)
+    return vars(algos.find(name, backbone.get("backbone")).Config()) | backbone
 
 
 def _train_all(
@@ -101,11 +116,10 @@ def _train_all(
     for algorithm in algorithms:
         name, backbone = algos.split(algorithm)
         learner_class = algos.find(name, backbone.get("backbone"))
-        known = vars(learner_class.Config())
-        own = {k: v for k, v in fields.items() if k in known or k in GENERAL} | backbone
+        own = own_fields(algorithm, fields) | backbone
         folder = out / "runs" / env_id / algorithm
         # Each set has its own mean and deviation.
-        if {**known, **own}["standardize_obs"] or learner_class.one_dataset:
+        if {**_config_of(algorithm), **own}["standardize_obs"] or learner_class.one_dataset:
             runs = [(folder / str(place), [one]) for place, one in enumerate(datasets)]
         else:
             runs = [(folder, datasets)]

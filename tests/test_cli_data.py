@@ -93,9 +93,11 @@ def test_sibench_study_and_improve(
     status, out, err = run(
         capsys, "study", "sibench", "--envs", "Hopper-v4", "--sizes", "1", "2", *tiny,
         "--algorithms", "bc", "--seeds", "0", "--evaluation-episodes", "2", *SMALL_NETS,
-        "--out", tmp_path / "study",
+        "--set", "kernel_width=0.1", "activation=relu", "--out", tmp_path / "study",
     )  # fmt: skip
     assert status == 0, err
+    made = fastifo.open_run(tmp_path / "study/runs/Hopper-v4/bc")
+    assert made.members[0].config.activation == "relu"
     assert (tmp_path / "study/report.html").is_file()
     status, out, err = run(
         capsys, "improve", "vfo_bin", "--background", tmp_path / "sets/Hopper-v4/d=1.fastifo",
@@ -103,6 +105,16 @@ def test_sibench_study_and_improve(
     )  # fmt: skip
     assert status == 0, err
     assert (tmp_path / "improve/sawteeth.png").is_file()
+    for wrong, message in {
+        "alpha": "--set: expected NAME=VALUE such as temperature=3, found 'alpha'",
+        "kernel_widht=1": "no field 'kernel_widht'; did you mean 'kernel_width'",
+    }.items():
+        for kind in ("sibench", "improve"):
+            status, _, err = run(
+                capsys, "study", kind, "--algorithms", "bc", "--set", wrong, "--out", tmp_path / "x"
+            )
+            assert status == 2
+            assert message in err
     status, _, err = run(capsys, "sibench", "build", "--env", "Hopper-v4", "--sizes", "1,x")
     assert status == 2
     assert "sizes: expected numbers such as 1,10,100, found '1,x'" in err
