@@ -13,15 +13,15 @@ from fastifo import algos
 from fastifo.algos.rewards import Rewards
 from fastifo.config import to_json
 from fastifo.data.dataset import Dataset
-from fastifo.data.sampler import Sampler
 from fastifo.data.stack import check_together, stacked
 from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.fit import StageFit, make_engine, needs_of
 from fastifo.engine.log import MetricsFile
-from fastifo.engine.loop import Callback, Engine, Stage, TorchEngine, run_stage
-from fastifo.engine.native import NativeEngine, choose_engine, why_not
+from fastifo.engine.loop import Callback, Stage, run_stage
+from fastifo.engine.native import choose_engine, why_not
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
-from fastifo.learner import Learner, Review, Spec, choose_device, choose_precision, tf32
+from fastifo.learner import Learner, Spec, choose_device, choose_precision, tf32
 from fastifo.recipes import fields_of
 from fastifo.specs import load
 
@@ -128,7 +128,7 @@ def relabel(
     metrics = _metrics(run, checkpoints)
     stage = _stage(run, group, metrics, checkpoints, log_every, checkpoint_every, progress)
     with tf32(run.precision == "tf32"):
-        found = learner_class.relabel(own, group.configs, _Fit(run, group, stage))
+        found = learner_class.relabel(own, group.configs, StageFit(run, group, stage))
     reward = found.background.reward
     assert reward is not None
     if run.failed:
@@ -277,97 +277,9 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
         saved.load(stage.key, learner)
         return
 
-    prepared = type(learner).prepare(dataset, group.configs, _Fit(run, group, stage))
-    needs = _needs(type(learner), group.configs)
-    run_stage(stage, learner, _engine(run, learner, prepared, needs, "train"))
-
-
-class _Reviewing:
-    """A review as a callback of the helper's stage."""
-
-    def __init__(self, review: Review, learner: Learner) -> None:
-        self.every, self.look, self.learner = review.every, review.look, learner
-
-    def __call__(
-        self, run: Any, update: int, members: Sequence[int]
-    ) -> dict[str, list[float | None]]:
-        return {name: value.tolist() for name, value in self.look(self.learner).items()}
-
-
-class _Fit:
-    """Trains helpers as further stages of a population; see `fastifo.learner.Fit`."""
-
-    def __init__(self, run: Run, group: Group, stage: Stage) -> None:
-        self.run, self.group, self.stage = run, group, stage
-        self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
-        self.device = run.device
-
-    def broken(self, place: int) -> bool:
-        return self.group.members[place] in self.run.failed
-
-    def fail(self, place: int) -> None:
-        self.run.failed.setdefault(self.group.members[place], 0)
-
-    def note(self, name: str, value: Any) -> None:
-        self.run.notes[name] = value
-
-    def __call__(
-        self,
-        helper: type[Learner],
-        configs: Sequence[Any],
-        num_updates: int,
-        dataset: Dataset,
-        spec: Spec | None = None,
-        review: Review | None = None,
-        places: Sequence[int] | None = None,
-    ) -> Learner:
-        run, stage = self.run, self.stage
-        own = range(len(self.seeds)) if places is None else places
-        seeds = [self.seeds[place] for place in own]
-        learner = helper(configs, seeds, spec or run.spec, run.precision, fused=run.fused)
-        learner.to_device(run.device)
-        run_stage(
-            Stage(
-                **vars(stage)
-                | {
-                    "key": f"{self.group.index}-{helper.name}",
-                    "title": f"{run.algorithm}: {helper.name}",
-                    "members": tuple(self.group.members[place] for place in own),
-                    "num_updates": num_updates,
-                    "callbacks": () if review is None else (_Reviewing(review, learner),),
-                }
-            ),
-            learner,
-            _engine(run, learner, dataset, _needs(helper, configs), helper.name),
-        )
-        return learner
-
-
-def _needs(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:
-    """What any member's batches hold."""
-    return frozenset().union(*map(learner_class.batch_needs, configs))
-
-
-def _engine(
-    run: Run, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
-) -> Engine:
-    if run.engine == "native" and why_not(learner) is None:
-        return NativeEngine(learner, dataset, needs, stage)
-    sampler = Sampler(
-        dataset,
-        learner.seeds,
-        learner.batch_rows(learner.cfg),
-        needs,
-        stage,
-        learner.encoder.mean.device,
-        learner.dtype,
-        learner.encoder,
-        noise_width=learner.noise_width,
-        window=learner.window,
-        fused=learner.fused,
-        reuses=True,
-    )
-    return TorchEngine(learner, sampler)
+    prepared = type(learner).prepare(dataset, group.configs, StageFit(run, group, stage))
+    needs = needs_of(type(learner), group.configs)
+    run_stage(stage, learner, make_engine(run, learner, prepared, needs, "train"))
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

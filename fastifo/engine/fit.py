@@ -1,0 +1,101 @@
+"""How a population trains its stages: the helpers that a method asks for, and its own last one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastifo.data.dataset import Dataset
+from fastifo.data.sampler import Sampler
+from fastifo.engine.loop import Engine, Stage, TorchEngine, run_stage
+from fastifo.engine.native import NativeEngine, why_not
+from fastifo.engine.population import Group
+from fastifo.engine.run import Run
+from fastifo.learner import Learner, Review, Spec
+
+
+class _Reviewing:
+    """A review as a callback of the helper's stage."""
+
+    def __init__(self, review: Review, learner: Learner) -> None:
+        self.every, self.look, self.learner = review.every, review.look, learner
+
+    def __call__(
+        self, run: Any, update: int, members: Sequence[int]
+    ) -> dict[str, list[float | None]]:
+        return {name: value.tolist() for name, value in self.look(self.learner).items()}
+
+
+class StageFit:
+    """Trains helpers as further stages of a population; see `fastifo.learner.Fit`."""
+
+    def __init__(self, run: Run, group: Group, stage: Stage) -> None:
+        self.run, self.group, self.stage = run, group, stage
+        self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
+        self.device = run.device
+
+    def broken(self, place: int) -> bool:
+        return self.group.members[place] in self.run.failed
+
+    def fail(self, place: int) -> None:
+        self.run.failed.setdefault(self.group.members[place], 0)
+
+    def note(self, name: str, value: Any) -> None:
+        self.run.notes[name] = value
+
+    def __call__(
+        self,
+        helper: type[Learner],
+        configs: Sequence[Any],
+        num_updates: int,
+        dataset: Dataset,
+        spec: Spec | None = None,
+        review: Review | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Learner:
+        run, stage = self.run, self.stage
+        own = range(len(self.seeds)) if places is None else places
+        seeds = [self.seeds[place] for place in own]
+        learner = helper(configs, seeds, spec or run.spec, run.precision, fused=run.fused)
+        learner.to_device(run.device)
+        run_stage(
+            Stage(
+                **vars(stage)
+                | {
+                    "key": f"{self.group.index}-{helper.name}",
+                    "title": f"{run.algorithm}: {helper.name}",
+                    "members": tuple(self.group.members[place] for place in own),
+                    "num_updates": num_updates,
+                    "callbacks": () if review is None else (_Reviewing(review, learner),),
+                }
+            ),
+            learner,
+            make_engine(run, learner, dataset, needs_of(helper, configs), helper.name),
+        )
+        return learner
+
+
+def needs_of(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:
+    """What any member's batches hold."""
+    return frozenset().union(*map(learner_class.batch_needs, configs))
+
+
+def make_engine(
+    run: Run, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
+) -> Engine:
+    """What makes a stage's updates, with the batches it draws under the stage's name."""
+    if run.engine == "native" and why_not(learner) is None:
+        return NativeEngine(learner, dataset, needs, stage)
+    sampler = Sampler(
+        dataset,
+        learner.seeds,
+        learner.batch_rows(learner.cfg),
+        needs,
+        stage,
+        learner.encoder.mean.device,
+        learner.dtype,
+        learner.encoder,
+        noise_width=learner.noise_width,
+        window=learner.window,
+        fused=learner.fused,
+        reuses=True,
+    )
+    return TorchEngine(learner, sampler)
