@@ -1,4 +1,4 @@
-"""`fastifo report`: tables, the papers' figures and one HTML page, from folders alone."""
+"""`fastifo report`: tables, the papers' figures, a CSV file and a page, from folders alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ from fastifo.entries import (
 from fastifo.figures_rewards import draw_rewards
 from fastifo.files import read_json
 from fastifo.improve import FORMAT, Improvement
+from fastifo.results import write_results
 
 AGGREGATE = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
 
@@ -41,7 +42,8 @@ def read_improvements(folder: Path) -> list[Improvement]:
 
 
 def report(folder: str | Path, figure: str | Path | None = None) -> Path:
-    """Prints a table for each dataset and writes figures and `report.html` into the folder.
+    """Prints a table for each dataset; writes figures, `results.csv` and `report.html` into the
+    folder.
 
     figure: of runs on one dataset; report.png unless named.  Returns what was drawn first.
     Raises FileNotFoundError where there is no run.
@@ -91,6 +93,8 @@ def report(folder: str | Path, figure: str | Path | None = None) -> Path:
             parts.append(page.table(f"{each.env_id}: {each.algorithm}, improving", header, lines))
         drawn.append(("Self-improvement", root / "sawteeth.png"))
         figures.draw_sawteeth(improvements, drawn[-1][1])
+    if entries:
+        write_results(entries, root, root / "results.csv")
     pictures = [page.picture(title, path) for title, path in drawn]
     configs = {entry.folder: entry.config for entry in entries}
     details = [

@@ -1,5 +1,6 @@
 """The table and the figure come from run folders alone."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_a_report_needs_nothing_but_the_folder_and_changes_no_run(tmp_path: Path
     after = contents(tmp_path)
     assert after.pop("report.png").startswith(PNG)
     page = after.pop("report.html").decode()
+    assert after.pop("results.csv").startswith(b"env_id,set,background,algorithm,run,")
     assert after == before
     assert page.count("<img") == 1
     for word in ("moved", "&quot;learning_rate&quot;", "95 % interval", "data:image/png"):
@@ -186,3 +188,32 @@ def test_a_sweep_has_a_panel_for_each_field_that_members_differ_in(tmp_path: Pat
     report(tmp_path)
     assert (tmp_path / "sweeps.png").read_bytes().startswith(PNG)
     assert "Sensitivity" in (tmp_path / "report.html").read_text()
+
+
+def test_results_are_lines_of_a_csv_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs/vfo", "vfo_bin", seeds=2, temperature=[0.5, 1.0])
+    rng = np.random.default_rng(0)
+    for deterministic, name in ((False, "returns.npz"), (True, "returns-deterministic.npz")):
+        made = rng.normal(1000.0, 10.0, (4, 20)), np.ones((4, 20), np.int64)
+        Returns(*made, "Hopper-v4", deterministic, {}).save(run / name)
+    make_run(tmp_path / "runs/bc", "bc", seeds=1)
+    report(tmp_path)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = Returns.load(tmp_path / "runs/vfo/returns.npz").returns
+    modes = Returns.load(tmp_path / "runs/vfo/returns-deterministic.npz").returns
+    assert [(row["run"], row["seed"], row["swept"]) for row in rows] == [
+        ("runs/bc", "0", ""),
+        ("runs/vfo", "0", "temperature=0.5"),
+        ("runs/vfo", "1", "temperature=0.5"),
+        ("runs/vfo", "0", "temperature=1.0"),
+        ("runs/vfo", "1", "temperature=1.0"),
+    ]
+    for place, row in enumerate(rows[1:]):
+        assert row["algorithm"] == "vfo_bin"
+        assert float(row["return"]) == pytest.approx(found[place].mean(), abs=0.05)
+        assert float(row["std"]) == pytest.approx(found[place].std(), abs=0.05)
+        assert float(row["mode"]) == pytest.approx(modes[place].mean(), abs=0.05)
+        assert float(row["score"]) == pytest.approx(
+            100.0 * (found[place].mean() + 20.272305) / (3234.3 + 20.272305), abs=0.005
+        )
