@@ -49,6 +49,7 @@ class Returns:
 
     @property
     def per_member(self) -> list[float]:
+        """Each member's mean over episodes, [P]."""
         return [float(value) for value in self.returns.mean(1)]
 
     @property
@@ -77,6 +78,7 @@ class Returns:
         return dataclasses.replace(self, returns=self.returns[own], lengths=self.lengths[own])
 
     def save(self, path: str | Path) -> None:
+        """Writes an `.npz` that `load` reads, without pickle.  Raises OSError."""
         header = {
             "env_id": self.env_id,
             "deterministic": self.deterministic,

@@ -27,7 +27,7 @@ SEED_BLOCK = 1200  # of the environments, apart from evaluation's and the benchm
 
 @dataclass(frozen=True)
 class Improvement:
-    """What `improve` returns: the mean return of every iteration's data, for each seed."""
+    """What `improve` returns: the mean undiscounted return of each iteration's data, by seed."""
 
     algorithm: str
     env_id: str
@@ -63,9 +63,11 @@ def improve(
 ) -> Improvement:
     """Trains on the background, plays `episodes` with the stochastic policy, and starts over.
 
-    expert: its observations (of a background, where it has no expert part).  fields: those of
-    `fastifo.train`.  Every iteration is a run folder and a dataset below `out`; what is there is
-    not made again.  Raises ValueError where `out` holds another improvement.
+    expert: its observations (of a background, where it has no expert part).  episodes: played in
+    each iteration.  seeds: one chain of policies each.  env_id: EnvPool's name, where the datasets
+    do not say it.  fields: those of `fastifo.train`.  Every iteration is a run folder and a dataset
+    below `out`; what is there is not made again.  Raises ValueError where `out` holds another
+    improvement, and what `train` does.
     """
     wanted = [seeds] if isinstance(seeds, int) else [*seeds]
     if iterations < 1 or episodes < 1 or not wanted:

@@ -25,7 +25,7 @@ class Policy:
         self.counter = torch.zeros(1, dtype=torch.int64, device=self.device)
 
     def act(self, obs: Any, deterministic: bool = True) -> Any:
-        """Actions in the environment's bounds, of the same kind (torch or numpy) as `obs`.
+        """Actions in the environment's bounds, float32, of the kind (torch or numpy) of `obs`.
 
         obs: [D] or [B, D].  Returns [A] or [B, A].  deterministic: the mode; else a sample.
         Raises TypeError or ValueError for another kind, another width, or nan.

@@ -35,7 +35,8 @@ def load(
     robomimic:<file>[,filter=<mask>][,keys=<a>+<b>]; these also take ,episodes=<first n>.
     expert, background: specs too; the expert's observations alone are used, and of a file with
     both parts the part that is asked for.  env_id: EnvPool's name, where the files don't say it.
-    Raises FileNotFoundError, or ValueError naming what is wrong with the spec or the file.
+    Raises FileNotFoundError, ValueError or TypeError naming what is wrong with the spec or the
+    file, ImportError or OSError where a download lacks pooch or the network.
     """
     if spec is not None:
         if expert is not None or background is not None:

@@ -156,7 +156,8 @@ class Dataset:
         "action" too, which is kept unchecked for `sqil` where every episode has it.
         background: {"obs": [T+1, D], "action": [T, A], "reward": [T], "terminal": bool} each.
         Reward and terminal may be left out; an episode that is not terminal ended at its time
-        limit.  Actions lie in [action_low, action_high], [-1, 1] unless given.  An episode needs
+        limit.  Actions lie in [action_low, action_high], each a number or [A], [-1, 1] unless
+        given.  env_id: EnvPool's name; without it a run cannot be evaluated.  An episode needs
         `min_steps` transitions.
         Raises ValueError or TypeError naming the episode, what was expected and what was found.
         """
@@ -173,7 +174,10 @@ class Dataset:
         return 0 if self.background.action is None else self.background.action.shape[1]
 
     def save(self, path: str | Path) -> None:
-        """Writes one file; what was there before stays until the new one is complete."""
+        """Writes one file; what was there before stays until the new one is complete.
+
+        Raises OSError where it cannot be written.
+        """
         from fastifo.data.pack import save_dataset
 
         save_dataset(self, Path(path))
@@ -182,6 +186,7 @@ class Dataset:
         """Writes the background as D4RL does, one HDF5 file that offline RL programs read.
 
         Actions are in the environment's bounds again, where those are known.
+        Raises ValueError without rewards or actions, OSError where it cannot be written.
         """
         from fastifo.data.d4rl import write
 

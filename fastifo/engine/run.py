@@ -42,7 +42,10 @@ KEYS = (
 
 @dataclass
 class Run:
-    """What `fastifo.train` returns and `fastifo.open_run` reads."""
+    """What `fastifo.train` returns and `fastifo.open_run` reads.
+
+    action_low, action_high: [A], the environment's bounds; None where actions lie in [-1, 1].
+    """
 
     algorithm: str
     members: list[Member]
@@ -72,10 +75,13 @@ class Run:
         members: Sequence[int] | None = None,
         progress: bool = True,
     ) -> Returns:
-        """Plays `num_episodes` with every member in one EnvPool; all members see the same starts.
+        """Undiscounted returns [P, E] of E = `num_episodes` episodes of every member, played side
+        by side; all members see the same starts.
 
-        protocol: final plays the weights as they are; last_tenth plays nothing, but gives the
-        mean returns that `EvaluateEvery` found in the last tenth of training, one each time.
+        deterministic: play modes, not samples.  seed: of the environments.  members: some of them;
+        all unless given.  protocol: final plays the weights as they are; last_tenth plays nothing,
+        but gives the mean returns that `EvaluateEvery` found in the last tenth of training, one
+        each time.
 
         Members that broke in training are not played; their returns are nan. With a run folder,
         the result is kept in `returns.npz` (`returns-deterministic.npz`).
@@ -123,7 +129,8 @@ class Run:
             raise ValueError(
                 "protocol: last_tenth averages what EvaluateEvery finds after update "
                 f"{first:.0f}, the run has nothing; train into a folder with "
-                f"callbacks=[EvaluateEvery(..., deterministic={deterministic})] or --eval-every"
+                f"callbacks=[EvaluateEvery(..., deterministic={deterministic})]"
+                + ("" if deterministic else " or --eval-every")
             )
         chosen = range(len(self.members)) if members is None else members
         values = [[found.get((member, update)) for update in updates] for member in chosen]
@@ -173,7 +180,10 @@ class Run:
         return ", ".join([f"member {member}", f"seed={mine.seed}", *differing])
 
     def save(self, path: str | Path) -> None:
-        """Writes a run folder that `fastifo.open_run` reads.  Raises ValueError if one is there."""
+        """Writes a run folder that `fastifo.open_run` reads.
+
+        Raises ValueError if one is there, OSError where it cannot be written.
+        """
         folder = Path(path)
         if self.path is not None and folder.resolve() == self.path.resolve():
             return
@@ -277,7 +287,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def open_run(path: str | Path, device: str = "cpu") -> Run:
-    """The run in a folder, with its newest checkpoint.
+    """The run in a folder, with its newest checkpoint, on `device`: cpu | cuda | auto.
 
     Raises FileNotFoundError or ValueError naming the file that is missing, cut or foreign.
     """

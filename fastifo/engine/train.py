@@ -51,12 +51,14 @@ def train(
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
     "sibench:Hopper-v4/d=5"; of several, which must be of one task, each gets members of its own.
-    num_updates: 100,000 unless given.  preset: published settings, see `fastifo.recipes`.
-    device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two bfloat16 parts) | tf32 | bf16 |
-    fp64.  engine: auto, torch or native, which trains whole updates in compiled code on the CPU;
-    auto takes it where it can.  fused: the compiled ops; False: their references, which train the
-    same up to rounding.  out: the run folder; without one nothing is written.  resume: continue
-    what the folder holds.
+    seeds: of the weights and batches, one member each.  num_updates: 100,000 unless given.  preset:
+    published settings, see `fastifo.recipes`.  device: auto | cpu | cuda.  precision: auto | fp32 |
+    fp32x (two bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains
+    whole updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
+    False: their references, which train the same up to rounding.  out: the run folder; without one
+    nothing is written.  resume: continue what the folder holds.  callbacks: called as (run, update,
+    members) every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
+    checkpoint_every: in updates.  progress: a bar, or plain lines where there is no terminal.
     overrides: the algorithm's fields; a list gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
     Raises TypeError, ValueError, FileNotFoundError or OSError before training where an argument,
@@ -107,7 +109,8 @@ def relabel(
     progress: bool = True,
     **overrides: Any,
 ) -> Dataset:
-    """The dataset with the rewards that a method makes for its background: tge, seabo or otr.
+    """The dataset with the rewards that a method makes for its background, float32 [N]: tge, seabo
+    or otr.
 
     What learns from them may then be anything; `Dataset.save` and `Dataset.save_d4rl` write files
     of it.  out: a folder that keeps the method's own model, from which a second call goes
