@@ -138,12 +138,14 @@ def table_rows(entries: list[Entry]) -> list[list[str]]:
     if background:
         interval = bootstrap_interval(np.array([background]))
         rows.append(_row("background", float(np.mean(background)), interval, config["env_id"]))
-    for entry in entries:
+    names = [entry.config["algorithm"] for entry in entries]
+    for entry, name in zip(entries, names, strict=True):
+        label = name if names.count(name) == 1 else entry.label
         if entry.returns is None:
-            rows.append([entry.label, "not evaluated", *[""] * (len(HEADER) - 2)])
+            rows.append([label, "not evaluated", *[""] * (len(HEADER) - 2)])
             continue
         r = entry.returns
-        row = _row(entry.label, r.mean, r.interval, r.env_id)
+        row = _row(label, r.mean, r.interval, r.env_id)
         row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
         row[4] = "" if entry.deterministic is None else f"{entry.deterministic.mean:.0f}"
         row[6] = f"{r.num_updates:,}"

@@ -145,6 +145,7 @@ def test_runs_on_other_data_have_a_table_of_their_own(
     text = capsys.readouterr().out
     assert text.count("background") == 2
     assert text.index("Hopper-v4: returns") < text.index("Ant-v4: returns")
+    assert len(re.findall(r"│ bc +│", text)) == 2  # alone in its table, a name needs no folder
 
 
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
