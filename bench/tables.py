@@ -1,11 +1,14 @@
-"""The tables of the README that speak of speed, from bench/results: `python -m bench.tables`."""
+"""The tables of README.md and studies.md from bench/results: `python -m bench.tables`."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import re
+import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -68,8 +71,8 @@ def train_table() -> str:
     """One line an engine, its columns at both widths."""
     rows = {(r["engine"], r["hidden"]): r for r in _rows(f"train-{MACHINE}-2-threads.csv")}
     lines = [
-        "| engine | 512 x 2: steps/s | x CORL | x JAX scan | of the limit | 1024 x 2: steps/s "
-        "| x JAX scan |",
+        "| engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit "
+        "| 1024 x 2: steps/s | x JAX scan |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for engine in ENGINES:
@@ -98,15 +101,40 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"ops": ops_table, "train": train_table, "methods": methods_table}
+def study_table(name: str) -> str:
+    """One line a set: the mean over seeds, and the lowest and highest seed, of every method."""
+    rows = _rows(f"{name}.csv")
+    methods = list(dict.fromkeys(row["algorithm"] for row in rows))
+    sets: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for row in rows:
+        own = sets.setdefault((row["env_id"], row["set"], row["background"]), {})
+        own.setdefault(row["algorithm"], []).append(float(row["return"]))
+    lines = [
+        f"| task | set | background | {' | '.join(methods)} |",
+        "| --- | --- | ---: |" + " ---: |" * len(methods),
+    ]
+    for (env_id, which, background), found in sets.items():
+        cells = [
+            f"{statistics.mean(x):.0f} ({min(x):.0f} to {max(x):.0f})" if x else ""
+            for x in (found.get(method, []) for method in methods)
+        ]
+        mean = f"{float(background):.0f}"
+        lines.append(f"| {env_id} | {which} | {mean} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def filled(text: str) -> str:
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
+    "bench/results/studies.md": {name: partial(study_table, name) for name in ("sibench",)},
+}
+
+
+def filled(text: str, tables: dict[str, Callable[[], str]], where: str) -> str:
     """The text with every marked table made anew."""
-    for name, table in TABLES.items():
-        marked = re.compile(rf"<!-- {name} -->\n.*?\n<!-- end -->", re.DOTALL)
+    for name, table in tables.items():
+        marked = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
         if not marked.search(text):
-            raise ValueError(f"README.md: expected a table between <!-- {name} --> and an end")
+            raise ValueError(f"{where}: expected a table between <!-- {name} --> and an end")
         before, after = marked.split(text)[0], marked.split(text)[-1]
         text = f"{before}<!-- {name} -->\n{table()}\n<!-- end -->{after}"
     return text
@@ -114,14 +142,15 @@ def filled(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail where the README differs")
+    parser.add_argument("--check", action="store_true", help="fail where a text differs")
     options = parser.parse_args()
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = filled(before)
-    if options.check and after != before:
-        sys.exit("README.md: its tables differ from bench/results; run python -m bench.tables")
-    readme.write_text(after)
+    for where, tables in TABLES.items():
+        path = ROOT / where
+        before = path.read_text()
+        after = filled(before, tables, where)
+        if options.check and after != before:
+            sys.exit(f"{where}: its tables differ from bench/results; run python -m bench.tables")
+        path.write_text(after)
 
 
 if __name__ == "__main__":
