@@ -42,6 +42,12 @@ class Entry:
     label: str
 
     @property
+    def set_name(self) -> str:
+        """What the data's spec counts, such as d=5; empty for other data."""
+        spec = self.dataset["info"].get("spec") or {}
+        return next((f"{name}={spec[name]}" for name in ("d", "expert") if name in spec), "")
+
+    @property
     def train_s(self) -> float | None:
         """Seconds spent in updates, over all processes that trained the run."""
         return Checkpoints(self.folder / "checkpoint").train_s or None
@@ -126,9 +132,8 @@ def print_table(entries: list[Entry]) -> None:
 
 def title_of(entries: list[Entry]) -> str:
     """Task and set."""
-    spec = entries[0].dataset["info"].get("spec")
-    name = next((f", {k}={spec[k]}" for k in ("d", "expert") if k in spec), "") if spec else ""
-    return f"{entries[0].config['env_id'] or 'no environment'}{name}: returns with 95 % intervals"
+    task, name = entries[0].config["env_id"] or "no environment", entries[0].set_name
+    return f"{task}{', ' if name else ''}{name}: returns with 95 % intervals"
 
 
 def table_rows(entries: list[Entry]) -> list[list[str]]:

@@ -29,23 +29,23 @@ def result_rows(entries: Sequence[Entry], root: Path) -> list[dict[str, Any]]:
     for entry in entries:
         if entry.returns is None:
             continue
-        spec = entry.dataset["info"].get("spec") or {}
         background = entry.dataset.get("background_returns")
+        swept = _swept([member.get("config", {}) for member in entry.config["members"]])
         for place, member in enumerate(entry.members):
             about, episodes = entry.config["members"][member], entry.returns.returns[place]
             mean = float(episodes.mean())
             score = normalized_score(entry.returns.env_id, mean)
-            mode = entry.deterministic
+            mode, config = entry.deterministic, about.get("config", {})
             rows.append(
                 {
                     "env_id": entry.returns.env_id,
-                    "set": next((f"{k}={spec[k]}" for k in ("d", "expert") if k in spec), ""),
+                    "set": entry.set_name,
                     "background": f"{np.mean(background):.1f}" if background else "",
                     "algorithm": entry.config["algorithm"],
                     "run": entry.folder.relative_to(root).as_posix(),
                     "member": member,
                     "seed": about["seed"],
-                    "swept": _swept(entry, about.get("config", {})),
+                    "swept": " ".join(f"{name}={config[name]}" for name in swept),
                     "updates": entry.returns.num_updates,
                     "episodes": len(episodes),
                     "return": f"{mean:.1f}",
@@ -57,14 +57,10 @@ def result_rows(entries: Sequence[Entry], root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _swept(entry: Entry, config: dict[str, Any]) -> str:
-    """The member's values of the fields in which the members of its run differ."""
-    others = [member.get("config", {}) for member in entry.config["members"]]
-    return " ".join(
-        f"{name}={value}"
-        for name, value in config.items()
-        if any(other.get(name) != value for other in others)
-    )
+def _swept(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """The fields in which a run's members differ."""
+    first = configs[0]
+    return [name for name in first if any(config.get(name) != first[name] for config in configs)]
 
 
 def write_results(entries: Sequence[Entry], root: Path, path: Path) -> None:

@@ -69,17 +69,20 @@ def _begin(
     out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
 ) -> None:
     """Everything that can be refused before hours of work."""
-    check_fields(algorithms, {*fields} - {"num_updates", "seeds", "episodes", "progress"})
+    check_fields(algorithms, fields, ("num_updates", "seeds", "episodes", "progress"))
     for env_id in envs:
         check_env(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
 
 
-def check_fields(algorithms: Sequence[str], names: Collection[str]) -> None:
-    """Raises TypeError with the nearest name for a field that none of the algorithms has."""
-    known = {*GENERAL}
-    for algorithm in algorithms:
-        known |= set(_config_of(algorithm))
+def check_fields(
+    algorithms: Sequence[str], names: Collection[str], others: Collection[str] = ()
+) -> None:
+    """Raises TypeError with the nearest name for a field that none of the algorithms has.
+
+    others: names that are known besides.
+    """
+    known = {*GENERAL, *others}.union(*map(_config_of, algorithms))
     if unknown := sorted(set(names) - known):
         raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
 
@@ -92,7 +95,7 @@ def own_fields(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _config_of(algorithm: str) -> dict[str, Any]:
     name, backbone = algos.split(algorithm)
-    return vars(algos.find(name, backbone.get("backbone")).Config()) | backbone
+    return vars(algos.find(name, backbone.get("backbone")).Config())
 
 
 def _train_all(

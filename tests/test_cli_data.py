@@ -7,6 +7,7 @@ import pytest
 import fastifo
 from data.test_foreign import episodes, write_d4rl
 from helpers import random_dataset
+from support import write_expert
 from test_cli import SIZES, run
 
 SMALL_NETS = ["--num-updates", "2", "--hidden-sizes", "8", "8"]
@@ -93,11 +94,13 @@ def test_sibench_study_and_improve(
     status, out, err = run(
         capsys, "study", "sibench", "--envs", "Hopper-v4", "--sizes", "1", "2", *tiny,
         "--algorithms", "bc", "--seeds", "0", "--evaluation-episodes", "2", *SMALL_NETS,
-        "--set", "kernel_width=0.1", "activation=relu", "--out", tmp_path / "study",
+        "--set", "kernel_width=0.1", "activation=elu", "--out", tmp_path / "study",
+        "--policy", write_expert(tmp_path / "own.npz"),
     )  # fmt: skip
     assert status == 0, err
     made = fastifo.open_run(tmp_path / "study/runs/Hopper-v4/bc")
-    assert made.members[0].config.activation == "relu"
+    assert made.members[0].config.activation == "elu"
+    assert made.datasets[0]["info"]["expert"]["file"] == "own.npz"
     assert (tmp_path / "study/report.html").is_file()
     status, out, err = run(
         capsys, "improve", "vfo_bin", "--background", tmp_path / "sets/Hopper-v4/d=1.fastifo",
