@@ -102,6 +102,7 @@ void bind_plan(py::module_& m) {
   bind_pointer(plan, "norm", &Plan::norm);
   m.def("metric_names", &fastifo::metric_names);
   m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
+  m.attr("max_lanes") = fastifo::kMaxLanes;
 }
 
 // Binds the native engine of one instruction set.

@@ -1,9 +1,10 @@
 // The update of a member that has two critics of actions beside its value and its policy: IQL.
 #pragma once
 
+#include <type_traits>
+
 #include "engine/head.h"
 #include "engine/normal.h"
-#include "engine/sample.h"
 #include "engine/trace.h"
 #include "methods/iql.h"
 
@@ -11,7 +12,7 @@ namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-// Called as `Worker` is. With two lanes the first has the value and one critic, the other the
+// Called as `Worker` is. Of the two groups of lanes one has the value and one critic, the other the
 // policy and the other critic.
 template <int kParts>
 class ActorCritic {
@@ -19,58 +20,62 @@ class ActorCritic {
   ActorCritic(const Plan& plan, HalfKernel kernel, int lanes)
       : plan_(plan),
         kernel_(kernel),
-        lanes_(lanes),
+        lanes_(lanes, true),
         stride_(padded(plan.batch)),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
-        meeting_(lanes),
         obs_(width_, stride_),
         next_obs_(width_, stride_),
         pair_(width_ + plan.action_dim, stride_),
-        value_(plan.scalar.widths, stride_),
-        critic_(plan.critic.widths, stride_),
-        twin_(plan.twin.widths, stride_),
-        policy_(plan.policy.widths, stride_),
+        value_(plan.scalar.widths, stride_, lanes_.scalar(0).size),
+        critic_(plan.critic.widths, stride_, lanes_.scalar(0).size),
+        twin_(plan.twin.widths, stride_, lanes_.policy(0).size),
+        policy_(plan.policy.widths, stride_, lanes_.policy(0).size),
         flat_((kArrays + lanes * kOwnArrays) * stride_),
         spread_(padded(plan.action_dim)),
         bin_(stride_ * plan.action_dim),
-        scratch_{Scratch(largest(plan)), Scratch(largest(plan))},
-        sampler_(plan),
-        tile_(std::max<int64_t>(1, plan.bins), plan.radius) {}
+        loss_(stride_ / kBlock * kWords) {
+    for (int i = 0; i < lanes; ++i) lane_.push_back(std::make_unique<Lane>(plan, largest(plan)));
+  }
 
   // The update after `update` updates of one member.
-  void update(int lane, int64_t member, int64_t update, double* metrics, double* seconds) {
-    Clock& clock = clock_[lane];
-    clock.start(seconds + (member * 2 + lane) * kPartCount);
-    const bool first = lane == 0, last = lane == lanes_ - 1;
+  void update(int place, int64_t member, int64_t update, double* metrics, double* seconds) {
+    Lane& lane = *lane_[static_cast<size_t>(place)];
+    Clock& clock = lane.clock;
+    clock.start(seconds + (member * kMaxLanes + place) * kPartCount);
+    const Group all = lanes_.all(place), values = lanes_.scalar(place), acts = lanes_.policy(place);
     const Net<kParts> value(plan_.scalar, kernel_, member), policy(plan_.policy, kernel_, member),
         critic(plan_.critic, kernel_, member), twin(plan_.twin, kernel_, member);
     const IQL<Real> method(plan_, member);
-    Scratch& scratch = scratch_[lane];
 
-    if (first) sample(member, update);
+    sample(lane.sampler, member, update, all.share(stride_));
     clock.lap(kSampling);
-    meet(clock);
+    all.meet(clock);
 
     // Forward: what is only looked at first, then what will be stepped back through.
-    if (first) {
-      ahead(value, false, next_obs_, value_, array(kNext), scratch);
-      forward(value, false, obs_, value_, scratch);
-      take_row(value_.output(value.depth() - 1), array(kValue));
+    const auto look = [&](const Net<kParts>& net, bool target, const Panels& x, const Trace& trace,
+                          const Group& group, Real* out) {
+      const Range rows = group.share(stride_);
+      forward(net, target, x, trace, rows, lane.scratch);
+      take_row(trace.output(net.depth() - 1), rows, out);
+    };
+    if (values.works()) {
+      look(value, false, next_obs_, value_, values, array(kNext));
+      look(value, false, obs_, value_, values, array(kValue));
       clock.lap(kScalar);
-      ahead(critic, true, pair_, critic_, array(kFirst), scratch);
+      look(critic, true, pair_, critic_, values, array(kFirst));
       clock.lap(kTarget);
     }
-    if (last) {
-      ahead(twin, true, pair_, twin_, array(kSecond), scratch);
+    if (acts.works()) {
+      look(twin, true, pair_, twin_, acts, array(kSecond));
       clock.lap(kTarget);
-      forward(policy, false, obs_, policy_, scratch);
+      forward(policy, false, obs_, policy_, acts.share(stride_), lane.scratch);
       clock.lap(kPolicy);
     }
-    meet(clock);
+    all.meet(clock);
 
     // Each lane judges for itself, which costs less than to wait.
-    Real* const own = array(kArrays) + lane * kOwnArrays * stride_;
-    Real *const gradient = own, *const weight = own + stride_, *const output = own + 2 * stride_;
+    Real* const gradient = array(kArrays) + place * kOwnArrays * stride_;
+    Real* const weight = gradient + stride_;
     double found[std::size(IQL<Real>::kMetrics)] = {};
     method.judge(Alone(), plan_.batch, array(kValue), array(kFirst), array(kSecond), gradient,
                  weight, found);
@@ -82,51 +87,65 @@ class ActorCritic {
     };
     const auto scalar_factors =
         factors(plan_.number("scalar_rate", member), plan_.number("scalar_decay", member));
-    const auto step_critic = [&](const Net<kParts>& net, const Trace& trace) {
-      forward(net, false, pair_, trace, scratch);
-      const Panels q = trace.output(net.depth() - 1);
-      take_row(q, output);
+    const auto step_scalar = [&](const Net<kParts>& net, const Panels& x, const Trace& trace,
+                                 const Group& group, auto follow) {
+      put_row(gradient, group.share(stride_), plan_.batch, stride_, trace.output(net.depth() - 1));
+      descend<decltype(follow)::value>(net, x, trace, scalar_factors, group, lane.scratch, clock);
+    };
+    const auto step_critic = [&](const Net<kParts>& net, const Trace& trace, const Group& group,
+                                 Real* output) {
+      look(net, false, pair_, trace, group, output);
       clock.lap(kScalar);
+      group.meet(clock);
       const double loss = method.judge_critic(Alone(), plan_.batch, output, array(kNext),
                                               array(kReward), array(kTerminal), gradient);
-      put_row(gradient, q);
       clock.lap(kHead);
-      descend<Follow::kPart>(net, pair_, trace, scalar_factors, scratch, clock);
+      step_scalar(net, pair_, trace, group, Followed<Follow::kPart>());
       return loss;
     };
-    if (first) {
-      put_row(gradient, value_.output(value.depth() - 1));
-      descend(value, obs_, value_, scalar_factors, scratch, clock);
-      critic_loss_[0] = step_critic(critic, critic_);
+    if (values.works()) {
+      step_scalar(value, obs_, value_, values, Followed<Follow::kNot>());
+      const double loss = step_critic(critic, critic_, values, array(kFirstOnline));
+      if (values.leads()) critic_loss_[0] = loss;
     }
-    if (last) {
-      found[IQL<Real>::kPolicyLoss] = head(member, weight);
+    if (acts.works()) {
+      head(lane.tile, member, weight, acts);
       clock.lap(kHead);
+      if (plan_.bins == 0) acts.meet(clock);
       const double rate = policy_share(update) * plan_.number("policy_rate", member);
       const auto policy_factors = factors(rate, plan_.number("policy_decay", member));
-      descend(policy, obs_, policy_, policy_factors, scratch, clock);
-      if (plan_.bins == 0) step_log_std(member, policy_factors);
-      policy_loss_ = found[IQL<Real>::kPolicyLoss];
-      critic_loss_[1] = step_critic(twin, twin_);
+      descend(policy, obs_, policy_, policy_factors, acts, lane.scratch, clock);
+      if (plan_.bins == 0 && acts.leads()) step_log_std(member, policy_factors);
+      const double loss = step_critic(twin, twin_, acts, array(kSecondOnline));
+      if (acts.leads()) critic_loss_[1] = loss;
     }
-    meet(clock);
-    if (first) {
+    all.meet(clock);
+    if (all.leads()) {
       found[IQL<Real>::kCriticLoss] = critic_loss_[0] + critic_loss_[1];
-      found[IQL<Real>::kPolicyLoss] = policy_loss_;
+      found[IQL<Real>::kPolicyLoss] = sum(loss(), stride_ / kBlock);
       for (size_t i = 0; i < std::size(found); ++i) metrics[i] += found[i];
     }
   }
 
  private:
-  enum Array { kValue, kNext, kFirst, kSecond, kReward, kTerminal, kArrays };
-  static constexpr int64_t kOwnArrays = 3;  // of a lane: gradient, weight, a critic's output
+  enum Array {
+    kValue,
+    kNext,
+    kFirst,
+    kSecond,
+    kFirstOnline,
+    kSecondOnline,
+    kReward,
+    kTerminal,
+    kArrays
+  };
+  static constexpr int64_t kOwnArrays = 2;  // of a lane: gradient, weight
+
+  template <Follow kFollow>
+  using Followed = std::integral_constant<Follow, kFollow>;
 
   Real* array(Array which) const { return flat_.data() + which * stride_; }
-
-  void meet(Clock& clock) {
-    meeting_.wait();
-    clock.lap(kWaiting);
-  }
+  double* loss() const { return reinterpret_cast<double*>(loss_.data()); }
 
   static int64_t largest(const Plan& plan) {
     int64_t widest = kBlock;
@@ -136,7 +155,7 @@ class ActorCritic {
     return widest * padded(plan.batch);
   }
 
-  void sample(int64_t member, int64_t update) {
+  void sample(Sampler& sampler, int64_t member, int64_t update, const Range& rows) {
     const Panels pair = pair_;
     BatchSlot slot{{},
                    array(kTerminal),
@@ -146,20 +165,7 @@ class ActorCritic {
     slot.to[0][0] = obs_;
     slot.to[0][1] = pair;
     slot.to[1][0] = next_obs_;
-    sampler_.draw(plan_.sources.front(), member, update, slot);
-  }
-
-  static void ahead(const Net<kParts>& net, bool target, const Panels& x, const Trace& trace,
-                    Real* out, Scratch& scratch) {
-    forward(net, target, x, trace, scratch);
-    take_row(trace.output(net.depth() - 1), out);
-  }
-
-  // Row 0 takes the gradient of every batch row; what is beyond the batch is 0.
-  void put_row(const Real* from, const Panels& out) const {
-    for (int64_t i = 0; i < stride_; ++i) {
-      out.line(i / kPanel, 0)[i % kPanel] = i < plan_.batch ? from[i] : Real(0);
-    }
+    sampler.draw(plan_.sources.front(), member, update, rows, slot);
   }
 
   double policy_share(int64_t update) const {
@@ -169,18 +175,27 @@ class ActorCritic {
     return 0.5 * (1.0 + std::cos(3.14159265358979323846 * std::min(done, 1.0)));
   }
 
-  // Loss of the policy's rows; the gradient takes its output's place.
-  double head(int64_t member, const Real* weight) {
+  // Loss of the policy's rows, a number for each block; the gradient takes its output's place. A
+  // normal policy's deviation is learned from all rows: the leading lane takes them.
+  void head(Tile<Real>& tile, int64_t member, const Real* weight, const Group& group) {
     const Panels out = policy_.output(static_cast<int>(plan_.policy.widths.size()) - 2);
     if (plan_.bins == 0) {
       const Panels action = pair_;
-      return normal_loss(out, action.below(width_), log_std(plan_.log_std.weights, member), weight,
-                         plan_.batch, plan_.action_dim, spread_.data());
+      if (group.leads()) {
+        loss()[0] = normal_loss(out, action.below(width_), log_std(plan_.log_std.weights, member),
+                                weight, plan_.batch, plan_.action_dim, spread_.data());
+      }
+      return;
     }
-    tile_.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-              static_cast<const Real*>(plan_.norm) + member * plan_.bins);
-    return head_loss(tile_, out, reinterpret_cast<const int32_t*>(bin_.data()), weight, plan_.batch,
-                     plan_.action_dim, plan_.bins, plan_.batch);
+    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+    const Range rows = group.share(stride_);
+    for (int64_t row = rows.first; row < rows.last; row += kBlock) {
+      loss()[row / kBlock] = head_loss(
+          tile, out.part(row, kBlock),
+          reinterpret_cast<const int32_t*>(bin_.data()) + row * plan_.action_dim, weight + row,
+          std::min(kBlock, plan_.batch - row), plan_.action_dim, plan_.bins, plan_.batch);
+    }
   }
 
   Real* log_std(void* numbers, int64_t member) const {
@@ -197,19 +212,16 @@ class ActorCritic {
 
   const Plan& plan_;
   HalfKernel kernel_;
-  int lanes_;
+  Lanes lanes_;
   int64_t stride_, width_;
-  Meeting meeting_;
   Matrix obs_, next_obs_, pair_;
   Trace value_, critic_, twin_, policy_;
   Buffer flat_;    // kArrays of [stride], then kOwnArrays of each lane
   Buffer spread_;  // gradient of log_std
   Buffer bin_;     // int32 [stride, action_dim]
-  Scratch scratch_[2];
-  Sampler sampler_;
-  Tile<Real> tile_;
-  Clock clock_[2];
-  double critic_loss_[2] = {}, policy_loss_ = 0.0;
+  Buffer loss_;    // double, of each block of the policy's rows
+  std::vector<std::unique_ptr<Lane>> lane_;
+  double critic_loss_[2] = {};
 };
 
 }  // namespace

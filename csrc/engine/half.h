@@ -128,11 +128,12 @@ FASTIFO_INLINE void transpose_words(const Number* in, int64_t in_stride, float* 
   }
 }
 
-// R(t, j) = in(j, t): pairs along a line stay pairs, so that words are turned and not numbers.
+// R(t, j - first) = in(j, t) for the rows [first, last) of `in`: pairs along a line stay pairs, so
+// that words are turned and not numbers.
 template <int kParts>
-FASTIFO_INLINE void pack_right_turned(const Panels& in, Half* out) {
-  for (int part = 0; part < kParts; ++part, out += in.size()) {
-    for (int64_t row = 0; row < in.rows; row += kPanel) {
+FASTIFO_INLINE void pack_right_turned(const Panels& in, const Range& which, Half* out) {
+  for (int part = 0; part < kParts; ++part, out += which.count() * in.columns) {
+    for (int64_t row = which.first; row < which.last; row += kPanel) {
       for (int64_t column = 0; column < in.columns; column += kBlock) {
         alignas(64) float rows[kPanel * kPanel], turned[kPanel * kPanel];
         Half line[kBlock];
@@ -142,7 +143,8 @@ FASTIFO_INLINE void pack_right_turned(const Panels& in, Half* out) {
           std::memcpy(rows + i * kPanel, line, sizeof(line));
         }
         transpose_words(rows, kPanel, turned, kPanel);
-        std::memcpy(out + (row / kPanel * in.columns + column) * kPanel, turned, sizeof(turned));
+        Half* const to = out + ((row - which.first) / kPanel * in.columns + column) * kPanel;
+        std::memcpy(to, turned, sizeof(turned));
       }
     }
   }

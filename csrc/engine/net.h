@@ -105,21 +105,23 @@ class Net {
     }
   }
 
-  // Adam's step with the gradient sum over b of x(k, b) gradient(n, b); the target follows in
-  // single precision.
+  // Adam's step with the gradient sum over b of x(k, b) gradient(n, b), for some of the outputs n;
+  // the target follows in single precision.
   template <Follow kFollow = Follow::kNot>
-  void descend(int index, const Panels& x, const Panels& gradient, const AdamFactors<Real>& factors,
-               Scratch& scratch) const {
+  void descend(int index, const Panels& x, const Panels& gradient, const Range& outputs,
+               const AdamFactors<Real>& factors, Scratch& scratch) const {
+    if (outputs.count() == 0) return;
     const Layer& layer = layers_[index];
     const AdamFactors<Real> f = factors;
     Real* w = weights_ + layer.weights;
     Real* m = first_ + layer.weights;
     Real* v = second_ + layer.weights;
     Real* t = target_ + layer.weights;
-    const Panels shape = weights(weights_, layer);
+    const Panels shape = weights(weights_, layer).part(outputs);
+    const int64_t before = outputs.first * layer.rows();
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
-                              const int64_t at = shape.line(panel, row) - shape.data;
+                              const int64_t at = before + (shape.line(panel, row) - shape.data);
                               step_line<kFollow>(w + at, m + at, v + at, t + at, line, f);
                             };
     if (layer.outputs == 1) {
@@ -128,20 +130,21 @@ class Net {
         finish(row, 0, line);
       }
     } else if constexpr (kParts == 0) {
-      const Panels turned{scratch.left.data(), gradient.columns, gradient.rows};
-      transpose_panels(gradient, turned);
+      const Panels turned{scratch.left.data(), gradient.columns, outputs.count()};
+      transpose_panels(gradient, outputs, turned);
       multiply<false>(x, turned, layer.rows(), finish);
     } else {
       Half *const left = half(scratch.left), *const right = half(scratch.right);
       pack_left<kParts>(x, left);
-      pack_right_turned<kParts>(gradient, right);
-      multiply_half<kParts>(kernel_, left, right, layer.rows(), layer.columns(), x.columns, finish,
+      pack_right_turned<kParts>(gradient, outputs, right);
+      multiply_half<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns, finish,
                             [&](int64_t row, int64_t column) __attribute__((always_inline)) {
-                              pack_weights<kParts>(shape, row, column, pack(layer, kStraight),
+                              pack_weights<kParts>(weights(weights_, layer), row,
+                                                   outputs.first + column, pack(layer, kStraight),
                                                    pack(layer, kTurned));
                             });
     }
-    for (int64_t row = 0; row < layer.outputs; row += kPanel) {
+    for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
       alignas(64) Real sums[kPanel];
       for (int64_t i = 0; i < kPanel; ++i) sums[i] = sum_of(gradient, row + i);
       const int64_t at = layer.biases + row;

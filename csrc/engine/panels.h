@@ -27,6 +27,17 @@ constexpr int64_t kBlock = 32;  // two panels, or what a product takes of terms 
 
 constexpr int64_t padded(int64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
 
+struct Range {
+  int64_t first, last;
+
+  int64_t count() const { return last - first; }
+  // What lies in [begin, begin + size) too, counted from `begin`.
+  Range within(int64_t begin, int64_t size) const {
+    const int64_t from = std::clamp<int64_t>(first - begin, 0, size);
+    return {from, std::clamp<int64_t>(last - begin, from, size)};
+  }
+};
+
 struct Panels {
   Real* data;
   int64_t rows;
@@ -42,6 +53,7 @@ struct Panels {
 
   // The columns [first, first + count), both multiples of 16.
   Panels part(int64_t first, int64_t count) const { return {data + first * rows, rows, count}; }
+  Panels part(const Range& range) const { return part(range.first, range.count()); }
 };
 
 // Zeroed memory at addresses that vectors like. Own code: what the standard library compiles here
@@ -79,14 +91,14 @@ class Matrix {
   Buffer buffer_;
 };
 
-// out(j, i) = in(i, j). `out` is panels of its own.
-FASTIFO_INLINE void transpose_panels(const Panels& in, const Panels& out) {
+// out(j, i - first) = in(i, j) for the rows [first, last) of `in`. `out` is panels of its own.
+FASTIFO_INLINE void transpose_panels(const Panels& in, const Range& which, const Panels& out) {
   constexpr int kSquares = static_cast<int>(kVectors);
   constexpr int64_t kWidth = kLanes<Real>;
   for (int64_t panel = 0; panel < in.panels(); ++panel) {
-    for (int64_t row = 0; row < in.rows; row += kPanel) {
+    for (int64_t row = which.first; row < which.last; row += kPanel) {
       const Real* from = in.line(panel, row);
-      Real* to = out.line(row / kPanel, panel * kPanel);
+      Real* to = out.line((row - which.first) / kPanel, panel * kPanel);
       for (int a = 0; a < kSquares; ++a) {
         for (int b = 0; b < kSquares; ++b) {
           Vec<Real> square[kWidth];

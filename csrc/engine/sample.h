@@ -34,8 +34,9 @@ class Sampler {
         index_(2 * padded(plan.batch)),
         raw_(kSteps * plan.obs_dim * kPanel) {}
 
-  // The rows that `source` gives the member in the update after `update` updates.
-  void draw(const SourcePlan& source, int64_t member, int64_t update, const BatchSlot& slot) {
+  // Some of the rows that `source` gives the member in the update after `update` updates.
+  void draw(const SourcePlan& source, int64_t member, int64_t update, const Range& rows,
+            const BatchSlot& slot) {
     int64_t* const index = reinterpret_cast<int64_t*>(index_.data());
     if (source.windows != nullptr) {
       const int64_t* own = source.windows + 3 * member;
@@ -51,10 +52,11 @@ class Sampler {
     }
     const Columns from{source, member};
     const int64_t steps = slot.steps();
-    for (int64_t i = 0; i < plan_.batch; ++i) __builtin_prefetch(source.row + index[i]);
-    for (int64_t first = 0; first < plan_.batch; first += kPanel) {
-      const int64_t count = std::min(kPanel, plan_.batch - first);
-      prefetch(from, index + first + kPanel, std::min(kPanel, plan_.batch - first - kPanel), steps);
+    const int64_t last = std::min(rows.last, plan_.batch);
+    for (int64_t i = rows.first; i < last; ++i) __builtin_prefetch(source.row + index[i]);
+    for (int64_t first = rows.first; first < last; first += kPanel) {
+      const int64_t count = std::min(kPanel, last - first);
+      prefetch(from, index + first + kPanel, std::min(kPanel, last - first - kPanel), steps);
       encode(from, index + first, count, first / kPanel, steps, slot);
       for (int64_t i = 0; i < count; ++i) {
         const int64_t row = first + i, at = index[row];

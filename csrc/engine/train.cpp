@@ -5,7 +5,6 @@
 
 #include "engine/actor_critic.h"
 #include "engine/head.h"
-#include "engine/sample.h"
 #include "engine/trace.h"
 #include "methods/awr.h"
 #include "methods/bc.h"
@@ -41,15 +40,14 @@ constexpr int place_of(const char* name) {
   return -1;
 }
 
-// The memory of one update, and the update. One thread calls `update`, or two with the lanes 0 and
-// 1 at the same time.
+// The memory of one update, and the update, which all lanes call at the same time.
 template <typename Method, int kParts>
 class Worker {
  public:
   Worker(const Plan& plan, HalfKernel kernel, int lanes)
       : plan_(plan),
         kernel_(kernel),
-        lanes_(lanes),
+        lanes_(lanes, !plan.policy.widths.empty() && !plan.scalar.widths.empty()),
         sources_(static_cast<int64_t>(plan.sources.size())),
         stride_(padded(plan.batch)),
         rows_(sources_ * stride_),
@@ -59,79 +57,75 @@ class Worker {
         scalar_pair_(plan.flag("scalar_pair")),
         policy_pair_(plan.flag("policy_pair")),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
-        meeting_(lanes),
         obs_((scalar_pair_ || policy_pair_ ? 2 : 1) * width_, scalar_rows_),
         next_obs_(width_, rows_),
         own_obs_(width_, scalar_pair_ ? policy_rows_ : kBlock),
-        scalar_(plan.scalar.widths, scalar_rows_),
-        policy_(plan.policy.widths, policy_rows_),
-        ahead_{Trace(plan.scalar.widths, kTargetChunk), Trace(plan.scalar.widths, kTargetChunk)},
+        scalar_(plan.scalar.widths, scalar_rows_, lanes_.scalar(0).size),
+        policy_(plan.policy.widths, policy_rows_, lanes_.policy(0).size),
         flat_((kArrays + lanes * 2) * scalar_rows_),
         bin_(policy_rows_ * std::max<int64_t>(1, plan.action_dim)),
-        scratch_{Scratch(largest_operand(plan, scalar_rows_)),
-                 Scratch(largest_operand(plan, scalar_rows_))},
-        sampler_{Sampler(plan), Sampler(plan)},
-        tile_(std::max<int64_t>(1, plan.bins), plan.radius) {}
+        loss_(policy_rows_ / kBlock * kWords) {
+    for (int i = 0; i < lanes; ++i) {
+      lane_.push_back(std::make_unique<Lane>(plan, largest_operand(plan, scalar_rows_)));
+      ahead_.push_back(std::make_unique<Trace>(plan.scalar.widths, kTargetChunk, 1));
+    }
+  }
 
   // The update after `update` updates of one member.
-  void update(int lane, int64_t member, int64_t update, double* metrics, double* seconds) {
-    Clock& clock = clock_[lane];
-    clock.start(seconds + (member * 2 + lane) * kPartCount);
-    const bool first = lane == 0, last = lane == lanes_ - 1;
+  void update(int place, int64_t member, int64_t update, double* metrics, double* seconds) {
+    Lane& lane = *lane_[static_cast<size_t>(place)];
+    Clock& clock = lane.clock;
+    clock.start(seconds + (member * kMaxLanes + place) * kPartCount);
+    const Group all = lanes_.all(place), values = lanes_.scalar(place), acts = lanes_.policy(place);
     const Net<kParts> scalar(plan_.scalar, kernel_, member), policy(plan_.policy, kernel_, member);
     const Method method(plan_, member);
+    const bool has_values = scalar.depth() > 0 && values.works();
+    const bool has_acts = policy.depth() > 0 && acts.works();
 
-    // Batch: the first lane takes the first source, the last lane the others.
+    // Batch.
     for (int64_t s = 0; s < sources_; ++s) {
-      if (s == 0 ? first : last) sample(sampler_[lane], s, member, update);
+      const Range rows = all.share(rows_).within(s * stride_, stride_);
+      if (rows.count() > 0) sample(lane.sampler, s, member, update, rows);
     }
-    if (first && plan_.mix_purpose >= 0) sampler_[0].uniform(member, update, array(kUniform));
+    if (all.leads() && plan_.mix_purpose >= 0) {
+      lane.sampler.uniform(member, update, array(kUniform));
+    }
     clock.lap(kSampling);
-    meet(clock);
+    all.meet(clock);
 
     // Forward.
     const Panels obs = obs_;
     const Panels own_obs =
         scalar_pair_ ? own_obs_.all() : obs.part(rows_ - policy_rows_, policy_rows_);
-    if (scalar.depth() > 0) {
-      if (first) {
-        forward(scalar, false, obs, scalar_, scratch_[lane]);
-        take_row(scalar_.output(scalar.depth() - 1), array(kOutput));
-        if (plan_.flag("own_next_value")) {
-          look_ahead(lane, scalar, false, rows_ - policy_rows_, policy_rows_, array(kOwnNext));
-        }
-        clock.lap(kScalar);
+    if (has_values) {
+      const Range rows = values.share(scalar_rows_);
+      forward(scalar, false, obs, scalar_, rows, lane.scratch);
+      take_row(scalar_.output(scalar.depth() - 1), rows, array(kOutput));
+      if (plan_.flag("own_next_value")) {
+        const Range own = values.share(policy_rows_);
+        look_ahead(place, scalar, false, rows_ - policy_rows_, own, array(kOwnNext));
       }
-      if (plan_.scalar.target != nullptr) {
-        const int64_t split = sources_ > 1 ? stride_ : 0;
-        if (first && split > 0) look_ahead(lane, scalar, true, 0, split, array(kNext));
-        if (last) look_ahead(lane, scalar, true, split, rows_ - split, array(kNext) + split);
-        clock.lap(kTarget);
-      }
+      clock.lap(kScalar);
     }
-    if (last && policy.depth() > 0) {
-      forward(policy, false, own_obs, policy_, scratch_[lane]);
+    if (scalar.depth() > 0 && plan_.scalar.target != nullptr) {
+      look_ahead(place, scalar, true, 0, all.share(rows_), array(kNext));
+      clock.lap(kTarget);
+    }
+    if (has_acts) {
+      forward(policy, false, own_obs, policy_, acts.share(policy_rows_), lane.scratch);
       clock.lap(kPolicy);
     }
-    meet(clock);
+    all.meet(clock);
 
     // Loss: each lane judges for itself, which costs less than to wait.
-    Real* const gradient = flat_.data() + (kArrays + 2 * lane) * scalar_rows_;
+    Real* const gradient = flat_.data() + (kArrays + 2 * place) * scalar_rows_;
     Real* const weight = gradient + scalar_rows_;
     std::fill_n(weight, policy_rows_, Real(1));
     double found[kMaxMetrics] = {};
     method.judge(Alone(), seen(),
                  {gradient, next_shift_ > 0 ? gradient + next_shift_ : nullptr, weight, found});
-    constexpr int kPolicyLoss =
-        std::max(place_of<Method>("policy_loss"), place_of<Method>("inverse_loss"));
-    if (last && policy.depth() > 0) {
-      const double loss = head(member, policy_.output(policy.depth() - 1), weight);
-      if constexpr (kPolicyLoss >= 0) metrics[kPolicyLoss] += loss;
-    }
-    if (first) {
-      for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
-        if (i != kPolicyLoss) metrics[i] += found[i];
-      }
+    if (has_acts) {
+      head(lane.tile, member, policy_.output(policy.depth() - 1), acts.share(policy_rows_), weight);
     }
     clock.lap(kHead);
 
@@ -140,31 +134,37 @@ class Worker {
       return adam_factors<Real>(update, plan_.number(rate, member), plan_.number(decay, member),
                                 1.0, plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
     };
-    if (first && scalar.depth() > 0) {
-      put_row(gradient, scalar_.output(scalar.depth() - 1));
-      descend(scalar, obs, scalar_, factors("scalar_rate", "scalar_decay"), scratch_[lane], clock);
+    if (has_values) {
+      put_row(gradient, values.share(scalar_rows_), plan_.batch, stride_,
+              scalar_.output(scalar.depth() - 1));
+      descend(scalar, obs, scalar_, factors("scalar_rate", "scalar_decay"), values, lane.scratch,
+              clock);
       if (plan_.scalar.target != nullptr && (update + 1) % plan_.target_period == 0) {
-        scalar.renew_target();
+        values.meet(clock);
+        if (values.leads()) scalar.renew_target();
       }
     }
-    if (last && policy.depth() > 0) {
-      descend(policy, own_obs, policy_, factors("policy_rate", "policy_decay"), scratch_[lane],
+    if (has_acts) {
+      descend(policy, own_obs, policy_, factors("policy_rate", "policy_decay"), acts, lane.scratch,
               clock);
     }
-    meet(clock);
+    all.meet(clock);
+    if (all.leads()) {
+      constexpr int kPolicyLoss =
+          std::max(place_of<Method>("policy_loss"), place_of<Method>("inverse_loss"));
+      for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
+        metrics[i] += i == kPolicyLoss ? sum(loss(), policy_rows_ / kBlock) : found[i];
+      }
+    }
   }
 
  private:
   enum Array { kOutput, kNext, kOwnNext, kReward, kTerminal, kUniform, kArrays };
 
   Real* array(Array which) const { return flat_.data() + which * scalar_rows_; }
+  double* loss() const { return reinterpret_cast<double*>(loss_.data()); }
 
-  void meet(Clock& clock) {
-    meeting_.wait();
-    clock.lap(kWaiting);
-  }
-
-  void sample(Sampler& sampler, int64_t s, int64_t member, int64_t update) {
+  void sample(Sampler& sampler, int64_t s, int64_t member, int64_t update, const Range& rows) {
     const SourcePlan& source = plan_.sources[static_cast<size_t>(s)];
     const int64_t at = s * stride_, own = at - (rows_ - policy_rows_);  // among the policy's rows
     const bool acts = own >= 0 && !plan_.policy.widths.empty();
@@ -189,35 +189,33 @@ class Worker {
     } else if (plan_.scalar.target != nullptr) {
       slot.to[1][0] = next_obs_.all().part(at, stride_);
     }
-    sampler.draw(source, member, update, slot);
+    sampler.draw(source, member, update, rows, slot);
   }
 
-  // Loss of the policy's rows; the gradient takes the logits' place.
-  double head(int64_t member, const Panels& logits, const Real* weight) {
-    tile_.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-              static_cast<const Real*>(plan_.norm) + member * plan_.bins);
-    double loss = 0.0;
-    for (int64_t first = 0; first < policy_rows_; first += stride_) {
-      loss += head_loss(tile_, logits.part(first, stride_),
-                        reinterpret_cast<const int32_t*>(bin_.data()) + first * plan_.action_dim,
-                        weight + first, plan_.batch, plan_.action_dim, plan_.bins,
-                        plan_.batch * plan_.policy_sources);
+  // Loss of some of the policy's rows, a number for each block; the gradient takes the logits'
+  // place.
+  void head(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
+            const Real* weight) {
+    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+    for (int64_t row = rows.first; row < rows.last; row += kBlock) {
+      const int64_t count = std::clamp<int64_t>(plan_.batch - row % stride_, 0, kBlock);
+      loss()[row / kBlock] = head_loss(
+          tile, logits.part(row, kBlock),
+          reinterpret_cast<const int32_t*>(bin_.data()) + row * plan_.action_dim, weight + row,
+          count, plan_.action_dim, plan_.bins, plan_.batch * plan_.policy_sources);
     }
-    return loss;
   }
 
-  // The scalar net on the next observations of `count` rows from `first` on.
-  void look_ahead(int lane, const Net<kParts>& net, bool target, int64_t first, int64_t count,
+  // The scalar net on the next observations of some rows, counted from `from`.
+  void look_ahead(int place, const Net<kParts>& net, bool target, int64_t from, const Range& rows,
                   Real* out) {
-    for (int64_t done = 0; done < count; done += kTargetChunk) {
-      const int64_t size = std::min(kTargetChunk, count - done);
-      Panels x = next_obs_.all().part(first + done, size);
-      for (int i = 0; i < net.depth(); ++i) {
-        const Panels y = ahead_[lane].output(i).part(0, size);
-        net.forward(i, target, x, y, scratch_[lane]);
-        x = y;
-      }
-      take_row(x, out + done);
+    for (int64_t done = rows.first; done < rows.last; done += kTargetChunk) {
+      const Range chunk{0, std::min(kTargetChunk, rows.last - done)};
+      const Trace& trace = *ahead_[static_cast<size_t>(place)];
+      forward(net, target, next_obs_.all().part(from + done, chunk.count()), trace, chunk,
+              lane_[static_cast<size_t>(place)]->scratch);
+      take_row(trace.output(net.depth() - 1), chunk, out + done);
     }
   }
 
@@ -234,31 +232,21 @@ class Worker {
             plan_.mix_purpose >= 0 ? array(kUniform) : nullptr};
   }
 
-  // Row 0 takes the gradient of every batch row; what is beyond the batch is 0.
-  void put_row(const Real* from, const Panels& out) const {
-    for (int64_t i = 0; i < scalar_rows_; ++i) {
-      out.line(i / kPanel, 0)[i % kPanel] = i % stride_ < plan_.batch ? from[i] : Real(0);
-    }
-  }
-
   const Plan& plan_;
   HalfKernel kernel_;
-  int lanes_;
+  Lanes lanes_;
   int64_t sources_, stride_, rows_;
   int64_t next_shift_;  // from a row to its next among the scalar net's rows; 0: it is not there
   int64_t scalar_rows_, policy_rows_;
   bool scalar_pair_, policy_pair_;
   int64_t width_;
-  Meeting meeting_;
   Matrix obs_, next_obs_, own_obs_;
   Trace scalar_, policy_;
-  Trace ahead_[2];      // of each lane
-  Buffer flat_;         // kArrays of [scalar_rows], then each lane's gradient and weight
-  Buffer bin_;          // int32 [policy_rows, action_dim]
-  Scratch scratch_[2];  // of each lane, as what follows
-  Sampler sampler_[2];
-  Tile<Real> tile_;
-  Clock clock_[2];
+  Buffer flat_;  // kArrays of [scalar_rows], then each lane's gradient and weight
+  Buffer bin_;   // int32 [policy_rows, action_dim]
+  Buffer loss_;  // double, of each block of the policy's rows
+  std::vector<std::unique_ptr<Lane>> lane_;
+  std::vector<std::unique_ptr<Trace>> ahead_;  // of each lane
 };
 
 template <typename Method, int kParts>
@@ -318,8 +306,7 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
   using Making = typename WorkerOf<Method, kParts>::type;
   const HalfKernel kernel = half_kernel(plan.kernel);
   constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
-  const bool two_nets = !plan.policy.widths.empty() && !plan.scalar.widths.empty();
-  const int lanes = two_nets && threads >= 2 * plan.members ? 2 : 1;  // a net to a lane
+  const int lanes = static_cast<int>(std::clamp<int64_t>(threads / plan.members, 1, kMaxLanes));
   const int64_t teams = std::clamp<int64_t>(threads / lanes, 1, plan.members);
   const int64_t bursts = (count + burst - 1) / burst, units = bursts * plan.members;
 
@@ -349,22 +336,22 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
       mine.store(unit / plan.members + 1, std::memory_order_release);
     }
   };
-  // With two lanes every member has a team of its own.
+  // With many lanes every member has a team of its own.
   const auto work_together = [&](Making& worker, int lane, int64_t team) {
     const Processor processor(plan.kernel);
     for (int64_t unit = team; unit < units; unit += plan.members) run(worker, lane, unit);
   };
 
   std::vector<std::unique_ptr<Making>> shared;
-  for (int64_t i = 0; lanes == 2 && i < teams; ++i) {
-    shared.push_back(std::make_unique<Making>(plan, kernel, 2));
+  for (int64_t i = 0; lanes > 1 && i < teams; ++i) {
+    shared.push_back(std::make_unique<Making>(plan, kernel, lanes));
   }
   const auto work = [&](int64_t thread) {
     if (lanes == 1) {
       work_alone();
     } else {
-      work_together(*shared[static_cast<size_t>(thread / 2)], static_cast<int>(thread % 2),
-                    thread / 2);
+      const int64_t team = thread / lanes;
+      work_together(*shared[static_cast<size_t>(team)], static_cast<int>(thread % lanes), team);
     }
   };
   const int64_t helpers = teams * lanes - 1;

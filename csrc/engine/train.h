@@ -2,7 +2,8 @@
 //
 // Members are independent. A thread takes one member through a burst of updates before the next,
 // so that the member's weights stay in the caches of its core; where there are two threads and more
-// to a member, two of them share it, one for the scalar net and one for the policy.
+// to a member, they share it as its lanes: half of them take the scalar net, half the policy, and
+// those of one net share its rows.
 #pragma once
 
 #include "common/isa.h"
@@ -22,12 +23,14 @@ enum Part {
   kWaiting,
   kPartCount
 };
+constexpr int kMaxLanes = 16;  // of a member
+
 #define FASTIFO_PARTS \
   "sampling", "target", "scalar", "policy", "head", "backward", "weights", "waiting"
 
 FASTIFO_EACH_ISA(
     // Updates [first, first + count) of every member. metrics: added to, [members, metric_names].
-    // seconds: added to, [members, 2, kPartCount].
+    // seconds: added to, [members, kMaxLanes, kPartCount].
     void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
                    double* metrics, double* seconds);
 

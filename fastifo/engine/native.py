@@ -214,7 +214,7 @@ class NativeEngine:
         self.meter.names = _C.metric_names(method)
         self.totals = torch.zeros(members, len(self.meter.names), dtype=torch.float64)
         self.meter.total = self.totals
-        self.seconds = torch.zeros(members, 2, len(_C.parts), dtype=torch.float64)
+        self.seconds = torch.zeros(members, _C.max_lanes, len(_C.parts), dtype=torch.float64)
         self.plan = self._plan(method, dataset, needs, stage)
         self.plan.kernel = HALF_KERNEL or self.module.half_kernels()[0]
         self.update_s = 0.0  # of the population, once measured

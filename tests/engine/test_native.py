@@ -1,5 +1,6 @@
 """The native engine against the learners that define what it computes."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import fastifo
 from engine.runs import NATIVE, assert_equal_bits, short, train
 from fastifo import _C
 from fastifo.engine.native import MAX_DEPTH, NativeEngine
-from fastifo.learner import tensors
+from fastifo.learner import Learner, tensors
 from helpers import random_dataset
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -150,11 +151,13 @@ def test_in_few_bits_a_member_does_not_feel_its_population_either(
 ) -> None:
     monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", kernel)
     before = torch.get_num_threads()
-    fields: dict[str, Any] = {"precision": precision, "target_period": 9, "batch_size": 40}
+    fields: dict[str, Any] = {
+        "precision": precision, "target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)
+    }  # fmt: skip
     try:
         torch.set_num_threads(1)
         alone = state(train("vfo_bin", random_dataset(), 30, seeds=5, **fields))
-        for threads, seeds in ((2, [5]), (1, [1, 5, 2]), (3, [5, 1, 2, 3, 4])):
+        for threads, seeds in ((2, [5]), (5, [5]), (1, [1, 5, 2]), (3, [5, 1, 2, 3, 4])):
             torch.set_num_threads(threads)
             found = state(train("vfo_bin", random_dataset(), 30, seeds=seeds, **fields))
             for key, value in alone.items():
@@ -269,14 +272,43 @@ def test_an_unknown_engine_is_refused() -> None:
         train("bc", random_dataset(), 5, engine="jax")
 
 
+def engine_of(learner: Learner) -> NativeEngine:
+    engine = NativeEngine(
+        learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
+    )
+    engine.load()
+    return engine
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_lanes_of_one_member_add_no_number_in_another_order(name: str) -> None:
+    fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
+    run = train(name, random_dataset(), 1, seeds=3, **fields)
+    before = torch.get_num_threads()
+    for learner in run.learners:
+        found = []
+        for threads in (1, 2, 3, 6):
+            own = copy.deepcopy(learner)
+            engine = engine_of(own)
+            try:
+                torch.set_num_threads(threads)
+                for _ in range(4):
+                    engine.advance(1)
+                    own.num_updates += 1
+            finally:
+                torch.set_num_threads(before)
+            engine.store()
+            found.append(dict(tensors(own)) | {"metrics": engine.totals})
+        for other in found[1:]:
+            for key, value in found[0].items():
+                assert torch.equal(other[key], value), key
+
+
 def test_the_parts_of_an_update_are_timed_for_each_member_and_lane() -> None:
     learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
     before = torch.get_num_threads()
     for threads in (1, 4):
-        engine = NativeEngine(
-            learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
-        )
-        engine.load()
+        engine = engine_of(learner)
         try:
             torch.set_num_threads(threads)
             engine.advance(1)
