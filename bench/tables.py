@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"
@@ -123,9 +126,27 @@ def study_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def improve_table() -> str:
+    """One line a seed: the mean return of the first data and of each iteration's."""
+    found = json.loads((RESULTS / "improve.json").read_text())
+    rows = np.array(found["returns"])
+    lines = [
+        f"| | background | {' | '.join(f'{i}' for i in range(1, rows.shape[1]))} |",
+        "| --- |" + " ---: |" * rows.shape[1],
+    ]
+    named = [*((f"seed {s}", row) for s, row in zip(found["seeds"], rows, strict=True))]
+    for name, row in [*named, ("mean", rows.mean(0))]:
+        lines.append(f"| {name} | {' | '.join(f'{value:.0f}' for value in row)} |")
+    return "\n".join(lines)
+
+
+STUDIES = ("sibench",)
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
-    "bench/results/studies.md": {name: partial(study_table, name) for name in ("sibench",)},
+    "bench/results/studies.md": {
+        **{name: partial(study_table, name) for name in STUDIES},
+        "improve": improve_table,
+    },
 }
 
 

@@ -1,147 +1,17 @@
-// What an update is made of: a member's lanes, the time they take, and nets forward and backward.
+// Nets forward and backward, by the lanes that share them.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <cstring>
-#include <limits>
 #include <memory>
-#include <thread>
 
+#include "engine/lanes.h"
 #include "engine/net.h"
-#include "engine/sample.h"
-#include "engine/train.h"
-
-#if defined(FASTIFO_X86)
-#include <xmmintrin.h>
-#endif
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as fastifo/engine/optimizer.py
-
-// The team of a method's `judge`: one thread.
-struct Alone {
-  template <typename Body>
-  void each(int64_t count, const Body& body) const {
-    for (int64_t i = 0; i < count; ++i) body(i);
-  }
-  template <typename Term>
-  double sum(int64_t count, const Term& term) const {
-    double total = 0.0;
-    for (int64_t i = 0; i < count; ++i) total += static_cast<double>(term(i));
-    return total;
-  }
-  template <typename Term>
-  double max(int64_t count, const Term& term) const {
-    double largest = -std::numeric_limits<double>::infinity();
-    for (int64_t i = 0; i < count; ++i) {
-      const double value = term(i);
-      largest = value > largest ? value : largest;
-    }
-    return largest;
-  }
-};
-
-inline void relax(int64_t& turns) {
-  if (++turns > 4000) {
-    std::this_thread::yield();
-    return;
-  }
-#if defined(FASTIFO_X86)
-  _mm_pause();
-#endif
-}
-
-// Where lanes wait for each other.
-class Meeting {
- public:
-  explicit Meeting(int lanes) : lanes_(lanes) {}
-
-  void wait() {
-    if (lanes_ == 1) return;
-    const int64_t round = round_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == lanes_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      round_.store(round + 1, std::memory_order_release);
-      return;
-    }
-    int64_t turns = 0;
-    while (round_.load(std::memory_order_acquire) == round) relax(turns);
-  }
-
- private:
-  int lanes_;
-  std::atomic<int> arrived_{0};
-  std::atomic<int64_t> round_{0};
-};
-
-// Seconds spent in each part of an update.
-class Clock {
- public:
-  void start(double* seconds) {
-    seconds_ = seconds;
-    last_ = now();
-  }
-  void lap(Part part) {
-    const double time = now();
-    seconds_[part] += time - last_;
-    last_ = time;
-  }
-
- private:
-  static double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  }
-  double* seconds_ = nullptr;
-  double last_ = 0.0;
-};
-
-// Some of a member's lanes, as one of them sees it. They share a net: its columns on the way
-// forward and back, its outputs when the weights move, so that no number's terms are added in
-// another order than one lane would take.
-struct Group {
-  int place;  // of this lane; below 0: it is not among them
-  int size;
-  Meeting* meeting;
-
-  bool works() const { return place >= 0; }
-  bool leads() const { return place == 0; }
-
-  // Of `count` columns or outputs, in whole blocks.
-  Range share(int64_t count) const {
-    const int64_t blocks = count / kBlock;
-    return {blocks * place / size * kBlock, blocks * (place + 1) / size * kBlock};
-  }
-
-  void meet(Clock& clock) const {
-    meeting->wait();
-    clock.lap(kWaiting);
-  }
-};
-
-// The lanes of a member: all of them, and for two nets a group each, as equal as can be.
-class Lanes {
- public:
-  Lanes(int count, bool two_nets)
-      : count_(count),
-        scalar_(two_nets && count > 1 ? (count + 1) / 2 : count),
-        policy_(two_nets && count > 1 ? count / 2 : count),
-        all_meet_(count),
-        scalar_meet_(scalar_),
-        policy_meet_(policy_) {}
-
-  Group all(int lane) { return {lane, count_, &all_meet_}; }
-  Group scalar(int lane) { return {lane < scalar_ ? lane : -1, scalar_, &scalar_meet_}; }
-  Group policy(int lane) { return {lane - (count_ - policy_), policy_, &policy_meet_}; }
-
- private:
-  int count_, scalar_, policy_;
-  Meeting all_meet_, scalar_meet_, policy_meet_;
-};
 
 // The activations of one net, kept for the way back, and its workspace. Many lanes need the
 // gradients of all layers at once, one is better off with two that stay in the caches.
@@ -236,19 +106,6 @@ inline double sum(const double* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) total += values[i];
   return total;
 }
-
-// A lane's own memory, beside what the method's lanes share.
-struct Lane {
-  Lane(const Plan& plan, int64_t widest_operand)
-      : scratch(widest_operand),
-        sampler(plan),
-        tile(std::max<int64_t>(1, plan.bins), plan.radius) {}
-
-  Scratch scratch;
-  Sampler sampler;
-  Tile<Real> tile;
-  Clock clock;
-};
 
 }  // namespace
 }  // namespace FASTIFO_ISA

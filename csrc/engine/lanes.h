@@ -1,0 +1,185 @@
+// The threads that share a member: where they wait for each other, what each takes, its memory and
+// the time it spends.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <thread>
+
+#include "engine/net.h"
+#include "engine/sample.h"
+#include "engine/train.h"
+
+#if defined(FASTIFO_X86)
+#include <xmmintrin.h>
+#endif
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+namespace {
+
+// The team of a method's `judge`: one thread.
+struct Alone {
+  template <typename Body>
+  void each(int64_t count, const Body& body) const {
+    for (int64_t i = 0; i < count; ++i) body(i);
+  }
+  template <typename Term>
+  double sum(int64_t count, const Term& term) const {
+    double total = 0.0;
+    for (int64_t i = 0; i < count; ++i) total += static_cast<double>(term(i));
+    return total;
+  }
+  template <typename Term>
+  double max(int64_t count, const Term& term) const {
+    double largest = -std::numeric_limits<double>::infinity();
+    for (int64_t i = 0; i < count; ++i) {
+      const double value = term(i);
+      largest = value > largest ? value : largest;
+    }
+    return largest;
+  }
+};
+
+constexpr int64_t kTurns = 4000;  // of looking whether a wait is over, near 100 us
+
+inline void pause() {
+#if defined(FASTIFO_X86)
+  _mm_pause();
+#endif
+}
+
+inline void relax(int64_t& turns) {
+  if (++turns > kTurns) {
+    std::this_thread::yield();
+  } else {
+    pause();
+  }
+}
+
+// Where lanes wait for each other: awake for a while, then asleep, so that on a busy machine the
+// lane that is waited for gets the core.
+class Meeting {
+ public:
+  explicit Meeting(int lanes) : lanes_(lanes) {}
+
+  void wait() {
+    if (lanes_ == 1) return;
+    const int round = round_.load();
+    if (arrived_.fetch_add(1) + 1 == lanes_) {
+      arrived_.store(0);
+      round_.store(round + 1);
+      if (asleep_.load() > 0) wake();
+      return;
+    }
+    for (int64_t turn = 0; turn < kTurns; ++turn) {
+      if (round_.load() != round) return;
+      pause();
+    }
+    ++asleep_;
+    while (round_.load() == round) sleep(round);
+    --asleep_;
+  }
+
+ private:
+#if defined(__linux__)
+  // std::atomic's own waiting is code of the standard library, which see `Buffer`.
+  void sleep(int round) { syscall(SYS_futex, &round_, FUTEX_WAIT_PRIVATE, round, nullptr); }
+  void wake() { syscall(SYS_futex, &round_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max()); }
+#else
+  void sleep(int) { std::this_thread::yield(); }
+  void wake() {}
+#endif
+
+  int lanes_;
+  std::atomic<int> arrived_{0}, round_{0}, asleep_{0};
+};
+
+// Seconds spent in each part of an update.
+class Clock {
+ public:
+  void start(double* seconds) {
+    seconds_ = seconds;
+    last_ = now();
+  }
+  void lap(Part part) {
+    const double time = now();
+    seconds_[part] += time - last_;
+    last_ = time;
+  }
+
+ private:
+  static double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  double* seconds_ = nullptr;
+  double last_ = 0.0;
+};
+
+// Some of a member's lanes, as one of them sees it. They share a net: its columns on the way
+// forward and back, its outputs when the weights move, so that no number's terms are added in
+// another order than one lane would take.
+struct Group {
+  int place;  // of this lane; below 0: it is not among them
+  int size;
+  Meeting* meeting;
+
+  bool works() const { return place >= 0; }
+  bool leads() const { return place == 0; }
+
+  // Of `count` columns or outputs, in whole blocks.
+  Range share(int64_t count) const {
+    const int64_t blocks = count / kBlock;
+    return {blocks * place / size * kBlock, blocks * (place + 1) / size * kBlock};
+  }
+
+  void meet(Clock& clock) const {
+    meeting->wait();
+    clock.lap(kWaiting);
+  }
+};
+
+// The lanes of a member: all of them, and for two nets a group each, as equal as can be.
+class Lanes {
+ public:
+  Lanes(int count, bool two_nets)
+      : count_(count),
+        scalar_(two_nets && count > 1 ? (count + 1) / 2 : count),
+        policy_(two_nets && count > 1 ? count / 2 : count),
+        all_meet_(count),
+        scalar_meet_(scalar_),
+        policy_meet_(policy_) {}
+
+  Group all(int lane) { return {lane, count_, &all_meet_}; }
+  Group scalar(int lane) { return {lane < scalar_ ? lane : -1, scalar_, &scalar_meet_}; }
+  Group policy(int lane) { return {lane - (count_ - policy_), policy_, &policy_meet_}; }
+
+ private:
+  int count_, scalar_, policy_;
+  Meeting all_meet_, scalar_meet_, policy_meet_;
+};
+
+// A lane's own memory, beside what a member's lanes share.
+struct Lane {
+  Lane(const Plan& plan, int64_t widest_operand)
+      : scratch(widest_operand),
+        sampler(plan),
+        tile(std::max<int64_t>(1, plan.bins), plan.radius) {}
+
+  Scratch scratch;
+  Sampler sampler;
+  Tile<Real> tile;
+  Clock clock;
+};
+
+}  // namespace
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo
