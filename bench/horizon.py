@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--episodes", type=int, default=100)
     options = parser.parse_args()
@@ -71,7 +72,7 @@ def main() -> None:
                 run = fastifo.train(
                     method, dataset, num_updates=count, seeds=options.seeds,
                     precision=options.precision, hidden_sizes=(options.hidden, options.hidden),
-                    out=options.out / env_id / method,
+                    batch_size=options.batch_size, out=options.out / env_id / method,
                 )  # fmt: skip
                 returns = run.evaluate(options.episodes)
                 mode = run.evaluate(options.episodes, deterministic=True)

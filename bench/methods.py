@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from bench.engines import Fastifo, fastifo_dataset
 from bench.peers import problem
 from bench.timing import current_commit, machine, results_name
-from bench.train import Fastifo, fastifo_dataset
 from fastifo import _C
 from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.bco import InverseDynamics

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--num-updates", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--episodes", type=int, default=50)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -33,7 +34,7 @@ def main() -> None:
             run = fastifo.train(
                 "vfo_bin", dataset, num_updates=options.num_updates, seeds=options.seeds,
                 precision=precision, engine="native", out=options.out / env_id / precision,
-                hidden_sizes=(options.hidden, options.hidden),
+                hidden_sizes=(options.hidden, options.hidden), batch_size=options.batch_size,
             )  # fmt: skip
             returns = run.evaluate(options.episodes)
             mode = run.evaluate(options.episodes, deterministic=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastifo.statistics import interquartile_mean, stratified_interval
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"
 MACHINE = "intel-xeon-2.50ghz"  # whose files the README shows
@@ -126,6 +128,29 @@ def study_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def scores_table(name: str) -> str:
+    """One line a method: interquartile means of the score over every set, and each task's."""
+    rows = _rows(f"{name}.csv")
+    tasks = list(dict.fromkeys(row["env_id"] for row in rows))
+    lines = [
+        f"| method | all sets | {' | '.join(tasks)} |",
+        "| --- |" + " ---: |" * (len(tasks) + 1),
+    ]
+    for method in dict.fromkeys(row["algorithm"] for row in rows):
+        sets: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            if row["algorithm"] == method:
+                key = (row["env_id"], row["set"])
+                sets.setdefault(key, []).append(float(row["score"]))
+        cells = []
+        for which in (tasks, *([task] for task in tasks)):
+            scores = np.array([x for key, x in sets.items() if key[0] in which]).T
+            low, high = stratified_interval(scores)
+            cells.append(f"{interquartile_mean(scores):.1f} ({low:.1f} to {high:.1f})")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def improve_table() -> str:
     """One line a seed: the mean return of the first data and of each iteration's."""
     found = json.loads((RESULTS / "improve.json").read_text())
@@ -145,6 +170,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
     "bench/results/studies.md": {
         **{name: partial(study_table, name) for name in STUDIES},
+        **{f"{name} scores": partial(scores_table, name) for name in STUDIES},
         "improve": improve_table,
     },
 }

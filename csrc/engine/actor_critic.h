@@ -32,8 +32,7 @@ class ActorCritic {
         policy_(plan.policy.widths, stride_, lanes_.policy(0).size),
         flat_((kArrays + lanes * kOwnArrays) * stride_),
         spread_(padded(plan.action_dim)),
-        bin_(stride_ * plan.action_dim),
-        loss_(stride_ / kBlock * kWords) {
+        head_(plan, stride_) {
     for (int i = 0; i < lanes; ++i) lane_.push_back(std::make_unique<Lane>(plan, largest(plan)));
   }
 
@@ -109,7 +108,7 @@ class ActorCritic {
       if (values.leads()) critic_loss_[0] = loss;
     }
     if (acts.works()) {
-      head(lane.tile, member, weight, acts);
+      judge_policy(lane.tile, member, weight, acts);
       clock.lap(kHead);
       if (plan_.bins == 0) acts.meet(clock);
       const double rate = policy_share(update) * plan_.number("policy_rate", member);
@@ -122,7 +121,7 @@ class ActorCritic {
     all.meet(clock);
     if (all.leads()) {
       found[IQL<Real>::kCriticLoss] = critic_loss_[0] + critic_loss_[1];
-      found[IQL<Real>::kPolicyLoss] = sum(loss(), stride_ / kBlock);
+      found[IQL<Real>::kPolicyLoss] = head_.loss();
       for (size_t i = 0; i < std::size(found); ++i) metrics[i] += found[i];
     }
   }
@@ -145,7 +144,6 @@ class ActorCritic {
   using Followed = std::integral_constant<Follow, kFollow>;
 
   Real* array(Array which) const { return flat_.data() + which * stride_; }
-  double* loss() const { return reinterpret_cast<double*>(loss_.data()); }
 
   static int64_t largest(const Plan& plan) {
     int64_t widest = kBlock;
@@ -160,7 +158,7 @@ class ActorCritic {
     BatchSlot slot{{},
                    array(kTerminal),
                    array(kReward),
-                   plan_.bins > 0 ? reinterpret_cast<int32_t*>(bin_.data()) : nullptr,
+                   plan_.bins > 0 ? head_.bins() : nullptr,
                    pair.below(width_)};
     slot.to[0][0] = obs_;
     slot.to[0][1] = pair;
@@ -175,26 +173,16 @@ class ActorCritic {
     return 0.5 * (1.0 + std::cos(3.14159265358979323846 * std::min(done, 1.0)));
   }
 
-  // Loss of the policy's rows, a number for each block; the gradient takes its output's place. A
-  // normal policy's deviation is learned from all rows: the leading lane takes them.
-  void head(Tile<Real>& tile, int64_t member, const Real* weight, const Group& group) {
+  // Loss of the policy's rows; the gradient takes its output's place. A normal policy's deviation
+  // is learned from all rows: the leading lane takes them.
+  void judge_policy(Tile<Real>& tile, int64_t member, const Real* weight, const Group& group) {
     const Panels out = policy_.output(static_cast<int>(plan_.policy.widths.size()) - 2);
-    if (plan_.bins == 0) {
+    if (plan_.bins > 0) {
+      head_.judge(tile, member, out, group.share(stride_), stride_, weight);
+    } else if (group.leads()) {
       const Panels action = pair_;
-      if (group.leads()) {
-        loss()[0] = normal_loss(out, action.below(width_), log_std(plan_.log_std.weights, member),
-                                weight, plan_.batch, plan_.action_dim, spread_.data());
-      }
-      return;
-    }
-    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
-    const Range rows = group.share(stride_);
-    for (int64_t row = rows.first; row < rows.last; row += kBlock) {
-      loss()[row / kBlock] = head_loss(
-          tile, out.part(row, kBlock),
-          reinterpret_cast<const int32_t*>(bin_.data()) + row * plan_.action_dim, weight + row,
-          std::min(kBlock, plan_.batch - row), plan_.action_dim, plan_.bins, plan_.batch);
+      head_.take(normal_loss(out, action.below(width_), log_std(plan_.log_std.weights, member),
+                             weight, plan_.batch, plan_.action_dim, spread_.data()));
     }
   }
 
@@ -218,8 +206,7 @@ class ActorCritic {
   Trace value_, critic_, twin_, policy_;
   Buffer flat_;    // kArrays of [stride], then kOwnArrays of each lane
   Buffer spread_;  // gradient of log_std
-  Buffer bin_;     // int32 [stride, action_dim]
-  Buffer loss_;    // double, of each block of the policy's rows
+  Head head_;
   std::vector<std::unique_ptr<Lane>> lane_;
   double critic_loss_[2] = {};
 };

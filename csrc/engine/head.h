@@ -4,6 +4,7 @@
 
 #include "common/bins.h"
 #include "engine/panels.h"
+#include "engine/plan.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
@@ -50,5 +51,55 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
   return loss / static_cast<double>(total_rows);
 }
 
+namespace {
+
+// What the head has of the rows of one batch, shared by a member's lanes.
+class Head {
+ public:
+  Head(const Plan& plan, int64_t rows)
+      : plan_(plan),
+        bin_(rows * std::max<int64_t>(1, plan.action_dim)),
+        loss_(rows / kBlock * kWords),
+        blocks_(rows / kBlock) {}
+
+  // int32 [rows, action_dim], of the actions.
+  int32_t* bins() const { return reinterpret_cast<int32_t*>(bin_.data()); }
+
+  // Loss of some rows; the gradient takes the logits' place. Each source has its rows from a
+  // multiple of `stride` on.
+  void judge(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
+             int64_t stride, const Real* weight) const {
+    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+    for (int64_t row = rows.first; row < rows.last; row += kBlock) {
+      const int64_t count = std::clamp<int64_t>(plan_.batch - row % stride, 0, kBlock);
+      losses()[row / kBlock] =
+          head_loss(tile, logits.part(row, kBlock), bins() + row * plan_.action_dim, weight + row,
+                    count, plan_.action_dim, plan_.bins, plan_.batch * plan_.policy_sources);
+    }
+  }
+
+  // A loss that another head found for all rows.
+  void take(double loss) const { losses()[0] = loss; }
+
+  // Over all rows, once every lane has judged its own.
+  double loss() const {
+    double total = 0.0;
+    for (int64_t i = 0; i < blocks_; ++i) total += losses()[i];
+    return total;
+  }
+
+ private:
+  static constexpr int64_t kWords = sizeof(double) / sizeof(Real);  // that a double takes
+
+  double* losses() const { return reinterpret_cast<double*>(loss_.data()); }
+
+  const Plan& plan_;
+  Buffer bin_;
+  Buffer loss_;  // double, of each block of rows
+  int64_t blocks_;
+};
+
+}  // namespace
 }  // namespace FASTIFO_ISA
 }  // namespace fastifo

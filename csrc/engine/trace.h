@@ -99,14 +99,6 @@ inline void put_row(const Real* from, const Range& columns, int64_t batch, int64
   }
 }
 
-constexpr int64_t kWords = sizeof(double) / sizeof(Real);  // numbers that take a double's place
-
-inline double sum(const double* values, int64_t count) {
-  double total = 0.0;
-  for (int64_t i = 0; i < count; ++i) total += values[i];
-  return total;
-}
-
 }  // namespace
 }  // namespace FASTIFO_ISA
 }  // namespace fastifo

@@ -63,8 +63,7 @@ class Worker {
         scalar_(plan.scalar.widths, scalar_rows_, lanes_.scalar(0).size),
         policy_(plan.policy.widths, policy_rows_, lanes_.policy(0).size),
         flat_((kArrays + lanes * 2) * scalar_rows_),
-        bin_(policy_rows_ * std::max<int64_t>(1, plan.action_dim)),
-        loss_(policy_rows_ / kBlock * kWords) {
+        head_(plan, policy_rows_) {
     for (int i = 0; i < lanes; ++i) {
       lane_.push_back(std::make_unique<Lane>(plan, largest_operand(plan, scalar_rows_)));
       ahead_.push_back(std::make_unique<Trace>(plan.scalar.widths, kTargetChunk, 1));
@@ -125,7 +124,8 @@ class Worker {
     method.judge(Alone(), seen(),
                  {gradient, next_shift_ > 0 ? gradient + next_shift_ : nullptr, weight, found});
     if (has_acts) {
-      head(lane.tile, member, policy_.output(policy.depth() - 1), acts.share(policy_rows_), weight);
+      head_.judge(lane.tile, member, policy_.output(policy.depth() - 1), acts.share(policy_rows_),
+                  stride_, weight);
     }
     clock.lap(kHead);
 
@@ -153,7 +153,7 @@ class Worker {
       constexpr int kPolicyLoss =
           std::max(place_of<Method>("policy_loss"), place_of<Method>("inverse_loss"));
       for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
-        metrics[i] += i == kPolicyLoss ? sum(loss(), policy_rows_ / kBlock) : found[i];
+        metrics[i] += i == kPolicyLoss ? head_.loss() : found[i];
       }
     }
   }
@@ -162,18 +162,16 @@ class Worker {
   enum Array { kOutput, kNext, kOwnNext, kReward, kTerminal, kUniform, kArrays };
 
   Real* array(Array which) const { return flat_.data() + which * scalar_rows_; }
-  double* loss() const { return reinterpret_cast<double*>(loss_.data()); }
 
   void sample(Sampler& sampler, int64_t s, int64_t member, int64_t update, const Range& rows) {
     const SourcePlan& source = plan_.sources[static_cast<size_t>(s)];
     const int64_t at = s * stride_, own = at - (rows_ - policy_rows_);  // among the policy's rows
     const bool acts = own >= 0 && !plan_.policy.widths.empty();
-    BatchSlot slot{
-        {},
-        array(kTerminal) + at,
-        source.reward == nullptr ? nullptr : array(kReward) + at,
-        acts ? reinterpret_cast<int32_t*>(bin_.data()) + own * plan_.action_dim : nullptr,
-        {}};
+    BatchSlot slot{{},
+                   array(kTerminal) + at,
+                   source.reward == nullptr ? nullptr : array(kReward) + at,
+                   acts ? head_.bins() + own * plan_.action_dim : nullptr,
+                   {}};
     const Panels here = obs_.all().part(at, stride_);
     slot.to[0][0] = here;
     if (next_shift_ > 0 && s >= plan_.next_from) {
@@ -190,21 +188,6 @@ class Worker {
       slot.to[1][0] = next_obs_.all().part(at, stride_);
     }
     sampler.draw(source, member, update, rows, slot);
-  }
-
-  // Loss of some of the policy's rows, a number for each block; the gradient takes the logits'
-  // place.
-  void head(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
-            const Real* weight) {
-    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
-    for (int64_t row = rows.first; row < rows.last; row += kBlock) {
-      const int64_t count = std::clamp<int64_t>(plan_.batch - row % stride_, 0, kBlock);
-      loss()[row / kBlock] = head_loss(
-          tile, logits.part(row, kBlock),
-          reinterpret_cast<const int32_t*>(bin_.data()) + row * plan_.action_dim, weight + row,
-          count, plan_.action_dim, plan_.bins, plan_.batch * plan_.policy_sources);
-    }
   }
 
   // The scalar net on the next observations of some rows, counted from `from`.
@@ -243,8 +226,7 @@ class Worker {
   Matrix obs_, next_obs_, own_obs_;
   Trace scalar_, policy_;
   Buffer flat_;  // kArrays of [scalar_rows], then each lane's gradient and weight
-  Buffer bin_;   // int32 [policy_rows, action_dim]
-  Buffer loss_;  // double, of each block of the policy's rows
+  Head head_;
   std::vector<std::unique_ptr<Lane>> lane_;
   std::vector<std::unique_ptr<Trace>> ahead_;  // of each lane
 };
