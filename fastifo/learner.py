@@ -135,7 +135,7 @@ class Learner(nn.Module):
         self.target_of_parameter: dict[Tensor, Tensor] = {}
         self.target_period = 1
         self.targets_copy_until = 0  # updates in which targets are copies, whatever `polyak` says
-        self.paces: list[tuple[list[nn.Parameter], str, str, int, int]] = []
+        self.paces: list[tuple[list[nn.Parameter], str, tuple[str, ...], int, int]] = []
         floats = float_fields(type(configs[0]))
         columns = {
             name: torch.tensor([[getattr(config, name)] for config in configs], dtype=self.dtype)
@@ -265,16 +265,16 @@ class Learner(nn.Module):
         self,
         net: nn.Module,
         rate: str = "learning_rate",
-        extra_decay: str = "",
+        decays: tuple[str, ...] = ("weight_decay",),
         cosine_updates: int = 0,
         period: int = 1,
     ) -> None:
-        """Names the fields that the net's rate, and what adds to its decay, come from.
+        """Names the fields that the net's rate, and what adds up to its decay, come from.
 
         cosine_updates: the rate falls to 0 over so many updates, along a cosine; 0 keeps it.
         period: the net trains in updates `period`, 2 * `period`, ... only.
         """
-        self.paces.append((list(net.parameters()), rate, extra_decay, cosine_updates, period))
+        self.paces.append((list(net.parameters()), rate, decays, cosine_updates, period))
 
     def minimise(self, loss: Tensor, *trained: nn.Module) -> None:
         """One Adam step of the nets on their members' own losses.  loss: [P]."""
@@ -298,11 +298,11 @@ class Learner(nn.Module):
 
     def start_optimizer(self) -> None:
         """Zeroed moments for every parameter that trains."""
-        rate, decay = self._column("learning_rate"), self._column("weight_decay")
+        zero = torch.zeros_like(self._column("learning_rate"))
         self.optimizer = Adam(
             [p for p in self.parameters() if p.requires_grad],
-            rate,
-            decay,
+            self._column("learning_rate"),
+            self._column("weight_decay"),
             decoupled=self.cfg.decoupled_weight_decay,
             fused=self.fused,
             target_of=self.target_of_parameter,
@@ -310,8 +310,8 @@ class Learner(nn.Module):
             polyak=self._column("polyak"),
             copies_until=self.targets_copy_until,
             paces=[
-                Pace(own, self._column(name), decay + (self._column(extra) if extra else 0), *rest)
-                for own, name, extra, *rest in self.paces
+                Pace(own, self._column(name), sum(map(self._column, decays), zero), *rest)
+                for own, name, decays, *rest in self.paces
             ],
         )
 

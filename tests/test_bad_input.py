@@ -65,6 +65,17 @@ def test_what_a_method_lacks_in_the_data_is_named_with_the_remedy(folder: Path) 
         train("vfo_bin", random_dataset(expert=False), out=folder / "new")
     with pytest.raises(ValueError, match=r"awr needs the background's rewards.*Pass 'reward'"):
         train("awr", random_dataset(reward=False), out=folder / "new")
+    silent = random_dataset()
+    assert silent.expert is not None
+    object.__setattr__(silent.expert, "action", None)
+    with pytest.raises(ValueError, match=r"sqil needs the expert's actions; the dataset has none"):
+        train("sqil", silent, out=folder / "new")
+    step = {"obs": [[0.0] * 3] * 2, "action": [[0.0] * 2]}
+    walk = {"obs": [[0.0] * 3] * 3, "action": [[0.0] * 2] * 2}
+    for background, expert, name in (([step], [walk], "background"), ([walk], [step], "expert")):
+        short = fastifo.Dataset.from_episodes(background, expert, min_steps=1)
+        with pytest.raises(ValueError, match=rf"dilo learns from three .* the {name} has no"):
+            train("dilo", short, out=folder / "new")
 
 
 @pytest.mark.parametrize(

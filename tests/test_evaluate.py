@@ -208,6 +208,10 @@ def test_the_score_is_zero_at_random_and_hundred_at_the_reference_expert() -> No
     assert normalized_score("Hopper-v4", -20.272305) == pytest.approx(0.0)
     assert normalized_score("Hopper-v2", 3234.3) == pytest.approx(100.0)
     assert normalized_score("Walker2d-v4", 0.5 * (1.629008 + 4592.3)) == pytest.approx(50.0)
+    assert normalized_score("HalfCheetah-v4", -280.178953) == pytest.approx(0.0)
+    assert normalized_score("HalfCheetah-v4", 12135.0) == pytest.approx(100.0)
+    assert normalized_score("Ant-v4", -325.6) == pytest.approx(0.0)
+    assert normalized_score("Ant-v4", 3879.7) == pytest.approx(100.0)
     assert normalized_score("Pusher-v4", 1.0) is None
 
 

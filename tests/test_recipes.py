@@ -19,6 +19,51 @@ def test_a_preset_is_one_config_of_its_method(key: tuple[str, str]) -> None:
     assert RECIPES[key].source
 
 
+STUDY = ("bc", "awr", "vfo_bin", "vfo_disc", "bco", "smodice", "dilo", "oril", "sqil")
+TABLE = {  # the study's hyperparameters on D4RL, for the methods that have them
+    "learning_rate": 3e-4, "policy_learning_rate": 3e-4, "batch_size": 256, "num_bins": 101,
+    "hidden_sizes": (512, 512), "weight_decay": 0.0, "target_period": 200, "temperature": 1.0,
+    "gamma": 0.99, "alpha": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_defaults_are_those_of_the_studys_table(name: str) -> None:
+    config = vars(find(name).Config())
+    expected = TABLE | ({"alpha": 0.9} if name == "sqil" else {})  # which the study calls best
+    assert config.items() >= {k: v for k, v in expected.items() if k in config}.items()
+    own = fields_of(name, "robomimic")
+    assert own["hidden_sizes"] == (1024, 1024)
+    assert own["weight_decay"] == 0.1
+    assert own.get("temperature") == (0.1 if "temperature" in config else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "expected"),
+    [
+        ("smodice", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 512, "disc_activation": "tanh",
+            "gradient_penalty": 10, "value_weight_decay": 1e-4, "normalizes": False,
+            "policy_head": "gaussian", "standardize_obs": True, "absorbing_indicator": True,
+        }),
+        ("dilo", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
+            "inverse_temperature": 0.06, "residual_share": 0.8, "policy_head": "deterministic",
+        }),
+        ("iql", "adroit", {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"}),
+        ("iql", "hopper-medium-expert", {"inverse_temperature": 6.0, "expectile": 0.5}),
+        ("seabo", "adroit", {
+            "inverse_temperature": 0.5, "policy_dropout": 0.1, "divides_by_actions": False,
+        }),
+        ("otr", "adroit", {"inverse_temperature": 0.5, "policy_dropout": 0.1}),
+    ],
+)  # fmt: skip
+def test_presets_are_the_published_numbers(
+    name: str, preset: str, expected: dict[str, object]
+) -> None:
+    assert fields_of(name, preset).items() >= expected.items()
+
+
 @pytest.mark.parametrize("name", ["bc", "smodice", "dilo"])
 def test_the_authors_settings_train_and_reopen(name: str, tmp_path: object) -> None:
     fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)

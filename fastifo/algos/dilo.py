@@ -71,7 +71,8 @@ class DILO(Learner):
 
     def build(self) -> None:
         self.policy = self.make_policy()
-        self.pace(self.policy, "policy_learning_rate", "", self.cfg.policy_decay_updates)
+        decay = self.cfg.policy_decay_updates
+        self.pace(self.policy, "policy_learning_rate", cosine_updates=decay)
         self.value = self.scalar_net("value", inputs=2)
         self.heads = [self.value]
         if self.cfg.orthogonal:

@@ -72,10 +72,11 @@ class SMODICE(Learner):
     def build(self) -> None:
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
-        self.pace(self.value, extra_decay="value_weight_decay")
+        self.pace(self.value, decays=("weight_decay", "value_weight_decay"))
         if self.cfg.entropy_constraint:
             zero = torch.zeros(len(self.seeds), 1, dtype=self.dtype)
             self.log_price = torch.nn.ParameterList([torch.nn.Parameter(zero)])  # of entropy
+            self.pace(self.log_price, decays=())
 
     def update(self, batch: Batch) -> Metrics:
         hp, cfg, b = self.hp, self.cfg, batch.background

@@ -68,6 +68,8 @@ def _oracle_batch(batch: Batch, member: int, alpha: float) -> dict[str, Any]:
     if batch.uniform is not None:
         found["is_background"] = (batch.uniform[member] < alpha).double()
         found["mix"] = batch.uniform[member]
+    if batch.policy is not None:
+        found["policy"] = rows(batch.policy)
     for name, values in (("initial", batch.initial), ("policy_noise", batch.noise)):
         if values is not None:
             found[name] = values[member]
@@ -94,7 +96,15 @@ def assert_metrics_equal(
 def pair(name: str, **overrides: Any) -> tuple[Learner, Sampler]:
     """A learner and its sampler on the random dataset."""
     learner = make_learner(name, **overrides)
+    standardise(learner)
     return learner, make_sampler(learner, random_dataset())
+
+
+def standardise(learner: Learner) -> None:
+    """Gives a learner that wants them the statistics of the random dataset."""
+    if learner.encoder.standardizes:
+        obs = random_dataset().background.obs.double()
+        learner.encoder.set_statistics(obs.mean(0), obs.std(0, correction=0))
 
 
 def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset, Any, Dataset]:

@@ -15,6 +15,7 @@ from algos.parity import (
     pair,
 )
 from fastifo.data.dataset import Dataset
+from fastifo.recipes import fields_of
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import bc as oracle
 
@@ -28,6 +29,7 @@ from oracles import bc as oracle
         {"kernel_reading": "none", "activation": "silu"},
         {"encoder_scales": (), "activation": "elu", "weight_decay": 0.1},
         {"weight_decay": 0.1, "decoupled_weight_decay": False, "num_bins": 101},
+        fields_of("bc", "orig") | SMALL,
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:

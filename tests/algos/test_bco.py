@@ -112,6 +112,24 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
     assert float(error.median()) <= 0.05
 
 
+def test_sampled_labels_follow_the_inverse_dynamics() -> None:
+    inverse = InverseDynamics(
+        [fastifo.algos.find("bco").Config(label="sample", kernel_reading="none", **SMALL)], [0],
+        fastifo.learner.Spec(3, 2), "fp64",
+    )  # fmt: skip
+    chances = torch.arange(1.0, 12.0).double() / 66.0  # of the 11 bins
+    last = inverse.policy.body.layers[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(chances.log().repeat(2).view_as(last.bias))
+    obs = torch.randn(20_000, 3)
+    found = inverse.labels(0, obs, obs)
+    for column in found.T:
+        counts = torch.bincount((5.0 * (column + 1.0)).round().long(), minlength=11)
+        spread = (20_000 * chances * (1.0 - chances)).sqrt()
+        assert float(((counts - 20_000 * chances) / spread).abs().max()) < 4.0
+
+
 def test_expert_actions_are_never_seen() -> None:
     learner = make_learner("bco")
     plain = random_dataset()

@@ -31,6 +31,7 @@ ORIG = fields_of("dilo", "orig") | SMALL
         ORIG,
         ORIG | {"polyak": 0.3, "backward_share": 1.0, "learning_rate": 1e-2},
         ORIG | {"policy_decay_updates": 10, "max_weight": math.inf},
+        ORIG | {"backward_share": 0.0, "learning_rate": 1e-2},  # the semi-gradient
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:

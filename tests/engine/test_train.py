@@ -2,12 +2,13 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import fastifo
-from engine.runs import ALL, assert_equal_bits, train
+from engine.runs import ALL, NATIVE, assert_equal_bits, train
 from fastifo.algos import ALGORITHMS
 from fastifo.data.dataset import Dataset
 from helpers import make_learner, make_sampler, random_dataset, run_updates
@@ -43,6 +44,32 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
             torch.testing.assert_close(found[place], expected[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *((name, {"gamma": [0.9, 0.5]}) for name in ALL if name not in {"bc", "bco"}),
+        *((name, {"alpha": [0.2, 0.7]}) for name in ("vfo_bin", "vfo_disc", "sqil")),
+        ("sqil", {"policy_alpha": [0.2, 0.7]}),
+        ("smodice", {"logit_clamp": [0.05, 1.0]}),
+        ("dilo", {"beta": [0.2, 0.7]}),
+        ("iql", {"expectile": [0.6, 0.9]}),
+        ("bc", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
+        ("smodice", {"preset": "orig", "value_weight_decay": [1e-4, 0.3]}),
+        ("dilo", {"preset": "orig", "backward_share": [0.3, 0.9]}),
+    ],
+    ids=str,
+)
+def test_every_field_is_each_members_own(name: str, fields: dict[str, Any]) -> None:
+    together = train(name, random_dataset(), 10, seeds=[3, 5], precision="fp64", **fields)
+    (swept,) = fields.keys() - {"preset"}
+    for place, member in enumerate(together.members):
+        single = fields | {swept: getattr(member.config, swept), "seeds": member.seed}
+        alone = train(name, random_dataset(), 10, precision="fp64", **single)
+        mine = together.learners[0]
+        for found, expected in zip(mine.parameters(), alone.learners[0].parameters(), strict=True):
+            torch.testing.assert_close(found[place], expected[0], rtol=0, atol=1e-9)
+
+
 def test_a_member_does_not_depend_on_its_place() -> None:
     forward = train("vfo_bin", random_dataset(), seeds=[1, 2, 3], precision="fp64")
     backward = train("vfo_bin", random_dataset(), seeds=[3, 2, 1], precision="fp64")
@@ -62,13 +89,21 @@ def test_nan_in_rewards_changes_nothing_for_imitation(name: str) -> None:
     assert_equal_bits(train(name, clean), train(name, poisoned))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "sqil"])
-def test_nan_in_expert_actions_changes_nothing(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *((name, {}) for name in ALL if name != "sqil"),
+        *((name, {"preset": "orig"}) for name in ("bc", "smodice", "dilo")),
+        *((name, {"engine": "torch"}) for name in NATIVE if name != "sqil"),
+    ],
+    ids=str,
+)
+def test_nan_in_expert_actions_changes_nothing(name: str, fields: dict[str, Any]) -> None:
     clean, poisoned = random_dataset(), random_dataset()
     assert poisoned.expert is not None
     actions = torch.full((poisoned.expert.num_transitions, 2), math.nan)
     object.__setattr__(poisoned.expert, "action", actions)
-    assert_equal_bits(train(name, clean), train(name, poisoned))
+    assert_equal_bits(train(name, clean, **fields), train(name, poisoned, **fields))
 
 
 def test_expert_actions_matter_to_sqil_and_must_be_numbers() -> None:

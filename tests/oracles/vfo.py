@@ -64,8 +64,9 @@ def run(nets: Nets, batches: Iterable[Batch], config: Config, reward: Reward) ->
         value_loss = mixed_square(expert_residual, background_residual, config)
 
         # Policy: weighted cloning of the background rows (section 3.3, second line).
+        rows: Rows = batch.get("policy", background)  # rows of its own, where they were drawn
         policy_loss, statistics = weighted_cloning(
-            background, reward(background, False), policy, value, target, config
+            rows, reward(rows, False), policy, value, target, config
         )
 
         optimizer.zero_grad()
