@@ -23,7 +23,7 @@ class RowFile:
 
     def __init__(self, path: Path | None, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """path: None is memory.  A complete file, or the rows that are surely written, are kept."""
-        self.path, self.done = path, 0
+        self.path, self.done, self.whole = path, 0, False
         if path is None:
             self.array: Any = np.empty(shape, dtype)
             return
@@ -31,7 +31,7 @@ class RowFile:
         self.note = path.with_suffix(".rows")
         found = _opened(path, shape, dtype, "r")
         if found is not None:
-            self.array, self.done = found, shape[0]
+            self.array, self.done, self.whole = found, shape[0], True
             return
         found = _opened(self.partial, shape, dtype, "r+")
         with contextlib.suppress(*UNREADABLE):
@@ -62,7 +62,7 @@ class RowFile:
     def finish(self) -> None:
         """Gives the file its name; nothing where it had it."""
         assert self.done == len(self.array), (self.done, len(self.array))
-        if self.path is None or self.path.exists():
+        if self.path is None or self.whole:
             return
         self.array.flush()
         with open(self.partial, "rb") as file:
@@ -84,6 +84,14 @@ class RowFile:
                     np.save(file, rows.numpy())
 
             write_atomic(path, write)
+
+    @staticmethod
+    def is_whole(path: Path | None) -> bool:
+        """Whether there is a file under its last name, not cut short."""
+        try:
+            return path is not None and len(np.load(path, mmap_mode="r", allow_pickle=False)) > 0
+        except UNREADABLE:
+            return False
 
     @staticmethod
     def finished(path: Path | None) -> Tensor | None:

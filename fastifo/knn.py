@@ -5,7 +5,6 @@ again from the differences. So all backends give the same distances, also where 
 """
 
 import importlib
-import importlib.util
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from fastifo.learner import tf32
 
 BACKENDS = ("faiss-gpu", "faiss", "torch")
 SPARE = 8  # points proposed beyond those asked for
+MOST_ON_GPU = 2048  # that FAISS proposes there
 BLOCK = 16_384  # queries at once
 PRODUCTS = 1 << 24  # of one block in torch
 
@@ -28,9 +28,9 @@ def choose_backend(backend: str, device: torch.device) -> str:
     """
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"neighbours: no backend {backend!r}; {nearest_name(backend, BACKENDS)}")
-    has_faiss = importlib.util.find_spec("faiss") is not None
-    on_gpu = has_faiss and device.type == "cuda" and hasattr(_faiss(), "StandardGpuResources")
-    there = {"faiss-gpu": on_gpu, "faiss": has_faiss, "torch": True}
+    faiss = _faiss()
+    on_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
+    there = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
     if backend == "auto":
         return next(name for name in BACKENDS if there[name])
     if not there[backend]:
@@ -52,7 +52,12 @@ def check_neighbours(dataset: Dataset, config: Any, device: torch.device) -> Non
             f"neighbours: expected at most {count}, the expert's transitions, found "
             f"{config.neighbours}"
         )
-    choose_backend(config.neighbour_backend, device)
+    backend = choose_backend(config.neighbour_backend, device)
+    if backend == "faiss-gpu" and config.neighbours + SPARE > MOST_ON_GPU:
+        raise ValueError(
+            f"neighbours: FAISS on a GPU finds at most {MOST_ON_GPU - SPARE}, found "
+            f"{config.neighbours}; use neighbour_backend='torch'"
+        )
 
 
 class Neighbours:
@@ -121,4 +126,8 @@ class Neighbours:
 
 
 def _faiss() -> Any:
-    return importlib.import_module("faiss")
+    """The module, or None where it is not installed or cannot be loaded."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        return None

@@ -112,6 +112,12 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         {"inverse_temperature": 6.0, "expectile": 0.5}, "CORL's iql, hopper medium-expert"
     ),
     **{
+        ("iql", f"hopper-{kind}"): Recipe(
+            {"policy_head": "deterministic", "polyak": 0.001}, f"CORL's iql, hopper {kind}"
+        )
+        for kind in ("medium", "medium-replay")
+    },
+    **{
         ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Recipe(
             {"policy_penalty": one, "critic_penalty": two}
             | ({"batch_size": 256, "learning_rate": 3e-4} if env in ADROIT else {}),
@@ -140,6 +146,9 @@ def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, An
         owners = [algorithm, "iql"] if backbone in (None, "iql") else [backbone]
     for owner in owners:
         if (owner, preset) in RECIPES:
-            return dict(RECIPES[owner, preset].fields)
+            fields = dict(RECIPES[owner, preset].fields)
+            if algorithm == "seabo" and preset.partition("-")[0] in ADROIT:
+                fields["divides_by_actions"] = False  # as on Adroit in front of IQL
+            return fields
     known = ["vfo", *(name for owner, name in RECIPES if owner in owners)]
     raise ValueError(f"{algorithm} has no preset {preset!r}; {nearest(preset, known)}")

@@ -22,6 +22,7 @@ from fastifo.jobs import one_thread
 
 MAX_SLOTS = 2048  # environments alive at once; more episodes are played in turns
 BLOCK = 256  # rows of one product
+SHARED_ROWS = 32  # with fewer to a policy, threads take turns at Python's lock more than they work
 SPLIT_SLOTS = 200  # fewer play as one: two halves of them cost more turns than they save
 
 
@@ -264,7 +265,7 @@ class _Pool:
                 blocks.append(
                     (self.policies[p], rows[own], None if noise is None else noise[episode[own]])
                 )
-        act = workers.map if len(blocks) > 1 else map
+        act = workers.map if len(rows) >= SHARED_ROWS * len(blocks) > SHARED_ROWS else map
         actions = act(lambda block: block[0].act_rows(*block[1:]).cpu().numpy(), blocks)
         return np.concatenate(list(actions)).astype(np.float64)
 

@@ -17,6 +17,14 @@ GROUPS = 8  # of a group norm
 KERNEL = 5  # steps that a convolution sees
 
 
+def halved(steps: int, levels: int) -> list[int]:
+    """Steps of a window on every level: half of those before while these are even."""
+    found = [steps]
+    for _ in range(levels - 1):
+        found.append(found[-1] // 2 if found[-1] % 2 == 0 else found[-1])
+    return found
+
+
 def own(parameter: Tensor, member: int) -> Tensor:
     """A member's numbers: the gradient of an index is a tensor of zeros, that of a squeeze not."""
     return parameter.squeeze(0) if len(parameter) == 1 else parameter[member]
@@ -124,10 +132,8 @@ class UNet(nn.Module):
             [Linear(init, width, 4 * width, bf16=False), Linear(init, 4 * width, width, bf16=False)]
         )
         levels = list(pairwise(widths))
-        halves: list[bool] = []
-        for place in range(len(levels)):
-            halves.append(place < len(levels) - 1 and steps % 2 == 0)
-            steps = steps // 2 if halves[-1] else steps
+        sizes = halved(steps, len(levels))
+        halves = [before > after for before, after in pairwise(sizes)] + [False]
         self.down = nn.ModuleList(
             Stage(init, i, o, width, Conv(init, o, o, 3, stride=2) if half else Same())
             for (i, o), half in zip(levels, halves, strict=True)
@@ -150,11 +156,11 @@ class UNet(nn.Module):
         """
         return torch.stack([self._denoise(*each) for each in zip(x, step, count(), strict=False)])
 
-    def embed(self, x: Tensor) -> Tensor:
-        """The mean over time of what the middle says of clean windows, [P, B, widest]."""
+    def middle_of(self, x: Tensor) -> Tensor:
+        """What the middle says of clean windows, [P, B, widest, steps there]."""
         clean = x.new_zeros(x.shape[1])
         found = [
-            self._encode(windows, self._level(clean, member), member)[0].mean(-1)
+            self._encode(windows, self._level(clean, member), member)[0]
             for member, windows in enumerate(x)
         ]
         return torch.stack(found)

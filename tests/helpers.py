@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import fastifo
-from fastifo.algos import ALGORITHMS
+from fastifo.algos import ALGORITHMS, find, split
 from fastifo.config import expand
 from fastifo.data.sampler import Sampler
 from fastifo.learner import Learner, Spec
@@ -46,7 +46,8 @@ def random_dataset(
 
 def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> Learner:
     """A float64 learner of the small sizes; a list gives one member per value."""
-    learner_class = ALGORITHMS[name]
+    name, backbone = split(name)
+    learner_class = find(name, **backbone)
     configs = expand(learner_class.Config, small(name) | overrides)
     seeds = seeds * len(configs) if len(seeds) == 1 else seeds
     configs = configs * len(seeds) if len(configs) == 1 else configs

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from fastifo.heads import DeterministicPolicy, GaussianPolicy
+from fastifo.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 from fastifo.nets import MLP, Init
+from oracles.iql import log_density
 
 DOUBLE = torch.float64
 HEADS = {"deterministic": (DeterministicPolicy, 1), "gaussian": (GaussianPolicy, 2)}
@@ -24,6 +25,24 @@ def batch(rows: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x = torch.randn(2, rows, 4, generator=g, dtype=DOUBLE)
     action = (3 * torch.rand(2, rows, 3, generator=g, dtype=DOUBLE) - 1.5).clamp(-1, 1)
     return x, action, torch.rand(2, rows, generator=g, dtype=DOUBLE)
+
+
+@pytest.mark.parametrize("log_std", [-25.0, -1.0, 1.9, 2.5])
+def test_a_normal_policy_keeps_its_deviation_within_limits(log_std: float) -> None:
+    body = MLP(Init([0], "policy", "fan_in_uniform", DOUBLE), [4, 8, 3], "tanh")
+    policy = NormalPolicy(body)
+    with torch.no_grad():
+        policy.log_std.fill_(log_std)
+    x, action, weight = (column[:1] for column in batch())
+    outputs = policy.outputs(x).detach()
+    loss, gradient = policy.loss(outputs, action, weight)
+    raw = outputs[0].clone().requires_grad_()
+    mean, free = raw.chunk(2, -1)
+    density = log_density(mean.tanh(), free, action[0])
+    expected = (weight[0] * -density).mean()
+    torch.testing.assert_close(loss[0], expected.detach())
+    torch.testing.assert_close(gradient[0], torch.autograd.grad(expected, raw)[0])
+    assert bool((gradient[0, :, 3:] == 0.0).all()) is not (-20.0 <= log_std <= 2.0)
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -1,5 +1,6 @@
 import importlib.util
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch
         knn.choose_backend("fais", cpu)
     with pytest.raises(ValueError, match="faiss-gpu is not usable here"):
         knn.choose_backend("faiss-gpu", cpu)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(knn, "_faiss", lambda: None)
     assert knn.choose_backend("auto", cpu) == "torch"
     with pytest.raises(
         ValueError, match=r"faiss is not usable here; pip install 'fastifo\[faiss\]'"
@@ -72,17 +73,27 @@ def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch
         knn.choose_backend("faiss", cpu)
 
 
+def test_a_faiss_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError("libcublas.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    assert knn.choose_backend("auto", torch.device("cuda")) == "torch"
+
+
 @pytest.mark.parametrize("name", ["tge", "seabo"])
 def test_faiss_on_a_gpu_is_there_for_runs_on_one(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
     learner_class = ALGORITHMS[name]
     config = learner_class.Config(**small(name), neighbour_backend="faiss-gpu")
     learner_class.check_fields(random_dataset(), config, torch.device("cuda"))
     with pytest.raises(ValueError, match="faiss-gpu is not usable here"):
         learner_class.check_fields(random_dataset(), config, torch.device("cpu"))
+    monkeypatch.setattr(knn, "MOST_ON_GPU", knn.SPARE)
+    with pytest.raises(ValueError, match="neighbours: FAISS on a GPU finds at most 0, found"):
+        learner_class.check_fields(random_dataset(), config, torch.device("cuda"))
 
 
 def test_the_gpu_proposes_the_same(cuda_device: torch.device) -> None:

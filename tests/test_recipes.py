@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_studys_table(name: str) -> None:
         }),
         ("iql", "adroit", {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"}),
         ("iql", "hopper-medium-expert", {"inverse_temperature": 6.0, "expectile": 0.5}),
+        ("iql", "hopper-medium-replay", {"policy_head": "deterministic", "polyak": 0.001}),
         ("seabo", "adroit", {
             "inverse_temperature": 0.5, "policy_dropout": 0.1, "divides_by_actions": False,
         }),
@@ -64,11 +65,14 @@ def test_presets_are_the_published_numbers(
     assert fields_of(name, preset).items() >= expected.items()
 
 
-@pytest.mark.parametrize("name", ["bc", "smodice", "dilo"])
-def test_the_authors_settings_train_and_reopen(name: str, tmp_path: object) -> None:
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [("bc", "orig"), ("smodice", "orig"), ("dilo", "orig"), ("iql", "hopper-medium")],
+)
+def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path: object) -> None:
     fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)
     run = fastifo.train(
-        name, random_dataset(), num_updates=12, preset="orig", seeds=[0, 1], out=f"{tmp_path}/run",
+        name, random_dataset(), num_updates=12, preset=preset, seeds=[0, 1], out=f"{tmp_path}/run",
         **fields,
     )  # fmt: skip
     assert run.engine == "torch"
@@ -94,6 +98,7 @@ def test_rebracs_penalties_are_those_of_the_dataset() -> None:
         "policy_penalty": 0.01, "critic_penalty": 0.1, "batch_size": 256, "learning_rate": 3e-4,
     }  # fmt: skip
     assert len([preset for name, preset in RECIPES if name == "rebrac"]) == 18 + 12
+    assert fields_of("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

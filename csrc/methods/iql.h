@@ -69,12 +69,12 @@ struct IQL {
     }) / size;
   }
 
-  // Mean squared one-step error of one critic, with its gradient in `q`.
+  // One critic's half of their mean squared one-step error, with its gradient in `q`.
   template <typename Team>
   FASTIFO_HOST_DEVICE double judge_critic(const Team& team, int64_t rows, const Real* q,
                                           const Real* next_value, const Real* reward,
                                           const Real* terminal, Real* gradient) const {
-    const Real scale = Real(1) / static_cast<Real>(rows);
+    const Real scale = Real(0.5) / static_cast<Real>(rows);
     return team.sum(rows, [&](int64_t i) {
       const Real y =
           terminal[i] > Real(0) ? reward[i] * final_factor : reward[i] + gamma * next_value[i];

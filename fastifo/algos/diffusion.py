@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fastifo import nets
-from fastifo.config import Config, require
+from fastifo.config import Config, require, require_choice
 from fastifo.data.sampler import Batch
 from fastifo.heads import normal
 from fastifo.learner import Learner, Metrics
-from fastifo.unet import GROUPS, UNet
+from fastifo.unet import GROUPS, UNet, halved
 
 EMA_PERIOD = 10  # updates between steps of the averaged weights
 OFFSET, LARGEST_BETA = 0.008, 0.999  # of the cosine schedule
@@ -37,6 +37,7 @@ class DiffusionConfig(Config):
     ema_decay: float = 0.995  # of the averaged weights that embed, every 10 updates
     ema_start: int = 2000  # until then the average is a copy
     mask_share: float = 0.5  # of windows that train without their actions, as embeddings are made
+    pooling: str = "mean"  # mean | flatten: of the middle's steps, into an embedding
     states_only: bool = False  # a model of observations alone, without actions and mask
 
     def __post_init__(self) -> None:
@@ -55,6 +56,12 @@ class DiffusionConfig(Config):
             len(self.unet_multipliers) > 1 and all(m >= 1 for m in self.unet_multipliers),
             "two or more factors of at least 1",
         )  # fmt: skip
+        numbers = (steps * self.unet_width * m // GROUPS for steps, m in self.levels())
+        require(
+            self, "unet_width", min(numbers) > 1,
+            f"{2 * GROUPS} or more with this horizon: a group norm needs more than one number",
+        )  # fmt: skip
+        require_choice(self, "pooling", ("mean", "flatten"))
         for name in ("diffusion_steps", "diffusion_batch_size"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("diffusion_updates", "ema_start"):
@@ -62,6 +69,17 @@ class DiffusionConfig(Config):
         require(self, "diffusion_learning_rate", self.diffusion_learning_rate > 0, "above 0")
         require(self, "ema_decay", 0.0 <= self.ema_decay < 1.0, "in [0, 1)")
         require(self, "mask_share", 0.0 < self.mask_share <= 1.0, "in (0, 1]")
+
+    def levels(self) -> list[tuple[int, int]]:
+        """Steps of a window and the multiplier of the width, on every level of the net."""
+        steps = halved(self.horizon, len(self.unet_multipliers))
+        return list(zip(steps, self.unet_multipliers, strict=True))
+
+    @property
+    def embedding_width(self) -> int:
+        """Numbers of an embedding."""
+        steps, multiplier = self.levels()[-1]
+        return self.unet_width * multiplier * (steps if self.pooling == "flatten" else 1)
 
 
 class Diffusion(Learner):
@@ -134,7 +152,7 @@ class Diffusion(Learner):
 
     @torch.no_grad()
     def embed(self, member: int, rows: Tensor, first: Tensor, size: int) -> Iterator[Tensor]:
-        """Embeddings of masked windows, [n, widest] each, `size` windows at once.
+        """Embeddings of masked windows, [n, embedding_width] each, `size` windows at once.
 
         rows: [R, C] on the CPU.  first: the first row of each window.
         """
@@ -146,7 +164,8 @@ class Diffusion(Learner):
             windows = rows[part[:, None] + place].to(self.kept.device, self.dtype)
             clean = windows.transpose(1, 2).unsqueeze(0)  # [1, n, C, H]
             hidden = clean.new_ones(1, len(part))
-            yield net.embed(alone._input(clean, hidden)).squeeze(0)
+            middle = net.middle_of(alone._input(clean, hidden)).squeeze(0)  # [n, widest, steps]
+            yield middle.mean(-1) if self.cfg.pooling == "mean" else middle.flatten(1)
 
 
 def cosine_schedule(steps: int) -> Tensor:

@@ -100,8 +100,8 @@ class IQL(Learner):
                 found.detach(), next_v, None, b.reward, b.terminal, one, hp.gamma, one,
                 hp.max_weight, None, self.cfg.absorbing, False, 0,
             )  # fmt: skip
-            critic_loss = critic_loss + loss
-            pairs.append((found, gradient))
+            critic_loss = critic_loss + 0.5 * loss  # the mean over the two
+            pairs.append((found, 0.5 * gradient))
 
         # Policy: log-likelihood weighted by exp(beta * advantage).
         outputs = self.policy.outputs(b.obs, dropout(batch.noise, hp.policy_dropout))

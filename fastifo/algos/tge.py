@@ -73,19 +73,19 @@ class TGE(Rewards):
         rows = window_rows(dataset.background, first.horizon, scale)
         names = [f"seed{s}-{_digest(c)}" for s, c in zip(fit.seeds, configs, strict=True)]
         makers = [names.index(name) for name in dict.fromkeys(names)]  # one member of each name
-        lacking = [m for m in makers if not _kept(fit.folder, names[m], configs[m])]
         models: dict[int, tuple[Diffusion, int]] = {}
-        if lacking:
+        # All or none: what a stopped run has of the models is a checkpoint of all of them.
+        if not all(_kept(fit.folder, names[m], configs[m]) for m in makers):
             model = fit(
                 Diffusion,
-                [_stage(configs[m]) for m in lacking],
+                [_stage(configs[m]) for m in makers],
                 first.diffusion_updates,
                 dataclasses.replace(dataset, background=rows, expert=None),
                 Spec(len(scale.mean), 0 if first.states_only else dataset.action_dim),
-                places=lacking,
+                places=makers,
             )
             assert isinstance(model, Diffusion)
-            models = {m: (model, place) for place, m in enumerate(lacking)}
+            models = {m: (model, place) for place, m in enumerate(makers)}
 
         def judged(member: int, own: Dataset) -> Tensor:
             config, name = configs[member], names[member]
@@ -218,8 +218,7 @@ def _kept(folder: Path | None, name: str, config: Any) -> bool:
     """Whether nothing is left to embed."""
     paths = [_file(folder, f"embeddings-{what}-{name}") for what in ("expert", "background")]
     distances = _file(folder, f"distances-{name}-{config.neighbours}")
-    whole = all(path is not None and path.exists() for path in paths)
-    return whole or (distances is not None and distances.exists())
+    return all(map(RowFile.is_whole, paths)) or RowFile.is_whole(distances)
 
 
 def _embedded(
@@ -238,9 +237,8 @@ def _embedded(
     model: None where the file is whole.  rows: of the episodes, where they are there already.
     """
     first = first_rows(episodes, config.horizon)[placed(episodes, config.horizon, config.placement)]
-    width = config.unet_width * config.unet_multipliers[-1]
     path = _file(fit.folder, f"embeddings-{name}")
-    file = RowFile(path, (len(first), width), np.dtype(config.embedding_dtype))
+    file = RowFile(path, (len(first), config.embedding_width), np.dtype(config.embedding_dtype))
     left = first[file.done :]
     if len(left) == 0:
         file.finish()

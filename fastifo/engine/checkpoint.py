@@ -23,6 +23,7 @@ class Checkpoints:
         self.entries: dict[str, dict[str, Any]] = {}
         self.metrics_bytes = 0
         self.train_s = 0.0  # spent in updates by all processes so far
+        self.failed: dict[int, int] = {}  # member -> update where it broke
         if self.manifest.exists():
             content = read_json(self.manifest)
             try:
@@ -31,6 +32,7 @@ class Checkpoints:
                 self.entries = {key: {name: entry[name] for name in kept} for key, entry in files}
                 self.metrics_bytes = int(content["metrics_bytes"])
                 self.train_s = float(content.get("train_s", 0.0))
+                self.failed = {int(k): int(v) for k, v in content.get("failed", {}).items()}
             except (AttributeError, KeyError, TypeError, ValueError):
                 raise ValueError(
                     f"{self.manifest}: expected a fastifo manifest, found another file"
@@ -51,7 +53,12 @@ class Checkpoints:
         self.metrics_bytes = metrics_bytes
         write_json(
             self.manifest,
-            {"files": self.entries, "metrics_bytes": metrics_bytes, "train_s": self.train_s},
+            {
+                "files": self.entries,
+                "metrics_bytes": metrics_bytes,
+                "train_s": self.train_s,
+                "failed": self.failed,
+            },
         )
         if old not in (None, name):
             (self.folder / old).unlink(missing_ok=True)

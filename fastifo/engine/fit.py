@@ -8,7 +8,8 @@ from fastifo.data.sampler import Sampler
 from fastifo.engine.loop import Engine, Stage, TorchEngine, run_stage
 from fastifo.engine.native import NativeEngine, why_not
 from fastifo.engine.population import Group
-from fastifo.engine.run import Run
+from fastifo.engine.run import Run, read_config
+from fastifo.files import write_json
 from fastifo.learner import Learner, Review, Spec
 
 
@@ -40,6 +41,10 @@ class StageFit:
 
     def note(self, name: str, value: Any) -> None:
         self.run.notes[name] = value
+        if self.folder is not None:
+            write_json(
+                self.folder / "config.json", read_config(self.folder) | {"notes": self.run.notes}
+            )
 
     def __call__(
         self,

@@ -180,6 +180,7 @@ def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
             now = time.monotonic()
             stage.checkpoints.train_s += now - started
             started = now
+            stage.checkpoints.failed = stage.failed
             size = stage.metrics.size_bytes()
             stage.checkpoints.save(stage.key, learner, meter.state(), size)
 

@@ -318,6 +318,7 @@ def _open_folder(run: Run, folder: Path, resume: bool, *, trains: bool = True) -
         )
     checkpoints = Checkpoints(folder / "checkpoint")
     run.failed.update({int(member): update for member, update in found["failed"].items()})
+    run.failed.update(checkpoints.failed)  # a run that was killed has them here alone
     run.notes.update(found.get("notes", {}))
     if not trains:
         return checkpoints

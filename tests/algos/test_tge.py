@@ -87,12 +87,13 @@ def make_model(**overrides: Any) -> tuple[Diffusion, Dataset]:
 
 @pytest.mark.parametrize(("horizon", "factors"), [(1, (1, 2)), (4, (1, 2, 3)), (16, (1, 1, 2, 2))])
 def test_net_and_embedding_equal_the_oracle(horizon: int, factors: tuple[int, ...]) -> None:
-    model, _ = make_model(horizon=horizon, unet_multipliers=factors)
+    model, _ = make_model(horizon=horizon, unet_multipliers=factors, unet_width=16)
     other = oracle_of(model.net, 6, model.cfg)
     x = torch.randn(1, 5, 6, horizon, dtype=torch.float64)
     step = torch.tensor([[0.0, 1.0, 2.0, 10.0, 19.0]], dtype=torch.float64)
     torch.testing.assert_close(model.net(x, step)[0], other(x[0], step[0].long()))
-    torch.testing.assert_close(model.net.embed(x)[0], other.embed(x[0], normalizes=False))
+    middle = model.net.middle_of(x)[0]
+    torch.testing.assert_close(middle.mean(-1), other.embed(x[0], normalizes=False))
 
 
 def test_20_updates_and_the_average_equal_the_oracle() -> None:
@@ -176,6 +177,47 @@ def test_an_expert_window_is_worth_nought_to_itself() -> None:
     found, *_ = prepared(learner, own)
     assert found.background.reward is not None
     assert float(found.background.reward.abs().max()) < 1e-5
+    found, *_ = prepared(learner, dataset)  # and no other window is
+    assert found.background.reward is not None
+    assert float(found.background.reward.max()) < -1e-3
+
+
+@pytest.mark.parametrize(("backbone", "spread"), [("iql", 1000.0), ("rebrac", None)])
+def test_rewards_are_scaled_as_the_backbone_wants_them(backbone: str, spread: float | None) -> None:
+    learner = make_learner("tge" if backbone == "iql" else "tge-rebrac")
+    found, *_ = prepared(learner)
+    reward = found.background.reward
+    assert reward is not None
+    returns = dataclasses.replace(found.background, reward=reward[0]).returns()
+    assert returns is not None
+    if spread is None:
+        assert (float(reward.min()), float(reward.max())) == (0.0, 1.0)
+    else:
+        assert float(returns.max() - returns.min()) == pytest.approx(spread)
+
+
+@pytest.mark.parametrize("horizon", [1, 8])
+def test_a_trained_model_tells_expert_windows_from_random_ones(horizon: int) -> None:
+    """Hidden expert episodes: area under the curve of rewards as a test for them."""
+    g = torch.Generator().manual_seed(0)
+
+    def episode(is_expert: bool) -> dict[str, Any]:
+        phase, steps = 6.3 * torch.rand(1, generator=g), torch.arange(41.0)
+        wave = torch.stack([(steps + phase).sin(), (steps + phase).cos()], 1)
+        noise = torch.randn(41, 2, generator=g) / 2**0.5  # of the same size, without its order
+        return {"obs": wave if is_expert else noise, "action": torch.zeros(40, 1)}
+
+    dataset = Dataset.from_episodes([episode(i < 6) for i in range(30)], [episode(True)])
+    found = fastifo.relabel(
+        "tge", dataset, horizon=horizon, unet_width=16, unet_multipliers=(1, 2), progress=False,
+        diffusion_updates=150, diffusion_batch_size=64, diffusion_learning_rate=2e-3, ema_start=50,
+    )  # fmt: skip
+    reward = found.background.reward
+    assert reward is not None
+    hidden, rest = reward[:240], reward[240:]
+    area = float((hidden[:, None] > rest[None]).double().mean())
+    assert area > (0.9 if horizon == 8 else 0.6)
+    assert horizon == 8 or area < 0.98  # single rows of noise lie near the wave too
 
 
 def test_rewards_do_not_depend_on_actions() -> None:
@@ -365,6 +407,103 @@ def test_short_models_embed_with_their_trained_weights() -> None:
     run_updates(model, make_sampler(model, rows), 5)  # the average has not moved yet
     after = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
     assert not torch.equal(before, after)
+
+
+def test_embeddings_come_from_the_averaged_weights() -> None:
+    model, rows = make_model(ema_start=0, ema_decay=0.5)
+    run_updates(model, make_sampler(model, rows), 20)
+    first = torch.arange(6)
+    found = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
+    x = rows.background.obs[first[:, None] + torch.arange(4)].transpose(1, 2).unsqueeze(0)
+    x = model._input(x.double(), torch.ones(1, 6).double())
+    expected, online = model.average.middle_of(x)[0].mean(-1), model.net.middle_of(x)[0].mean(-1)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, online, atol=1e-4)
+
+
+def test_an_embedding_can_be_all_steps_of_the_middle() -> None:
+    model, rows = make_model(pooling="flatten")
+    found = torch.cat(list(model.embed(0, rows.background.obs, torch.arange(6), 8)))
+    assert found.shape == (6, 16 * 2)  # 16 channels, 4 steps halved once
+    mean, _ = make_model()
+    expected = torch.cat(list(mean.embed(0, rows.background.obs, torch.arange(6), 8)))
+    torch.testing.assert_close(found.view(6, 16, 2).mean(-1), expected)
+    learner = make_learner("tge", pooling="flatten")
+    assert prepared(learner)[0].background.reward is not None
+
+
+def test_a_group_norm_of_single_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="unet_width: expected 16 or more with this horizon"):
+        DiffusionConfig(horizon=1, unet_width=8)
+    DiffusionConfig(horizon=1, unet_width=16)
+    DiffusionConfig(horizon=2, unet_width=8, unet_multipliers=(1, 2))
+
+
+class StopError(Exception):
+    """As a killed process: nothing is written after it."""
+
+
+def stops_embedding(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """After so many parts, once."""
+    original, made = Diffusion.embed, []
+
+    def counted(self: Diffusion, *arguments: Any) -> Any:
+        for part in original(self, *arguments):
+            made.append(len(part))
+            if len(made) == calls:
+                raise StopError
+            yield part
+
+    monkeypatch.setattr(Diffusion, "embed", counted)
+
+
+def test_a_run_killed_between_its_members_embeddings_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "seeds": [0, 1], "diffusion_updates": 15, "num_updates": 4, "progress": False,
+    }  # fmt: skip
+    whole = fastifo.train("tge", random_dataset(), **fields)
+    with monkeypatch.context() as patch:
+        stops_embedding(patch, 3)  # member 0 has two parts: all expert and background windows
+        with pytest.raises(StopError):
+            fastifo.train("tge", random_dataset(), out=tmp_path / "run", **fields)
+    assert len(list((tmp_path / "run").glob("embeddings-background-*.npy"))) == 1
+    resumed = fastifo.train("tge", random_dataset(), out=tmp_path / "run", **fields)
+    for a, b in zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_member_whose_model_broke_stays_broken_in_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_learning_rate": [1e-3, 1e38], "diffusion_updates": 30,
+        "num_updates": 4, "log_every": 10, "progress": False, "out": tmp_path / "run",
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        stops_embedding(patch, 1)
+        with pytest.raises(StopError), pytest.warns(UserWarning, match="learning_rate=1e\\+38"):
+            fastifo.train("tge", random_dataset(), **fields)
+    resumed = fastifo.train("tge", random_dataset(), **fields)
+    assert list(resumed.failed) == [1]
+    assert resumed.policy(0).act(torch.zeros(3)).isfinite().all()
+
+
+def test_cut_files_of_a_run_are_made_again(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {**SIZES, "diffusion_updates": 15, "progress": False}
+    expected = fastifo.relabel("tge", random_dataset(), out=tmp_path / "run", **fields)
+    notes = json.loads((tmp_path / "run/config.json").read_text())["notes"]
+    assert notes["neighbour_backend"] in ("faiss", "torch")
+    for name in ("embeddings-background", "distances"):
+        (path,) = (tmp_path / "run").glob(f"{name}-*.npy")
+        path.write_bytes(path.read_bytes()[:-100])
+    found = fastifo.relabel("tge", random_dataset(), out=tmp_path / "run", **fields)
+    assert expected.background.reward is not None
+    assert found.background.reward is not None
+    assert torch.equal(found.background.reward, expected.background.reward)
+    (path,) = (tmp_path / "run").glob("embeddings-background-*.npy")
+    assert np.load(path).shape[0] == random_dataset().background.num_transitions
 
 
 def test_unknown_backbones_are_refused() -> None:

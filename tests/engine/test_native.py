@@ -12,6 +12,7 @@ import fastifo
 from engine.runs import NATIVE, assert_equal_bits, short, train
 from fastifo import _C
 from fastifo.engine.native import MAX_DEPTH, NativeEngine
+from fastifo.heads import NormalPolicy
 from fastifo.learner import Learner, tensors
 from helpers import random_dataset
 
@@ -110,6 +111,27 @@ def test_single_precision_equals_the_learner(
     # further from the truth than the learner itself is in single precision.
     assert distance(native, same) < 1e-4
     assert distance(_double(native), exact) < 3 * distance(_double(same), exact) + 1e-6
+
+
+@pytest.mark.parametrize("log_std", [-20.5, 2.5])
+def test_a_deviation_beyond_its_limits_stays_as_in_the_learner(
+    log_std: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = NormalPolicy.__init__
+
+    def extreme(self: NormalPolicy, body: Any) -> None:
+        original(self, body)
+        torch.nn.init.constant_(self.log_std, log_std)
+
+    monkeypatch.setattr(NormalPolicy, "__init__", extreme)
+    both = [
+        train("iql", random_dataset(), 20, precision="fp64", engine=engine)
+        for engine in ("native", "torch")
+    ]
+    assert distance(*both) < 1e-10
+    policy = both[0].learners[0].policy
+    assert isinstance(policy, NormalPolicy)
+    assert bool((policy.log_std == log_std).all())
 
 
 def gradient_errors(name: str, precision: str, engine: str = "native") -> list[float]:

@@ -102,10 +102,10 @@ def smallest_q(targets: Iterable[MLP], rows: Rows) -> Tensor:
 
 
 def residual_loss(rows: Rows, next_value: Tensor, critics: Iterable[MLP], config: Config) -> Tensor:
-    """Sum over critics of the mean of (r + gamma (1 - T) V(s') - Q_i(s, a))^2."""
+    """Mean over critics and rows of (r + gamma (1 - T) V(s') - Q_i(s, a))^2."""
     y = rows["reward"] + config["gamma"] * (1 - rows["terminal"]) * next_value
     errors = [((y - q_value(net, rows["obs"], rows["action"])) ** 2).mean() for net in critics]
-    return torch.stack(errors).sum()
+    return torch.stack(errors).mean()
 
 
 def expectile_loss(u: Tensor, expectile: float) -> Tensor:
