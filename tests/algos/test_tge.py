@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -14,7 +15,7 @@ from torch import Tensor
 import fastifo
 from algos.parity import prepared
 from fastifo.algos.diffusion import Diffusion, DiffusionConfig, cosine_schedule
-from fastifo.algos.tge import TGE, placed, tge_reward
+from fastifo.algos.tge import TGE, _embedded, placed, tge_reward
 from fastifo.data.dataset import Dataset
 from fastifo.data.windows import Scale, first_rows, window_rows
 from fastifo.heads import normal
@@ -291,6 +292,42 @@ def test_states_only_has_no_action_channels() -> None:
     assert rows.background.obs.shape[1] == 3
     assert model.net.down[0].first.first.conv.weight.shape[2] == 3
     run_updates(model, make_sampler(model, rows), 2)
+    clean, noise = torch.randn(2, 1, 8, 3, 4, dtype=torch.float64)
+    step, masked = torch.arange(8.0).double()[None], (torch.arange(8) % 2).double()[None]
+    share = oracle.alpha_bar(model.cfg.diffusion_steps)[:8, None, None]
+    noisy = share.sqrt() * clean[0] + (1.0 - share).sqrt() * noise[0]
+    found = oracle_of(model.net, 3, model.cfg)(noisy, step[0].long())
+    expected = (found - noise[0]).square().mean()  # of all numbers, whatever the mask says
+    torch.testing.assert_close(model.loss(clean, noise, step, masked)[0], expected)
+
+
+@pytest.mark.parametrize("placement", ["starts", "ends", "fits"])
+def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placement: str) -> None:
+    dataset = random_dataset()
+    _, model, rows = prepared(make_learner("tge", placement=placement, sphere=False))
+    config = make_learner("tge", placement=placement, sphere=False).cfg
+    scale = Scale.of(dataset.background, actions=True)
+    fit: Any = SimpleNamespace(folder=None, progress=False)
+    found = _embedded(
+        model, 0, dataset.background, rows.background, scale=scale, config=config, fit=fit,
+        name="background-x",
+    )  # fmt: skip
+    background = dataset.background
+    first = first_rows(background, 4)
+    for episode in range(background.num_episodes):
+        begin, end = (int(x) for x in background.start[episode : episode + 2])
+        for step in range(begin, end):
+            start = {
+                "starts": step,
+                "ends": max(begin, step - 3),
+                "fits": min(step, max(begin, end - 4)),
+            }[placement]
+            window = rows.background.obs[int(first[start]) : int(first[start]) + 4]
+            x = model._input(window.t().double()[None, None], torch.ones(1, 1).double())
+            expected = model.net.middle_of(x)[0, 0].mean(-1).detach()
+            torch.testing.assert_close(
+                found.rows(step, step + 1)[0], expected.float(), rtol=1e-4, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("backbone", ["iql", "rebrac"])
