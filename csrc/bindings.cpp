@@ -12,6 +12,7 @@
 #include "binned_nll.h"
 #include "draw.h"
 #include "dual.h"
+#include "engine/act.h"
 #include "engine/train.h"
 #include "gather.h"
 #include "returns.h"
@@ -106,9 +107,20 @@ void bind_plan(py::module_& m) {
 }
 
 // Binds the native engine of one instruction set.
-template <typename Function>
-void bind_train(py::module_& m, Function* function, std::vector<std::string> (*half_kernels)()) {
+template <typename Train, typename Act>
+void bind_engine(py::module_& m, Train* function, Act* act,
+                 std::vector<std::string> (*half_kernels)()) {
   m.def("half_kernels", half_kernels);
+  m.def(
+      "act",
+      [act](const std::vector<fastifo::Plan*>& plans, std::uintptr_t first, std::uintptr_t obs,
+            std::uintptr_t episode, int64_t episodes, int64_t purpose, int64_t step,
+            std::uintptr_t action) {
+        act(plans, reinterpret_cast<const int64_t*>(first), reinterpret_cast<const void*>(obs),
+            reinterpret_cast<const int64_t*>(episode), episodes, purpose, step,
+            reinterpret_cast<void*>(action));
+      },
+      py::call_guard<py::gil_scoped_release>());
   m.def(
       "train",
       [function](const fastifo::Plan& plan, int64_t first, int64_t count, int64_t burst,
@@ -145,21 +157,25 @@ PYBIND11_MODULE(_C, m) {
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
-  bind_train(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::half_kernels);
+  bind_engine(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::act_cpu,
+              &fastifo::avx512::half_kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
   }
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
-  bind_train(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::half_kernels);
+  bind_engine(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::act_cpu,
+              &fastifo::avx2::half_kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
-  bind_train(plain, &fastifo::plain::train_cpu, &fastifo::plain::half_kernels);
+  bind_engine(plain, &fastifo::plain::train_cpu, &fastifo::plain::act_cpu,
+              &fastifo::plain::half_kernels);
   py::module_ fp64 = m.def_submodule("fp64");  // the engine in double
-  bind_train(fp64, &fastifo::fp64::train_cpu, &fastifo::fp64::half_kernels);
+  bind_engine(fp64, &fastifo::fp64::train_cpu, &fastifo::fp64::act_cpu,
+              &fastifo::fp64::half_kernels);
   isas.append("plain");
   m.attr("isas") = py::tuple(isas);
 #ifdef FASTIFO_HAS_CUDA

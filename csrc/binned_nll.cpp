@@ -96,15 +96,8 @@ void binned_sample_cpu(const T* logits, const T* uniform, const T* taps, const T
   for_each_tile<T>(taps, norm, members, rows, dims, bins, radius,
                    [=](Tile<T>& tile, int64_t first, int64_t count) {
                      const Vec<T> largest = tile.smooth(logits + first * bins, count);
-                     const Vec<T> total = tile.template exponentiate<false>(largest);
-                     const Vec<T> threshold = load_some(uniform + first, count) * total;
-                     Vec<T> reached{};
-                     Bits<T> passed{};  // bins whose cumulative weight does not exceed it
-                     for (int64_t i = 0; i < bins - 1; ++i) {
-                       reached += tile.bin(i);
-                       passed -= reached <= threshold;
-                     }
-                     for (int64_t i = 0; i < count; ++i) out[first + i] = passed[i];
+                     const Bits<T> bin = tile.drawn(largest, load_some(uniform + first, count));
+                     for (int64_t i = 0; i < count; ++i) out[first + i] = bin[i];
                    });
 }
 
@@ -114,14 +107,8 @@ void binned_mode_cpu(const T* logits, const T* taps, const T* norm, int64_t* out
   for_each_tile<T>(taps, norm, members, rows, dims, bins, radius,
                    [=](Tile<T>& tile, int64_t first, int64_t count) {
                      tile.smooth(logits + first * bins, count);
-                     Vec<T> largest = tile.bin(0);
-                     Bits<T> found{};
-                     for (int64_t i = 1; i < bins; ++i) {
-                       const Bits<T> better = tile.bin(i) > largest;
-                       largest = better ? tile.bin(i) : largest;
-                       found = better ? Bits<T>{} + static_cast<int32_t>(i) : found;
-                     }
-                     for (int64_t i = 0; i < count; ++i) out[first + i] = found[i];
+                     const Bits<T> bin = tile.likeliest();
+                     for (int64_t i = 0; i < count; ++i) out[first + i] = bin[i];
                    });
 }
 

@@ -2,10 +2,12 @@
 
 import ctypes
 import importlib.metadata
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from fastifo.config import nearest
 from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
+from fastifo.engine.act import Crowd, kind_of
 from fastifo.engine.log import ProgressBar
 from fastifo.jobs import one_thread
 
@@ -133,6 +136,7 @@ def rollout(
     limit = episode_limit(env_id)
     clock = clock or Clock()
     started = time.perf_counter()
+    teams = _teams(policies)
     slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
     parts = []
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
@@ -149,7 +153,17 @@ def rollout(
             own = slots[first : first + MAX_SLOTS]
             half = (len(own) + 1) // 2 if len(own) >= SPLIT_SLOTS else len(own)
             pools = [
-                _Pool(policies, env_id, num_episodes, part, deterministic, seed, record, threads)
+                _Pool(
+                    policies,
+                    teams,
+                    env_id,
+                    num_episodes,
+                    part,
+                    deterministic,
+                    seed,
+                    record,
+                    threads,
+                )
                 for part in (own[:half], own[half:])
                 if part
             ]
@@ -168,12 +182,46 @@ def rollout(
     ]
 
 
+class _Alone:
+    """A policy that acts by itself, as `Crowd` does for many."""
+
+    def __init__(self, policy: Actor) -> None:
+        self.policy = policy
+
+    def jobs(
+        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
+    ) -> list[Callable[[], Tensor]]:
+        """In blocks of one size however many workers there are: torch's bits depend on it."""
+        noise = None if draws[2] == 0 or len(obs) == 0 else self.policy.noise(*draws)
+        parts = [slice(row, row + BLOCK) for row in range(0, len(obs), BLOCK)]
+        return [
+            partial(self.policy.act_rows, obs[p], None if noise is None else noise[episode[p]])
+            for p in parts
+        ]
+
+
+Team = tuple[int, int, _Alone | Crowd]  # the policies from one place to before another
+
+
+def _teams(policies: Sequence[Actor]) -> list[Team]:
+    """Neighbours that can act together do."""
+    teams: list[Team] = []
+    for kind, group in itertools.groupby(enumerate(policies), lambda pair: kind_of(pair[1])):
+        places, own = zip(*group, strict=True)
+        if kind is None:
+            teams += [(place, place + 1, _Alone(x)) for place, x in zip(places, own, strict=True)]
+        else:
+            teams.append((places[0], places[-1] + 1, Crowd(own)))
+    return teams
+
+
 class _Pool:
     """One EnvPool playing one episode in every slot."""
 
     def __init__(
         self,
         policies: Sequence[Actor],
+        teams: Sequence[Team],
         env_id: str,
         num_episodes: int,
         slots: Sequence[tuple[int, int]],
@@ -185,7 +233,7 @@ class _Pool:
         import envpool
 
         _check_spaces(env_id, envpool.make_spec(env_id))
-        self.policies = policies
+        self.teams = teams
         self.num_episodes = num_episodes
         self.owner = np.array([p for p, _ in slots])
         self.episode = np.array([e for _, e in slots])
@@ -250,23 +298,18 @@ class _Pool:
         return len(self.owner) - len(self.alive)
 
     def _act(self, obs: NDArray[Any], workers: Executor) -> NDArray[Any]:
-        """Every policy's own rows, in blocks of one size however many workers there are."""
+        """Every policy's own rows."""
         rows = torch.from_numpy(obs.astype(np.float32))
         owner, episode = self.owner[self.alive], self.episode[self.alive]
-        blocks: list[tuple[Actor, Tensor, Tensor | None]] = []
-        for p in np.unique(owner):
-            noise = None
-            if not self.deterministic:
-                # Numbers for every episode, so that one does not depend on which others go on.
-                noise = self.policies[p].noise(self.stream, self.step, self.num_episodes)
-            first, last = np.searchsorted(owner, [p, p + 1])
-            for row in range(first, last, BLOCK):
-                own = slice(row, min(row + BLOCK, last))
-                blocks.append(
-                    (self.policies[p], rows[own], None if noise is None else noise[episode[own]])
-                )
-        act = workers.map if len(rows) >= SHARED_ROWS * len(blocks) > SHARED_ROWS else map
-        actions = act(lambda block: block[0].act_rows(*block[1:]).cpu().numpy(), blocks)
+        # Numbers for every episode, so that one does not depend on which others go on.
+        draws = (self.stream, self.step, 0 if self.deterministic else self.num_episodes)
+        jobs: list[Callable[[], Tensor]] = []
+        for begin, end, team in self.teams:
+            bounds = np.searchsorted(owner, np.arange(begin, end + 1))
+            own = slice(bounds[0], bounds[-1])
+            jobs += team.jobs(rows[own], bounds - bounds[0], episode[own], draws)
+        act = workers.map if len(rows) >= SHARED_ROWS * len(jobs) > SHARED_ROWS else map
+        actions = act(lambda job: job().cpu().numpy(), jobs)
         return np.concatenate(list(actions)).astype(np.float64)
 
     def _fill(

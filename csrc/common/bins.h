@@ -86,6 +86,31 @@ class Tile {
     return sum;
   }
 
+  // Of each row the bin that a number in [0, 1) draws, by inverse transform of the values' chances.
+  // largest: of the values, which are gone afterwards.
+  Bits<T> drawn(Vec<T> largest, Vec<T> uniform) {
+    const Vec<T> threshold = uniform * exponentiate<false>(largest);
+    Vec<T> reached{};
+    Bits<T> passed{};  // bins whose cumulative weight does not exceed it
+    for (int64_t i = 0; i < bins_ - 1; ++i) {
+      reached += bin(i);
+      passed -= reached <= threshold;
+    }
+    return passed;
+  }
+
+  // The first bin with the largest value.
+  Bits<T> likeliest() const {
+    Vec<T> largest = bin(0);
+    Bits<T> found{};
+    for (int64_t i = 1; i < bins_; ++i) {
+      const Bits<T> better = bin(i) > largest;
+      largest = better ? bin(i) : largest;
+      found = better ? Bits<T>{} + static_cast<int32_t>(i) : found;
+    }
+    return found;
+  }
+
   T norm(int64_t bin) const { return norm_[static_cast<size_t>(bin)]; }
 
   // out = factor * filtered values, for the rows [0, count).

@@ -3,6 +3,7 @@
 
 #include "common/bins.h"
 #include "draw.h"
+#include "engine/encode.h"
 #include "engine/panels.h"
 #include "engine/plan.h"
 
@@ -28,11 +29,7 @@ struct BatchSlot {
 class Sampler {
  public:
   explicit Sampler(const Plan& plan)
-      : plan_(plan),
-        mean_(static_cast<const Real*>(plan.mean)),
-        deviation_(static_cast<const Real*>(plan.deviation)),
-        index_(2 * padded(plan.batch)),
-        raw_(kSteps * plan.obs_dim * kPanel) {}
+      : plan_(plan), index_(2 * padded(plan.batch)), raw_(kSteps * plan.obs_dim * kPanel) {}
 
   // Some of the rows that `source` gives the member in the update after `update` updates.
   void draw(const SourcePlan& source, int64_t member, int64_t update, const Range& rows,
@@ -128,28 +125,12 @@ class Sampler {
       const Real* obs = source.obs + source.row[index[i]] * dim;
       for (int64_t k = 0; k < steps * dim; ++k) raw[k * kPanel + i] = obs[k];
     }
-    const int64_t scales = static_cast<int64_t>(plan_.scale.size());
-    const double* const scale = plan_.scale.data();
     for (int64_t k = 0; k < steps * dim; ++k) {
-      const Panels* const to = slot.to[k / dim];
-      const int64_t feature = k % dim;
-      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-        Vec<Real> x = load(raw + k * kPanel + v);
-        if (mean_ != nullptr) x = (x - mean_[feature]) / deviation_[feature];
-        for (int64_t s = 0; s < std::max<int64_t>(1, scales); ++s) {
-          const Vec<Real> y = scales == 0 ? x : tanh(x * static_cast<Real>(scale[s]));
-          const int64_t row = feature * std::max<int64_t>(1, scales) + s;
-          for (int t = 0; t < 2 && to[t].data != nullptr; ++t) {
-            store(to[t].line(panel, row) + v, y);
-          }
-        }
-      }
+      encode_line(plan_, k % dim, raw + k * kPanel, slot.to[k / dim], panel);
     }
   }
 
   const Plan& plan_;
-  const Real* mean_;
-  const Real* deviation_;
   Buffer index_;  // int64 [batch]
   Buffer raw_;
 };

@@ -91,49 +91,26 @@ def choose_engine(engine: str, learner: Learner) -> str:
     return "native" if engine != "torch" and reason is None else "torch"
 
 
-class NetState:
-    """One net of every member in the engine's layout, [P, size] each; see csrc/engine/plan.h."""
+class NetWeights:
+    """One net of every member in the engine's layout, [P, size]; see csrc/engine/plan.h."""
 
-    def __init__(self, net: nets.MLP, target: nets.MLP | None, parts: int) -> None:
-        """parts: bfloat16 numbers that make an operand of a product; 0 is single precision."""
+    def __init__(self, net: nets.MLP) -> None:
         self.layers = _layers(net)
-        self.target_layers = [] if target is None else _layers(target)
         shapes = [tuple(layer.weight.shape) for layer in self.layers]
         self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]
-        members = shapes[0][0]
         self.size = sum(_padded(i) * _padded(o) + _padded(o) for i, o in pairwise(self.widths))
-        self.weights, self.first, self.second, self.target = torch.zeros(
-            4, members, self.size, dtype=self.layers[0].weight.dtype
-        )
-        packed = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
-        self.packs = torch.zeros(members, PACKS * parts * packed, dtype=torch.int16)
+        dtype = self.layers[0].weight.dtype
+        self.weights = torch.zeros(shapes[0][0], self.size, dtype=dtype)
 
     def plan(self) -> Any:
         plan = _C.NetPlan()
         plan.widths, plan.size = self.widths, self.size
-        for name in ("weights", "first", "second"):
-            setattr(plan, name, getattr(self, name).data_ptr())
-        plan.target = self.target.data_ptr() if self.target_layers else 0
-        plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
+        plan.weights = self.weights.data_ptr()
         return plan
 
-    def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Takes parameters, moments and target from the learner."""
+    def load_weights(self) -> None:
+        """Takes the parameters from the learner."""
         self._pack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
-        for place, state in enumerate((self.first, self.second)):
-            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
-            self._pack(state, pairs)
-        if self.target_layers:
-            self._pack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
-
-    def store(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Gives them back."""
-        self._unpack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
-        for place, state in enumerate((self.first, self.second)):
-            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
-            self._unpack(state, pairs)
-        if self.target_layers:
-            self._unpack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
 
     def _parts(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of each layer: weights [P, inputs, outputs / 16, 16] and biases [P, outputs]."""
@@ -154,6 +131,46 @@ class NetState:
             wide[:, :, :outputs] = weight
             panels[:, :inputs] = wide.unflatten(2, (-1, PANEL))
             line[:, :outputs] = bias.squeeze(1)
+
+
+class NetState(NetWeights):
+    """The same with what training needs beside."""
+
+    def __init__(self, net: nets.MLP, target: nets.MLP | None, parts: int) -> None:
+        """parts: bfloat16 numbers that make an operand of a product; 0 is single precision."""
+        super().__init__(net)
+        self.target_layers = [] if target is None else _layers(target)
+        members = len(self.weights)
+        self.first, self.second, self.target = torch.zeros(
+            3, members, self.size, dtype=self.weights.dtype
+        )
+        packed = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
+        self.packs = torch.zeros(members, PACKS * parts * packed, dtype=torch.int16)
+
+    def plan(self) -> Any:
+        plan = super().plan()
+        plan.first, plan.second = self.first.data_ptr(), self.second.data_ptr()
+        plan.target = self.target.data_ptr() if self.target_layers else 0
+        plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
+        return plan
+
+    def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
+        """Takes parameters, moments and target from the learner."""
+        self.load_weights()
+        for place, state in enumerate((self.first, self.second)):
+            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+            self._pack(state, pairs)
+        if self.target_layers:
+            self._pack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
+
+    def store(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
+        """Gives them back."""
+        self._unpack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
+        for place, state in enumerate((self.first, self.second)):
+            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+            self._unpack(state, pairs)
+        if self.target_layers:
+            self._unpack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
 
     def _unpack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         for (weight, bias), (panels, line) in zip(pairs, self._parts(state), strict=True):

@@ -1,0 +1,121 @@
+// What a trained policy does: encoder, net and head, without gradients. Rows are independent: a
+// row's action has the same bits whatever is beside it.
+#include "engine/act.h"
+
+#include <memory>
+
+#include "common/bins.h"
+#include "draw.h"
+#include "engine/encode.h"
+#include "engine/net.h"
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+namespace {
+
+constexpr int64_t kRows = 64;  // through the net at once
+
+// The memory that policies of one shape need, and what they do with it.
+class Actor {
+ public:
+  explicit Actor(const Plan& shape)
+      : widths_(shape.policy.widths),
+        bins_(shape.bins),
+        radius_(shape.radius),
+        scratch_(1),
+        tile_(shape.bins, shape.radius),
+        raw_(shape.obs_dim * kPanel) {
+    for (int64_t width : widths_) layer_.push_back(std::make_unique<Matrix>(width, kRows));
+  }
+
+  bool fits(const Plan& plan) const {
+    return plan.policy.widths == widths_ && plan.bins == bins_ && plan.radius == radius_;
+  }
+
+  // Up to kRows rows of one policy.  uniform: of each row [action_dim], or null.
+  void act(const Plan& plan, const Real* obs, const Real* const* uniform, int64_t count,
+           Real* action) {
+    for (int64_t row = 0; row < count; row += kPanel) {
+      encode(plan, obs + row * plan.obs_dim, std::min(kPanel, count - row), row / kPanel);
+    }
+    const Net<0> net(plan.policy, half_product_widened, 0);
+    for (int i = 0; i < net.depth(); ++i) {
+      net.forward(i, false, layer(i).part(0, padded(count)), layer(i + 1).part(0, padded(count)),
+                  scratch_);
+    }
+    const Panels logits = layer(net.depth());
+    const Real width = static_cast<Real>(2.0 / static_cast<double>(bins_ - 1));
+    tile_.use(static_cast<const Real*>(plan.taps), static_cast<const Real*>(plan.norm));
+    constexpr int64_t kWidth = kLanes<Real>;
+    for (int64_t row = 0; row < count; row += kWidth) {
+      const Real* const lines = logits.panel(row / kPanel) + row % kPanel;
+      const int64_t lanes = std::min(kWidth, count - row);
+      for (int64_t dim = 0; dim < plan.action_dim; ++dim) {
+        const Vec<Real> largest = tile_.smooth_lines(lines + dim * bins_ * kPanel, kPanel);
+        Real number[kWidth] = {};
+        for (int64_t i = 0; uniform != nullptr && i < lanes; ++i) number[i] = uniform[row + i][dim];
+        const Bits<Real> bin =
+            uniform == nullptr ? tile_.likeliest() : tile_.drawn(largest, load(number));
+        for (int64_t i = 0; i < lanes; ++i) {
+          action[(row + i) * plan.action_dim + dim] =
+              rounded(static_cast<Real>(bin[i]) * width) - Real(1);
+        }
+      }
+    }
+  }
+
+ private:
+  Panels layer(int index) const { return *layer_[static_cast<size_t>(index)]; }
+
+  void encode(const Plan& plan, const Real* obs, int64_t count, int64_t panel) {
+    Real* const raw = raw_.data();  // [obs_dim, 16]
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t k = 0; k < plan.obs_dim; ++k) raw[k * kPanel + i] = obs[i * plan.obs_dim + k];
+    }
+    const Panels to[2] = {layer(0), {}};
+    for (int64_t k = 0; k < plan.obs_dim; ++k) encode_line(plan, k, raw + k * kPanel, to, panel);
+  }
+
+  std::vector<int64_t> widths_;
+  int64_t bins_, radius_;
+  Scratch scratch_;
+  Tile<Real> tile_;
+  Buffer raw_;
+  std::vector<std::unique_ptr<Matrix>> layer_;  // the net's input, then what each layer says
+};
+
+}  // namespace
+
+void act_cpu(const std::vector<Plan*>& plans, const int64_t* first, const void* obs,
+             const int64_t* episode, int64_t episodes, int64_t purpose, int64_t step,
+             void* action) {
+  std::unique_ptr<Actor> actor;
+  std::vector<int64_t> index;
+  std::vector<Real> number;
+  const Real* uniform[kRows];
+  for (size_t p = 0; p < plans.size(); ++p) {
+    if (first[p] == first[p + 1]) continue;
+    const Plan& plan = *plans[p];
+    if (actor == nullptr || !actor->fits(plan)) actor = std::make_unique<Actor>(plan);
+    const int64_t each = 2 * plan.action_dim;  // the second half is of other policies' use
+    index.resize(static_cast<size_t>(episodes * each));
+    number.resize(index.size());
+    if (episodes > 0) {
+      draw_cpu(plan.seed, &step, index.data(), 1, episodes * each, purpose, 1 << 24);
+      std::transform(index.begin(), index.end(), number.begin(),
+                     [](int64_t bits) { return static_cast<Real>(bits) * (Real(1) / (1 << 24)); });
+    }
+    for (int64_t row = first[p]; row < first[p + 1]; row += kRows) {
+      const int64_t count = std::min(kRows, first[p + 1] - row);
+      for (int64_t i = 0; episodes > 0 && i < count; ++i) {
+        uniform[i] = number.data() + episode[row + i] * each;
+      }
+      actor->act(plan, static_cast<const Real*>(obs) + row * plan.obs_dim,
+                 episodes > 0 ? uniform : nullptr, count,
+                 static_cast<Real*>(action) + row * plan.action_dim);
+    }
+  }
+}
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo
