@@ -81,7 +81,7 @@ class Fastifo:
         self.members = members
 
     def step(self) -> None:
-        from fastifo.learner import tf32
+        from fastifo.devices import tf32
 
         with tf32(self.learner.precision == "tf32"):
             made = self.engine.advance(10**6)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.engine.act import Actor
 from fastifo.files import UNREADABLE, write_atomic
-from fastifo.rollout import Actor, Clock, rollout, versions
+from fastifo.rollout import Clock, rollout, versions
 
 MEAN_OF = {False: "return_mean", True: "return_mode"}  # in metrics: sampled, or deterministic
 PROTOCOLS = ("final", "last_tenth")  # of the study's later and earlier text

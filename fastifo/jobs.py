@@ -9,8 +9,8 @@ from typing import Protocol
 
 import torch
 
+from fastifo.devices import choose_device
 from fastifo.engine.log import ProgressBar
-from fastifo.learner import choose_device
 
 
 class Job(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastifo.config import nearest as nearest_name
 from fastifo.data.dataset import Dataset
-from fastifo.learner import tf32
+from fastifo.devices import tf32
 
 BACKENDS = ("faiss-gpu", "faiss", "torch")
 SPARE = 8  # points proposed beyond those asked for

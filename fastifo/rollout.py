@@ -2,14 +2,12 @@
 
 import ctypes
 import importlib.metadata
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,24 +17,13 @@ from torch import Tensor
 from fastifo.config import nearest
 from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
-from fastifo.engine.act import Crowd, kind_of
+from fastifo.engine.act import Actor, Team, teams_of
 from fastifo.engine.log import ProgressBar
 from fastifo.jobs import one_thread
 
 MAX_SLOTS = 2048  # environments alive at once; more episodes are played in turns
-BLOCK = 256  # rows of one product
 SHARED_ROWS = 32  # with fewer to a policy, threads take turns at Python's lock more than they work
 SPLIT_SLOTS = 200  # fewer play as one: two halves of them cost more turns than they save
-
-
-class Actor(Protocol):
-    """What can be played: a trained policy or an expert."""
-
-    seed: Tensor  # [1], on the policy's device
-
-    def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
-
-    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor: ...
 
 
 def collect(
@@ -136,7 +123,7 @@ def rollout(
     limit = episode_limit(env_id)
     clock = clock or Clock()
     started = time.perf_counter()
-    teams = _teams(policies)
+    teams = teams_of(policies)
     slots = [(p, e) for p in range(len(policies)) for e in range(num_episodes)]
     parts = []
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
@@ -180,39 +167,6 @@ def rollout(
     return [
         whole.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
     ]
-
-
-class _Alone:
-    """A policy that acts by itself, as `Crowd` does for many."""
-
-    def __init__(self, policy: Actor) -> None:
-        self.policy = policy
-
-    def jobs(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
-    ) -> list[Callable[[], Tensor]]:
-        """In blocks of one size however many workers there are: torch's bits depend on it."""
-        noise = None if draws[2] == 0 or len(obs) == 0 else self.policy.noise(*draws)
-        parts = [slice(row, row + BLOCK) for row in range(0, len(obs), BLOCK)]
-        return [
-            partial(self.policy.act_rows, obs[p], None if noise is None else noise[episode[p]])
-            for p in parts
-        ]
-
-
-Team = tuple[int, int, _Alone | Crowd]  # the policies from one place to before another
-
-
-def _teams(policies: Sequence[Actor]) -> list[Team]:
-    """Neighbours that can act together do."""
-    teams: list[Team] = []
-    for kind, group in itertools.groupby(enumerate(policies), lambda pair: kind_of(pair[1])):
-        places, own = zip(*group, strict=True)
-        if kind is None:
-            teams += [(place, place + 1, _Alone(x)) for place, x in zip(places, own, strict=True)]
-        else:
-            teams.append((places[0], places[-1] + 1, Crowd(own)))
-    return teams
 
 
 class _Pool:

@@ -1,9 +1,9 @@
-"""Actions of many trained policies in one call of compiled code, on the CPU."""
+"""Actions of many policies: those of one kind in one call of compiled code, on the CPU."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,11 +11,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastifo import _C
-from fastifo.engine.native import MAX_DEPTH, NetWeights
+from fastifo.engine.native import MAX_DEPTH
+from fastifo.engine.packed import NetWeights
 from fastifo.nets import BinnedPolicy
 from fastifo.policy import Policy
 
+BLOCK = 256  # rows of one product in torch
 JOB_ROWS, MOST_JOBS = 64, 16  # rows that are worth a thread, and threads
+
+
+class Actor(Protocol):
+    """What can be played: a trained policy or an expert."""
+
+    seed: Tensor  # [1], on the policy's device
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor: ...
 
 
 def kind_of(policy: Any) -> tuple[Any, ...] | None:
@@ -81,7 +93,7 @@ class Crowd:
             partial(
                 self.act, obs[begin:end], first.clip(begin, end) - begin, episode[begin:end], draws
             )
-            for begin, end in pairwise(ends)
+            for begin, end in itertools.pairwise(ends)
         ]
 
     def act(
@@ -107,3 +119,36 @@ class Crowd:
         owner = torch.from_numpy(np.repeat(np.arange(len(self.plans)), np.diff(begin)))
         low, high = (end[owner] for end in self.bounds)
         return low + 0.5 * (found + 1.0) * (high - low)
+
+
+class Alone:
+    """A policy that acts by itself, as `Crowd` does for many."""
+
+    def __init__(self, policy: Actor) -> None:
+        self.policy = policy
+
+    def jobs(
+        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
+    ) -> list[Callable[[], Tensor]]:
+        """In blocks of one size however many workers there are: torch's bits depend on it."""
+        noise = None if draws[2] == 0 or len(obs) == 0 else self.policy.noise(*draws)
+        parts = [slice(row, row + BLOCK) for row in range(0, len(obs), BLOCK)]
+        return [
+            partial(self.policy.act_rows, obs[p], None if noise is None else noise[episode[p]])
+            for p in parts
+        ]
+
+
+Team = tuple[int, int, Alone | Crowd]  # the policies from one place to before another
+
+
+def teams_of(policies: Sequence[Actor]) -> list[Team]:
+    """Neighbours that can act together do."""
+    teams: list[Team] = []
+    for kind, group in itertools.groupby(enumerate(policies), lambda pair: kind_of(pair[1])):
+        places, own = zip(*group, strict=True)
+        if kind is None:
+            teams += [(place, place + 1, Alone(x)) for place, x in zip(places, own, strict=True)]
+        else:
+            teams.append((places[0], places[-1] + 1, Crowd(own)))
+    return teams

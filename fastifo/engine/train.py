@@ -14,6 +14,7 @@ from fastifo.algos.rewards import Rewards
 from fastifo.config import to_json
 from fastifo.data.dataset import Dataset
 from fastifo.data.stack import check_together, stacked
+from fastifo.devices import choose_device, choose_precision, tf32
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.fit import StageFit, make_engine, needs_of
 from fastifo.engine.log import MetricsFile
@@ -21,7 +22,7 @@ from fastifo.engine.loop import Callback, Stage, run_stage
 from fastifo.engine.native import choose_engine, why_not
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
-from fastifo.learner import Learner, Spec, choose_device, choose_precision, tf32
+from fastifo.learner import Learner, Spec
 from fastifo.recipes import fields_of
 from fastifo.specs import load
 
