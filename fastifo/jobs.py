@@ -3,8 +3,8 @@
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Protocol
 
 import torch
@@ -39,6 +39,24 @@ def run_jobs(jobs: Sequence[Job]) -> None:
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     ProgressBar.plain = True  # bars of several processes would write over each other
+
+
+BLOCK = 4096  # rows that a thread takes at once
+
+
+def in_blocks(work: Callable[[slice], object], count: int) -> None:
+    """Calls work(rows) for all of [0, count) in blocks, side by side, torch on one thread in each.
+
+    So numbers do not depend on how many threads there are.
+    """
+
+    def alone(first: int) -> None:
+        with torch.no_grad():
+            work(slice(first, min(first + BLOCK, count)))
+
+    threads = torch.get_num_threads()
+    with one_thread(), ThreadPoolExecutor(threads) as workers:
+        list(workers.map(alone, range(0, count, BLOCK)))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch, purpose, uniform
 from fastifo.data.stack import member_ranges
+from fastifo.jobs import in_blocks, one_thread
 from fastifo.learner import Fit, Learner, Metrics, Review
 
 HELD_OUT_ROWS = 8192  # of each member, evenly spread
@@ -73,15 +74,15 @@ class InverseDynamics(Learner):
             )
             for member in range(members.start, members.stop):
                 alone = self.member(member)
-                x = torch.cat([alone.encoder(obs), alone.encoder(next_obs)], -1)
-                found[member] = alone.policy.loss(alone.policy.outputs(x), action)[0][0]
+                with one_thread():
+                    x = torch.cat([alone.encoder(obs), alone.encoder(next_obs)], -1)
+                    found[member] = alone.policy.loss(alone.policy.outputs(x), action)[0][0]
         better = found < self.least_loss
         self.least_loss.copy_(torch.where(better, found, self.least_loss))
         for kept, now in zip(self.best.parameters(), self.policy.parameters(), strict=True):
             kept[better] = now[better]
         return {"held_out_loss": found, "least_held_out_loss": self.least_loss}
 
-    @torch.no_grad()
     def labels(self, member: int, obs: Tensor, next_obs: Tensor) -> Tensor:
         """The action of each transition, [N, A] in the training dtype.  obs: [N, D], on the CPU."""
         found = torch.empty(len(obs), self.spec.action_dim, dtype=self.dtype)
@@ -90,17 +91,19 @@ class InverseDynamics(Learner):
         device = alone.encoder.mean.device
         seed = torch.tensor(alone.seeds, dtype=torch.int64, device=device)
         stream = purpose("bco", "label")
-        for first in range(0, len(obs), 8192):
-            rows = slice(first, first + 8192)
+
+        def label(rows: slice) -> None:
             pair = [alone.encoder(x[rows].to(device, self.dtype)) for x in (obs, next_obs)]
             x = torch.cat(pair, -1).unsqueeze(0)
             if self.cfg.label == "mode":
                 found[rows] = policy.mode(x).squeeze(0).cpu()
-                continue
-            counter = torch.tensor([first], dtype=torch.int64, device=device)
+                return
+            counter = torch.tensor([rows.start], dtype=torch.int64, device=device)
             numbers = uniform(seed, counter, stream, x.shape[1] * 2 * found.shape[1], self.dtype)
             choice, other = numbers.view(1, x.shape[1], -1).chunk(2, -1)
             found[rows] = policy.sample(x, choice, other).squeeze(0).cpu()
+
+        in_blocks(label, len(obs))
         return found
 
 

@@ -17,6 +17,7 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch
 from fastifo.data.stack import member_ranges
+from fastifo.jobs import in_blocks
 from fastifo.learner import Fit, Learner, Metrics
 
 
@@ -75,15 +76,17 @@ class Discriminator(Learner):
             "prob_background": background.detach().sigmoid().mean(1),
         }
 
-    @torch.no_grad()
     def logits(self, member: int, obs: Tensor) -> Tensor:
         """One number of each observation, [N] in the training dtype.  obs: [N, D], on the CPU."""
         found = torch.empty(len(obs), dtype=self.dtype)
         alone = self.member(member)  # so that its numbers do not feel the others
         assert isinstance(alone, Discriminator)
-        for rows, part in zip(obs.split(8192), found.split(8192), strict=True):
-            x = alone.encoder(rows.to(alone.encoder.mean.device, self.dtype))
-            part.copy_(alone.logit(x.unsqueeze(0)).squeeze(0))
+
+        def judge(rows: slice) -> None:
+            x = alone.encoder(obs[rows].to(alone.encoder.mean.device, self.dtype))
+            found[rows] = alone.logit(x.unsqueeze(0)).squeeze(0).cpu()
+
+        in_blocks(judge, len(obs))
         return found
 
 

@@ -17,6 +17,7 @@ from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch
 from fastifo.heads import GaussianPolicy
+from fastifo.jobs import one_thread
 from fastifo.learner import Fit, Learner, Metrics
 
 
@@ -135,7 +136,8 @@ def with_absorbing_states(dataset: Dataset, *, standardizes: bool) -> Dataset:
     A terminal leads there and goes on; one more transition stays there and is terminal. The other
     numbers of that state are what standardised observations have as 0.
     """
-    mean = dataset.background.obs.mean(0) if standardizes else torch.zeros(dataset.obs_dim)
+    with one_thread():
+        mean = dataset.background.obs.mean(0) if standardizes else torch.zeros(dataset.obs_dim)
     over = torch.cat([mean, torch.ones(1)])
 
     def extended(episodes: Episodes) -> Episodes:

@@ -22,6 +22,7 @@ from fastifo.engine.loop import Callback, Stage, run_stage
 from fastifo.engine.native import choose_engine, why_not
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
+from fastifo.jobs import one_thread
 from fastifo.learner import Learner, Spec
 from fastifo.recipes import fields_of
 from fastifo.specs import load
@@ -255,7 +256,8 @@ def _make_run(
     """The run before its first update."""
     dataset = datasets[0]
     obs = dataset.background.obs
-    std, mean = torch.std_mean(obs, dim=0, correction=0)
+    with one_thread():
+        std, mean = torch.std_mean(obs, dim=0, correction=0)
     run = Run(
         algorithm=algorithm,
         members=members,
