@@ -165,7 +165,7 @@ def improve_table() -> str:
     return "\n".join(lines)
 
 
-STUDIES = ("sibench",)
+STUDIES = ("sibench", "bimodal")
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
     "bench/results/studies.md": {
