@@ -165,7 +165,7 @@ def improve_table() -> str:
     return "\n".join(lines)
 
 
-STUDIES = ("sibench", "bimodal")
+STUDIES = ("sibench", "bimodal", "sibench-all")
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
     "bench/results/studies.md": {
