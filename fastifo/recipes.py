@@ -61,6 +61,11 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         PLAIN | {"policy_head": "deterministic", "standardize_obs": True},
         "CORL's any_percent_bc: squared error, tanh output, observations standardised",
     ),
+    ("bco", "orig"): Recipe(
+        PLAIN | {"policy_head": "gaussian", "clones": "expert"},
+        "Torabi et al. 2018, arXiv:1805.01954, without interaction, BCO(0): Gaussian actions, the "
+        "likeliest as label, the expert alone cloned; net sizes as of the other originals",
+    ),
     ("awr", "true_mdp"): Recipe(
         {"absorbing": False}, "a terminal is worth its reward alone, as in the task itself"
     ),

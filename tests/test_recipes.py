@@ -50,6 +50,7 @@ def test_defaults_are_those_of_the_studys_table(name: str) -> None:
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
             "inverse_temperature": 0.06, "residual_share": 0.8, "policy_head": "deterministic",
         }),
+        ("bco", "orig", {"clones": "expert", "policy_head": "gaussian"}),
         ("iql", "adroit", {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"}),
         ("iql", "hopper-medium-expert", {"inverse_temperature": 6.0, "expectile": 0.5}),
         ("iql", "hopper-medium-replay", {"policy_head": "deterministic", "polyak": 0.001}),
@@ -67,7 +68,7 @@ def test_presets_are_the_published_numbers(
 
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [("bc", "orig"), ("smodice", "orig"), ("dilo", "orig"), ("iql", "hopper-medium")],
+    [*((name, "orig") for name in ("bc", "bco", "smodice", "dilo")), ("iql", "hopper-medium")],
 )
 def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path: object) -> None:
     fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)

@@ -29,12 +29,14 @@ class BCOConfig(Config):
     inverse_updates: int = 200_000  # length of the inverse dynamics' training, before cloning
     holdout_percent: int = 0  # of episodes, by whose loss the inverse dynamics are chosen; 0: last
     label: str = "mode"  # mode | sample: the action taken from the inverse dynamics
+    clones: str = "both"  # both | expert: whose actions the policy learns; the original's: expert
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "inverse_updates", self.inverse_updates >= 0, "at least 0")
         require(self, "holdout_percent", 0 <= self.holdout_percent < 100, "0 to 99")
         require_choice(self, "label", ("mode", "sample"))
+        require_choice(self, "clones", ("both", "expert"))
         require(self, "batch_size", self.batch_size % 2 == 0, "an even number, half a source")
 
 
@@ -114,15 +116,18 @@ class BCO(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
-        return cls.needs | {"expert_action"}
+        return cls.needs | {"expert_action"} if config.clones == "both" else frozenset()
 
     @classmethod
     def batch_rows(cls, config: Any) -> int:
-        return int(config.batch_size) // 2
+        return int(config.batch_size) // (2 if config.clones == "both" else 1)
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
-        """The inverse dynamics' actions become the expert's, [P, N, A]."""
+        """The inverse dynamics' actions become the expert's, [P, N, A].
+
+        Where only the expert is cloned, it takes the background's place.
+        """
         updates, percent, given = configs[0].inverse_updates, configs[0].holdout_percent, dataset
         review = None
         if percent:
@@ -146,19 +151,20 @@ class BCO(Learner):
                 action[member, first : first + count] = inverse.labels(
                     member, expert.obs[own], expert.obs[own + 1]
                 )
-        return dataclasses.replace(dataset, expert=dataclasses.replace(expert, action=action))
+        labelled = dataclasses.replace(expert, action=action)
+        if configs[0].clones == "expert":
+            return dataclasses.replace(dataset, background=labelled)
+        return dataclasses.replace(dataset, expert=labelled)
 
     def build(self) -> None:
         self.policy = self.make_policy()
 
     def update(self, batch: Batch) -> Metrics:
-        # Policy: log-likelihood of the background's actions and of the expert's labels.
-        e, b = batch.expert, batch.background
-        assert e is not None
-        assert e.action is not None
-        assert b.action is not None
-        outputs = self.policy.outputs(torch.cat([e.obs, b.obs], 1))  # [P, B, ...]
-        loss, gradient = self.policy.loss(outputs, torch.cat([e.action, b.action], 1))
+        # Policy: log-likelihood of the expert's labels and of the background's actions.
+        rows = [part for part in (batch.expert, batch.background) if part is not None]
+        outputs = self.policy.outputs(torch.cat([part.obs for part in rows], 1))  # [P, B, ...]
+        action = torch.cat([part.action for part in rows if part.action is not None], 1)
+        loss, gradient = self.policy.loss(outputs, action)
         self.descend([(outputs, gradient)], self.policy)
         return {"policy_loss": loss}
 

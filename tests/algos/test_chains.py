@@ -4,7 +4,9 @@ Observations are one-hot and nets linear, so the value net is a table. Every upd
 data set, so nothing is random.
 """
 
+import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor
 from fastifo.algos import ALGORITHMS
 from fastifo.config import expand
 from fastifo.data.sampler import Batch, Transitions
-from fastifo.learner import Learner, Spec
+from fastifo.learner import Learner, Metrics, Spec
 
 Pairs = list[tuple[int, int]]
 
@@ -52,6 +54,27 @@ def tabular(name: str, values: list[float], **overrides: Any) -> Learner:
             net.layers[0].weight.copy_(torch.tensor(values, dtype=torch.float64)[None, :, None])
             net.layers[0].bias.zero_()
     return learner
+
+
+def learn(learner: Learner, batch: Batch, count: int) -> Iterator[Metrics]:
+    """So many updates on the same batch."""
+    for update in range(count):
+        learner.counter.fill_(update)
+        yield learner.update(batch)
+        learner.num_updates += 1
+
+
+def value_table(learner: Learner) -> Tensor:
+    """The value of each state, [3]."""
+    layer = learner.value.layers[0]
+    return (layer.weight + layer.bias).detach().flatten()
+
+
+def encode(learner: Learner, given: Transitions | None) -> Transitions:
+    """The same rows as a sampler would hand them over."""
+    assert given is not None
+    pair = {name: learner.encoder(getattr(given, name)) for name in ("obs", "next_obs")}
+    return dataclasses.replace(given, **pair)
 
 
 def value_gradient(learner: Learner, batch: Batch) -> Tensor:
@@ -119,15 +142,34 @@ def test_a_self_loop_is_worth_its_expert_share_over_one_minus_gamma(alpha: float
     assert float(value_gradient(learner, batch).abs().max()) < 1e-9
 
 
-def test_values_converge_into_0_to_1_over_1_minus_gamma_from_zero() -> None:
+@pytest.mark.parametrize("start", [0.0, 5.0, 10.0])
+def test_tabular_values_are_always_within_0_and_1_over_1_minus_gamma(start: float) -> None:
     batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
-    learner = tabular("vfo_bin", [0.0, 0.0, 0.0], gamma=0.9, learning_rate=0.05)
-    for _ in range(1500):
-        learner.update(batch)
-        learner.num_updates += 1
-    table = (learner.value.layers[0].weight + learner.value.layers[0].bias).detach().flatten()
+    learner = tabular("vfo_bin", [start] * 3, gamma=0.9, learning_rate=0.05)
+    for _ in learn(learner, batch, 1500):
+        table = value_table(learner)
+        assert float(table.min()) >= -0.05  # Adam's steps are that long
+        assert float(table.max()) <= 10.05
     expected = torch.tensor([5.0, 10.0, 0.0]).double()
-    torch.testing.assert_close(table, expected, rtol=0, atol=0.02)  # Adam's last steps
+    torch.testing.assert_close(table, expected, rtol=0, atol=0.02)
+
+
+def test_a_networks_values_are_within_0_and_1_over_1_minus_gamma_after_convergence() -> None:
+    batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
+    fields = {
+        "hidden_sizes": (32, 32), "num_bins": 3, "kernel_reading": "none", "target_period": 20,
+        "gamma": 0.9, "learning_rate": 3e-3,
+    }  # fmt: skip
+    configs = expand(ALGORITHMS["vfo_bin"].Config, fields)
+    learner = ALGORITHMS["vfo_bin"](configs, [0], Spec(3, 1), "fp64")
+    encoded = Batch(
+        background=encode(learner, batch.background), expert=encode(learner, batch.expert)
+    )
+    for _ in learn(learner, encoded, 2500):
+        pass
+    state = torch.eye(3, dtype=torch.float64)[None]
+    found = learner.value(learner.encoder(state)).detach().flatten()
+    torch.testing.assert_close(found, torch.tensor([5.0, 10.0, 0.0]).double(), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize(("source", "value"), [("background", 0.0), ("expert", 100.0)])
@@ -181,6 +223,17 @@ def test_adding_c_to_every_reward_changes_no_advantage_only_with_the_absorbing_b
     assert (abs(moved - 100.0) < 1e-3) is absorbing
 
 
+def test_a_constant_discriminator_brings_values_to_kappa_over_1_minus_gamma_weights_to_1() -> None:
+    given = {name: rows(pairs, 0.0, 0.3) for name, pairs in
+             (("background", [(0, 2), (2, 1)]), ("expert", EXPERT))}  # fmt: skip
+    learner = tabular("vfo_disc", [0.0, 10.0, 4.0], gamma=0.9, learning_rate=0.05)
+    *_, metrics = learn(learner, Batch(**given), 1500)
+    torch.testing.assert_close(
+        value_table(learner), torch.full((3,), 3.0).double(), rtol=0, atol=0.02
+    )
+    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 0.02
+
+
 def test_alpha_1_ignores_the_expert_and_is_cloning() -> None:
     batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
     learner = tabular("vfo_bin", [0.0, 0.0, 0.0], alpha=1.0)
@@ -189,12 +242,29 @@ def test_alpha_1_ignores_the_expert_and_is_cloning() -> None:
     assert float(found.abs().max()) < 1e-12
 
 
-def test_awr_with_provenance_as_reward_values_states_as_vfo_bin_does() -> None:
+def test_alpha_1_brings_every_background_value_to_0_and_every_weight_to_1() -> None:
+    batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
+    fields = {"alpha": 1.0, "gamma": 0.9, "learning_rate": 0.02}
+    learner = tabular("vfo_bin", [5.0, 7.0, 3.0], **fields)
+    *_, metrics = learn(learner, batch, 1500)
+    assert float(value_table(learner)[[0, 2]].abs().max()) < 1e-3
+    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 1e-3
+
+
+@pytest.mark.parametrize(("alpha", "expert_copies", "background_copies"), [
+    (0.5, 1, 1), (0.25, 3, 1), (0.75, 1, 3), (0.1, 9, 1),
+])  # fmt: skip
+def test_awr_with_provenance_as_reward_values_states_as_vfo_bin_does_at_the_matching_alpha(
+    alpha: float, expert_copies: int, background_copies: int
+) -> None:
     expert, background = rows(EXPERT), rows(BACKGROUND)
-    merged = rows(EXPERT + BACKGROUND, reward=[1.0, 1.0, 0.0, 0.0])
+    merged = rows(
+        EXPERT * expert_copies + BACKGROUND * background_copies,
+        reward=[1.0, 1.0] * expert_copies + [0.0, 0.0] * background_copies,
+    )
     values = [20.0, 30.0, 10.0]
     bin_gradient = value_gradient(
-        tabular("vfo_bin", values), Batch(background=background, expert=expert)
+        tabular("vfo_bin", values, alpha=alpha), Batch(background=background, expert=expert)
     )
     awr_gradient = value_gradient(tabular("awr", values), Batch(background=merged))
     torch.testing.assert_close(bin_gradient, awr_gradient, rtol=1e-12, atol=1e-12)

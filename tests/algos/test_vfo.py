@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+import fastifo
 from algos.parity import (
     assert_layers_equal,
     assert_metrics_equal,
@@ -15,7 +16,8 @@ from algos.parity import (
 )
 from fastifo.algos.discriminator import Discriminator
 from fastifo.algos.vfo import VfODisc
-from helpers import make_learner, make_sampler, random_dataset, run_updates
+from fastifo.learner import Learner
+from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import vfo as oracle
 
 METRICS = ["value_loss", "policy_loss"]
@@ -48,7 +50,16 @@ def test_20_updates_of_vfo_bin_equal_the_oracle(overrides: dict[str, object]) ->
     assert_metrics_equal(metrics, history, METRICS + extra)
 
 
-@pytest.mark.parametrize("overrides", [{"disc_reward_at": "next"}, {"disc_reward_at": "current"}])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"disc_reward_at": "next"},
+        {"disc_reward_at": "current"},
+        {"alpha": 0.9, "temperature": 0.1, "gamma": 0.9, "target_period": 3},
+        {"alpha": 0.1, "max_weight": math.inf, "absorbing": False, "temperature": 3.0},
+        {"advantage_bootstrap": "online", "learning_rate": 1e-2, "weight_decay": 0.1},
+    ],
+)
 def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, object]) -> None:
     learner = make_learner("vfo_disc", **overrides)
     discriminator = make_discriminator(learner)
@@ -93,6 +104,23 @@ def test_target_parameters_change_exactly_at_multiples_of_the_period() -> None:
     assert changed == [4, 8, 12]
 
 
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_the_target_is_copied_every_200_updates_of_a_training_run(engine: str) -> None:
+    def trained(num_updates: int) -> Learner:
+        fields = {"num_updates": num_updates, "engine": engine, "progress": False}
+        return fastifo.train("vfo_bin", random_dataset(), **fields, **SMALL).learners[0]
+
+    first, at_200, at_399, at_401 = (trained(n) for n in (199, 200, 399, 401))
+    start = [
+        (weight.float(), bias.float()) for weight, bias in layers(make_learner("vfo_bin").value)
+    ]
+    assert_layers_equal(layers(first.value_target), start, tolerance=1e-6)
+    assert_layers_equal(layers(at_200.value_target), layers(at_200.value), tolerance=0.0)
+    assert_layers_equal(layers(at_399.value_target), layers(at_200.value), tolerance=0.0)
+    assert not torch.equal(layers(at_399.value)[0][0], layers(at_200.value)[0][0])
+    assert_layers_equal(layers(at_401.value_target), layers(trained(400).value), tolerance=0.0)
+
+
 def test_the_policy_loss_does_not_reach_the_value() -> None:
     full, sampler = pair("vfo_bin")
     other, _ = pair("vfo_bin")
@@ -127,27 +155,32 @@ def test_infinite_temperature_is_cloning() -> None:
 
 
 def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
-    # v = kappa / (1 - gamma) everywhere makes every advantage 0 and every weight 1.
-    learner, _ = pair("vfo_disc")
-    kappa = 0.3
+    # v = kappa / (1 - gamma) everywhere, here 1 to the last bit, has no gradient, makes every
+    # advantage 0 and every weight 1.
+    learner = make_learner("vfo_disc", gamma=0.5)
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
             for parameter in net.parameters():
                 parameter.zero_()
-            net.layers[-1].bias.fill_(kappa / (1 - 0.99))
+            net.layers[-1].bias.fill_(1.0)
+    before = layers(learner.value)
 
     def constant(*_: object) -> Discriminator:
         discriminator = make_discriminator(learner)
         with torch.no_grad():
             for parameter in discriminator.parameters():
                 parameter.zero_()
-            discriminator.logit.layers[-1].bias.fill_(math.log(kappa / (1 - kappa)))
-        return discriminator
+        return discriminator  # 1/2 of everything
 
-    prepared = VfODisc.prepare(random_dataset(), learner.configs, constant)
-    metrics = run_updates(learner, make_sampler(learner, prepared), 1)[0]
-    assert abs(float(metrics["advantage_mean"][0])) < 1e-9
-    assert abs(float(metrics["weight_mean"][0]) - 1.0) < 1e-9
+    sampler = make_sampler(learner, VfODisc.prepare(random_dataset(), learner.configs, constant))
+    cloning, own = pair("bc")
+    for metrics in run_updates(learner, sampler, 20):
+        assert float(metrics["value_loss"][0]) == 0.0
+        assert float(metrics["advantage_mean"][0]) == 0.0
+        assert float(metrics["weight_mean"][0]) == 1.0
+    run_updates(cloning, own, 20)
+    assert_layers_equal(layers(learner.value), before, tolerance=0.0)
+    assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-12)
 
 
 def test_separate_policy_batches_differ_from_the_value_batch() -> None:

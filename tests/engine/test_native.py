@@ -34,6 +34,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("vfo_disc", {"disc_loss": "pu", "pu_prior": [0.2, 0.8], "disc_reward_at": "current"}),
     ("vfo_disc", {"policy_batch": "separate", "seeds": [3, 1], "disc_learning_rate": 1e-2}),
     ("bco", {"label": "sample", "batch_size": 34, "inverse_updates": 50}),
+    ("bco", {"clones": "expert", "inverse_updates": 50}),
     ("sqil", {"policy_alpha": [0.2, 1.0], "advantage_bootstrap": "online", "batch_size": 17}),
     ("smodice", {"divergence": "chi2", "absorbing": True, "weight_decay": 0.1}),
     ("smodice", {"normalizes": False, "max_weight": 2.0, "logit_clamp": [0.1, 10.0]}),

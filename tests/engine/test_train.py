@@ -54,6 +54,8 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
         ("dilo", {"beta": [0.2, 0.7]}),
         ("iql", {"expectile": [0.6, 0.9]}),
         ("bc", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
+        ("bco", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
+        ("bco", {"clones": "expert", "learning_rate": [1e-3, 3e-4]}),
         ("smodice", {"preset": "orig", "value_weight_decay": [1e-4, 0.3]}),
         ("dilo", {"preset": "orig", "backward_share": [0.3, 0.9]}),
     ],
@@ -93,7 +95,7 @@ def test_nan_in_rewards_changes_nothing_for_imitation(name: str) -> None:
     ("name", "fields"),
     [
         *((name, {}) for name in ALL if name != "sqil"),
-        *((name, {"preset": "orig"}) for name in ("bc", "smodice", "dilo")),
+        *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "dilo")),
         *((name, {"engine": "torch"}) for name in NATIVE if name != "sqil"),
     ],
     ids=str,

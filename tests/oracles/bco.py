@@ -51,13 +51,18 @@ def label(nets: Nets, obs: Tensor, next_obs: Tensor, config: Config) -> Tensor:
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One update per batch on all rows alike; the expert's carry their labels as `action`."""
+    """One update per batch on all rows alike; the expert's carry their labels as `action`.
+
+    Where the expert alone is cloned, a batch holds its labelled rows as the only ones.
+    """
     policy = MLP(nets["policy"], config)
     optimizer = make_optimizer([policy], config["learning_rate"], config)
     history: History = []
     for batch in batches:
         obs, action = (
-            torch.cat([batch["background"][name], batch["expert"][name]])
+            torch.cat(
+                [batch[source][name] for source in ("background", "expert") if source in batch]
+            )
             for name in ("obs", "action")
         )
         loss = -log_likelihood(policy(obs), action, config).mean()
