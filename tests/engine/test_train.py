@@ -55,7 +55,6 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
         ("iql", {"expectile": [0.6, 0.9]}),
         ("bc", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
         ("bco", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
-        ("bco", {"clones": "expert", "learning_rate": [1e-3, 3e-4]}),
         ("smodice", {"preset": "orig", "value_weight_decay": [1e-4, 0.3]}),
         ("dilo", {"preset": "orig", "backward_share": [0.3, 0.9]}),
     ],
