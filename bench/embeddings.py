@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -85,25 +84,15 @@ def windows_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list
     return rates
 
 
-class Folder:
-    """What `_embedded` asks of the engine."""
-
-    progress = True
-
-    def __init__(self, folder: Path) -> None:
-        self.folder: Path | None = folder
-
-
 def peak_gb(config: TGEIQLConfig, transitions: int) -> float:
     """Of this process, while it embeds so many transitions into a file."""
     dataset = background(transitions)
     scale = Scale.of(dataset.background, actions=True)
     with tempfile.TemporaryDirectory() as name:
-        fit: Any = Folder(Path(name))
         rows = window_rows(dataset.background, config.horizon, scale)
         _embedded(
-            make_model(config), 0, dataset.background, rows, scale=scale, config=config, fit=fit,
-            name="background-0",
+            make_model(config), 0, dataset.background, rows, scale=scale, config=config,
+            folder=Path(name), progress=True, name="background-0",
         )  # fmt: skip
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

@@ -38,13 +38,14 @@ class Fastifo:
         run_spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
         learner = learner_class([config] * members, range(members), run_spec, precision)
         learner.to(device)
-        needs = learner_class.batch_needs(config)
+        needs, bits = learner_class.batch_needs(config), precision
 
         class Untrained:
             folder: Path | None = None
             seeds = range(members)
             device = torch.device("cpu")
             progress: bool = False
+            precision: str = bits
 
             def broken(self, place: int) -> bool:
                 return False

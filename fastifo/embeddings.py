@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -155,5 +156,16 @@ def summarise(
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             np.savez(file, **columns)
+
+    write_atomic(folder / f"tge-{name}.npz", write)
+
+
+def show_again(source: Path | None, folder: Path | None, name: str) -> None:
+    """Copies what another run has summarised, for this one's report."""
+    if source is None or folder is None or not (source / f"tge-{name}.npz").exists():
+        return
+
+    def write(temporary: Path) -> None:
+        shutil.copyfile(source / f"tge-{name}.npz", temporary)
 
     write_atomic(folder / f"tge-{name}.npz", write)

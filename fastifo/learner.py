@@ -53,6 +53,10 @@ class Fit(Protocol):
         """Where the run trains."""
 
     @property
+    def precision(self) -> str:
+        """Of the run."""
+
+    @property
     def progress(self) -> bool:
         """Whether long work shows how far it is."""
 

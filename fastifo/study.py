@@ -127,6 +127,8 @@ def _train_all(
         else:
             runs = [(folder, datasets)]
         for path, sets in runs:
+            if "embeddings" in _config_of(algorithm):  # one model for every backbone
+                own = {"embeddings": str(folder.parent / f"{name}-embeddings" / path.name)} | own
             run = train(  # returns at once where the folder holds the finished run
                 name, sets, num_updates=num_updates, seeds=list(seeds), out=path,
                 progress=progress, **own,

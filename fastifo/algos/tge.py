@@ -24,7 +24,7 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, unit_range
 from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.embeddings import RowFile, summarise
+from fastifo.embeddings import RowFile, show_again, summarise
 from fastifo.engine.log import ProgressBar
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit, Spec
@@ -45,6 +45,7 @@ class TGEConfig(DiffusionConfig, RewardsConfig):
     scales_to_unit: bool = True  # rewards of the background are mapped onto [0, 1]
     neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them exact
     embedding_dtype: str = "float32"  # float32 | float16: of the file they are kept in
+    embeddings: str = ""  # folder of them, for runs one after another to share; empty: the run's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,11 +72,14 @@ class TGE(Rewards):
         first = configs[0]
         scale = Scale.of(dataset.background, actions=not first.states_only)
         rows = window_rows(dataset.background, first.horizon, scale)
-        names = [f"seed{s}-{_digest(c)}" for s, c in zip(fit.seeds, configs, strict=True)]
+        folder, shared = fit.folder, ""
+        if first.embeddings:
+            folder, shared = Path(first.embeddings), f"{fit.precision} {dataset.fingerprint()}"
+        names = [f"seed{s}-{_digest(c, shared)}" for s, c in zip(fit.seeds, configs, strict=True)]
         makers = [names.index(name) for name in dict.fromkeys(names)]  # one member of each name
         models: dict[int, tuple[Diffusion, int]] = {}
         # All or none: what a stopped run has of the models is a checkpoint of all of them.
-        if not all(_kept(fit.folder, names[m], configs[m]) for m in makers):
+        if not all(_kept(folder, names[m], configs[m]) for m in makers):
             model = fit(
                 Diffusion,
                 [_stage(configs[m]) for m in makers],
@@ -93,12 +97,15 @@ class TGE(Rewards):
             if fit.broken(maker):  # its losses were not finite, nor would its rewards be
                 fit.fail(member)
                 return torch.zeros(own.background.num_transitions)
-            file = _file(fit.folder, f"distances-{name}-{config.neighbours}")
+            file = _file(folder, f"distances-{name}-{config.neighbours}")
             distances = RowFile.finished(file)
             if distances is None:
                 model, place = models.get(maker, (None, 0))
                 assert own.expert is not None
-                embed = partial(_embedded, model, place, config=config, scale=scale, fit=fit)
+                embed = partial(
+                    _embedded, model, place, config=config, scale=scale, folder=folder,
+                    progress=fit.progress,
+                )  # fmt: skip
                 expert = embed(own.expert, None, name=f"expert-{name}")
                 background = embed(own.background, rows, name=f"background-{name}")
                 windows = expert.rows(0, len(expert)).to(fit.device)
@@ -106,10 +113,12 @@ class TGE(Rewards):
                 fit.note("neighbour_backend", search.backend)
                 distances = _distances(search, background, config.neighbours)
                 summarise(
-                    fit.folder, f"{name}-{config.neighbours}", expert, background, distances, own,
+                    folder, f"{name}-{config.neighbours}", expert, background, distances, own,
                     config.sigma, config.tge_reward,
                 )  # fmt: skip
                 RowFile.keep(file, distances)
+            if shared:
+                show_again(folder, fit.folder, f"{name}-{config.neighbours}")
             reward = tge_reward(distances.double(), config.sigma, config.tge_reward)
             return unit_range(reward) if config.scales_to_unit else reward
 
@@ -201,13 +210,13 @@ def placed(episodes: Episodes, horizon: int, placement: str) -> Tensor:
     return step
 
 
-def _digest(config: Any) -> str:
-    """Of the fields that embeddings depend on."""
+def _digest(config: Any, shared: str) -> str:
+    """Of the fields that embeddings depend on, and of what runs that share a folder may not."""
     names = [field.name for field in dataclasses.fields(DiffusionConfig)]
-    shared = {field.name for field in dataclasses.fields(Config)}
-    own = [name for name in names if name not in shared] + ["placement", "sphere", "init"]
+    common = {field.name for field in dataclasses.fields(Config)}
+    own = [name for name in names if name not in common] + ["placement", "sphere", "init"]
     text = repr({name: getattr(config, name) for name in (*own, "embedding_dtype")})
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256((text + shared).encode()).hexdigest()[:8]
 
 
 def _file(folder: Path | None, name: str) -> Path | None:
@@ -229,7 +238,8 @@ def _embedded(
     *,
     scale: Scale,
     config: Any,
-    fit: Fit,
+    folder: Path | None,
+    progress: bool,
     name: str,
 ) -> RowFile:
     """One embedding for every transition, in a file where there is a folder.
@@ -237,7 +247,7 @@ def _embedded(
     model: None where the file is whole.  rows: of the episodes, where they are there already.
     """
     first = first_rows(episodes, config.horizon)[placed(episodes, config.horizon, config.placement)]
-    path = _file(fit.folder, f"embeddings-{name}")
+    path = _file(folder, f"embeddings-{name}")
     file = RowFile(path, (len(first), config.embedding_width), np.dtype(config.embedding_dtype))
     left = first[file.done :]
     if len(left) == 0:
@@ -247,7 +257,7 @@ def _embedded(
         rows = window_rows(dataclasses.replace(episodes, action=None), config.horizon, scale)
     assert model is not None
     what = name.partition("-")[0]
-    with ProgressBar(f"embed {what}", len(first), "windows", enabled=fit.progress) as bar:
+    with ProgressBar(f"embed {what}", len(first), "windows", enabled=progress) as bar:
         bar.start_at(file.done)
         for raw in model.embed(place, rows.obs, left, BATCH):
             found = torch.nn.functional.normalize(raw, dim=1) if config.sphere else raw

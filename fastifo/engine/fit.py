@@ -31,7 +31,7 @@ class StageFit:
     def __init__(self, run: Run, group: Group, stage: Stage) -> None:
         self.run, self.group, self.stage = run, group, stage
         self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
-        self.device = run.device
+        self.device, self.precision = run.device, run.precision
 
     def broken(self, place: int) -> bool:
         return self.group.members[place] in self.run.failed

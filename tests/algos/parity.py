@@ -114,7 +114,7 @@ def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset,
     class BuildOnly:
         folder: Path | None = None
         seeds, progress = learner.seeds, False
-        device = torch.device("cpu")
+        device, precision = torch.device("cpu"), "fp64"
 
         def broken(self, place: int) -> bool:
             return False

@@ -158,6 +158,36 @@ def test_a_killed_embedding_goes_on_and_ends_with_the_same_files(
         assert torch.equal(a, b)
 
 
+def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows: list[int] = []
+    original = Diffusion.embed
+
+    def counted(self: Diffusion, *arguments: Any) -> Any:
+        for part in original(self, *arguments):
+            windows.append(len(part))
+            yield part
+
+    monkeypatch.setattr(Diffusion, "embed", counted)
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 15, "num_updates": 2, "progress": False,
+        "embeddings": str(tmp_path / "shared"),
+    }  # fmt: skip
+    dataset, other = random_dataset(), random_dataset(seed=1)
+    runs = []
+    for place, (given, backbone, embeds) in enumerate(
+        [(dataset, "iql", True), (dataset, "rebrac", False), (other, "iql", True)]
+    ):
+        before, out = len(windows), tmp_path / str(place)
+        runs.append(fastifo.train("tge", given, backbone=backbone, out=out, **fields))
+        assert (len(windows) > before) is embeds
+        assert len(list(out.glob("tge-*.npz"))) == 1  # what its report shows
+    alone = fastifo.train("tge", dataset, backbone="rebrac", **fields | {"embeddings": ""})
+    pairs = zip(*(run.learners[0].parameters() for run in (alone, runs[1])), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
 def test_members_that_differ_in_the_reward_alone_share_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
