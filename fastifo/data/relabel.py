@@ -81,10 +81,11 @@ def check_scaling(dataset: Dataset, config: Any) -> None:
 def scaled_rewards(dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
     """Rewards times 1000 / (best - worst return), where the configs ask for it.
 
-    Raises ValueError where all returns are the same.
+    A member whose returns are all the same fails.  Raises ValueError where none is left.
     """
     if configs[0].reward_scaling == "none":
         return dataset
+    same: dict[int, float] = {}  # member -> the return of all its episodes
 
     def scaled(member: int, own: Dataset) -> Tensor:
         returns, reward = own.background.returns(), own.background.reward
@@ -94,13 +95,19 @@ def scaled_rewards(dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Datase
             return reward
         spread = float(returns.max() - returns.min())
         if not spread > 0.0:
-            raise ValueError(
-                "reward_scaling: return_range divides by the difference of the best and the worst "
-                f"return, every episode has {float(returns[0]):.6g}; use reward_scaling='none'"
-            )
+            same[member] = float(returns[0])
+            return reward
         return reward * (RETURN_RANGE / spread)
 
-    return each_member(dataset, len(configs), scaled)
+    found = each_member(dataset, len(configs), scaled)
+    for member in same:
+        fit.fail(member)
+    if same and all(map(fit.broken, range(len(configs)))):
+        raise ValueError(
+            "reward_scaling: return_range divides by the difference of the best and the worst "
+            f"return, every episode has {next(iter(same.values())):.6g}; use reward_scaling='none'"
+        )
+    return found
 
 
 def unit_range(reward: Tensor) -> Tensor:

@@ -116,10 +116,14 @@ def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset,
         seeds, progress = learner.seeds, False
         device, precision = torch.device("cpu"), "fp64"
 
-        def broken(self, place: int) -> bool:
-            return False
+        def __init__(self) -> None:
+            self.failed: set[int] = set()
 
-        def fail(self, place: int) -> None: ...
+        def broken(self, place: int) -> bool:
+            return place in self.failed
+
+        def fail(self, place: int) -> None:
+            self.failed.add(place)
 
         def note(self, name: str, value: Any) -> None: ...
 

@@ -294,6 +294,18 @@ def test_a_run_killed_between_its_members_embeddings_goes_on(
         assert torch.equal(a, b)
 
 
+def test_a_member_whose_rewards_are_all_alike_fails_alone() -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 5, "num_updates": 3, "progress": False,
+        "tge_reward": "gaussian",
+    }  # fmt: skip
+    far = 1e12  # where exp(-d^2 / (2 sigma^2)) is 1 to the last bit
+    run = fastifo.train("tge", random_dataset(), sigma=[1.0, far], **fields)
+    assert set(run.failed) == {1}
+    with pytest.raises(ValueError, match=r"reward_scaling: .* every episode has 0"):
+        fastifo.train("tge", random_dataset(), sigma=far, **fields)
+
+
 def test_a_member_whose_model_broke_stays_broken_in_a_killed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
