@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import re
 import statistics
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastifo.evaluate import normalized_score
 from fastifo.statistics import interquartile_mean, stratified_interval
 
 ROOT = Path(__file__).parents[1]
@@ -106,14 +108,17 @@ def methods_table() -> str:
     return "\n".join(lines)
 
 
-def study_table(name: str) -> str:
-    """One line a set: the mean over seeds, and the lowest and highest seed, of every method."""
+def study_table(name: str, column: str = "return") -> str:
+    """One line a set: the mean over seeds, and the lowest and highest seed, of every method.
+
+    column: return of sampled actions, or mode.
+    """
     rows = _rows(f"{name}.csv")
     methods = list(dict.fromkeys(row["algorithm"] for row in rows))
     sets: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for row in rows:
         own = sets.setdefault((row["env_id"], row["set"], row["background"]), {})
-        own.setdefault(row["algorithm"], []).append(float(row["return"]))
+        own.setdefault(row["algorithm"], []).append(float(row[column]))
     lines = [
         f"| task | set | background | {' | '.join(methods)} |",
         "| --- | --- | ---: |" + " ---: |" * len(methods),
@@ -128,9 +133,9 @@ def study_table(name: str) -> str:
     return "\n".join(lines)
 
 
-def scores_table(name: str) -> str:
+def scores_table(name: str, column: str = "return") -> str:
     """One line a method: interquartile means of the score over every set, and each task's."""
-    rows = _rows(f"{name}.csv")
+    rows = [row for row in _rows(f"{name}.csv") if row["score"]]  # tasks that have one
     tasks = list(dict.fromkeys(row["env_id"] for row in rows))
     lines = [
         f"| method | all sets | {' | '.join(tasks)} |",
@@ -141,7 +146,8 @@ def scores_table(name: str) -> str:
         for row in rows:
             if row["algorithm"] == method:
                 key = (row["env_id"], row["set"])
-                sets.setdefault(key, []).append(float(row["score"]))
+                score = normalized_score(row["env_id"], float(row[column]))
+                sets.setdefault(key, []).append(math.nan if score is None else score)
         cells = []
         for which in (tasks, *([task] for task in tasks)):
             scores = np.array([x for key, x in sets.items() if key[0] in which]).T
