@@ -8,17 +8,18 @@ undiscounted sums of the environment's own reward over one episode. Training nee
 
 import argparse
 import importlib.metadata
-import json
-import os
+import io
 import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import envpool
 import numpy as np
 from numpy.typing import NDArray
+
+from fastifo.files import write_bytes, write_json
 
 FLOORS = {"Hopper-v4": 2500.0, "HalfCheetah-v4": 4000.0, "Walker2d-v4": 3000.0, "Ant-v4": 3000.0}
 REPORT_SEED, SELECT_SEED, TRAIN_SEED = 1000, 5000, 1_000_000
@@ -192,20 +193,6 @@ def export_policy(model: Any, env: str) -> dict[str, Any]:
     return policy | {key: np.array(text) for key, text in words.items()}
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, sync it, and move it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def provenance(args: argparse.Namespace, model: Any, wall: float) -> dict[str, Any]:
     """Return what made the model: settings, versions, steps, updates and wall seconds."""
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "evaluate", "env")}
@@ -247,9 +234,10 @@ class Tracker:
         self.best, self.written = score, True
         target: Path = args.out / f"{args.env}.npz"
         record = provenance(args, self.model, wall) | {"evaluation": final}
-        text = json.dumps(record, indent=2).encode() + b"\n"
-        write_atomic(target, lambda handle: np.savez(handle, **policy))
-        write_atomic(target.with_suffix(".json"), lambda handle: handle.write(text))
+        file = io.BytesIO()
+        np.savez(file, **policy)
+        write_bytes(target, file.getvalue())
+        write_json(target.with_suffix(".json"), record)
         print(f"wrote {target.name}: {describe(final)}", flush=True)
         return bool(min(mean, final["return_mean"]) < args.target or score < args.floor)
 
