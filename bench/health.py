@@ -47,7 +47,8 @@ def nearest(
     """Distances of each background window to the nearest of the demonstration's, [N, 5]."""
     fastifo.relabel(
         "tge", dataset, out=folder, diffusion_updates=options.updates, unet_width=options.width,
-        diffusion_batch_size=options.batch_size, embedding_dtype="float16", **fields,
+        diffusion_batch_size=options.batch_size, diffusion_learning_rate=options.learning_rate,
+        ema_start=options.updates // 3, embedding_dtype="float16", **fields,
     )  # fmt: skip
     (file,) = folder.glob("distances-*.npy")
     found = RowFile.finished(file)
@@ -63,7 +64,8 @@ def main() -> None:
     parser.add_argument("--expert", type=int, default=10, help="of them the expert's")
     parser.add_argument("--clone", type=int, default=0, help="as in a bimodal spec; 0: random")
     parser.add_argument("--horizons", type=int, nargs="+", default=[32, 1])
-    parser.add_argument("--updates", type=int, default=2000, help="of the diffusion model")
+    parser.add_argument("--updates", type=int, default=600, help="of the diffusion model")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the same")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -89,7 +91,7 @@ def main() -> None:
                         "auc": round(statistics.median(areas), 4), "low": round(min(areas), 4),
                         "high": round(max(areas), 4), "seeds": len(areas),
                         "expert": options.expert, "total": options.total, "clone": options.clone,
-                        "updates": options.updates, "machine": machine(torch.device("cpu")),
+                        "updates": options.updates, "learning_rate": options.learning_rate, "machine": machine(torch.device("cpu")),
                         "commit": current_commit(),
                     }
                 )  # fmt: skip
