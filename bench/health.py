@@ -91,8 +91,8 @@ def main() -> None:
                         "auc": round(statistics.median(areas), 4), "low": round(min(areas), 4),
                         "high": round(max(areas), 4), "seeds": len(areas),
                         "expert": options.expert, "total": options.total, "clone": options.clone,
-                        "updates": options.updates, "learning_rate": options.learning_rate, "machine": machine(torch.device("cpu")),
-                        "commit": current_commit(),
+                        "updates": options.updates, "learning_rate": options.learning_rate,
+                        "machine": machine(torch.device("cpu")), "commit": current_commit(),
                     }
                 )  # fmt: skip
                 print(f"{env_id}  H = {horizon}  {kernel}: AUC {rows[-1]['auc']} "
