@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.timing import machine, results_name
+from bench.timing import current_commit, machine, results_name
 from fastifo import knn
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,13 +62,14 @@ def main() -> None:
               f"({min(seconds):.3f} to {max(seconds):.3f} s)")  # fmt: skip
         rows.append([name, args.queries, args.points, args.width, args.neighbours, args.threads,
                      f"{rate:.0f}", f"{min(seconds):.4f}", f"{max(seconds):.4f}"])  # fmt: skip
-    path = RESULTS / f"knn-{results_name(machine(device))}.csv"
+    name_of = machine(device)
+    path = RESULTS / f"knn-{results_name(name_of)}.csv"
     with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["backend", "queries", "points", "width", "neighbours", "threads",
-                         "queries_per_s", "fastest_s", "slowest_s"])  # fmt: skip
-        writer.writerows(rows)
-    print(f"wrote {path}")
+                         "queries_per_s", "fastest_s", "slowest_s", "machine", "commit"])  # fmt: skip
+        writer.writerows([*row, name_of, current_commit()] for row in rows)
+    print(f"written to {path.name}")
 
 
 if __name__ == "__main__":
