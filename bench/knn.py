@@ -66,8 +66,10 @@ def main() -> None:
     path = RESULTS / f"knn-{results_name(name_of)}.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["backend", "queries", "points", "width", "neighbours", "threads",
-                         "queries_per_s", "fastest_s", "slowest_s", "machine", "commit"])  # fmt: skip
+        writer.writerow(
+            ["backend", "queries", "points", "width", "neighbours", "threads", "queries_per_s",
+             "fastest_s", "slowest_s", "machine", "commit"]
+        )  # fmt: skip
         writer.writerows([*row, name_of, current_commit()] for row in rows)
     print(f"written to {path.name}")
 
