@@ -177,6 +177,9 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "bench/results/studies.md": {
         **{name: partial(study_table, name) for name in STUDIES},
         **{f"{name} scores": partial(scores_table, name) for name in STUDIES},
+        "tge": partial(study_table, "tge", "mode"),
+        "tge sampled": partial(study_table, "tge"),
+        "tge scores": partial(scores_table, "tge", "mode"),
         "improve": improve_table,
     },
 }
