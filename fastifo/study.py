@@ -126,9 +126,9 @@ def _train_all(
             runs = [(folder / str(place), [one]) for place, one in enumerate(datasets)]
         else:
             runs = [(folder, datasets)]
+        if "embeddings" in _config_of(algorithm):  # one model for every backbone
+            own = {"embeddings": str(folder.parent / f"{name}-embeddings")} | own
         for path, sets in runs:
-            if "embeddings" in _config_of(algorithm):  # one model for every backbone
-                own = {"embeddings": str(folder.parent / f"{name}-embeddings" / path.name)} | own
             run = train(  # returns at once where the folder holds the finished run
                 name, sets, num_updates=num_updates, seeds=list(seeds), out=path,
                 progress=progress, **own,

@@ -158,9 +158,8 @@ def test_a_killed_embedding_goes_on_and_ends_with_the_same_files(
         assert torch.equal(a, b)
 
 
-def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def embedded_windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that models embed from now on."""
     windows: list[int] = []
     original = Diffusion.embed
 
@@ -170,6 +169,13 @@ def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_
             yield part
 
     monkeypatch.setattr(Diffusion, "embed", counted)
+    return windows
+
+
+def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = embedded_windows(monkeypatch)
     fields: dict[str, Any] = {
         **SIZES, "diffusion_updates": 15, "num_updates": 2, "progress": False,
         "embeddings": str(tmp_path / "shared"),
@@ -191,15 +197,7 @@ def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_
 def test_members_that_differ_in_the_reward_alone_share_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows: list[int] = []
-    original = Diffusion.embed
-
-    def counted(self: Diffusion, *arguments: Any) -> Any:
-        for part in original(self, *arguments):
-            windows.append(len(part))
-            yield part
-
-    monkeypatch.setattr(Diffusion, "embed", counted)
+    windows = embedded_windows(monkeypatch)
     dataset = random_dataset()
     fields: dict[str, Any] = {
         **SIZES, "diffusion_updates": 15, "num_updates": 2, "progress": False,
