@@ -33,10 +33,10 @@ def _rate(one: Fastifo, seconds: float) -> float:
     return made / (time.perf_counter() - started)
 
 
-def show_methods(threads: int, seconds: float) -> str:
+def show_methods(threads: int, seconds: float, saves: bool = True) -> str:
     """A table: natively with one and with four members, in torch with one; shares of each part.
 
-    Methods are timed in turn, in three rounds; the numbers are medians. Writes the rows to
+    Methods are timed in turn, in three rounds; the numbers are medians.  saves: rows go to
     bench/results.
     """
     torch.set_num_threads(threads)
@@ -83,6 +83,8 @@ def show_methods(threads: int, seconds: float) -> str:
                     "machine": name_of, "commit": current_commit(),
                 }
             )  # fmt: skip
+    if not saves:
+        return "\n".join(lines)
     path = Path(__file__).parent / "results" / f"methods-{results_name(name_of)}.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

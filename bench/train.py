@@ -260,7 +260,7 @@ def main() -> None:
     if options.methods:
         from bench.methods import show_methods
 
-        print(show_methods(options.threads, options.seconds))
+        print(show_methods(options.threads, options.seconds, not options.no_save))
         return
     for hidden in options.hidden:
         rates = measure(

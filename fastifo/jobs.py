@@ -3,6 +3,9 @@
 import contextlib
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Protocol
@@ -39,6 +42,19 @@ def run_jobs(jobs: Sequence[Job]) -> None:
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     ProgressBar.plain = True  # bars of several processes would write over each other
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+GRACE = 5  # seconds for a checkpoint
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 BLOCK = 4096  # rows that a thread takes at once
