@@ -1,6 +1,5 @@
 """Diffusion model, windows and embeddings of TGE against oracles written from the specification."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,10 +197,9 @@ def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placeme
     _, model, rows = prepared(make_learner("tge", placement=placement, sphere=False))
     config = make_learner("tge", placement=placement, sphere=False).cfg
     scale = Scale.of(dataset.background, actions=True)
-    fit: Any = SimpleNamespace(folder=None, progress=False)
     found = _embedded(
-        model, 0, dataset.background, rows.background, scale=scale, config=config, fit=fit,
-        name="background-x",
+        model, 0, dataset.background, rows.background, scale=scale, config=config, folder=None,
+        progress=False, name="background-x",
     )  # fmt: skip
     background = dataset.background
     first = first_rows(background, 4)
