@@ -1,4 +1,4 @@
-"""Work in processes of its own."""
+"""Work side by side: on threads and in processes of its own."""
 
 import os
 import signal
@@ -7,10 +7,59 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import fastifo
+from fastifo.algos import ALGORITHMS
 from fastifo.jobs import GRACE, run_jobs
+
+
+@pytest.mark.parametrize("name", ["bco", "oril", "otr", "seabo", "smodice", "vfo_disc"])
+def test_data_that_a_method_makes_has_the_same_bits_on_any_number_of_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def episode(steps: int) -> dict[str, torch.Tensor]:
+        return {
+            "obs": torch.randn(steps + 1, 3, generator=generator),
+            "action": 2 * torch.rand(steps, 2, generator=generator) - 1,
+        }
+
+    # More numbers than torch gives one thread; their count divides by none of the vectors' widths.
+    count, steps = {"otr": (2, 401), "seabo": (2, 17001)}.get(name, (60, 4001))
+    background, expert = [episode(steps) for _ in range(count)], [episode(401)]
+    dataset = fastifo.Dataset.from_episodes(background, [{"obs": expert[0]["obs"]}])
+    made = []
+    learner_class = ALGORITHMS[name]
+    prepare = learner_class.prepare.__func__  # type: ignore[attr-defined]
+
+    def kept(cls: Any, *args: Any) -> Any:
+        made.append(prepare(cls, *args))
+        return made[-1]
+
+    monkeypatch.setattr(learner_class, "prepare", classmethod(kept))
+    fields = {"disc_updates": 50, "inverse_updates": 1, "reward_scaling": "none"}
+    own = {key: value for key, value in fields.items() if hasattr(learner_class.Config, key)}
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 5, 7):
+            torch.set_num_threads(threads)
+            fastifo.train(
+                name, dataset, num_updates=1, batch_size=8, learning_rate=0.1, hidden_sizes=(8,),
+                device="cpu", progress=False, **own,
+            )  # fmt: skip
+    finally:
+        torch.set_num_threads(before)
+    for other in made[1:]:
+        for part in ("background", "expert"):
+            for column in ("obs", "action", "reward"):
+                first, again = (getattr(getattr(d, part), column) for d in (made[0], other))
+                assert (first is None) == (again is None)
+                assert first is None or torch.equal(first, again)
 
 
 @dataclass

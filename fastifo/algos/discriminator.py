@@ -17,7 +17,7 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import Batch
 from fastifo.data.stack import member_ranges
-from fastifo.jobs import in_blocks
+from fastifo.jobs import in_blocks, one_thread
 from fastifo.learner import Fit, Learner, Metrics
 
 
@@ -125,7 +125,9 @@ def with_rewards(
             own = rows[first : first + count]
             obs = episodes.obs[int(own[0]) : int(own[-1]) + 1]
             for member in range(members.start, members.stop):
-                found = reward_of(discriminator.logits(member, obs))
+                found = discriminator.logits(member, obs)
+                with one_thread():
+                    found = reward_of(found)
                 reward[member, first : first + count] = found[own - own[0]]
         return dataclasses.replace(episodes, reward=reward)
 

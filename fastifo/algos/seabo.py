@@ -16,6 +16,7 @@ from fastifo.algos.rewards import Rewards, RewardsConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
+from fastifo.jobs import one_thread
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit
 
@@ -60,7 +61,8 @@ class SEABO(Rewards):
             distance = search.distances(queries, config.neighbours).cpu().double()[:, -1]
             if config.divides_by_actions:
                 distance = distance / own.action_dim
-            reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
+            with one_thread():
+                reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
             return reward
 
         return each_member(dataset, len(configs), judged, rewards_of(SEABOConfig, configs))
