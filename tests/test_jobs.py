@@ -87,11 +87,12 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core works in its own process")
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     here = Path(__file__)
+    path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import {here.stem} as m; m.main({str(tmp_path)!r})"],
-        env=os.environ | {"PYTHONPATH": f"{here.parent}:{os.environ.get('PYTHONPATH', '')}",
-                          "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+        cwd=tmp_path,  # in a checkout its source would hide the installed package
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+    )
     paths = [tmp_path / "first", tmp_path / "second"]
     deadline = time.monotonic() + 60
     while not all(path.exists() and path.read_text() for path in paths):
