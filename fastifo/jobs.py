@@ -1,23 +1,19 @@
 """Work side by side on the cores of one machine."""
 
-import collections
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 
 from fastifo.devices import choose_device
 from fastifo.engine.log import ProgressBar
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Job(Protocol):
@@ -65,24 +61,18 @@ BLOCK = 4096  # rows that a thread takes at once
 
 
 def in_blocks(work: Callable[[slice], object], count: int) -> None:
-    """Calls work(rows) for all of [0, count) in blocks, side by side."""
-    blocks = (slice(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK))
-    collections.deque(side_by_side(work, blocks), maxlen=0)
-
-
-def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """work(item) of each, in their order, without gradients, torch on one thread in each.
+    """Calls work(rows) for all of [0, count) in blocks, side by side, torch on one thread in each.
 
     So numbers do not depend on how many threads there are.
     """
 
-    def alone(item: T) -> R:
+    def alone(first: int) -> None:
         with torch.no_grad():
-            return work(item)
+            work(slice(first, min(first + BLOCK, count)))
 
     threads = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(threads) as workers:
-        yield from workers.map(alone, items)
+        list(workers.map(alone, range(0, count, BLOCK)))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ from fastifo.config import require
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
 from fastifo.engine.log import ProgressBar
-from fastifo.jobs import one_thread, side_by_side
 from fastifo.learner import Fit
 
 
@@ -58,25 +57,20 @@ class OTR(Rewards):
         def judged(member: int, own: Dataset) -> Tensor:
             assert own.expert is not None
             config, background = configs[member], own.background
-            with one_thread():
-                std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+            std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
             std = torch.where(std > 1e-6, std, 1.0)
             if not config.standardizes_cost:
                 std, mean = torch.ones_like(std), torch.zeros_like(mean)
             shown = min(config.expert_episodes or math.inf, own.expert.num_episodes)
             experts = [_directions(own.expert, e, mean, std) for e in range(int(shown))]
-
-            def best(episode: int) -> Tensor:
-                rows = _directions(background, episode, mean, std)
-                options = [_rewards(rows, expert, own.obs_dim, config) for expert in experts]
-                return max(options, key=lambda reward: float(reward.sum()))
-
             found = []
             count = background.num_episodes
             with ProgressBar("transport", count, "episodes", enabled=fit.progress) as bar:
-                for reward in side_by_side(best, range(count)):
-                    found.append(reward)
-                    bar.update(len(found), "")
+                for episode in range(count):
+                    rows = _directions(background, episode, mean, std)
+                    options = [_rewards(rows, expert, own.obs_dim, config) for expert in experts]
+                    found.append(max(options, key=lambda reward: float(reward.sum())))
+                    bar.update(episode + 1, "")
             return torch.cat(found)
 
         return each_member(dataset, len(configs), judged, rewards_of(OTRConfig, configs))

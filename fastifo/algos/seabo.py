@@ -16,7 +16,6 @@ from fastifo.algos.rewards import Rewards, RewardsConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
-from fastifo.jobs import one_thread
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit
 
@@ -61,8 +60,7 @@ class SEABO(Rewards):
             distance = search.distances(queries, config.neighbours).cpu().double()[:, -1]
             if config.divides_by_actions:
                 distance = distance / own.action_dim
-            with one_thread():
-                reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
+            reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
             return reward
 
         return each_member(dataset, len(configs), judged, rewards_of(SEABOConfig, configs))

@@ -26,7 +26,6 @@ from fastifo.data.relabel import each_member, unit_range
 from fastifo.data.windows import Scale, first_rows, window_rows
 from fastifo.embeddings import RowFile, show_again, summarise
 from fastifo.engine.log import ProgressBar
-from fastifo.jobs import one_thread
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit, Spec
 
@@ -120,8 +119,7 @@ class TGE(Rewards):
                 RowFile.keep(file, distances)
             if shared:
                 show_again(folder, fit.folder, f"{name}-{config.neighbours}")
-            with one_thread():
-                reward = tge_reward(distances.double(), config.sigma, config.tge_reward)
+            reward = tge_reward(distances.double(), config.sigma, config.tge_reward)
             return unit_range(reward) if config.scales_to_unit else reward
 
         return each_member(dataset, len(configs), judged)

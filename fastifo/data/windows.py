@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from fastifo.data.dataset import Episodes
-from fastifo.jobs import one_thread
 
 EPSILON = 1e-3  # added to deviations
 LIMIT = 10.0  # of a scaled number
@@ -26,8 +25,7 @@ class Scale:
         if actions:
             assert background.action is not None
             columns.append(background.action)
-        with one_thread():
-            found = [torch.std_mean(column, 0, correction=0) for column in columns]
+        found = [torch.std_mean(column, 0, correction=0) for column in columns]
         deviation, mean = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Scale(mean, deviation + EPSILON)
 
