@@ -172,7 +172,7 @@ def embedded_windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return windows
 
 
-def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_do_not(
+def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_other_data_and_precision_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = embedded_windows(monkeypatch)
@@ -182,11 +182,17 @@ def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_and_other_data_
     }  # fmt: skip
     dataset, other = random_dataset(), random_dataset(seed=1)
     runs = []
-    for place, (given, backbone, embeds) in enumerate(
-        [(dataset, "iql", True), (dataset, "rebrac", False), (other, "iql", True)]
+    for place, (given, backbone, precision, embeds) in enumerate(
+        [
+            (dataset, "iql", "fp32", True),
+            (dataset, "rebrac", "fp32", False),
+            (other, "iql", "fp32", True),
+            (dataset, "iql", "bf16", True),
+        ]
     ):
         before, out = len(windows), tmp_path / str(place)
-        runs.append(fastifo.train("tge", given, backbone=backbone, out=out, **fields))
+        own = {"backbone": backbone, "precision": precision, "out": out}
+        runs.append(fastifo.train("tge", given, **fields, **own))
         assert (len(windows) > before) is embeds
         assert len(list(out.glob("tge-*.npz"))) == 1  # what its report shows
     alone = fastifo.train("tge", dataset, backbone="rebrac", **fields | {"embeddings": ""})
