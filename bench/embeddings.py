@@ -91,8 +91,8 @@ def peak_gb(config: TGEIQLConfig, transitions: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         rows = window_rows(dataset.background, config.horizon, scale)
         _embedded(
-            make_model(config), 0, dataset.background, rows, scale=scale, config=config,
-            folder=Path(name), progress=True, name="background-0",
+            make_model(config), 0, dataset.background, torch.arange(transitions), rows,
+            scale=scale, config=config, folder=Path(name), progress=True, name="background-0",
         )  # fmt: skip
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset
@@ -114,19 +114,10 @@ def _opened(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], mode: Any)
     return found if found.shape == shape and found.dtype == dtype else None
 
 
-def summarise(
-    folder: Path | None,
-    name: str,
-    expert: RowFile,
-    background: RowFile,
-    distances: Tensor,
-    dataset: Dataset,
-    sigma: float,
-    kind: str,
-) -> None:
-    """Keeps what a report draws: embeddings in two dimensions, distances, two whole episodes."""
-    if folder is None:
-        return
+def picture(
+    expert: RowFile, background: RowFile, distances: Tensor, dataset: Dataset
+) -> dict[str, NDArray[Any]]:
+    """What a report draws: embeddings in two dimensions, distances, two whole episodes."""
     episodes = dataset.background
     returns = episodes.returns()
     order = (episodes.lengths.double() if returns is None else returns).argsort()
@@ -143,29 +134,29 @@ def summarise(
         for which, e in (("worst", int(order[0])), ("best", int(order[-1])))
     }
     of_point = np.full(len(chosen), np.nan) if returns is None else returns[episode[chosen]].numpy()
-    columns = {
+    return {
         "background": (centred[: len(points)] @ plane).float().numpy(),
         "expert": (centred[len(points) :] @ plane).float().numpy(),
         "returns": of_point,
         "distances": distances[chosen].numpy(),
-        "sigma": np.array(sigma),
-        "kind": np.array(kind),
         **whole,
     }
+
+
+def keep_columns(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    """One .npz file of them."""
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             np.savez(file, **columns)
 
-    write_atomic(folder / f"tge-{name}.npz", write)
+    write_atomic(path, write)
 
 
-def show_again(source: Path | None, folder: Path | None, name: str) -> None:
-    """Copies what another run has summarised, for this one's report."""
-    if source is None or folder is None or not (source / f"tge-{name}.npz").exists():
-        return
-
-    def write(temporary: Path) -> None:
-        shutil.copyfile(source / f"tge-{name}.npz", temporary)
-
-    write_atomic(folder / f"tge-{name}.npz", write)
+def kept_columns(path: Path) -> dict[str, NDArray[Any]] | None:
+    """What `keep_columns` kept, or None where the file is missing or damaged."""
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return dict(file)
+    except UNREADABLE:
+        return None

@@ -8,21 +8,21 @@ import torch
 from numpy.typing import NDArray
 
 from fastifo.algos.tge import REWARDS, tge_reward
-from fastifo.files import UNREADABLE, write_atomic
+from fastifo.embeddings import kept_columns
+from fastifo.files import write_atomic
 
 COLUMNS = ("background", "expert", "returns", "distances", "sigma", "kind", "worst", "best")
 
 
 def read_summary(path: Path) -> dict[str, NDArray[Any]]:
     """What a run kept of its embeddings.  Raises ValueError naming a damaged file."""
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in COLUMNS}
-    except UNREADABLE as error:
+    found = kept_columns(path)
+    if found is None or not set(COLUMNS) <= found.keys():
         raise ValueError(
             f"{path}: expected what TGE keeps of its embeddings, found a file that is cut or "
-            f"foreign ({error!r}); delete it and train again"
-        ) from None
+            "foreign; delete it and train again"
+        )
+    return found
 
 
 def draw_rewards(summary: Path, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Exact nearest neighbours: FAISS where it is installed, torch where it is not.
 
 Every backend only proposes: a few more points than asked for, whose distances are then computed
-again from the differences. So all backends give the same distances, also where they are tiny.
+again from the differences. Which points those are is decided in single precision: of points nearer
+to each other than a ten-thousandth of their size, one may stand for another.
 """
 
 import importlib
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fastifo.config import nearest as nearest_name
-from fastifo.data.dataset import Dataset
 from fastifo.devices import tf32
 
 BACKENDS = ("faiss-gpu", "faiss", "torch")
@@ -43,14 +43,14 @@ def choose_backend(backend: str, device: torch.device) -> str:
     return backend
 
 
-def check_neighbours(dataset: Dataset, config: Any, device: torch.device) -> None:
-    """Raises ValueError where the fields ask for more points, or a backend, than there are."""
-    assert dataset.expert is not None
-    count = dataset.expert.num_transitions
+def check_neighbours(count: int, config: Any, device: torch.device) -> None:
+    """Raises ValueError where the fields ask for more points, or a backend, than there are.
+
+    count: of the expert's transitions, or windows of them.
+    """
     if config.neighbours > count:
         raise ValueError(
-            f"neighbours: expected at most {count}, the expert's transitions, found "
-            f"{config.neighbours}"
+            f"neighbours: expected at most {count}, the expert's rows, found {config.neighbours}"
         )
     backend = choose_backend(config.neighbour_backend, device)
     if backend == "faiss-gpu" and config.neighbours + SPARE > MOST_ON_GPU:

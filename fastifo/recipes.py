@@ -26,6 +26,19 @@ ROBOMIMIC = Recipe(
 )
 
 ADROIT = ("pen", "door", "hammer", "relocate")
+IQL_ANTMAZE: dict[str, Any] = {
+    "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none", "reward_shift": -1.0,
+}  # fmt: skip
+REBRAC_RATES: dict[str, dict[str, Any]] = {
+    **{
+        env: {"batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 3e-4}
+        for env in ADROIT
+    },
+    "antmaze": {
+        "batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "gamma": 0.999,
+        "reward_multiplier": 100.0,
+    },
+}  # fmt: skip
 # (environment, dataset) -> penalties of the policy and of the critic.
 REBRAC_PENALTIES = {
     (env, kind): pair
@@ -52,6 +65,12 @@ REBRAC_PENALTIES = {
             "pen": (0.01, 0.01), "door": (0.05, 0.01), "hammer": (0.01, 0.01),
             "relocate": (0.05, 0.01),
         },
+        "umaze": {"antmaze": (0.003, 0.002)},
+        "umaze-diverse": {"antmaze": (0.003, 0.001)},
+        "medium-play": {"antmaze": (0.001, 0.0005)},
+        "medium-diverse": {"antmaze": (0.001, 0.0)},
+        "large-play": {"antmaze": (0.002, 0.001)},
+        "large-diverse": {"antmaze": (0.002, 0.002)},
     }.items()
     for env, pair in row.items()
 }  # fmt: skip
@@ -113,6 +132,21 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         {"inverse_temperature": 0.5, "policy_dropout": 0.1},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on Adroit",
     ),
+    ("iql", "antmaze"): Recipe(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
+    ("seabo", "antmaze"): Recipe(
+        IQL_ANTMAZE | {"reward_slope": 5.0},
+        "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
+    ),
+    ("otr", "antmaze"): Recipe(
+        IQL_ANTMAZE
+        | {
+            "reward_slope": 1.0,
+            "divides_by_observations": False,
+            "reward_scaling": "return_range",
+            "reward_shift": -2.0,
+        },
+        "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
+    ),
     ("iql", "hopper-medium-expert"): Recipe(
         {"inverse_temperature": 6.0, "expectile": 0.5}, "CORL's iql, hopper medium-expert"
     ),
@@ -124,8 +158,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     },
     **{
         ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Recipe(
-            {"policy_penalty": one, "critic_penalty": two}
-            | ({"batch_size": 256, "learning_rate": 3e-4} if env in ADROIT else {}),
+            {"policy_penalty": one, "critic_penalty": two} | REBRAC_RATES.get(env, {}),
             "Tarasov et al. 2023, arXiv:2305.09836, the authors' settings by dataset",
         )
         for (env, kind), (one, two) in REBRAC_PENALTIES.items()

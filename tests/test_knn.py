@@ -33,6 +33,16 @@ def test_distances_agree_with_brute_force_in_float64(backend: str, sphere: bool)
     assert float(found[:10, 0].max()) < 1e-6
 
 
+@pytest.mark.parametrize("backend", HERE)
+def test_points_that_nearly_coincide_are_told_apart_to_a_ten_thousandth(backend: str) -> None:
+    centres = torch.nn.functional.normalize(torch.randn(20, 32), dim=1)
+    points = (centres[:, None] + 1e-4 * torch.randn(20, 100, 32)).flatten(0, 1)
+    queries = centres + 1e-4 * torch.randn(20, 32)
+    found = knn.Neighbours(points, backend).distances(queries, 5)
+    expected = nearest_distances(queries.double(), points.double(), 5)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 40), width=st.integers(1, 9), queries=st.integers(0, 20), data=st.data())
 def test_any_shape(rows: int, width: int, queries: int, data: st.DataObject) -> None:
@@ -71,6 +81,18 @@ def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch
         ValueError, match=r"faiss is not usable here; pip install 'fastifo\[faiss\]'"
     ):
         knn.choose_backend("faiss", cpu)
+
+
+def test_a_faiss_without_gpu_is_refused_where_the_data_are_on_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(IndexFlatL2=object))
+    gpu = torch.device("cuda")
+    assert knn.choose_backend("auto", gpu) == "faiss"
+    with pytest.raises(
+        ValueError, match=r"faiss-gpu is not usable here; pip install 'fastifo\[faiss-gpu\]'"
+    ):
+        knn.choose_backend("faiss-gpu", gpu)
 
 
 def test_a_faiss_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,20 @@ def test_defaults_are_those_of_the_studys_table(name: str) -> None:
             "inverse_temperature": 0.5, "policy_dropout": 0.1, "divides_by_actions": False,
         }),
         ("otr", "adroit", {"inverse_temperature": 0.5, "policy_dropout": 0.1}),
+        ("iql", "antmaze", {
+            "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none",
+            "reward_shift": -1.0,
+        }),
+        ("seabo", "antmaze", {"reward_slope": 5.0, "reward_shift": -1.0, "expectile": 0.9}),
+        ("otr", "antmaze", {
+            "reward_slope": 1.0, "divides_by_observations": False, "reward_shift": -2.0,
+            "reward_scaling": "return_range", "inverse_temperature": 10.0,
+        }),
+        ("rebrac", "antmaze-medium-play", {
+            "policy_penalty": 0.001, "critic_penalty": 0.0005, "gamma": 0.999, "batch_size": 256,
+            "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "reward_multiplier": 100.0,
+        }),
+        ("rebrac", "door-human", {"learning_rate": 3e-4, "critic_learning_rate": 3e-4}),
     ],
 )  # fmt: skip
 def test_presets_are_the_published_numbers(
@@ -97,8 +111,9 @@ def test_rebracs_penalties_are_those_of_the_dataset() -> None:
     door = fields_of("rebrac", "door-cloned")
     assert door == {
         "policy_penalty": 0.01, "critic_penalty": 0.1, "batch_size": 256, "learning_rate": 3e-4,
+        "critic_learning_rate": 3e-4,
     }  # fmt: skip
-    assert len([preset for name, preset in RECIPES if name == "rebrac"]) == 18 + 12
+    assert len([preset for name, preset in RECIPES if name == "rebrac"]) == 18 + 12 + 6
     assert fields_of("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
 
 

@@ -5,11 +5,13 @@ uniform weights, where the authors' code gives each of its rows 1 / 1000; and co
 standardised observations (`standardizes_cost`), which their code leaves as they are.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from fastifo.algos.rewards import Rewards, RewardsConfig
 from fastifo.config import require
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
+from fastifo.embeddings import RowFile
 from fastifo.engine.log import ProgressBar
 from fastifo.learner import Fit
 
@@ -29,6 +32,7 @@ class OTRConfig(RewardsConfig):
 
     reward_factor: float = 5.0  # alpha: the reward at cost 0
     reward_slope: float = 5.0  # beta: of the cost in the exponent; 1 on AntMaze
+    divides_by_observations: bool = True  # the exponent by how wide they are; False on AntMaze
     expert_episodes: int = 10  # of the expert's, the first so many; 0 is all
     sinkhorn_epsilon: float = 0.01  # entropy of the plan
     sinkhorn_iterations: int = 100  # of the plan
@@ -63,17 +67,26 @@ class OTR(Rewards):
                 std, mean = torch.ones_like(std), torch.zeros_like(mean)
             shown = min(config.expert_episodes or math.inf, own.expert.num_episodes)
             experts = [_directions(own.expert, e, mean, std) for e in range(int(shown))]
-            found = []
+            path = None
+            if fit.folder is not None:
+                text = f"{kinds[member]} {own.fingerprint()}"
+                digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+                path = fit.folder / f"transport-{digest}.npy"
+            found = RowFile(path, (background.num_transitions, 1), np.dtype(np.float64))
+            first = int(torch.searchsorted(background.start, found.done))
             count = background.num_episodes
             with ProgressBar("transport", count, "episodes", enabled=fit.progress) as bar:
-                for episode in range(count):
+                bar.start_at(first)
+                for episode in range(first, count):
                     rows = _directions(background, episode, mean, std)
                     options = [_rewards(rows, expert, own.obs_dim, config) for expert in experts]
-                    found.append(max(options, key=lambda reward: float(reward.sum())))
+                    found.append(max(options, key=lambda reward: float(reward.sum()))[:, None])
                     bar.update(episode + 1, "")
-            return torch.cat(found)
+            found.finish()
+            return torch.from_numpy(np.array(found.array[:, 0]))
 
-        return each_member(dataset, len(configs), judged, rewards_of(OTRConfig, configs))
+        kinds = rewards_of(OTRConfig, configs)
+        return each_member(dataset, len(configs), judged, kinds)
 
 
 def _directions(episodes: Episodes, episode: int, mean: Tensor, std: Tensor) -> Tensor:
@@ -87,7 +100,7 @@ def _rewards(rows: Tensor, expert: Tensor, width: int, config: Any) -> Tensor:
     cost = 1.0 - rows @ expert.t()  # [T, M]
     plan = sinkhorn(cost, config.sinkhorn_epsilon, config.sinkhorn_iterations)
     moved = (plan * cost).sum(1)
-    slope = config.reward_slope * len(rows) / width
+    slope = config.reward_slope * len(rows) / (width if config.divides_by_observations else 1)
     reward: Tensor = config.reward_factor * torch.exp(-slope * moved)
     return reward
 

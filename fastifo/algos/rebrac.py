@@ -1,7 +1,8 @@
 """ReBRAC: TD3+BC with its penalties apart, normed critics and more layers.
 
 Source: Tarasov et al. 2023, arXiv:2305.09836, and the authors' code. Differs: the targets follow
-after a step, not before it.
+after a step, not before it; and an episode's last transition, which has no action after it, is left
+out where the clock ended it alone: before a terminal there is nothing that the action could change.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ PERIOD = 2  # the policy and all targets move in every second update
 class ReBRACConfig(ScaledConfig):
     batch_size: int = 1024  # transitions drawn in one update; 256 on Adroit and AntMaze
     hidden_sizes: tuple[int, ...] = (256, 256, 256)  # of every net; () is linear
-    learning_rate: float = 1e-3  # Adam; 3e-4 on Adroit and AntMaze
+    learning_rate: float = 1e-3  # Adam, policy; 3e-4 on Adroit and AntMaze
+    critic_learning_rate: float = 1e-3  # Adam, critics; 3e-4 on Adroit, 5e-5 on AntMaze
     encoder_scales: tuple[float, ...] = ()  # tanh(scale * obs); none is the authors' code
     policy_head: str = "deterministic"  # the only one it has
     reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
@@ -43,6 +45,7 @@ class ReBRACConfig(ScaledConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
+        require(self, "critic_learning_rate", self.critic_learning_rate > 0, "above 0")
         require(self, "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]")
         require(self, "policy_head", self.policy_head == "deterministic", "deterministic")
         for name in ("policy_penalty", "critic_penalty", "policy_noise", "noise_clip"):
@@ -86,6 +89,7 @@ class ReBRAC(Learner):
         self.twin = self.critic_net("twin", layer_norm=norm)
         for critic in (self.critic, self.twin):
             nets.start_flat(critic, 3e-3)
+            self.pace(critic, "critic_learning_rate")
         self.critic_target = self.target_of(self.critic, every=PERIOD)
         self.twin_target = self.target_of(self.twin, every=PERIOD)
         zeros = torch.zeros(len(self.seeds), dtype=self.dtype)

@@ -45,7 +45,8 @@ class SEABO(Rewards):
     @classmethod
     def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
         super().check_fields(dataset, config, device)
-        check_neighbours(dataset, config, device)
+        assert dataset.expert is not None
+        check_neighbours(dataset.expert.num_transitions, config, device)
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:

@@ -24,7 +24,7 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, unit_range
 from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.embeddings import RowFile, show_again, summarise
+from fastifo.embeddings import RowFile, keep_columns, kept_columns, picture
 from fastifo.engine.log import ProgressBar
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit, Spec
@@ -91,35 +91,47 @@ class TGE(Rewards):
             assert isinstance(model, Diffusion)
             models = {m: (model, place) for place, m in enumerate(makers)}
 
+        near: dict[str, Tensor] = {}  # distances, for all members who have them in common
+
+        def distances_of(member: int, own: Dataset, key: str) -> Tensor:
+            file = _file(folder, f"distances-{key}")
+            found = RowFile.finished(file)
+            if found is not None:
+                return found
+            config, name = configs[member], names[member]
+            model, place = models.get(names.index(name), (None, 0))
+            assert own.expert is not None
+            embed = partial(
+                _embedded, model, place, config=config, scale=scale, folder=folder,
+                progress=fit.progress,
+            )  # fmt: skip
+            begin = placed(own.expert, config.horizon, config.placement).unique_consecutive()
+            expert = embed(own.expert, begin, None, name=f"expert-{name}")
+            begin = placed(own.background, config.horizon, config.placement)
+            background = embed(own.background, begin, rows, name=f"background-{name}")
+            windows = expert.rows(0, len(expert)).to(fit.device)
+            search = Neighbours(windows, config.neighbour_backend)
+            found = _distances(search, background, config.neighbours)
+            fit.note("neighbour_backend", search.backend)
+            if folder is not None and file is not None:
+                drawn = picture(expert, background, found, own)
+                backend = np.array(search.backend)
+                keep_columns(folder / f"picture-{key}.npz", drawn | {"backend": backend})
+                RowFile.keep(file, found)
+            return found
+
         def judged(member: int, own: Dataset) -> Tensor:
             config, name = configs[member], names[member]
             maker = names.index(name)
             if fit.broken(maker):  # its losses were not finite, nor would its rewards be
                 fit.fail(member)
                 return torch.zeros(own.background.num_transitions)
-            file = _file(folder, f"distances-{name}-{config.neighbours}")
-            distances = RowFile.finished(file)
-            if distances is None:
-                model, place = models.get(maker, (None, 0))
-                assert own.expert is not None
-                embed = partial(
-                    _embedded, model, place, config=config, scale=scale, folder=folder,
-                    progress=fit.progress,
-                )  # fmt: skip
-                expert = embed(own.expert, None, name=f"expert-{name}")
-                background = embed(own.background, rows, name=f"background-{name}")
-                windows = expert.rows(0, len(expert)).to(fit.device)
-                search = Neighbours(windows, config.neighbour_backend)
-                fit.note("neighbour_backend", search.backend)
-                distances = _distances(search, background, config.neighbours)
-                summarise(
-                    folder, f"{name}-{config.neighbours}", expert, background, distances, own,
-                    config.sigma, config.tge_reward,
-                )  # fmt: skip
-                RowFile.keep(file, distances)
-            if shared:
-                show_again(folder, fit.folder, f"{name}-{config.neighbours}")
-            reward = tge_reward(distances.double(), config.sigma, config.tge_reward)
+            key = f"{name}-{config.neighbours}"
+            if key not in near:
+                near[key] = distances_of(member, own, key)
+            if folder is not None:
+                _show(folder / f"picture-{key}.npz", key, config, fit)
+            reward = tge_reward(near[key].double(), config.sigma, config.tge_reward)
             return unit_range(reward) if config.scales_to_unit else reward
 
         return each_member(dataset, len(configs), judged)
@@ -143,7 +155,20 @@ class TGE(Rewards):
                 f"horizon: expected at most {longest}, the background's longest episode, found "
                 f"{config.horizon}"
             )
-        check_neighbours(dataset, config, device)
+        assert dataset.expert is not None
+        windows = placed(dataset.expert, config.horizon, config.placement).unique_consecutive()
+        check_neighbours(len(windows), config, device)
+
+
+def _show(source: Path, key: str, config: Any, fit: Fit) -> None:
+    """What this run's report draws, of distances that another one may have found."""
+    drawn = kept_columns(source)
+    if drawn is None or fit.folder is None:
+        return
+    fit.note("neighbour_backend", str(drawn["backend"]))
+    own = {"sigma": np.array(config.sigma), "kind": np.array(config.tge_reward)}
+    name = f"tge-{key}-{config.tge_reward}-sigma{config.sigma:g}.npz"
+    keep_columns(fit.folder / name, drawn | own)
 
 
 @dataclass(frozen=True)
@@ -234,6 +259,7 @@ def _embedded(
     model: Diffusion | None,
     place: int,
     episodes: Episodes,
+    begin: Tensor,
     rows: Episodes | None,
     *,
     scale: Scale,
@@ -242,11 +268,12 @@ def _embedded(
     progress: bool,
     name: str,
 ) -> RowFile:
-    """One embedding for every transition, in a file where there is a folder.
+    """Embeddings of the windows that begin at some transitions, in a file where there is a folder.
 
-    model: None where the file is whole.  rows: of the episodes, where they are there already.
+    model: None where the file is whole.  begin: the transitions, [n].  rows: of the episodes,
+    where they are there already.
     """
-    first = first_rows(episodes, config.horizon)[placed(episodes, config.horizon, config.placement)]
+    first = first_rows(episodes, config.horizon)[begin]
     path = _file(folder, f"embeddings-{name}")
     file = RowFile(path, (len(first), config.embedding_width), np.dtype(config.embedding_dtype))
     left = first[file.done :]

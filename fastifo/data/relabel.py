@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastifo.config import Config, require_choice
+from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.stack import member_ranges
 from fastifo.learner import Fit
@@ -21,10 +21,19 @@ class ScaledConfig(Config):
     """Of methods that scale rewards before they learn from them."""
 
     reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
+    reward_multiplier: float = 1.0  # of what that makes of a reward
+    reward_shift: float = 0.0  # added to that
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "reward_scaling", ("none", "return_range"))
+        require(self, "reward_multiplier", self.reward_multiplier > 0, "above 0")
+
+    @property
+    def keeps_rewards(self) -> bool:
+        """Whether they stay as they are."""
+        plain = self.reward_multiplier == 1.0 and self.reward_shift == 0.0
+        return plain and self.reward_scaling == "none"
 
 
 def each_member(
@@ -79,25 +88,27 @@ def check_scaling(dataset: Dataset, config: Any) -> None:
 
 
 def scaled_rewards(dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
-    """Rewards times 1000 / (best - worst return), where the configs ask for it.
+    """Rewards times 1000 / (best - worst return), multiplied and shifted, where configs ask for it.
 
     A member whose returns are all the same fails.  Raises ValueError where none is left.
     """
-    if configs[0].reward_scaling == "none":
+    if all(config.keeps_rewards for config in configs):
         return dataset
     same: dict[int, float] = {}  # member -> the return of all its episodes
 
     def scaled(member: int, own: Dataset) -> Tensor:
-        returns, reward = own.background.returns(), own.background.reward
+        config, returns, reward = configs[member], own.background.returns(), own.background.reward
         assert returns is not None
         assert reward is not None
         if fit.broken(member):
             return reward
-        spread = float(returns.max() - returns.min())
-        if not spread > 0.0:
-            same[member] = float(returns[0])
-            return reward
-        return reward * (RETURN_RANGE / spread)
+        if config.reward_scaling == "return_range":
+            spread = float(returns.max() - returns.min())
+            if not spread > 0.0:
+                same[member] = float(returns[0])
+                return reward
+            reward = reward * (RETURN_RANGE / spread)
+        return config.reward_multiplier * reward + config.reward_shift
 
     found = each_member(dataset, len(configs), scaled)
     for member in same:

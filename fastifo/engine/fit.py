@@ -40,6 +40,8 @@ class StageFit:
         self.run.failed.setdefault(self.group.members[place], 0)
 
     def note(self, name: str, value: Any) -> None:
+        if self.run.notes.get(name) == value:
+            return
         self.run.notes[name] = value
         if self.folder is not None:
             write_json(

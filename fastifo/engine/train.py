@@ -115,13 +115,16 @@ def relabel(
     or otr.
 
     What learns from them may then be anything; `Dataset.save` and `Dataset.save_d4rl` write files
-    of it.  out: a folder that keeps the method's own model, from which a second call goes
-    on.  The rest, and what is raised: as in `train`.
+    of it.  They are as the method makes them, before its learner scales them.  out: a folder that
+    keeps the method's own model, from which a second call goes on.  The rest, and what is raised:
+    as in `train`.
     """
     algorithm, fields = _fields(algorithm, preset, overrides)
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
         raise ValueError(f"relabel: {algorithm} makes no rewards; expected tge, seabo or otr")
+    if dataset.background.num_episodes == 1:  # whose range of returns nothing here asks for
+        fields = {"reward_scaling": "none"} | fields
     run, (own,) = _begin(
         algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress
     )

@@ -198,8 +198,8 @@ def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placeme
     config = make_learner("tge", placement=placement, sphere=False).cfg
     scale = Scale.of(dataset.background, actions=True)
     found = _embedded(
-        model, 0, dataset.background, rows.background, scale=scale, config=config, folder=None,
-        progress=False, name="background-x",
+        model, 0, dataset.background, placed(dataset.background, 4, placement), rows.background,
+        scale=scale, config=config, folder=None, progress=False, name="background-x",
     )  # fmt: skip
     background = dataset.background
     first = first_rows(background, 4)

@@ -39,6 +39,7 @@ def batches_of(sampler: Any, count: int) -> list[dict[str, Any]]:
         {"expectile": 0.9, "inverse_temperature": 10.0, "max_weight": 1.5, "gamma": 0.5},
         {"policy_dropout": 0.3, "learning_rate": 1e-2, "policy_decay_updates": 15},
         {"polyak": 1.0, "standardize_obs": False, "policy_decay_updates": 0},
+        {"absorbing": True, "gamma": 0.9},
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
@@ -115,6 +116,21 @@ def test_rewards_are_scaled_by_the_range_of_returns() -> None:
     expected = scaling.return_range_scaled(background.reward.double(), background.start)
     for own in found:
         torch.testing.assert_close(own, expected, rtol=1e-6, atol=0)
+
+
+def test_rewards_are_multiplied_and_shifted_after_that() -> None:
+    dataset = random_dataset()
+    rewards = dataset.background.reward
+    assert rewards is not None
+    by_range = scaling.return_range_scaled(rewards.double(), dataset.background.start)
+    for scale, expected in (("none", rewards.double()), ("return_range", by_range)):
+        learner = make_learner(
+            "iql", reward_scaling=scale, reward_multiplier=[1.0, 100.0], reward_shift=[0.0, -1.0]
+        )
+        found = prepared(learner, dataset)[0].background.reward
+        assert found is not None
+        torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(found[3], 100.0 * expected - 1.0, rtol=1e-6, atol=1e-9)
 
 
 def test_equal_returns_have_no_range() -> None:

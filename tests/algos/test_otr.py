@@ -1,25 +1,31 @@
 """OTR against an oracle written from the specification."""
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import fastifo
 from algos.parity import background_like_the_expert, prepared, rewards
+from fastifo import embeddings
 from fastifo.algos import otr
 from fastifo.algos.otr import sinkhorn
-from helpers import make_learner, random_dataset
+from helpers import make_learner, random_dataset, small
 from oracles import otr as oracle
 
 
 @pytest.mark.parametrize("standardizes", [True, False])
-def test_rewards_equal_the_oracle(standardizes: bool) -> None:
+@pytest.mark.parametrize("divides", [True, False])
+def test_rewards_equal_the_oracle(standardizes: bool, divides: bool) -> None:
     dataset = random_dataset()
     assert dataset.expert is not None
     found = rewards(
-        "otr", dataset, standardizes_cost=standardizes, sinkhorn_epsilon=0.05, reward_slope=1.0
-    )
+        "otr", dataset, standardizes_cost=standardizes, divides_by_observations=divides,
+        sinkhorn_epsilon=0.05, reward_slope=1.0,
+    )  # fmt: skip
     background, expert = dataset.background, dataset.expert
     std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
     scale = {"mean": mean, "deviation": std} if standardizes else {}
@@ -33,7 +39,7 @@ def test_rewards_equal_the_oracle(standardizes: bool) -> None:
             background.obs[begin + episode : end + episode].double(),
             experts,
             5.0,
-            1.0,
+            1.0 if divides else 3.0,
             0.05,
             100,
             **scale,
@@ -72,15 +78,45 @@ def test_only_the_first_expert_episodes_count() -> None:
     torch.testing.assert_close(rewards("otr", dataset, expert_episodes=1), rewards("otr", one))
 
 
-def test_members_of_one_reward_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_plans(monkeypatch: pytest.MonkeyPatch, allowed: float = math.inf) -> list[int]:
+    """One entry for each plan from now on; one more than allowed is as a killed process."""
     plans: list[int] = []
     original = otr.sinkhorn
 
     def counted(*arguments: Any) -> torch.Tensor:
+        if len(plans) == allowed:
+            raise InterruptedError
         plans.append(1)
         return original(*arguments)
 
     monkeypatch.setattr(otr, "sinkhorn", counted)
+    return plans
+
+
+def test_a_killed_run_goes_on_with_the_plans_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {k: v for k, v in small("otr").items() if k != "num_bins"}
+    fields |= {"num_updates": 4, "progress": False}
+    monkeypatch.setattr(embeddings, "SAVE_S", -1.0)  # a note after every episode
+    whole = fastifo.train("otr", random_dataset(), **fields)
+    with monkeypatch.context() as patch:
+        counted_plans(patch, allowed=7)  # in the fourth of six episodes, with two experts
+        with pytest.raises(InterruptedError):
+            fastifo.train("otr", random_dataset(), out=tmp_path / "run", **fields)
+    with monkeypatch.context() as patch:
+        plans = counted_plans(patch)
+        resumed = fastifo.train("otr", random_dataset(), out=tmp_path / "run", **fields)
+        assert len(plans) == 2 * 3
+        longer = fields | {"num_updates": 6}
+        fastifo.train("otr", random_dataset(), out=tmp_path / "run", **longer)
+        assert len(plans) == 2 * 3
+    for a, b in zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_members_of_one_reward_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = counted_plans(monkeypatch)
     learner = make_learner("otr", inverse_temperature=[1.0, 2.0, 3.0])
     prepared(learner)
     assert len(plans) == 6 * 2

@@ -34,6 +34,7 @@ def norms(net: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
         {"policy_penalty": 0.4, "critic_penalty": 1.5, "gamma": 0.9, "polyak": 0.3},
         {"critic_layer_norm": False, "normalizes_q": False, "noise_clip": 0.1},
         {"policy_noise": 0.0, "learning_rate": 1e-2, "standardize_obs": True},
+        {"critic_learning_rate": 1e-2, "absorbing": True, "gamma": 0.9},
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:

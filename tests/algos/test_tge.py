@@ -15,6 +15,7 @@ from algos.parity import prepared
 from fastifo.algos.diffusion import Diffusion
 from fastifo.algos.tge import TGE, tge_reward
 from fastifo.data.dataset import Dataset
+from fastifo.figures_rewards import read_summary
 from helpers import make_learner, random_dataset, small
 from oracles import tge as oracle_rewards
 
@@ -230,6 +231,64 @@ def test_members_that_differ_in_the_reward_alone_share_a_model(
     )
 
 
+def test_a_report_shows_each_runs_own_reward_where_embeddings_are_shared(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 15, "num_updates": 2, "progress": False,
+        "embeddings": str(tmp_path / "shared"),
+    }  # fmt: skip
+    shown = []
+    for place, (sigma, kind) in enumerate([(1.0, "kernel_of_mean"), ([5.0, 0.1], "gaussian")]):
+        out = tmp_path / str(place)
+        run = fastifo.train(
+            "tge", random_dataset(), sigma=sigma, tge_reward=kind, out=out, **fields
+        )
+        assert run.notes["neighbour_backend"] in ("faiss", "torch")
+        found = map(read_summary, sorted(out.glob("tge-*.npz")))
+        shown.append([(float(each["sigma"]), str(each["kind"])) for each in found])
+    assert shown == [[(1.0, "kernel_of_mean")], [(0.1, "gaussian"), (5.0, "gaussian")]]
+
+
+def test_members_in_memory_that_differ_in_the_reward_alone_are_embedded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    windows = embedded_windows(monkeypatch)
+    dataset = random_dataset()
+    fastifo.relabel("tge", dataset, diffusion_updates=5, progress=False, **SIZES)
+    once = sum(windows)
+    fastifo.train(
+        "tge", dataset, sigma=[0.1, 1.0, 5.0], diffusion_updates=5, num_updates=2, progress=False,
+        **SIZES,
+    )  # fmt: skip
+    assert sum(windows) == 2 * once
+
+
+@pytest.mark.parametrize(("placement", "each"), [("starts", 7), ("ends", 4), ("fits", 4)])
+def test_each_window_of_the_expert_stands_once_among_the_neighbours(
+    placement: str, each: int, tmp_path: Path
+) -> None:
+    dataset = random_dataset()  # two expert episodes of seven transitions, four windows each
+    fields: dict[str, Any] = {**SIZES, "horizon": 4, "diffusion_updates": 5, "progress": False}
+    fields |= {"placement": placement, "out": tmp_path / "run"}
+    fastifo.relabel("tge", dataset, **fields)
+    (path,) = (tmp_path / "run").glob("embeddings-expert-*.npy")
+    found = np.load(path)
+    assert len(found) == len(np.unique(found, axis=0)) == 2 * each
+    with pytest.raises(ValueError, match=f"neighbours: expected at most {2 * each}, the expert's"):
+        fastifo.train("tge", dataset, **fields | {"neighbours": 2 * each + 1})
+
+
+def test_a_background_of_one_episode_is_relabelled() -> None:
+    dataset = random_dataset()
+    one = dataclasses.replace(dataset, background=dataset.background.take([3]))
+    for name in ("tge", "otr", "seabo"):
+        fields = {k: v for k, v in small(name).items() if k != "num_bins"}
+        if name == "tge":
+            fields["diffusion_updates"] = 5
+        reward = fastifo.relabel(name, one, progress=False, **fields).background.reward
+        assert reward is not None
+        assert reward.shape == (one.background.num_transitions,)
+
+
 def test_a_model_that_diverges_takes_its_members_alone_with_it() -> None:
     with pytest.warns(UserWarning, match="diffusion_learning_rate=1e\\+38"):
         run = fastifo.train(
@@ -243,7 +302,7 @@ def test_a_model_that_diverges_takes_its_members_alone_with_it() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"neighbours": 15}, "neighbours: expected at most 14, the expert's transitions"),
+        ({"neighbours": 15}, "neighbours: expected at most 14, the expert's rows"),
         ({"horizon": 64}, "horizon: expected at most 10, the background's longest episode"),
         ({"neighbour_backend": "faiss-gpu"}, "neighbours: faiss-gpu is not usable here"),
         ({"backbone": ["iql", "rebrac"]}, "backbone: expected one of iql, rebrac, found"),

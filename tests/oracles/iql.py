@@ -3,7 +3,7 @@
 config keys: gamma, expectile, inverse_temperature (beta), max_weight, polyak, learning_rate,
 policy_decay_updates (0: constant rate), policy_dropout (0: none).  Keys that may be missing:
 standardize_obs (with obs_mean and obs_std, [d] each; obs enters as (obs - mean) / std),
-encoder_scales (missing: none), activation (missing: "relu").
+encoder_scales (missing: none), activation (missing: "relu"), absorbing (missing: False).
 
 Where section 7.1 is silent: Adam with torch's betas and eps and no weight decay, one per net, and
 log_std belongs to the policy's.
@@ -102,10 +102,19 @@ def smallest_q(targets: Iterable[MLP], rows: Rows) -> Tensor:
 
 
 def residual_loss(rows: Rows, next_value: Tensor, critics: Iterable[MLP], config: Config) -> Tensor:
-    """Mean over critics and rows of (r + gamma (1 - T) V(s') - Q_i(s, a))^2."""
-    y = rows["reward"] + config["gamma"] * (1 - rows["terminal"]) * next_value
+    """Mean over critics and rows of (y - Q_i(s, a))^2, y of `bootstrapped`."""
+    y = bootstrapped(rows, next_value, config)
     errors = [((y - q_value(net, rows["obs"], rows["action"])) ** 2).mean() for net in critics]
     return torch.stack(errors).mean()
+
+
+def bootstrapped(rows: Rows, after: Tensor, config: Config) -> Tensor:
+    """r + gamma (1 - T) after; with absorbing, r / (1 - gamma) where T is 1: [B]."""
+    gamma: float = config["gamma"]
+    y: Tensor = rows["reward"] + gamma * (1 - rows["terminal"]) * after
+    if config.get("absorbing", False):
+        y = torch.where(rows["terminal"] == 1, rows["reward"] / (1 - gamma), y)
+    return y
 
 
 def expectile_loss(u: Tensor, expectile: float) -> Tensor:

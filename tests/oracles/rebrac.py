@@ -2,7 +2,7 @@
 
 config keys: gamma, policy_penalty (beta1), critic_penalty (beta2), policy_noise, noise_clip,
 polyak, learning_rate, normalizes_q (False: lambda is 1), critic_layer_norm.  Keys that may be
-missing: those of iql.
+missing: those of iql, and critic_learning_rate (missing: learning_rate).
 
 Updates are counted from 1; in the even ones the actor steps, after and with the stepped critics,
 and then all three targets follow.  Adam with torch's betas and eps, one per net.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .iql import q_value, step, track_polyak, with_defaults
+from .iql import bootstrapped, q_value, step, track_polyak, with_defaults
 from .parts import MLP, Batch, Config, History, Layers, Nets, copied_nets, frozen_copy
 
 
@@ -74,8 +74,8 @@ def run(
     policy_target = frozen_copy(MLP(nets.get("policy_target", nets["policy"]), config))
     critics = [Critic(nets[name], nets.get(f"{name}_norms"), config) for name in names]
     targets = [target_critic(nets, name, config) for name in names]
-    rate: float = config["learning_rate"]
-    policy_optimizer = torch.optim.Adam(policy.parameters(), lr=rate)
+    policy_optimizer = torch.optim.Adam(policy.parameters(), lr=config["learning_rate"])
+    rate: float = config.get("critic_learning_rate", config["learning_rate"])
     critic_optimizers = [torch.optim.Adam(critic.parameters(), lr=rate) for critic in critics]
     history: History = []
     for number, batch in enumerate(batches, start=1):
@@ -142,8 +142,7 @@ def critic_target(
         action = noisy_action(mean, batch["noise"], config)
         penalty = ((action - rows["next_action"]) ** 2).sum(dim=1)
         after = smallest_q(targets, rows["next_obs"], action) - config["critic_penalty"] * penalty
-        y: Tensor = rows["reward"] + config["gamma"] * (1 - rows["terminal"]) * after
-        return y
+        return bootstrapped(rows, after, config)
 
 
 def critic_loss(batch: Batch, y: Tensor, critics: Sequence[Critic]) -> Tensor:
