@@ -29,7 +29,11 @@ class Checkpoints:
             try:
                 kept = ("file", "sha256", "num_updates")
                 files = content["files"].items()
-                self.entries = {key: {name: entry[name] for name in kept} for key, entry in files}
+                self.entries = {
+                    key: {name: entry[name] for name in kept}
+                    | {"owes_callbacks": bool(entry.get("owes_callbacks"))}
+                    for key, entry in files
+                }
                 self.metrics_bytes = int(content["metrics_bytes"])
                 self.train_s = float(content.get("train_s", 0.0))
                 self.failed = {int(k): int(v) for k, v in content.get("failed", {}).items()}
@@ -39,9 +43,17 @@ class Checkpoints:
                 ) from None
 
     def save(
-        self, key: str, learner: Learner, extra: Mapping[str, Tensor], metrics_bytes: int
+        self,
+        key: str,
+        learner: Learner,
+        extra: Mapping[str, Tensor],
+        metrics_bytes: int,
+        owes_callbacks: bool = False,
     ) -> None:
-        """Writes the state, then the manifest that names it, then removes what it replaces."""
+        """Writes the state, then the manifest that names it, then removes what it replaces.
+
+        owes_callbacks: those of this update were cut short and are to be called again.
+        """
         name = f"{key}-{learner.num_updates:09d}.safetensors"
         state = {k: v.detach().cpu().contiguous() for k, v in tensors(learner).items()}
         state |= {f"engine.{k}": v.detach().cpu().contiguous() for k, v in extra.items()}
@@ -49,7 +61,10 @@ class Checkpoints:
         save_tensors(state, header, self.folder / name)
         old = self.entries.get(key, {}).get("file")
         digest = sha256_file(self.folder / name)
-        self.entries[key] = {"file": name, "sha256": digest, "num_updates": learner.num_updates}
+        self.entries[key] = {
+            "file": name, "sha256": digest, "num_updates": learner.num_updates,
+            "owes_callbacks": owes_callbacks,
+        }  # fmt: skip
         self.metrics_bytes = metrics_bytes
         write_json(
             self.manifest,
@@ -66,6 +81,10 @@ class Checkpoints:
     def num_updates(self, key: str) -> int:
         """Updates in the saved state of a population and stage; 0 where none is saved."""
         return int(self.entries.get(key, {}).get("num_updates", 0))
+
+    def owes_callbacks(self, key: str) -> bool:
+        """Whether those of the saved update are still to be called."""
+        return bool(self.entries.get(key, {}).get("owes_callbacks"))
 
     def load(self, key: str, learner: Learner) -> dict[str, Tensor] | None:
         """Puts the saved state into `learner`; returns the engine's own tensors, or None.

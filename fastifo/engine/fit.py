@@ -1,5 +1,6 @@
 """How a population trains its stages: the helpers that a method asks for, and its own last one."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,12 +64,15 @@ class StageFit:
         seeds = [self.seeds[place] for place in own]
         learner = helper(configs, seeds, spec or run.spec, run.precision, fused=run.fused)
         learner.to_device(run.device)
+        title = f"{run.algorithm}: {helper.name}"
+        if run.engine == "native" and stage.progress:
+            say_torch(title, why_not(learner))
         run_stage(
             Stage(
                 **vars(stage)
                 | {
                     "key": f"{self.group.index}-{helper.name}",
-                    "title": f"{run.algorithm}: {helper.name}",
+                    "title": title,
                     "members": tuple(self.group.members[place] for place in own),
                     "num_updates": num_updates,
                     "callbacks": () if review is None else (_Reviewing(review, learner),),
@@ -78,6 +82,12 @@ class StageFit:
             make_engine(run, learner, dataset, needs_of(helper, configs), helper.name),
         )
         return learner
+
+
+def say_torch(title: str, reason: str | None) -> None:
+    """That a stage trains in torch, where there is a reason for it."""
+    if reason is not None:
+        print(f"{title}  engine torch: not native, for {reason}", file=sys.stderr)
 
 
 def needs_of(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:

@@ -1,11 +1,12 @@
 """One stage of one population, from its last checkpoint to its last update."""
 
+import contextlib
 import math
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
@@ -25,7 +26,8 @@ class Interrupt:
     """Turns Ctrl-C and SIGTERM into a flag, so that an update is never cut in half."""
 
     def __init__(self) -> None:
-        self.asked: int | None = None
+        self.asked = False
+        self.raises = False
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -35,7 +37,20 @@ class Interrupt:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = number
+        self.asked = True
+        if self.raises:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def cutting(self) -> Iterator[None]:
+        """What is done in this block is left at once when told to stop."""
+        self.raises = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.asked = True
+        finally:
+            self.raises = False
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.old.items():
@@ -58,13 +73,17 @@ class Meter:
         self.total += values
 
     def means(self) -> dict[str, list[float]]:
-        """One number per member and metric: the only copy to the host in an interval."""
+        """One number per member and metric, copied to the host."""
         if self.total is None or self.count == 0:
             return {}
         columns = (self.total / self.count).t().tolist()
-        self.total.zero_()
-        self.count = 0
         return dict(zip(self.names, columns, strict=True))
+
+    def clear(self) -> None:
+        """Begins another interval."""
+        if self.total is not None:
+            self.total.zero_()
+        self.count = 0
 
     def state(self) -> dict[str, Tensor]:
         if self.total is None:
@@ -167,28 +186,20 @@ def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
 
     Raises KeyboardInterrupt, after a checkpoint, when told to stop.
     """
-    meter = engine.meter
-    if stage.checkpoints is not None:
-        saved = stage.checkpoints.load(stage.key, learner) or {}
-        meter.restore(saved, learner.counter.device)
+    meter, saved = engine.meter, stage.checkpoints
+    owes = saved is not None and saved.owes_callbacks(stage.key)
+    if saved is not None:
+        meter.restore(saved.load(stage.key, learner) or {}, learner.counter.device)
     engine.load()
-    started = time.monotonic()
-
-    def checkpoint() -> None:
-        nonlocal started
-        if stage.checkpoints is not None:
-            now = time.monotonic()
-            stage.checkpoints.train_s += now - started
-            started = now
-            stage.checkpoints.failed = stage.failed
-            size = stage.metrics.size_bytes()
-            stage.checkpoints.save(stage.key, learner, meter.state(), size)
-
+    clock = _Clock()
     periods = [stage.log_every, stage.checkpoint_every, *(c.every for c in stage.callbacks)]
     bar = ProgressBar(stage.title, stage.num_updates, "updates", enabled=stage.progress)
     with Interrupt() as interrupt, bar:
         bar.start_at(learner.num_updates)
-        while learner.num_updates < stage.num_updates and not stage.broken:
+        if owes and _call_back(stage, learner, interrupt, clock):
+            owes = False
+            _checkpoint(stage, learner, meter, clock, owes)
+        while learner.num_updates < stage.num_updates and not stage.broken and not owes:
             before = learner.num_updates
             ends = [before + period - before % period for period in periods]
             made = engine.advance(min(stage.num_updates, *ends) - before)
@@ -200,40 +211,58 @@ def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
                 _log(stage, learner, meter, bar)
             elif made > 1:
                 bar.update(done)
+            calls = any(done % c.every == 0 or last for c in stage.callbacks)
+            saves = interrupt.asked or last or done % stage.checkpoint_every == 0
+            if saves:
+                _name_broken(stage, learner, meter.means())
             if stage.broken:  # the last good checkpoint is kept
                 break
-            called = [c for c in stage.callbacks if done % c.every == 0 or last]
-            if called:
+            if calls or saves:
                 engine.store()
-            for callback in called:
-                pause = time.monotonic()
-                _call(stage, callback, done)
-                started += time.monotonic() - pause
-            asked = interrupt.asked is not None
-            if asked or last or done % stage.checkpoint_every == 0:
-                if not called:
-                    engine.store()
-                checkpoint()
-            if asked:
-                kept = "a checkpoint was written" if stage.checkpoints else "nothing was saved"
-                raise KeyboardInterrupt(f"stopped at update {done}; {kept}")
+            owes = calls and not _call_back(stage, learner, interrupt, clock)
+            if saves or interrupt.asked:
+                _checkpoint(stage, learner, meter, clock, owes)
+            if interrupt.asked:
+                break
+    if interrupt.asked:
+        kept = "nothing was saved" if saved is None else "a checkpoint was written"
+        raise KeyboardInterrupt(f"stopped at update {learner.num_updates}; {kept}")
+
+
+class _Clock:
+    """Time spent in updates."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self.started += time.monotonic() - before
+
+    def lap(self) -> float:
+        """Seconds since the last one."""
+        before, self.started = self.started, time.monotonic()
+        return self.started - before
+
+
+def _checkpoint(stage: Stage, learner: Learner, meter: Meter, clock: _Clock, owes: bool) -> None:
+    saved = stage.checkpoints
+    if saved is not None:
+        saved.train_s += clock.lap()
+        saved.failed = stage.failed
+        saved.save(stage.key, learner, meter.state(), stage.metrics.size_bytes(), owes)
 
 
 def _log(stage: Stage, learner: Learner, meter: Meter, bar: ProgressBar) -> None:
     means = meter.means()
+    meter.clear()
+    _name_broken(stage, learner, means)
     stage_name = stage.key.partition("-")[2]
     rows = []
     for place, member in enumerate(stage.members):
         values = {name: column[place] for name, column in means.items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken and member not in stage.failed:
-            stage.failed[member] = learner.num_updates
-            warnings.warn(
-                f"{stage.title}: {stage.describe(member)}: {broken[0]} is {values[broken[0]]} "
-                f"by update {learner.num_updates}; lower learning_rate, or raise temperature. "
-                "The other members go on",
-                stacklevel=2,
-            )
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         rows.append(
             {"stage": stage_name, "update": learner.num_updates, "member": member, **finite}
@@ -243,13 +272,37 @@ def _log(stage: Stage, learner: Learner, meter: Meter, bar: ProgressBar) -> None
     bar.update(learner.num_updates, "" if first is None else f"{first[0]} {first[1][0]:.4g}")
 
 
-def _call(stage: Stage, callback: Callback, update: int) -> None:
-    found = callback(stage.run, update, stage.members)
-    if found:
-        stage.metrics.write(
-            [
-                {"stage": "callback", "update": update, "member": member}
-                | {name: values[place] for name, values in found.items()}
-                for place, member in enumerate(stage.members)
-            ]
-        )
+def _name_broken(stage: Stage, learner: Learner, means: dict[str, list[float]]) -> None:
+    """Warns of members whose metrics are not finite, once."""
+    for place, member in enumerate(stage.members):
+        broken = [name for name, column in means.items() if not math.isfinite(column[place])]
+        if broken and member not in stage.failed:
+            stage.failed[member] = learner.num_updates
+            warnings.warn(
+                f"{stage.title}: {stage.describe(member)}: {broken[0]} is "
+                f"{means[broken[0]][place]} by update {learner.num_updates}; lower learning_rate, "
+                "or raise temperature. The other members go on",
+                stacklevel=3,
+            )
+
+
+def _call_back(stage: Stage, learner: Learner, interrupt: Interrupt, clock: _Clock) -> bool:
+    """Calls what is due after this update; False where it was cut short, and says nothing then."""
+    update, rows = learner.num_updates, []
+    ended = False
+    with clock.stopped(), interrupt.cutting():
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        for callback in stage.callbacks:
+            if update % callback.every == 0 or update == stage.num_updates:
+                found = callback(stage.run, update, stage.members) or {}
+                rows += [
+                    {"stage": "callback", "update": update, "member": member}
+                    | {name: values[place] for name, values in found.items()}
+                    for place, member in enumerate(stage.members)
+                    if found
+                ]
+        ended = True
+    if ended:
+        stage.metrics.write(rows)
+    return ended

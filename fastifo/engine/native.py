@@ -38,9 +38,10 @@ METHODS = {  # learner -> the batch loss in csrc/methods
 NEXT_FROM = {"smodice": 1, "dilo": 0}  # the first source whose next rows carry a gradient too
 PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # parts of a bfloat16 operand
 MAX_DEPTH = 16
-HALF_KERNEL = ""  # of csrc/engine/half.h; empty is the machine's fastest, tests name others
+ISA = ""  # of `_C.isas`; empty is the machine's best, the bench and tests name others
+HALF_KERNEL = ""  # of csrc/engine/half.h; the same
 CALL_S = 1.0  # aimed at for one call of compiled code, which no signal interrupts
-BURSTS_PER_CALL = 8  # so that members spread over threads evenly
+TURNS = 16  # of each thread in a call, so that members spread over threads evenly
 
 
 def why_not(learner: Learner) -> str | None:
@@ -73,19 +74,37 @@ def why_not(learner: Learner) -> str | None:
     return next((reason for reason, met in needs.items() if not met), None)
 
 
-def choose_engine(engine: str, learner: Learner) -> str:
-    """torch or native; auto is native where it can train this learner fast.
+def why_slow(learner: Learner) -> str | None:
+    """What makes torch the faster engine for this learner, or None."""
+    if learner.precision == "fp64":
+        return "its double precision is plain C++, for tests"
+    if learner.precision == "fp32x" and _kernel(_module(learner)) == "widened":
+        return "this processor has no bfloat16 units, and torch makes fp32x in fp32"
+    return None
 
-    Raises ValueError for an unknown engine, or for native where it cannot.
+
+def choose_engine(engine: str, learner: Learner) -> tuple[str, str | None]:
+    """torch or native, and what keeps it from native; auto is native where it is the faster.
+
+    Raises ValueError for an unknown engine, or for native where it cannot train this.
     """
     if engine not in ("auto", "torch", "native"):
         raise ValueError(f"engine: expected auto, torch or native, found {engine!r}")
     reason = why_not(learner)
     if engine == "native" and reason is not None:
         raise ValueError(f"engine: native cannot train this: {reason}; use engine='torch'")
-    if engine == "auto" and learner.precision == "fp64":
-        return "torch"  # native's is plain C++, for tests
-    return "native" if engine != "torch" and reason is None else "torch"
+    if engine == "auto":
+        reason = reason or why_slow(learner)
+    return "native" if engine != "torch" and reason is None else "torch", reason
+
+
+def _module(learner: Learner) -> Any:
+    """The compiled code for a learner's numbers on this machine."""
+    return _C.fp64 if learner.dtype == torch.float64 else getattr(_C, ISA or _C.isas[0])
+
+
+def _kernel(module: Any) -> str:
+    return HALF_KERNEL or str(module.half_kernels()[0])
 
 
 class NativeEngine:
@@ -95,8 +114,7 @@ class NativeEngine:
         self, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
     ) -> None:
         self.learner = learner
-        exact = learner.dtype == torch.float64
-        self.module = _C.fp64 if exact else getattr(_C, _C.isas[0])
+        self.module = _module(learner)
         self.kept: list[Tensor] = []  # what the plan points to
         method = METHODS[learner.name]
         members = len(learner.seeds)
@@ -106,7 +124,7 @@ class NativeEngine:
         self.meter.total = self.totals
         self.seconds = torch.zeros(members, _C.max_lanes, len(_C.parts), dtype=torch.float64)
         self.plan = self._plan(method, dataset, needs, stage)
-        self.plan.kernel = HALF_KERNEL or self.module.half_kernels()[0]
+        self.plan.kernel = _kernel(self.module)
         self.update_s = 0.0  # of the population, once measured
 
     def _plan(self, method: str, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:
@@ -256,10 +274,11 @@ class NativeEngine:
         What they compute does not depend on where the calls begin and end.
         """
         count = 1 if self.update_s == 0.0 else max(1, min(most, int(CALL_S / self.update_s)))
-        burst = -(-count // BURSTS_PER_CALL)
+        threads = torch.get_num_threads()
+        turns = -(-TURNS * threads // self.plan.members) if threads > 1 else 1  # of each member
         started = time.perf_counter()
         self.module.train(
-            self.plan, self.learner.num_updates, count, burst, torch.get_num_threads(),
+            self.plan, self.learner.num_updates, count, -(-count // turns), threads,
             self.totals.data_ptr(), self.seconds.data_ptr(),
         )  # fmt: skip
         self.plan.repacks = False

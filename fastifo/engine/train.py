@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.stack import check_together, stacked
 from fastifo.devices import choose_device, choose_precision, tf32
 from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.fit import StageFit, make_engine, needs_of
+from fastifo.engine.fit import StageFit, make_engine, needs_of, say_torch
 from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
-from fastifo.engine.native import choose_engine, why_not
+from fastifo.engine.native import choose_engine
 from fastifo.engine.population import Group, Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
 from fastifo.jobs import one_thread
@@ -238,11 +237,11 @@ def _stage(
 def _choose(engine: str, run: Run, progress: bool) -> str:
     """The engine of every population: torch where one of them needs it."""
     chosen = [choose_engine(engine, learner) for learner in run.learners]
-    if "torch" not in chosen:
+    if all(name == "native" for name, _ in chosen):
         return "native"
     if engine == "auto" and progress and run.device.type == "cpu":
-        reason = next(filter(None, map(why_not, run.learners)))
-        print(f"{run.algorithm}  engine torch: not native, for {reason}", file=sys.stderr)
+        reason = next(reason for _, reason in chosen if reason)
+        say_torch(run.algorithm, reason)
     return "torch"
 
 
@@ -282,7 +281,8 @@ def _make_run(
 def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage) -> None:
     """The stages of one population."""
     saved = stage.checkpoints
-    if saved is not None and saved.num_updates(stage.key) == run.num_updates:
+    is_done = saved is not None and saved.num_updates(stage.key) == run.num_updates
+    if saved is not None and is_done and not saved.owes_callbacks(stage.key):
         saved.load(stage.key, learner)
         return
 

@@ -32,6 +32,11 @@ def short(name: str, count: int | None = None) -> dict[str, int]:
     return {k: v if count is None else count for k, v in STAGES.items() if k in known}
 
 
+def state(run: fastifo.Run) -> dict[str, torch.Tensor]:
+    """Every tensor of a run by name."""
+    return {f"{i}.{k}": v for i, x in enumerate(run.learners) for k, v in tensors(x).items()}
+
+
 def weights(run: fastifo.Run) -> list[dict[str, torch.Tensor]]:
     return [{k: v.clone() for k, v in tensors(learner).items()} for learner in run.learners]
 

@@ -70,6 +70,52 @@ def test_an_interrupt_in_the_last_update_is_not_lost(tmp_path: Path) -> None:
     )
 
 
+def test_what_a_signal_cuts_short_in_a_callback_is_done_again(tmp_path: Path) -> None:
+    """At once, not at the callback's end; also in the last update."""
+    called: list[tuple[int, str]] = []
+
+    def look(run: Any, update: int, members: Any) -> dict[str, list[float]]:
+        called.append((update, "begun"))
+        if len(called) in (3, 8):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        called.append((update, "ended"))
+        return {"seen": [float(update)]}
+
+    look.every = 10  # type: ignore[attr-defined]
+    fields: dict[str, Any] = {"callbacks": [look], "out": tmp_path / "run"}
+    for stopped_at in (20, 40):
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at update {stopped_at}; a check"):
+            train("bc", random_dataset(), 40, **fields)
+        assert time.monotonic() - started < 25
+    train("bc", random_dataset(), 40, **fields)
+    train("bc", random_dataset(), 40, **fields)  # nothing is left to call
+    assert [update for update, what in called if what == "ended"] == [10, 20, 30, 40]
+    rows = fastifo.engine.log.read_metrics(tmp_path / "run/metrics.jsonl")
+    assert [row["seen"] for row in rows if row["stage"] == "callback"] == [10, 20, 30, 40]
+
+
+def test_a_checkpoint_between_logs_keeps_no_broken_weights(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"log_every": 1000, "checkpoint_every": 10, "out": tmp_path / "run"}
+    train("vfo_bin", random_dataset(), 20, **fields)
+    before = (tmp_path / "run/checkpoint/manifest.json").read_bytes()
+    run = fastifo.open_run(tmp_path / "run")
+    original = type(run.learners[0]).update
+
+    def broken(self: Any, batch: Any) -> Any:
+        return {name: value * math.nan for name, value in original(self, batch).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run.learners[0]), "update", broken)
+        with (
+            pytest.raises(FloatingPointError, match="no member's losses are finite"),
+            pytest.warns(UserWarning, match="is nan by update 30"),
+        ):
+            train("vfo_bin", random_dataset(), 60, engine="torch", **fields)
+    assert (tmp_path / "run/checkpoint/manifest.json").read_bytes() == before
+
+
 def test_other_action_bounds_are_another_run(tmp_path: Path) -> None:
     def bounded(width: float) -> Dataset:
         episode = {"obs": torch.zeros(9, 3), "action": torch.full((8, 2), 0.5 * width)}

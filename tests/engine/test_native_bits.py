@@ -1,0 +1,171 @@
+"""What the native engine makes of a member depends on nothing but the member."""
+
+import copy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.runs import NATIVE, assert_equal_bits, state, train
+from fastifo import _C
+from fastifo.engine.native import NativeEngine
+from fastifo.learner import Learner, tensors
+from helpers import random_dataset
+
+HALF_KERNELS = getattr(_C, _C.isas[0]).half_kernels()
+
+
+@pytest.fixture
+def keeps_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any) -> None:
+    """Seed 5 alone on one thread, and among others: (threads, members)."""
+    torch.set_num_threads(1)
+    alone = state(train(name, random_dataset(), 30, seeds=5, **fields))
+    for threads, members in crowds:
+        torch.set_num_threads(threads)
+        seeds = [5 if i == members // 2 else 100 + i for i in range(members)]
+        found = state(train(name, random_dataset(), 30, seeds=seeds, **fields))
+        for key, value in alone.items():
+            if ".encoder" not in key:
+                assert torch.equal(found[key][members // 2], value[0]), (threads, members, key)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("isa", _C.isas)
+@pytest.mark.usefixtures("keeps_threads")
+def test_a_member_does_not_feel_its_population_place_or_threads(
+    name: str, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastifo.engine.native.ISA", isa)
+    crowds = [(2, 1), (1, 8), (3, 8), (2, 64), (5, 2)]
+    assert_feels_nothing(name, crowds, batch_size=40, hidden_sizes=(24, 24))
+
+
+@pytest.mark.parametrize("precision", ["fp32x", "bf16"])
+@pytest.mark.parametrize("kernel", HALF_KERNELS)
+@pytest.mark.usefixtures("keeps_threads")
+def test_in_few_bits_a_member_does_not_feel_its_population_either(
+    precision: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", kernel)
+    fields: dict[str, Any] = {"engine": "native", "precision": precision}
+    shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
+    assert_feels_nothing("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
+    small = {"batch_size": 24, "hidden_sizes": (24, 24)}
+    for name in ("vfo_bin", "dilo", "vfo_disc", "sqil"):
+        crowds = [(2, 64)] if name == "vfo_bin" else [(2, 8)]
+        assert_feels_nothing(name, crowds, **fields | small)
+
+
+@pytest.mark.parametrize("precision", ["fp32x", "bf16"])
+@pytest.mark.usefixtures("keeps_threads")
+def test_packed_weights_are_made_again_when_a_run_resumes(precision: str, tmp_path: Path) -> None:
+    for name, seeds in (("vfo_bin", [0]), ("dilo", [0, 1, 2])):
+        fields: dict[str, Any] = {"precision": precision, "engine": "native", "seeds": seeds}
+        fields |= {"target_period": 7} if name == "vfo_bin" else {}
+        torch.set_num_threads(1)
+        whole = train(name, random_dataset(), 40, **fields)
+        train(name, random_dataset(), 17, out=tmp_path / name, **fields)
+        torch.set_num_threads(2)
+        again = train(name, random_dataset(), 40, out=tmp_path / name, **fields)
+        assert_equal_bits(again, whole)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp32x", "bf16"])
+def test_the_length_of_a_call_changes_nothing(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    fields: dict[str, Any] = {"precision": precision, "engine": "native", "log_every": 25}
+    for seconds in (0.0, 1e-3, 1e3):  # one update, a few, all until the next log
+        monkeypatch.setattr("fastifo.engine.native.CALL_S", seconds)
+        runs.append(train("vfo_bin", random_dataset(), 60, seeds=[1, 2, 3], **fields))
+    assert_equal_bits(runs[0], runs[1])
+    assert_equal_bits(runs[0], runs[2])
+
+
+def test_a_signal_in_compiled_code_leaves_a_checkpoint(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import fastifo
+from helpers import random_dataset
+fastifo.train("vfo_bin", random_dataset(), num_updates=10**8, hidden_sizes=(256, 256),
+              seeds=[0, 1], log_every=20, out={str(tmp_path / "run")!r})
+"""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 120
+            before = metrics_bytes(tmp_path)
+            while metrics_bytes(tmp_path) == before and time.monotonic() < deadline:
+                time.sleep(0.1)  # until it has logged, so that it is in the midst of training
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert b"a checkpoint was written" in said
+        assert process.returncode != 0
+        assert list((tmp_path / "run/checkpoint").glob("0-train-*.safetensors"))
+
+
+def metrics_bytes(folder: Path) -> int:
+    path = folder / "run/metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+def engine_of(learner: Learner) -> NativeEngine:
+    engine = NativeEngine(
+        learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
+    )
+    engine.load()
+    return engine
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_lanes_of_one_member_add_no_number_in_another_order(name: str) -> None:
+    fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
+    run = train(name, random_dataset(), 1, seeds=3, **fields)
+    before = torch.get_num_threads()
+    for learner in run.learners:
+        found = []
+        for threads in (1, 2, 3, 6):
+            own = copy.deepcopy(learner)
+            engine = engine_of(own)
+            try:
+                torch.set_num_threads(threads)
+                for _ in range(4):
+                    engine.advance(1)
+                    own.num_updates += 1
+            finally:
+                torch.set_num_threads(before)
+            engine.store()
+            found.append(dict(tensors(own)) | {"metrics": engine.totals})
+        for other in found[1:]:
+            for key, value in found[0].items():
+                assert torch.equal(other[key], value), key
+
+
+def test_the_parts_of_an_update_are_timed_for_each_member_and_lane() -> None:
+    learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
+    before = torch.get_num_threads()
+    for threads in (1, 4):
+        engine = engine_of(learner)
+        try:
+            torch.set_num_threads(threads)
+            engine.advance(1)
+        finally:
+            torch.set_num_threads(before)
+        for member in engine.seconds.tolist():
+            spent = [dict(zip(_C.parts, lane, strict=True)) for lane in member]
+            assert spent[0]["scalar"] > 0
+            assert spent[threads == 4]["policy"] > 0
+            assert (spent[1]["policy"] > 0) == (threads == 4)
