@@ -55,7 +55,7 @@ struct SMODICE {
       if (normalizes) {
         const Real mean = static_cast<Real>(
             team.sum(rows, [&](int64_t row) { return double(out.weight[row]); }) / size);
-        const Real tiny = std::numeric_limits<Real>::min();
+        constexpr Real tiny = std::numeric_limits<Real>::min();
         team.each(rows, [&](int64_t row) { out.weight[row] /= mean < tiny ? tiny : mean; });
       }
     } else {
