@@ -30,8 +30,9 @@ PEERS = ("corl", "torch", "jax")
 
 
 def work(
-    school: str, hidden: int, populations: list[int], threads: int, device: str, pipe: Connection
-) -> None:
+    school: str, hidden: int, populations: list[int], threads: int, device: str,
+    forced: tuple[str, str], pipe: Connection,
+) -> None:  # fmt: skip
     """Answers (variant, seconds) with model-steps/s until told None."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -40,6 +41,10 @@ def work(
     from bench.timing import synchronize
 
     torch.set_num_threads(threads)
+    if school == "fastifo":
+        from fastifo.engine import native
+
+        native.ISA, native.HALF_KERNEL = forced
     at_once = 50 if device == "cuda" else 1
     made: dict[str, Any] = {}
     if school == LIMIT:
@@ -83,7 +88,7 @@ class MatrixProduct:
 
 def measure(
     schools: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
-    seconds: float, device: str,
+    seconds: float, device: str, forced: tuple[str, str],
 ) -> dict[str, list[float]]:  # fmt: skip
     """Model-steps/s of every variant in every round."""
     context = multiprocessing.get_context("spawn")
@@ -91,7 +96,7 @@ def measure(
     school_of: dict[str, str] = {}
     for school in [*schools, LIMIT]:
         pipes[school], theirs = context.Pipe()
-        arguments = (school, hidden, populations, threads, device, theirs)
+        arguments = (school, hidden, populations, threads, device, forced, theirs)
         context.Process(target=work, args=arguments, daemon=True).start()
         for name in pipes[school].recv():
             school_of[name] = school
@@ -248,8 +253,14 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one variant in one round")
+    parser.add_argument("--isa", default="", help="plain, avx2 or avx512; the machine's best")
+    parser.add_argument(
+        "--kernel", default="", help="of bfloat16: widened, dot or matrix; the same"
+    )
     parser.add_argument("--methods", action="store_true", help="every method of fastifo instead")
-    parser.add_argument("--no-save", action="store_true", help="leave bench/results alone")
+    parser.add_argument(
+        "--no-save", action="store_true", help="leave bench/results alone, as --isa and --kernel do"
+    )
     options = parser.parse_args()
     schools = ["fastifo", *PEERS] if options.engines == "all" else options.engines.split(",")
     if options.device == "cuda" and "corl" in schools:
@@ -265,7 +276,7 @@ def main() -> None:
     for hidden in options.hidden:
         rates = measure(
             schools, hidden, options.members, options.threads, options.rounds, options.seconds,
-            options.device,
+            options.device, (options.isa, options.kernel),
         )  # fmt: skip
         rows = rows_of(rates, hidden, options.threads, options.device)
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
@@ -273,7 +284,7 @@ def main() -> None:
         if "fastifo" in schools and options.device == "cpu":
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
-        if not options.no_save:
+        if not options.no_save and not (options.isa or options.kernel):
             print(f"\nwritten to {save(rows).name}")
 
 

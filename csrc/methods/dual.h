@@ -1,8 +1,6 @@
 // What methods share whose gradient passes through the values of both ends of a transition.
 #pragma once
 
-#include <limits>
-
 #include "methods/advantage.h"
 
 namespace fastifo {

@@ -2,9 +2,14 @@
 // initial observations, background. Its gradient reaches the values of all three kinds of rows.
 #pragma once
 
+#include <limits>
+
 #include "methods/dual.h"
 
 namespace fastifo {
+
+template <typename Real>
+constexpr Real kSmallest = std::numeric_limits<Real>::min();  // a constant, for device code too
 
 template <typename Real>
 struct SMODICE {
@@ -55,8 +60,8 @@ struct SMODICE {
       if (normalizes) {
         const Real mean = static_cast<Real>(
             team.sum(rows, [&](int64_t row) { return double(out.weight[row]); }) / size);
-        constexpr Real tiny = std::numeric_limits<Real>::min();
-        team.each(rows, [&](int64_t row) { out.weight[row] /= mean < tiny ? tiny : mean; });
+        const Real divisor = mean < kSmallest<Real> ? kSmallest<Real> : mean;
+        team.each(rows, [&](int64_t row) { out.weight[row] /= divisor; });
       }
     } else {
       const double top = team.max(rows, [&](int64_t row) { return double(delta[row]); });
