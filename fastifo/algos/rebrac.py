@@ -48,6 +48,7 @@ class ReBRACConfig(ScaledConfig):
         require(self, "critic_learning_rate", self.critic_learning_rate > 0, "above 0")
         require(self, "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]")
         require(self, "policy_head", self.policy_head == "deterministic", "deterministic")
+        require(self, "init", self.init == "fan_in_uniform", "fan_in_uniform, as its authors start")
         for name in ("policy_penalty", "critic_penalty", "policy_noise", "noise_clip"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
 

@@ -144,6 +144,11 @@ def test_a_background_without_two_successive_actions_is_refused() -> None:
         fastifo.train("rebrac", dataset, progress=False)
 
 
+def test_other_starting_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="init: expected fan_in_uniform, as its authors start"):
+        make_learner("rebrac", init="orthogonal")
+
+
 def test_the_penalties_of_a_dataset_are_there_for_what_hands_over_to_rebrac() -> None:
     own, handed = fields_of("rebrac", "door-expert"), fields_of("tge", "door-expert", "rebrac")
     assert own == handed

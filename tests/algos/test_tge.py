@@ -416,6 +416,17 @@ def test_relabel_gives_a_dataset_with_rewards_that_other_programs_read(tmp_path:
     assert found.info["rewards"]["algorithm"] == "tge"
     found.save(tmp_path / "rewarded.fastifo")
     found.save_d4rl(tmp_path / "rewarded.hdf5")
+    with h5py.File(tmp_path / "rewarded.hdf5") as file:
+        columns = {name: torch.from_numpy(file[name][:]) for name in file}
+    assert columns.keys() == {
+        "observations", "next_observations", "actions", "rewards", "terminals", "timeouts",
+    }  # fmt: skip
+    row = dataset.background.rows()
+    assert torch.equal(columns["observations"], dataset.background.obs[row])
+    assert torch.equal(columns["next_observations"], dataset.background.obs[row + 1])
+    assert torch.equal(columns["rewards"], reward)
+    ends = dataset.background.start[1:] - 1
+    assert bool((columns["terminals"] ^ columns["timeouts"])[ends].all())
     again = fastifo.load(tmp_path / "rewarded.fastifo").background
     flat = fastifo.load(f"d4rl:{tmp_path / 'rewarded.hdf5'}").background
     for other in (again, flat):
