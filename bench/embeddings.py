@@ -1,8 +1,8 @@
 """What TGE's first stage costs: python -m bench.embeddings
 
 Updates of the diffusion model per second, windows embedded per second, and the peak memory of
-embedding a background of a million transitions (17 observation and 6 action numbers, episodes of
-1000). Writes bench/results/embeddings-<machine>.csv.
+`fastifo.relabel` on a background of a million transitions (17 observation and 6 action numbers,
+episodes of 1000) with a model of one update. Writes bench/results/embeddings-<machine>.csv.
 """
 
 import argparse
@@ -13,19 +13,25 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import fastifo
 from bench.timing import current_commit, machine, results_name
 from fastifo import Dataset
 from fastifo.algos.diffusion import Diffusion
-from fastifo.algos.tge import BATCH, TGEIQLConfig, _embedded, _stage
+from fastifo.algos.tge import BATCH, TGEIQLConfig, _stage
 from fastifo.data.sampler import Sampler
 from fastifo.data.windows import Scale, first_rows, window_rows
 from fastifo.engine.loop import TorchEngine
 from fastifo.learner import Spec
 
 OBS, ACTION, STEPS = 17, 6, 1000
+SIZES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {"unet_width": 16, "horizon": 16, "diffusion_batch_size": 64},
+}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,7 +44,7 @@ def background(transitions: int) -> Dataset:
         }
         for _ in range(max(1, transitions // STEPS))
     ]
-    return Dataset.from_episodes(episodes)
+    return Dataset.from_episodes(episodes, [{"obs": episodes[0]["obs"]}])
 
 
 def make_model(config: TGEIQLConfig) -> Diffusion:
@@ -84,16 +90,12 @@ def windows_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list
     return rates
 
 
-def peak_gb(config: TGEIQLConfig, transitions: int) -> float:
-    """Of this process, while it embeds so many transitions into a file."""
-    dataset = background(transitions)
-    scale = Scale.of(dataset.background, actions=True)
+def peak_gb(fields: dict[str, Any], transitions: int) -> float:
+    """Of this process, while it gives so many transitions their rewards, embeddings in a file."""
     with tempfile.TemporaryDirectory() as name:
-        rows = window_rows(dataset.background, config.horizon, scale)
-        _embedded(
-            make_model(config), 0, dataset.background, torch.arange(transitions), rows,
-            scale=scale, config=config, folder=Path(name), progress=True, name="background-0",
-        )  # fmt: skip
+        fastifo.relabel(
+            "tge", background(transitions), out=Path(name) / "run", diffusion_updates=1, **fields
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -101,16 +103,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory-of", choices=("small", "paper"), default="small", help="model")
     parser.add_argument("--transitions", type=int, default=1_000_000, help="0 leaves memory out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    sizes = {
-        "paper's sizes": TGEIQLConfig(),
-        "small": TGEIQLConfig(unet_width=16, horizon=16, diffusion_batch_size=64),
-    }
     rows = []
-    for name, config in sizes.items():
+    for name, fields in SIZES.items():
+        config = TGEIQLConfig(**fields)
         shape = f"width {config.unet_width}, {config.horizon} rows"
         for what, rates in (
             (
@@ -125,10 +125,12 @@ def main() -> None:
             rows.append([name, shape, what, round(middle, 2), round(min(rates), 2),
                          round(max(rates), 2)])  # fmt: skip
     if args.transitions:
-        peak = peak_gb(sizes["small"], args.transitions)
-        print(f"peak memory while {args.transitions:,} transitions are embedded: {peak:.2f} GB")
+        fields = SIZES[args.memory_of]
+        config, peak = TGEIQLConfig(**fields), peak_gb(fields, args.transitions)
+        print(f"peak memory while {args.transitions:,} transitions get rewards: {peak:.2f} GB")
         what = f"GB, {args.transitions} transitions"
-        rows.append(["small", "width 16, 16 rows", what, round(peak, 2), "", ""])
+        shape = f"width {config.unet_width}, {config.horizon} rows"
+        rows.append([args.memory_of, shape, what, round(peak, 2), "", ""])
     name_of = machine(torch.device("cpu"))
     path = RESULTS / f"embeddings-{results_name(name_of)}.csv"
     with path.open("w", newline="") as file:
