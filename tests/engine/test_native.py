@@ -129,10 +129,10 @@ def test_a_deviation_beyond_its_limits_stays_as_in_the_learner(
     assert bool((policy.log_std == log_std).all())
 
 
-def gradient_errors(name: str, precision: str, engine: str = "native") -> list[float]:
+def gradient_errors(name: str, precision: str, engine: str = "native", **sizes: Any) -> list[float]:
     """Of each layer, relative, against double precision: a tenth is in the first moment."""
     fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50}
-    fields |= short(name, 0) | STEADY.get(name, {})
+    fields |= short(name, 0) | STEADY.get(name, {}) | sizes
     run = train(name, random_dataset(), 1, engine=engine, precision=precision, **fields)
     exact = train(name, random_dataset(), 1, engine="torch", precision="fp64", **fields)
     mine, other = run.learners[-1].optimizer, exact.learners[-1].optimizer
@@ -159,6 +159,16 @@ def test_gradients_are_as_exact_as_the_precision_says(
     ours, torchs = (gradient_errors(name, "bf16", engine) for engine in ("native", "torch"))
     assert 1e-3 < max(ours) < 1.5 * max(torchs)
     assert max(torchs) < 0.15
+
+
+@pytest.mark.parametrize("isa", _C.isas)
+def test_gradients_of_wide_layers_too(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over more than one block of the products."""
+    monkeypatch.setattr("fastifo.engine.native.ISA", isa)
+    sizes = {"hidden_sizes": (300, 200), "batch_size": 300, "num_bins": 101}
+    assert max(gradient_errors("vfo_bin", "fp32", **sizes)) < 1e-5
+    assert max(gradient_errors("vfo_bin", "fp32x", **sizes)) < 5e-5
+    assert max(gradient_errors("vfo_bin", "bf16", **sizes)) < 0.15
 
 
 def _double(run: fastifo.Run) -> fastifo.Run:
