@@ -1,8 +1,8 @@
 """Long training on one middle SIBench set per task: `python -m bench.horizon --out runs/horizon`.
 
 Trains every method to 10,000 updates on every task, then on to 25,000 and so forth up to
---num-updates, and evaluates each time, so that results are there at any moment; running again
-continues. The figures come from `fastifo report`.
+--num-updates, and evaluates each time, so that results are there at any moment (results.csv and
+horizon.png); running again continues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fastifo
-from fastifo.files import write_json
+from fastifo.entries import COLORS, ORDER
+from fastifo.files import write_atomic, write_json
 
 SETS = {  # background returns between 20 and 70 % of the expert's
     "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
@@ -43,6 +44,40 @@ def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
         "precision": run.precision,
         "engine": run.engine,
     }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Return of sampled actions over updates: mean and seeds, the background's as a line."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tasks = list(dict.fromkeys(row["env_id"] for row in rows))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(4.6 * len(tasks), 3.8), constrained_layout=True, squeeze=False
+    )
+    for axis, env_id in zip(axes[0], tasks, strict=True):
+        own = [row for row in rows if row["env_id"] == env_id]
+        axis.axhline(own[0]["background"], color="0.4", ls="--", lw=1, label="background")
+        for method in dict.fromkeys(row["algorithm"] for row in own):
+            curve = sorted(
+                (row["num_updates"], row["return"], [float(x) for x in row["per_seed"].split()])
+                for row in own
+                if row["algorithm"] == method
+            )
+            updates, means, seeds = zip(*curve, strict=True)
+            color = COLORS[ORDER.index(method)]
+            axis.plot(updates, means, marker="o", ms=3, color=color, label=method)
+            low, high = [min(each) for each in seeds], [max(each) for each in seeds]
+            axis.fill_between(updates, low, high, color=color, alpha=0.15, lw=0)
+        axis.set_xscale("log")
+        axis.set_title(env_id)
+        axis.set_xlabel("updates")
+    axes[0][0].set_ylabel("return, sampled actions")
+    axes[0][0].legend(fontsize=8)
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    plt.close(figure)
 
 
 def main() -> None:
@@ -83,6 +118,7 @@ def main() -> None:
                     writer = csv.DictWriter(file, list(results[key]), lineterminator="\n")
                     writer.writeheader()
                     writer.writerows(results.values())
+                draw(list(results.values()), options.out / "horizon.png")
 
 
 if __name__ == "__main__":

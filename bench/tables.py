@@ -157,6 +157,43 @@ def scores_table(name: str, column: str = "return") -> str:
     return "\n".join(lines)
 
 
+def horizon_table() -> str:
+    """One line a task and method: the mean over seeds after so many updates."""
+    rows = _rows("horizon.csv")
+    lengths = sorted({int(row["num_updates"]) for row in rows})
+    found: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in rows:
+        own = found.setdefault((row["env_id"], row["background"], row["algorithm"]), {})
+        seeds = [float(x) for x in row["per_seed"].split()]
+        own[int(row["num_updates"])] = (
+            f"{float(row['return']):.0f} ({min(seeds):.0f} to {max(seeds):.0f})"
+        )
+    lines = [
+        f"| task | background | method | {' | '.join(f'{count:,}' for count in lengths)} |",
+        "| --- | ---: | --- |" + " ---: |" * len(lengths),
+    ]
+    for (env_id, background, method), own in found.items():
+        cells = " | ".join(own.get(count, "") for count in lengths)
+        lines.append(f"| {env_id} | {float(background):.0f} | {method} | {cells} |")
+    return "\n".join(lines)
+
+
+def precision_table() -> str:
+    """One line a task and precision."""
+    lines = [
+        "| task | precision | sampled | of each seed | mode |",
+        "| --- | --- | ---: | --- | ---: |",
+    ]
+    for row in _rows("precision.csv"):
+        sampled = (
+            f"{float(row['return']):.0f} ({float(row['low']):.0f} to {float(row['high']):.0f})"
+        )
+        seeds = ", ".join(row["per_seed"].split())
+        mode = f"{float(row['mode']):.0f}"
+        lines.append(f"| {row['env_id']} | {row['precision']} | {sampled} | {seeds} | {mode} |")
+    return "\n".join(lines)
+
+
 def improve_table() -> str:
     """One line a seed: the mean return of the first data and of each iteration's."""
     found = json.loads((RESULTS / "improve.json").read_text())
