@@ -90,7 +90,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--episodes", type=int, default=100, help="of the last policies")
+    parser.add_argument("--look-episodes", type=int, default=20, help="of those on the way")
     options = parser.parse_args()
     done_file = options.out / "results.json"
     results: dict[str, dict[str, Any]] = (
@@ -109,8 +110,9 @@ def main() -> None:
                     precision=options.precision, hidden_sizes=(options.hidden, options.hidden),
                     batch_size=options.batch_size, out=options.out / env_id / method,
                 )  # fmt: skip
-                returns = run.evaluate(options.episodes)
-                mode = run.evaluate(options.episodes, deterministic=True)
+                episodes = options.episodes if count == stages[-1] else options.look_episodes
+                returns = run.evaluate(episodes)
+                mode = run.evaluate(episodes, deterministic=True)
                 results[key] = entry(run, returns, mode)
                 print(results[key], flush=True)
                 write_json(done_file, results)
