@@ -204,7 +204,12 @@ def save(rows: list[dict[str, Any]]) -> Path:
 
 
 def show_parts(hidden: int, seconds: float) -> str:
-    """Where a step of the native engine spends its time, one member on one thread."""
+    """Where a step of the native engine spends its time, one member on one thread.
+
+    A floor is the part's products at the speed of a large one, and the bytes it has to move at that
+    of a copy: sampling reads both sources' two observations, action and terminal, and writes them
+    encoded; the head reads logits and writes their gradient.
+    """
     import torch
 
     from fastifo import _C
@@ -225,12 +230,16 @@ def show_parts(hidden: int, seconds: float) -> str:
     size, trunk = problem.BATCH_SIZE, problem.WIDTH * hidden + hidden * hidden
     head = hidden * problem.ACTION_DIM * problem.NUM_BINS
     weights = 2 * size * (trunk + hidden) + size * (trunk + head)
+    bandwidth = copy_bandwidth()
+    row = 2 * (problem.OBS_DIM + problem.WIDTH) + problem.ACTION_DIM + 1
     floors = {
+        "sampling": 4.0 * 2 * size * row / bandwidth,
+        "head": 4.0 * 2 * size * problem.ACTION_DIM * problem.NUM_BINS / bandwidth,
         "target": 2.0 * 2 * size * (trunk + hidden) / peak,
         "scalar": 2.0 * 2 * size * (trunk + hidden) / peak,
         "policy": 2.0 * size * (trunk + head) / peak,
         "backward": 2.0 * (2 * size * (hidden**2 + hidden) + size * (hidden**2 + head)) / peak,
-        "weights": 2.0 * weights / peak + 24.0 * problem.parameters(hidden) / copy_bandwidth(),
+        "weights": 2.0 * weights / peak + 24.0 * problem.parameters(hidden) / bandwidth,
     }
     lines = [
         "| part | ms | share | floor ms | of the floor |",
