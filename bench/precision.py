@@ -31,14 +31,15 @@ def gradient_errors(hidden: int, all_on: bool) -> list[dict[str, Any]]:
     moments: dict[str, dict[str, torch.Tensor]] = {}
     for precision, engine in (("fp64", "torch"), *((name, "native") for name in PRECISIONS)):
         one = Fastifo(dataset, hidden, 1, engine, precision)
-        for net in (one.learner.policy.body, one.learner.value):
+        learner: Any = one.learner
+        for net in (learner.policy.body, learner.value):
             for layer in list(net.layers)[:-1] if all_on else []:
                 torch.nn.init.constant_(layer.bias, 5.0)
         one.engine.load()
-        one.learner.num_updates += one.engine.advance(1)
+        learner.num_updates += one.engine.advance(1)
         one.engine.store()
-        first = {id(net): both[0] for net, both in one.learner.optimizer.moments()}
-        trained = [(n, first[id(p)]) for n, p in one.learner.named_parameters() if id(p) in first]
+        first = {id(net): both[0] for net, both in learner.optimizer.moments()}
+        trained = [(n, first[id(p)]) for n, p in learner.named_parameters() if id(p) in first]
         moments[precision] = {name: moment.double() for name, moment in trained}
     return [
         {"hidden": hidden, "all_on": all_on, "layer": name}

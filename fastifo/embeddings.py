@@ -143,7 +143,7 @@ def picture(
     }
 
 
-def keep_columns(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+def keep_columns(path: Path, columns: dict[str, Any]) -> None:
     """One .npz file of them."""
 
     def write(temporary: Path) -> None:

@@ -108,7 +108,8 @@ def scaled_rewards(dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Datase
                 same[member] = float(returns[0])
                 return reward
             reward = reward * (RETURN_RANGE / spread)
-        return config.reward_multiplier * reward + config.reward_shift
+        found: Tensor = reward * config.reward_multiplier + config.reward_shift
+        return found
 
     found = each_member(dataset, len(configs), scaled)
     for member in same:

@@ -122,7 +122,10 @@ def relabel(
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
         raise ValueError(f"relabel: {algorithm} makes no rewards; expected tge, seabo or otr")
-    if dataset.background.num_episodes == 1:  # whose range of returns nothing here asks for
+    if isinstance(dataset, str | Path):
+        dataset = load(dataset, progress=progress)
+    # One episode has no range of returns, and nothing here asks for it.
+    if isinstance(dataset, Dataset) and dataset.background.num_episodes == 1:
         fields = {"reward_scaling": "none"} | fields
     run, (own,) = _begin(
         algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress
