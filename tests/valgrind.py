@@ -1,4 +1,4 @@
-"""The native engine under valgrind: `python tests/valgrind.py`, about five minutes.
+"""The native engine under valgrind: `python tests/valgrind.py`, a quarter of an hour.
 
 Trains every method it serves for a few updates in every precision, on one and two threads, and
 shows what valgrind says of memory where the compiled module stands in the stack. The interpreter
