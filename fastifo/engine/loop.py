@@ -212,7 +212,8 @@ def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
             elif made > 1:
                 bar.update(done)
             calls = any(done % c.every == 0 or last for c in stage.callbacks)
-            saves = interrupt.asked or last or done % stage.checkpoint_every == 0
+            asked = interrupt.asked  # now; one that comes later is seen after the next call
+            saves = asked or last or done % stage.checkpoint_every == 0
             if saves:
                 _name_broken(stage, learner, meter.means())
             if stage.broken:  # the last good checkpoint is kept
@@ -220,9 +221,9 @@ def run_stage(stage: Stage, learner: Learner, engine: Engine) -> None:
             if calls or saves:
                 engine.store()
             owes = calls and not _call_back(stage, learner, interrupt, clock)
-            if saves or interrupt.asked:
+            if saves or owes:
                 _checkpoint(stage, learner, meter, clock, owes)
-            if interrupt.asked:
+            if asked or owes:
                 break
     if interrupt.asked:
         kept = "nothing was saved" if saved is None else "a checkpoint was written"
