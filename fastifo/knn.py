@@ -2,7 +2,7 @@
 
 Every backend only proposes: a few more points than asked for, whose distances are then computed
 again from the differences. Which points those are is decided in single precision: of points nearer
-to each other than a ten-thousandth of their size, one may stand for another.
+to each other than a thousandth of their size, one may stand for another.
 """
 
 import importlib
