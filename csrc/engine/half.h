@@ -194,7 +194,11 @@ inline void half_product_widened(const HalfOperands& o, float* out) {
         for (int64_t block = 0; block < o.blocks; ++block) {
           for (int64_t pair = 0; pair < kBlock / 2; ++pair) {
             Words words[kVectors];
-            std::memcpy(words, right + pair * kBlock, sizeof(words));
+            for (int64_t v = 0; v < kVectors;
+                 ++v) {  // a register each: more at once go by way of memory
+              std::memcpy(&words[v], right + pair * kBlock + v * kLanes<float> * 2,
+                          sizeof(words[v]));
+            }
             for (int64_t i = 0; i < kRows; ++i) {
               uint32_t both;
               std::memcpy(&both, left + i * kBlock + 2 * pair, sizeof(both));
