@@ -291,6 +291,9 @@ def main() -> None:
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
         print(show(rows))
         if "fastifo" in schools and options.device == "cpu":
+            from fastifo.engine import native
+
+            native.ISA, native.HALF_KERNEL = options.isa, options.kernel
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
         if not options.no_save and not (options.isa or options.kernel):
