@@ -46,6 +46,13 @@ def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
     }
 
 
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Return of sampled actions over updates: mean and seeds, the background's as a line."""
     import matplotlib as mpl
@@ -116,10 +123,7 @@ def main() -> None:
                 results[key] = entry(run, returns, mode)
                 print(results[key], flush=True)
                 write_json(done_file, results)
-                with (options.out / "results.csv").open("w", newline="") as file:
-                    writer = csv.DictWriter(file, list(results[key]), lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(results.values())
+                write(list(results.values()), options.out / "results.csv")
                 draw(list(results.values()), options.out / "horizon.png")
 
 

@@ -64,8 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = fastifo_dataset(problem.columns())
-    place = machine(torch.device("cpu"))
-    print(f"{place}, {options.threads} threads, commit {current_commit()}\n")
+    print(f"{machine(torch.device('cpu'))}, commit {current_commit()}\n")
     print("| nets | members | updates/s | whole over bare, median (lowest to highest) |")
     print("| --- | ---: | ---: | ---: |")
     for hidden in options.hidden:

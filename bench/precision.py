@@ -8,7 +8,6 @@ policy evaluated (results.csv). Running again continues.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 
 import fastifo
 from bench.engines import Fastifo, fastifo_dataset
-from bench.horizon import SETS, entry
+from bench.horizon import SETS, entry, write
 from bench.peers import problem
 
 PRECISIONS = ("fp32", "fp32x", "bf16")
@@ -49,13 +48,6 @@ def gradient_errors(hidden: int, all_on: bool) -> list[dict[str, Any]]:
         }
         for name, exact in moments["fp64"].items()
     ]
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main() -> None:

@@ -179,6 +179,10 @@ class Learner(nn.Module):
         """Raises ValueError where the fields ask for what this dataset or machine lacks."""
 
     @classmethod
+    def check_training(cls, dataset: Dataset, config: Any) -> None:
+        """Raises ValueError where its last stage could not learn; rewards alone do not need it."""
+
+    @classmethod
     def check(cls, dataset: Dataset) -> None:
         """Raises ValueError where the dataset lacks what the method needs."""
         if "expert" in cls.needs and dataset.expert is None:

@@ -194,8 +194,8 @@ inline void half_product_widened(const HalfOperands& o, float* out) {
         for (int64_t block = 0; block < o.blocks; ++block) {
           for (int64_t pair = 0; pair < kBlock / 2; ++pair) {
             Words words[kVectors];
-            for (int64_t v = 0; v < kVectors;
-                 ++v) {  // a register each: more at once go by way of memory
+            // A register each: more at once go by way of memory.
+            for (int64_t v = 0; v < kVectors; ++v) {
               std::memcpy(&words[v], right + pair * kBlock + v * kLanes<float> * 2,
                           sizeof(words[v]));
             }

@@ -58,7 +58,7 @@ class IQL(Learner):
         return sum(self.cfg.hidden_sizes)
 
     @classmethod
-    def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
+    def check_training(cls, dataset: Dataset, config: Any) -> None:
         check_scaling(dataset, config)
 
     @classmethod

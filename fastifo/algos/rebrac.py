@@ -65,7 +65,7 @@ class ReBRAC(Learner):
         return frozenset({"reward", "next_action", "noise"})
 
     @classmethod
-    def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
+    def check_training(cls, dataset: Dataset, config: Any) -> None:
         check_scaling(dataset, config)
         background = dataset.background
         if bool(((background.lengths == 1) & background.timeout[background.start[1:] - 1]).all()):

@@ -122,13 +122,8 @@ def relabel(
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
         raise ValueError(f"relabel: {algorithm} makes no rewards; expected tge, seabo or otr")
-    if isinstance(dataset, str | Path):
-        dataset = load(dataset, progress=progress)
-    # One episode has no range of returns, and nothing here asks for it.
-    if isinstance(dataset, Dataset) and dataset.background.num_episodes == 1:
-        fields = {"reward_scaling": "none"} | fields
     run, (own,) = _begin(
-        algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress
+        algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress, trains=False
     )
     if len(run.members) > 1:
         raise ValueError("relabel: expected one value of each field, found a sweep")
@@ -170,8 +165,13 @@ def _begin(
     out: str | Path | None,
     fused: bool,
     progress: bool,
+    *,
+    trains: bool = True,
 ) -> tuple[Run, list[Dataset]]:
-    """The run before its first update, and its data.  Everything that can be refused is here."""
+    """The run before its first update, and its data.  Everything that can be refused is here.
+
+    trains: False asks nothing of the data that the last stage alone needs.
+    """
     learner_class = algos.find(algorithm, fields.get("backbone"))
     given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
     if not given:
@@ -188,6 +188,8 @@ def _begin(
         learner_class.check(each)
         for config in {member.config: None for member in members}:
             learner_class.check_fields(each, config, place)
+            if trains:
+                learner_class.check_training(each, config)
         each.verify()
     check_together(datasets)
     standardizes = any(member.config.standardize_obs for member in members)

@@ -62,10 +62,18 @@ def test_in_few_bits_a_member_does_not_feel_its_population_either(
     fields: dict[str, Any] = {"engine": "native", "precision": precision}
     shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
     assert_feels_nothing("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
-    small = {"batch_size": 24, "hidden_sizes": (24, 24)}
-    for name in ("vfo_bin", "dilo", "vfo_disc", "sqil"):
-        crowds = [(2, 64)] if name == "vfo_bin" else [(2, 8)]
-        assert_feels_nothing(name, crowds, **fields | small)
+
+
+@pytest.mark.parametrize("precision", ["fp32x", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "members"), [("vfo_bin", 64), ("dilo", 8), ("vfo_disc", 8), ("sqil", 8)]
+)
+@pytest.mark.usefixtures("keeps_threads")
+def test_nor_does_it_in_crowds_of_other_methods(name: str, members: int, precision: str) -> None:
+    assert_feels_nothing(
+        name, [(2, members)], engine="native", precision=precision, batch_size=24,
+        hidden_sizes=(24, 24),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
