@@ -14,9 +14,10 @@ from torch import Tensor
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
 from fastifo.data.sampler import uniform
+from fastifo.envs import action_dim, check_env
 from fastifo.experts import load_expert
 from fastifo.files import cache_folder
-from fastifo.rollout import action_dim, check_env, collect
+from fastifo.rollout import collect
 from fastifo.sibench import load_sibench, parse_spec, play_demonstrations
 
 RECIPE = 2  # counts changes of how a set is made; part of the cache's name

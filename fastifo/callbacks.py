@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastifo.envs import check_env
 from fastifo.evaluate import MEAN_OF
-from fastifo.rollout import check_env
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.engine.act import Actor
+from fastifo.envs import versions
 from fastifo.files import UNREADABLE, write_atomic
-from fastifo.rollout import Clock, rollout, versions
+from fastifo.rollout import Clock, rollout
 
 MEAN_OF = {False: "return_mean", True: "return_mode"}  # in metrics: sampled, or deterministic
 PROTOCOLS = ("final", "last_tenth")  # of the study's later and earlier text

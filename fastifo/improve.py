@@ -17,8 +17,9 @@ from rich.table import Table
 from fastifo.data.dataset import Dataset
 from fastifo.data.pack import load_dataset
 from fastifo.engine.train import train
+from fastifo.envs import check_env
 from fastifo.files import keep_plan, write_json
-from fastifo.rollout import check_env, collect
+from fastifo.rollout import collect
 from fastifo.specs import load
 
 FORMAT = "fastifo-improve"

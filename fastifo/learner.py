@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fastifo import nets, ops
+from fastifo.binned import BinnedPolicy
 from fastifo.config import Config, float_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
@@ -24,7 +25,7 @@ from fastifo.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 
 Metrics = dict[str, Tensor]  # name -> [P]
 Net = TypeVar("Net", bound=nn.Module)
-Policy = nets.BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
+Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ class Learner(nn.Module):
         if cfg.policy_head == "normal":
             return NormalPolicy(body)
         widths = self.hp.kernel_width.squeeze(1).tolist()
-        return nets.BinnedPolicy(
+        return BinnedPolicy(
             body, self.spec.action_dim, cfg.num_bins, widths, cfg.kernel_reading, self.ops
         )
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from fastifo.callbacks import EvaluateEvery
 from fastifo.engine.train import train
+from fastifo.envs import check_env
 from fastifo.experts import load_expert
 from fastifo.jobs import run_jobs
 from fastifo.report import report
-from fastifo.rollout import check_env
 from fastifo.specs import load
 
 ALGORITHMS = ("bc", "vfo_bin", "vfo_disc", "awr")

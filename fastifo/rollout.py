@@ -1,12 +1,9 @@
 """Episodes from policies: one EnvPool for all of them, exactly one episode in every slot."""
 
-import ctypes
-import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.config import nearest
 from fastifo.data.dataset import Episodes
 from fastifo.data.sampler import purpose
 from fastifo.engine.act import Actor, Team, teams_of
 from fastifo.engine.log import ProgressBar
+from fastifo.envs import check_env, check_fits, check_spaces, episode_limit
 from fastifo.jobs import one_thread
 
 MAX_SLOTS = 2048  # environments alive at once; more episodes are played in turns
@@ -186,7 +183,7 @@ class _Pool:
     ) -> None:
         import envpool
 
-        _check_spaces(env_id, envpool.make_spec(env_id))
+        check_spaces(env_id, envpool.make_spec(env_id))
         self.teams = teams
         self.num_episodes = num_episodes
         self.owner = np.array([p for p, _ in slots])
@@ -208,7 +205,7 @@ class _Pool:
         self.alive = np.arange(len(slots), dtype=np.int32)
         self.step = 0
         for policy in {id(policy): policy for policy in policies}.values():
-            _check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
+            check_fits(policy, env_id, self.pool.observation_space.shape[0], len(self.low))
 
     def play(self, workers: Executor, clock: Clock) -> Iterator[bool]:
         """Steps the slots whose episode is not over, until none is left.
@@ -284,67 +281,3 @@ class _Pool:
                 played.obs[slot][t + 1] = next_obs[i]
                 played.actions[slot][t] = action[i]
                 played.rewards[slot][t] = reward[i]
-
-
-def check_env(env_id: str) -> None:
-    """Raises ValueError with the nearest name where EnvPool has no such environment."""
-    import envpool
-
-    known = envpool.list_all_envs()
-    if env_id not in known:
-        raise ValueError(f"EnvPool has no environment {env_id!r}; {nearest(env_id, known)}")
-
-
-def episode_limit(env_id: str) -> int:
-    """Steps after which the environment ends an episode by the clock."""
-    import envpool
-
-    return int(envpool.make_spec(env_id).config.max_episode_steps)
-
-
-def action_dim(env_id: str) -> int:
-    """Width of the environment's actions."""
-    import envpool
-
-    return int(envpool.make_spec(env_id).action_space.shape[0])
-
-
-def _check_spaces(env_id: str, spec: Any) -> None:
-    """Raises ValueError unless observations and actions are vectors of real numbers."""
-    for name in ("observation", "action"):
-        space = getattr(spec, f"{name}_space")
-        if len(space.shape or ()) != 1 or not hasattr(space, "low") or space.dtype.kind != "f":
-            raise ValueError(
-                f"{env_id}: expected an environment whose {name} is a vector of real numbers, "
-                f"found {space}"
-            )
-
-
-def _check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
-    """Raises ValueError where the policy was made for another environment."""
-    try:
-        width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
-    except RuntimeError as error:
-        raise ValueError(
-            f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "
-            f"({error}); name the environment that the policy was made for"
-        ) from None
-    if width != action_dim:
-        raise ValueError(
-            f"{env_id}: expected actions {action_dim} wide, found a policy with {width}; name the "
-            "environment that the policy was made for"
-        )
-
-
-def versions() -> dict[str, str]:
-    """EnvPool's version and the MuJoCo it carries, which is not the installed `mujoco`."""
-    import envpool.mujoco
-
-    library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"
-    physics = "unknown"
-    if library.exists():
-        version = getattr(ctypes.CDLL(str(library)), "mj_versionString", None)
-        if version is not None:
-            version.restype = ctypes.c_char_p
-            physics = version().decode()
-    return {"envpool": importlib.metadata.version("envpool"), "mujoco_in_envpool": physics}

@@ -19,11 +19,12 @@ import torch
 from fastifo.config import nearest
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.pack import load_dataset
+from fastifo.envs import check_env
 from fastifo.evaluate import evaluate_policies
 from fastifo.experts import ExpertPolicy, load_expert, provenance
 from fastifo.files import cache_folder, keep_plan
 from fastifo.jobs import one_thread, run_jobs
-from fastifo.rollout import check_env, collect
+from fastifo.rollout import collect
 
 RECIPE = 5  # counts changes of how a set is made; part of the cache's name
 EXPERT_EPISODES = 50  # of the expert alone, without noise, for reports

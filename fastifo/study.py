@@ -14,9 +14,9 @@ from fastifo.config import nearest
 from fastifo.data.dataset import Dataset
 from fastifo.data.pack import load_dataset
 from fastifo.engine.train import train
+from fastifo.envs import check_env
 from fastifo.evaluate import Returns
 from fastifo.files import UNREADABLE, keep_plan
-from fastifo.rollout import check_env
 from fastifo.sibench import SIZES, build_sets
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes of 1000, the paper's grid

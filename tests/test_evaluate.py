@@ -12,9 +12,10 @@ import torch
 
 import fastifo
 from fastifo.callbacks import EvaluateEvery
+from fastifo.envs import check_env
 from fastifo.evaluate import Returns, bootstrap_interval, evaluate_policies, normalized_score
 from fastifo.experts import load_expert
-from fastifo.rollout import check_env, collect, rollout
+from fastifo.rollout import collect, rollout
 from support import LinearPolicy, contents, full_disk
 
 ENV = "Hopper-v4"

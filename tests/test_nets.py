@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastifo import losses, nets
+from fastifo.binned import BinnedPolicy
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
 DOUBLE = torch.float64
@@ -27,14 +28,14 @@ def make_policy(
     inputs: int = 4,
     action_dim: int = 2,
     gain: float = 20.0,
-) -> nets.BinnedPolicy:
+) -> BinnedPolicy:
     """One member per kernel width; large weights, so that distributions are far from flat."""
     init = nets.Init(range(len(widths)), "policy", "fan_in_uniform", DOUBLE)
     body = nets.MLP(init, [inputs, *hidden, action_dim * num_bins], "relu")
     with torch.no_grad():
         for parameter in body.layers[-1].parameters():
             parameter.mul_(gain)
-    return nets.BinnedPolicy(body, action_dim, num_bins, widths, reading)
+    return BinnedPolicy(body, action_dim, num_bins, widths, reading)
 
 
 def inputs(members: int, rows: int, width: int = 4) -> Tensor:
@@ -175,7 +176,7 @@ def test_smoothed_probabilities_are_a_mixture_of_kernels() -> None:
     torch.testing.assert_close(policy.log_probs(x)[0].exp(), expected)
 
 
-def one_hot_policy(place: int, value: float = 5.0) -> nets.BinnedPolicy:
+def one_hot_policy(place: int, value: float = 5.0) -> BinnedPolicy:
     """Its raw outputs are zero but for one bin, whatever the input."""
     policy = make_policy(action_dim=1)
     with torch.no_grad():

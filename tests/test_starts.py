@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fastifo import nets
+from fastifo.binned import BinnedPolicy
 
 DOUBLE = torch.float64
 
@@ -31,7 +32,7 @@ def test_a_value_in_bfloat16_keeps_float32_resolution() -> None:
 def test_probabilities_that_vanish_leave_a_finite_gradient() -> None:
     init = nets.Init([0], "policy", "fan_in_uniform", torch.float32)
     body = nets.MLP(init, [3, 101], "relu")
-    policy = nets.BinnedPolicy(body, 1, 101, [0.04], "probs")
+    policy = BinnedPolicy(body, 1, 101, [0.04], "probs")
     with torch.no_grad():
         body.layers[-1].bias[0, 0, 0] = 500.0
     loss = policy.nll(torch.zeros(1, 1, 3), torch.ones(1, 1, 1)).sum()

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastifo import _C
+from fastifo.binned import BinnedPolicy
 from fastifo.engine.native import MAX_DEPTH
 from fastifo.engine.packed import NetWeights
-from fastifo.nets import BinnedPolicy
 from fastifo.policy import Policy
 
 BLOCK = 256  # rows of one product in torch

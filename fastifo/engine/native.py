@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastifo import _C, nets
+from fastifo.binned import BinnedPolicy
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.sampler import purpose
 from fastifo.data.stack import member_ranges
@@ -162,7 +163,7 @@ class NativeEngine:
             plan.policy = self.nets[-1].plan()
             plan.action_dim = learner.spec.action_dim
             plan.policy_decay_updates = getattr(cfg, "policy_decay_updates", 0)
-            if isinstance(policy, nets.BinnedPolicy):
+            if isinstance(policy, BinnedPolicy):
                 plan.bins = policy.num_bins
                 plan.taps, plan.norm = self._keep(policy.taps), self._keep(policy.norm)
                 plan.radius = policy.taps.shape[1] - 1

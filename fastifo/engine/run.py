@@ -19,11 +19,11 @@ from fastifo.devices import choose_device
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import read_metrics
 from fastifo.engine.population import Group, Member, group_members
+from fastifo.envs import versions
 from fastifo.evaluate import MEAN_OF, PROTOCOLS, Returns, evaluate_policies
 from fastifo.files import read_json, write_json
 from fastifo.learner import Learner, Spec
 from fastifo.policy import Policy
-from fastifo.rollout import versions
 
 FORMAT = "fastifo-run"
 VERSION = 1

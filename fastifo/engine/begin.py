@@ -1,0 +1,159 @@
+"""What comes before the first update: everything that can be refused is refused here."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastifo import algos
+from fastifo.data.dataset import Dataset
+from fastifo.data.stack import check_together
+from fastifo.devices import choose_device, choose_precision
+from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.population import Member, make_members
+from fastifo.engine.run import Run, read_config, refuse_occupied
+from fastifo.jobs import one_thread
+from fastifo.learner import Spec
+from fastifo.recipes import fields_of
+from fastifo.specs import load
+
+
+def given_fields(
+    algorithm: str, preset: str, overrides: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The algorithm without its backbone, and the fields that preset and caller set."""
+    name, backbone = algos.split(algorithm)
+    given = backbone | overrides
+    return name, fields_of(name, preset, given.get("backbone")) | given
+
+
+def begin(
+    algorithm: str,
+    dataset: Any,
+    fields: dict[str, Any],
+    seeds: int | Sequence[int],
+    num_updates: int,
+    device: str,
+    precision: str,
+    out: str | Path | None,
+    fused: bool,
+    progress: bool,
+    *,
+    trains: bool = True,
+) -> tuple[Run, list[Dataset]]:
+    """The run before its first update, and its data.  Everything that can be refused is here.
+
+    trains: False asks nothing of the data that the last stage alone needs.
+    """
+    learner_class = algos.find(algorithm, fields.get("backbone"))
+    given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
+    if not given:
+        raise ValueError("dataset: expected one or more, found none")
+    for each in given:
+        if not isinstance(each, Dataset | str | Path):
+            found = type(each).__name__
+            raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
+    members = make_members(algorithm, learner_class.Config, seeds, fields, len(given))
+    place = choose_device(device)
+    precision = choose_precision(precision, place)
+    datasets = [x if isinstance(x, Dataset) else load(x, progress=progress) for x in given]
+    for each in datasets:
+        learner_class.check(each)
+        for config in {member.config: None for member in members}:
+            learner_class.check_fields(each, config, place)
+            if trains:
+                learner_class.check_training(each, config)
+        each.verify()
+    check_together(datasets)
+    standardizes = any(member.config.standardize_obs for member in members)
+    if len(datasets) > 1 and (standardizes or learner_class.one_dataset):
+        reason = "standardize_obs" if standardizes else algorithm
+        raise ValueError(
+            f"{reason}: several datasets in one run have each their own mean and deviation; "
+            "train them one by one"
+        )
+    path = None if out is None else Path(out)
+    run = _make_run(algorithm, members, num_updates, precision, datasets, path, place, fused)
+    return run, datasets
+
+
+def _make_run(
+    algorithm: str,
+    members: list[Member],
+    num_updates: int,
+    precision: str,
+    datasets: Sequence[Dataset],
+    path: Path | None,
+    device: torch.device,
+    fused: bool,
+) -> Run:
+    """The run before its first update."""
+    dataset = datasets[0]
+    obs = dataset.background.obs
+    with one_thread():
+        std, mean = torch.std_mean(obs, dim=0, correction=0)
+    run = Run(
+        algorithm=algorithm,
+        members=members,
+        num_updates=num_updates,
+        precision=precision,
+        spec=Spec(dataset.obs_dim, dataset.action_dim, mean, std),
+        env_id=dataset.env_id,
+        action_low=dataset.action_low,
+        action_high=dataset.action_high,
+        datasets=[_describe(each) for each in datasets],
+        path=path,
+        device=device,
+        fused=fused,
+    )
+    run.build_learners()
+    return run
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    """What config.json keeps of the data: identity and the numbers a report needs."""
+    returns = dataset.background.returns()
+    description: dict[str, Any] = {
+        "fingerprint": dataset.fingerprint(),
+        "num_background_episodes": dataset.background.num_episodes,
+        "num_expert_episodes": 0 if dataset.expert is None else dataset.expert.num_episodes,
+        "info": dict(dataset.info),
+    }
+    if returns is not None:
+        description["background_returns"] = [round(float(value), 3) for value in returns]
+    return description
+
+
+def open_folder(run: Run, folder: Path, resume: bool, *, trains: bool = True) -> Checkpoints:
+    """The folder's checkpoints, once it is known to be new or to hold this very run.
+
+    trains: False looks at the stages before the last and leaves a run's config as it is.
+    """
+    if not (folder / "config.json").exists() or not resume:
+        refuse_occupied(folder)
+        run.write_config(folder)
+        return Checkpoints(folder / "checkpoint")
+    found, mine = read_config(folder), json.loads(json.dumps(run.to_json()))
+    same = ("format", "algorithm", "members", "precision", "env_id", "action_bounds", "datasets")
+    differing = [name for name in same if found.get(name) != mine[name]]
+    if differing:
+        raise ValueError(
+            f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
+            "folder"
+        )
+    checkpoints = Checkpoints(folder / "checkpoint")
+    run.failed.update({int(member): update for member, update in found["failed"].items()})
+    run.failed.update(checkpoints.failed)  # a run that was killed has them here alone
+    run.notes.update(found.get("notes", {}))
+    if not trains:
+        return checkpoints
+    done = max((checkpoints.num_updates(f"{group.index}-train") for group in run.groups), default=0)
+    if done > run.num_updates:
+        raise ValueError(
+            f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
+            "ask for at least as many, or choose another folder"
+        )
+    run.write_config(folder)
+    return checkpoints
