@@ -218,6 +218,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "tge sampled": partial(study_table, "tge"),
         "tge scores": partial(scores_table, "tge", "mode"),
         "improve": improve_table,
+        "precision": precision_table,
     },
 }
 
