@@ -21,8 +21,8 @@ from fastifo.files import write_atomic, write_json
 SETS = {  # background returns between 20 and 70 % of the expert's
     "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
     "Walker2d-v4": "d=50,episodes=200,demos=50,bc_updates=4000",
-    "Ant-v4": "d=2,episodes=200,demos=50,bc_updates=4000",
-    "Hopper-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
+    "Ant-v4": "d=1,episodes=200,demos=50,bc_updates=4000",
+    "Hopper-v4": "d=2,episodes=200,demos=50,bc_updates=4000",
 }
 METHODS = ("bc", "awr", "vfo_bin", "vfo_disc")
 STAGES = (10_000, 25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
