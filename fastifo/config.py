@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+FOLDERS = ("embeddings",)  # fields that say where something is kept
+
 
 @dataclass(frozen=True)
 class Config:
@@ -144,8 +146,12 @@ def shape_key(config: Config) -> tuple[Any, ...]:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Field values as JSON can hold them; infinity becomes the text "inf"."""
-    return {k: "inf" if v == math.inf else v for k, v in vars(config).items()}
+    """Field values as JSON can hold them; infinity becomes the text "inf".
+
+    Less `FOLDERS`: a run is the same when they have moved.
+    """
+    values = {k: v for k, v in vars(config).items() if k not in FOLDERS}
+    return {k: "inf" if v == math.inf else v for k, v in values.items()}
 
 
 def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:

@@ -201,6 +201,21 @@ def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_other_data_and_
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
+def test_a_run_goes_on_when_the_folder_of_embeddings_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 15, "progress": False, "out": tmp_path / "run"
+    }  # fmt: skip
+    before, after = tmp_path / "before", tmp_path / "after"
+    fastifo.train("tge", random_dataset(), num_updates=2, embeddings=str(before), **fields)
+    before.rename(after)
+    windows = embedded_windows(monkeypatch)
+    run = fastifo.train("tge", random_dataset(), num_updates=3, embeddings=str(after), **fields)
+    assert run.updates_done == 3
+    assert not windows
+
+
 def test_members_that_differ_in_the_reward_alone_share_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
