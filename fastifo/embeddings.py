@@ -1,8 +1,11 @@
 """Long arrays in files that a stopped run goes on with, and what reports keep of embeddings."""
 
 import contextlib
+import fcntl
 import os
+import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,32 @@ def _opened(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], mode: Any)
     except UNREADABLE:
         return None
     return found if found.shape == shape and found.dtype == dtype else None
+
+
+@contextlib.contextmanager
+def held(paths: Iterable[Path]) -> Iterator[None]:
+    """Alone with some files: who comes second waits until the first has ended or was killed."""
+    with contextlib.ExitStack() as stack:
+        for path in sorted(paths):  # in one order, so that no two wait for each other
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{path.parent}: waiting for another run that is at work", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def forget_others(note: Path, maker: str, paths: Iterable[Path]) -> None:
+    """Removes rows that another maker left in files, whole or begun.  note: who wrote them last."""
+    with contextlib.suppress(*UNREADABLE):
+        if read_json(note) == {"maker": maker}:
+            return
+    for path in paths:
+        for suffix in (".npy", ".partial", ".rows"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+    write_json(note, {"maker": maker})
 
 
 def picture(

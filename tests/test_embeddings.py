@@ -1,6 +1,7 @@
 """Long arrays in files, what reports keep of embeddings, and rewards of each member's own data."""
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import fastifo
 from algos.parity import rewards
 from fastifo.data.relabel import each_member, unit_range
 from fastifo.data.stack import stacked
-from fastifo.embeddings import RowFile
+from fastifo.embeddings import RowFile, held
 from fastifo.figures_rewards import draw_rewards, read_summary
 from fastifo.report import report
 from helpers import SMALL, random_dataset, small
@@ -178,3 +179,20 @@ def test_relabelling_goes_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.M
     other = dataclasses.replace(dataset, background=dataset.background.take(range(5)))
     with pytest.raises(ValueError, match="holds another run"):
         fastifo.relabel("tge", other, **fields)
+
+
+def test_who_comes_second_to_shared_files_waits(tmp_path: Path) -> None:
+    order: list[str] = []
+    locks = [tmp_path / "b.lock", tmp_path / "a.lock"]
+
+    def second() -> None:
+        with held(locks[::-1]):
+            order.append("second")
+
+    with held(locks):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.3)
+        order.append("first")
+    waiting.join(10.0)
+    assert order == ["first", "second"]

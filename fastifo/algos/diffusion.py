@@ -4,6 +4,7 @@ Source: arXiv 2601.00452; net, schedule and optimiser as in Diffuser (Janner et 
 arXiv:2205.09991), which the paper builds on.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,15 +151,27 @@ class Diffusion(Learner):
         flag = hide.expand(-1, -1, 1, rows.shape[-1])
         return torch.cat([obs, action * (1.0 - hide), flag], 2)
 
+    def _embedder(self, member: int) -> "tuple[Diffusion, UNet]":
+        """The member alone, so that its numbers do not feel the others, and its net that embeds."""
+        alone = self.member(member)
+        assert isinstance(alone, Diffusion)
+        return alone, alone.average if self.num_updates >= EMA_PERIOD else alone.net
+
+    def fingerprint(self, member: int) -> str:
+        """Of the weights that embed."""
+        _, net = self._embedder(member)
+        found = hashlib.sha256()
+        for weight in net.parameters():
+            found.update(weight.detach().cpu().numpy().tobytes())
+        return found.hexdigest()
+
     @torch.no_grad()
     def embed(self, member: int, rows: Tensor, first: Tensor, size: int) -> Iterator[Tensor]:
         """Embeddings of masked windows, [n, embedding_width] each, `size` windows at once.
 
         rows: [R, C] on the CPU.  first: the first row of each window.
         """
-        alone = self.member(member)  # so that its numbers do not feel the others
-        assert isinstance(alone, Diffusion)
-        net = alone.average if self.num_updates >= EMA_PERIOD else alone.net
+        alone, net = self._embedder(member)
         place = torch.arange(self.window)
         for part in first.split(size):
             windows = rows[part[:, None] + place].to(self.kept.device, self.dtype)

@@ -24,7 +24,14 @@ from fastifo.config import Config, require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, unit_range
 from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.embeddings import RowFile, keep_columns, kept_columns, picture
+from fastifo.embeddings import (
+    RowFile,
+    forget_others,
+    held,
+    keep_columns,
+    kept_columns,
+    picture,
+)
 from fastifo.engine.log import ProgressBar
 from fastifo.knn import BACKENDS, Neighbours, check_neighbours
 from fastifo.learner import Fit, Spec
@@ -69,13 +76,28 @@ class TGE(Rewards):
 
         Members whose seed and model's fields are the same share one model and its embeddings.
         """
+        folder, shared = fit.folder, ""
+        if configs[0].embeddings:
+            folder = Path(configs[0].embeddings)
+            shared = f"{fit.precision} {dataset.fingerprint()}"
+        names = [f"seed{s}-{_digest(c, shared)}" for s, c in zip(fit.seeds, configs, strict=True)]
+        locks = [folder / f"{name}.lock" for name in set(names)] if shared and folder else []
+        with held(locks):
+            return cls._relabelled(dataset, configs, fit, folder, names)
+
+    @classmethod
+    def _relabelled(
+        cls,
+        dataset: Dataset,
+        configs: Sequence[Any],
+        fit: Fit,
+        folder: Path | None,
+        names: Sequence[str],
+    ) -> Dataset:
+        """The same.  folder: of what is kept.  names: of each member's embeddings in it."""
         first = configs[0]
         scale = Scale.of(dataset.background, actions=not first.states_only)
         rows = window_rows(dataset.background, first.horizon, scale)
-        folder, shared = fit.folder, ""
-        if first.embeddings:
-            folder, shared = Path(first.embeddings), f"{fit.precision} {dataset.fingerprint()}"
-        names = [f"seed{s}-{_digest(c, shared)}" for s, c in zip(fit.seeds, configs, strict=True)]
         makers = [names.index(name) for name in dict.fromkeys(names)]  # one member of each name
         models: dict[int, tuple[Diffusion, int]] = {}
         # All or none: what a stopped run has of the models is a checkpoint of all of them.
@@ -90,6 +112,10 @@ class TGE(Rewards):
             )
             assert isinstance(model, Diffusion)
             models = {m: (model, place) for place, m in enumerate(makers)}
+            for place, m in enumerate(makers):
+                if folder is not None and not _kept(folder, names[m], configs[m]):
+                    note, files = folder / f"model-{names[m]}.json", _files(folder, names[m])
+                    forget_others(note, model.fingerprint(place), files)
 
         near: dict[str, Tensor] = {}  # distances, for all members who have them in common
 
@@ -248,11 +274,18 @@ def _file(folder: Path | None, name: str) -> Path | None:
     return None if folder is None else folder / f"{name}.npy"
 
 
+def _files(folder: Path, name: str) -> list[Path]:
+    """Of a model's embeddings."""
+    return [folder / f"embeddings-{what}-{name}.npy" for what in ("expert", "background")]
+
+
 def _kept(folder: Path | None, name: str, config: Any) -> bool:
     """Whether nothing is left to embed."""
-    paths = [_file(folder, f"embeddings-{what}-{name}") for what in ("expert", "background")]
     distances = _file(folder, f"distances-{name}-{config.neighbours}")
-    return all(map(RowFile.is_whole, paths)) or RowFile.is_whole(distances)
+    embeddings = [] if folder is None else _files(folder, name)
+    return RowFile.is_whole(distances) or (
+        bool(embeddings) and all(map(RowFile.is_whole, embeddings))
+    )
 
 
 def _embedded(

@@ -216,6 +216,64 @@ def test_a_run_goes_on_when_the_folder_of_embeddings_has_moved(
     assert not windows
 
 
+def test_what_a_killed_run_left_of_another_model_is_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 15, "num_updates": 2, "progress": False,
+    }  # fmt: skip
+    build, embed = Diffusion.build, Diffusion.embed
+
+    def killed(self: Diffusion, member: int, rows: Any, first: Any, size: int) -> Any:
+        if len(first) > 20:  # the expert's are done
+            raise KeyboardInterrupt
+        yield from embed(self, member, rows, first, size)
+
+    monkeypatch.setattr(Diffusion, "embed", killed)
+    shared = tmp_path / "shared"
+    with pytest.raises(KeyboardInterrupt):
+        fastifo.train("tge", random_dataset(), embeddings=str(shared), **fields)
+    assert len(list(shared.glob("embeddings-expert-*.npy"))) == 1
+
+    def moved(self: Diffusion) -> None:
+        build(self)
+        with torch.no_grad():
+            for weight in self.net.parameters():
+                weight.mul_(1.5)
+
+    monkeypatch.setattr(Diffusion, "embed", embed)
+    monkeypatch.setattr(Diffusion, "build", moved)
+    fastifo.train("tge", random_dataset(), embeddings=str(shared), **fields)
+    fastifo.train("tge", random_dataset(), embeddings=str(tmp_path / "own"), **fields)
+    files = sorted(path.name for path in shared.glob("*.npy"))
+    assert len(files) == 3
+    for name in files:
+        np.testing.assert_array_equal(np.load(shared / name), np.load(tmp_path / "own" / name))
+
+
+def test_embeddings_lie_on_the_sphere_and_rewards_between_minus_log_3_and_0(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        **SIZES, "diffusion_updates": 15, "progress": False, "scales_to_unit": False,
+    }  # fmt: skip
+    found = {}
+    for dtype in ("float32", "float16"):
+        out = tmp_path / dtype
+        relabelled = fastifo.relabel(
+            "tge", random_dataset(), embedding_dtype=dtype, out=out, **fields
+        )
+        found[dtype] = relabelled.background.reward
+        for path in out.glob("embeddings-*.npy"):
+            kept = np.load(path)
+            assert kept.dtype == dtype
+            lengths = np.linalg.norm(kept.astype(np.float64), axis=1)
+            np.testing.assert_allclose(lengths, 1.0, atol=1e-6 if dtype == "float32" else 1e-3)
+    assert found["float32"] is not None
+    assert found["float16"] is not None
+    assert -np.log(3.0) <= float(found["float32"].min()) < float(found["float32"].max()) <= 0.0
+    torch.testing.assert_close(found["float16"], found["float32"], rtol=0, atol=2e-3)
+    assert not torch.equal(found["float16"], found["float32"])
+
+
 def test_members_that_differ_in_the_reward_alone_share_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
