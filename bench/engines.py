@@ -37,7 +37,7 @@ class Fastifo:
         config = learner_class.Config(hidden_sizes=(hidden, hidden))
         run_spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
         learner = learner_class([config] * members, range(members), run_spec, precision)
-        learner.to(device)
+        learner.to_device(torch.device(device))
         needs, bits = learner_class.batch_needs(config), precision
 
         class Untrained:

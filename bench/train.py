@@ -45,7 +45,7 @@ def work(
         from fastifo.engine import native
 
         native.ISA, native.HALF_KERNEL = forced
-    at_once = 50 if device == "cuda" else 1
+    at_once = 50 if device == "cuda" and school != "jax" else 1  # a step of JAX's is many updates
     made: dict[str, Any] = {}
     if school == LIMIT:
         made[LIMIT] = MatrixProduct(device)
@@ -98,6 +98,7 @@ def measure(
         pipes[school], theirs = context.Pipe()
         arguments = (school, hidden, populations, threads, device, forced, theirs)
         context.Process(target=work, args=arguments, daemon=True).start()
+        theirs.close()  # so that a child's death is an error here, not a wait
         for name in pipes[school].recv():
             school_of[name] = school
         print(f"ready: {school}", flush=True)

@@ -31,6 +31,8 @@ def choose_backend(backend: str, device: torch.device) -> str:
     faiss = _faiss()
     on_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
     there = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
+    if backend == "auto" and on_gpu and torch.cuda.get_device_capability(device)[0] not in (7, 8):
+        return "torch"  # its wheels hold no code for other GPUs and would end the process
     if backend == "auto":
         return next(name for name in BACKENDS if there[name])
     if not there[backend]:

@@ -12,14 +12,11 @@ from fastifo.algos import ALGORITHMS
 from helpers import random_dataset, small
 from oracles.tge import nearest_distances
 
-HERE = [
-    name
-    for name in ("torch", "faiss")
-    if name == "torch" or importlib.util.find_spec("faiss") is not None
-]
+FAISS = importlib.util.find_spec("faiss") is not None
+BOTH = ["torch", pytest.param("faiss", marks=pytest.mark.skipif(not FAISS, reason="needs FAISS"))]
 
 
-@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize("sphere", [True, False])
 def test_distances_agree_with_brute_force_in_float64(backend: str, sphere: bool) -> None:
     points, queries = torch.randn(300, 32) + 3.0, torch.randn(1000, 32) + 3.0
@@ -33,7 +30,7 @@ def test_distances_agree_with_brute_force_in_float64(backend: str, sphere: bool)
     assert float(found[:10, 0].max()) < 1e-6
 
 
-@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("backend", BOTH)
 def test_points_that_nearly_coincide_are_told_apart_to_a_thousandth(backend: str) -> None:
     centres = torch.nn.functional.normalize(torch.randn(20, 32), dim=1)
     points = (centres[:, None] + 1e-4 * torch.randn(20, 100, 32)).flatten(0, 1)
@@ -48,7 +45,7 @@ def test_points_that_nearly_coincide_are_told_apart_to_a_thousandth(backend: str
 def test_any_shape(rows: int, width: int, queries: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, rows))
     points, asked = torch.randn(rows, width), torch.randn(queries, width)
-    for backend in HERE:
+    for backend in ("torch", *(["faiss"] if FAISS else [])):
         found = knn.Neighbours(points, backend).distances(asked, count)
         assert found.shape == (queries, count)
         if queries:
@@ -93,6 +90,15 @@ def test_a_faiss_without_gpu_is_refused_where_the_data_are_on_one(
         ValueError, match=r"faiss-gpu is not usable here; pip install 'fastifo\[faiss-gpu\]'"
     ):
         knn.choose_backend("faiss-gpu", gpu)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "faiss-gpu"), ((9, 0), "torch")])
+def test_auto_leaves_faiss_off_gpus_that_its_wheels_have_no_code_for(
+    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert knn.choose_backend("auto", torch.device("cuda")) == expected
 
 
 def test_a_faiss_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ class Jax:
         bf16: bool = False,
     ) -> None:  # fmt: skip
         self.members = chunk * (members or 1)  # member-updates in one call
-        kind = jnp.bfloat16 if bf16 else jnp.float32
+        # Highest: on a GPU JAX multiplies single precision in TF32 unless told.
+        kind, exact = (jnp.bfloat16, None) if bf16 else (jnp.float32, jax.lax.Precision.HIGHEST)
         data = {
             "expert": jnp.concatenate([columns["expert_obs"], columns["expert_next_obs"]], 1),
             "background": jnp.concatenate(
@@ -57,7 +58,8 @@ class Jax:
         def net(parameters: Any, x: Any) -> Any:
             for place, (weight, bias) in enumerate(parameters):
                 x = jnp.dot(
-                    x.astype(kind), weight.astype(kind), preferred_element_type=jnp.float32
+                    x.astype(kind), weight.astype(kind), precision=exact,
+                    preferred_element_type=jnp.float32,
                 ) + bias  # fmt: skip
                 x = jax.nn.relu(x) if place < 2 else x
             return x

@@ -263,7 +263,8 @@ __attribute__((target("avx512bf16"))) inline void half_product_dot(const HalfOpe
 // The matrix unit: four sums of 16 x 16 in tile registers.
 __attribute__((target("amx-tile,amx-bf16"))) inline void half_product_matrix(const HalfOperands& o,
                                                                              float* out) {
-  constexpr int kLine = 64;  // bytes of a tile's row
+  constexpr int kLine = 64;           // bytes of a tile's row
+  __asm__ volatile("" ::: "memory");  // `_tile_loadd` does not say that it reads memory
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -298,7 +299,9 @@ __attribute__((target("amx-tile"))) inline void configure_matrix_unit() {
     uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
   } shape;
-  _tile_loadconfig(&shape);
+  static_assert(sizeof(shape) == 64);
+  // Not `_tile_loadconfig`, which tells the compiler of 8 of the 64 bytes it reads.
+  __asm__ volatile("ldtilecfg %0" : : "m"(shape));
 }
 
 __attribute__((target("amx-tile"))) inline void release_matrix_unit() { _tile_release(); }

@@ -66,7 +66,7 @@ inline void relax(int64_t& turns) {
 
 // Where lanes wait for each other: awake for a while, then asleep, so that on a busy machine the
 // lane that is waited for gets the core.
-class Meeting {
+class alignas(64) Meeting {  // and what waiting lanes look at on a cache line of its own
  public:
   explicit Meeting(int lanes) : lanes_(lanes) {}
 
@@ -99,7 +99,8 @@ class Meeting {
 #endif
 
   int lanes_;
-  std::atomic<int> arrived_{0}, round_{0}, asleep_{0};
+  std::atomic<int> arrived_{0}, asleep_{0};
+  alignas(64) std::atomic<int> round_{0};
 };
 
 // Seconds spent in each part of an update.

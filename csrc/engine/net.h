@@ -61,8 +61,10 @@ class Net {
     const Layer& layer = layers_[index];
     const Real* state = target ? target_ : weights_;
     const Real* bias = state + layer.biases;
-    if (layer.outputs == 1) return forward_scalar(state + layer.weights, *bias, x, out);
     const bool rectified = index + 1 < depth_;
+    if (layer.outputs == 1) {
+      return forward_scalar(state + layer.weights, *bias, rectified, x, out);
+    }
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
                               Real* to = out.line(panel, row);
@@ -217,7 +219,8 @@ class Net {
   }
 
   // A layer of one output: its weights are number 0 of every line, its result row 0.
-  static void forward_scalar(const Real* w, Real bias, const Panels& x, const Panels& out) {
+  static void forward_scalar(const Real* w, Real bias, bool rectified, const Panels& x,
+                             const Panels& out) {
     constexpr int kSums = 4;  // hide each other's latency
     for (int64_t panel = 0; panel < x.panels(); ++panel) {
       for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
@@ -227,7 +230,8 @@ class Net {
             sum[i] += w[(row + i) * kPanel] * load(x.line(panel, row + i) + v);
           }
         }
-        store(out.line(panel, 0) + v, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+        const Vec<Real> y = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        store(out.line(panel, 0) + v, rectified ? (y < Real(0) ? Vec<Real>{} : y) : y);
       }
     }
   }

@@ -1,6 +1,10 @@
 // The threads that make the updates of many members.
 #include "engine/train.h"
 
+#include <new>
+#include <stdexcept>
+#include <system_error>
+
 #include "engine/actor_critic.h"
 #include "engine/worker.h"
 #include "methods/awr.h"
@@ -66,6 +70,37 @@ HalfKernel half_kernel(const std::string& name) {
   return half_product_widened;
 }
 
+// Threads beside the caller's, joined at the end whatever happens.
+class Helpers {
+ public:
+  explicit Helpers(int64_t count)
+      : count_(count), threads_(new std::thread[static_cast<size_t>(count)]) {}
+  ~Helpers() {
+    for (int64_t i = 0; i < started_; ++i) threads_[static_cast<size_t>(i)].join();
+  }
+  Helpers(const Helpers&) = delete;
+  Helpers& operator=(const Helpers&) = delete;
+
+  // Each calls work(1), work(2), ...; false where the system refused one.
+  template <typename Work>
+  bool start(const Work& work) {
+    try {
+      for (; started_ < count_; ++started_) {
+        threads_[static_cast<size_t>(started_)] = std::thread(work, started_ + 1);
+      }
+    } catch (const std::system_error&) {
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  int64_t count_, started_ = 0;
+  std::unique_ptr<std::thread[]> threads_;
+};
+
+enum class Start { kLater, kNow, kNever };
+
 // Bursts of updates in the order (burst, member), each taken by the next free thread once the
 // member's burst before it is done.
 template <typename Method, int kParts>
@@ -122,13 +157,25 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
       work_together(*shared[static_cast<size_t>(team)], static_cast<int>(thread % lanes), team);
     }
   };
-  const int64_t helpers = teams * lanes - 1;
-  const std::unique_ptr<std::thread[]> helper(new std::thread[static_cast<size_t>(helpers)]);
-  for (int64_t i = 0; i < helpers; ++i) {
-    helper[static_cast<size_t>(i)] = std::thread(work, i + 1);
+  // Helpers begin once it is known how many could be started. With a lane each, fewer do as well.
+  std::atomic<Start> start{Start::kLater};
+  Helpers helpers(teams * lanes - 1);
+  const bool all = helpers.start([&](int64_t thread) {
+    int64_t turns = 0;
+    while (start.load(std::memory_order_acquire) == Start::kLater) relax(turns);
+    if (start.load(std::memory_order_acquire) == Start::kNever) return;
+    try {
+      work(thread);
+    } catch (const std::bad_alloc&) {  // before it took anything: the others do its share
+    }
+  });
+  start.store(all || lanes == 1 ? Start::kNow : Start::kNever, std::memory_order_release);
+  if (!all && lanes > 1) {
+    throw std::runtime_error(
+        "the system refuses as many threads as torch.get_num_threads() says; lower it by "
+        "torch.set_num_threads or OMP_NUM_THREADS");
   }
   work(0);
-  for (int64_t i = 0; i < helpers; ++i) helper[static_cast<size_t>(i)].join();
 }
 
 // In the plan's precision.

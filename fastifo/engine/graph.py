@@ -1,6 +1,9 @@
 """Replays a training step as one CUDA graph, so that the host launches once an update."""
 
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 
@@ -31,14 +34,33 @@ class GraphedStep:
         else:
             if self.graph is None:
                 self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):  # records, runs nothing
+                with _no_collection(), torch.cuda.graph(self.graph):  # records, runs nothing
                     self.step()
             self.graph.replay()
 
     def _on_side_stream(self) -> None:
         """An eager step where captures are allowed to begin: not on the default stream."""
-        stream = torch.cuda.Stream(self.device)
+        stream = _side_stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             self.step()
         torch.cuda.current_stream(self.device).wait_stream(stream)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all stages: each stream has memory of its own."""
+    return torch.cuda.Stream(device)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage is collected: an old graph that goes during a capture breaks it."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -134,11 +134,11 @@ class TorchEngine:
 
     def __init__(self, learner: Learner, sampler: Sampler) -> None:
         self.learner = learner
-        self.meter = Meter()
+        meter = self.meter = Meter()
 
-        def update(phase: int) -> None:
+        def update(phase: int) -> None:  # without `self`, so that the engine ends with its stage
             learner.phase = phase
-            self.meter.add(learner.update(sampler.draw(learner.counter)))
+            meter.add(learner.update(sampler.draw(learner.counter)))
             learner.counter.add_(1)
 
         self.steps = [

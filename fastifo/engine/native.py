@@ -51,6 +51,7 @@ def why_not(learner: Learner) -> str | None:
     reading = getattr(getattr(learner, "policy", None), "reading", "none")
     backbone = getattr(cfg, "backbone", "iql")
     iql = METHODS.get(learner.name) == "iql"
+    heads = ("binned", "normal") if iql else ("binned",)
     needs = {
         f"{learner.name} has no compiled loss": learner.name in METHODS,
         f"{backbone} has no compiled loss": backbone == "iql",
@@ -59,8 +60,7 @@ def why_not(learner: Learner) -> str | None:
         f"it does not train in {learner.precision}": learner.precision in PRECISIONS,
         f"its hidden layers are relu, not {cfg.activation}": cfg.activation == "relu",
         f"it has at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
-        f"its policy is binned, not {cfg.policy_head}": cfg.policy_head == "binned"
-        or (cfg.policy_head == "normal" and iql),
+        f"its policy is {' or '.join(heads)}, not {cfg.policy_head}": cfg.policy_head in heads,
         "its policy's rate follows a cosine": iql or not getattr(cfg, "policy_decay_updates", 0),
         f"iql trains in fp32 there, not in {learner.precision}": not iql
         or learner.precision in ("fp32", "fp64"),
@@ -105,7 +105,11 @@ def _module(learner: Learner) -> Any:
 
 
 def _kernel(module: Any) -> str:
-    return HALF_KERNEL or str(module.half_kernels()[0])
+    """Of products in bfloat16; asking what there is asks the system for its matrix unit."""
+    found = [str(name) for name in module.half_kernels()]
+    if HALF_KERNEL and HALF_KERNEL not in found:
+        raise ValueError(f"kernel: expected {' or '.join(found)} here, found {HALF_KERNEL!r}")
+    return HALF_KERNEL or found[0]
 
 
 class NativeEngine:
@@ -125,7 +129,7 @@ class NativeEngine:
         self.meter.total = self.totals
         self.seconds = torch.zeros(members, _C.max_lanes, len(_C.parts), dtype=torch.float64)
         self.plan = self._plan(method, dataset, needs, stage)
-        self.plan.kernel = _kernel(self.module)
+        self.plan.kernel = _kernel(self.module) if PRECISIONS[learner.precision] else ""
         self.update_s = 0.0  # of the population, once measured
 
     def _plan(self, method: str, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:

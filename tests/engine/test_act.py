@@ -19,6 +19,7 @@ SETS: list[dict[str, Any]] = [
     {},
     {"hidden_sizes": (), "num_bins": 2, "encoder_scales": ()},
     {"hidden_sizes": (33, 20, 5), "standardize_obs": True, "num_bins": 101},
+    {"hidden_sizes": (1, 9), "num_bins": 5},
     {"kernel_reading": "none", "num_bins": 17},
     {"kernel_width": [0.02, 0.3]},
 ]

@@ -1,5 +1,9 @@
 """The native engine against the learners that define what it computes."""
 
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,14 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bc", {"hidden_sizes": ()}),
     ("bc", {"hidden_sizes": (7,), "batch_size": 1, "num_bins": 2}),
     ("bc", {"hidden_sizes": (33, 16, 5), "batch_size": 33, "encoder_scales": ()}),
+    ("bc", {"hidden_sizes": (9, 1)}),
     ("bc", {"kernel_reading": "none", "weight_decay": 0.1}),
     ("bc", {"standardize_obs": True, "weight_decay": 0.1, "decoupled_weight_decay": False}),
     ("awr", {"target_period": 3, "batch_size": 17, "max_weight": 1.5}),
     ("awr", {"advantage_bootstrap": "online", "advantage_absorbing": False, "target_period": 7}),
     ("awr", {"absorbing": False, "kernel_width": [0.02, 0.5]}),
     ("vfo_bin", {"target_period": 5, "alpha": [0.0, 0.3, 1.0], "batch_size": 300}),
+    ("vfo_bin", {"hidden_sizes": (1, 7), "seeds": [0, 1, 2]}),
     ("vfo_bin", {"batch_mode": "bernoulli", "alpha": 0.7, "batch_size": 20}),
     ("vfo_bin", {"policy_batch": "separate", "target_period": 2}),
     ("vfo_bin", {"policy_batch": "separate", "batch_mode": "bernoulli", "batch_size": 19}),
@@ -256,3 +262,56 @@ def test_a_stage_that_stays_with_torch_says_so(capsys: pytest.CaptureFixture[str
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(ValueError, match="engine: expected auto, torch or native, found 'jax'"):
         train("bc", random_dataset(), 5, engine="jax")
+
+
+FEW_THREADS = """
+import resource, sys
+import torch
+from engine.runs import train
+from fastifo.engine import native
+from helpers import random_dataset
+
+class Four:
+    def __init__(self, module):
+        self.module = module
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+    def train(self, plan, first, count, burst, threads, *rest):
+        self.module.train(plan, first, count, burst, 4, *rest)
+
+torch.set_num_threads(1)
+seeds = list(range(int(sys.argv[1])))
+run = train("bc", random_dataset(), 3, engine="native", seeds=seeds)
+used = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), resource.RLIM_INFINITY))
+own = native._module  # from now on with threads whose stacks the limit leaves no room for
+native._module = lambda learner: Four(own(learner))
+try:
+    again = train("bc", random_dataset(), 3, engine="native", seeds=seeds)
+except RuntimeError as error:
+    print(error)
+else:
+    print(all(torch.equal(a, b) for a, b in zip(
+        run.learners[0].parameters(), again.learners[0].parameters(), strict=True)))
+"""
+
+
+@pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
+def test_a_system_that_refuses_threads_is_an_error_or_does_not_matter(
+    members: int, expected: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_THREADS, str(members)],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, -1)),
+    )  # fmt: skip
+    assert expected in done.stdout, done.stderr
+    assert done.returncode == 0
+
+
+def test_a_kernel_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", "quantum")
+    with pytest.raises(ValueError, match=r"kernel: expected .*widened here, found 'quantum'"):
+        train("bc", random_dataset(), 5, engine="native", precision="bf16")
+    assert train("bc", random_dataset(), 5, engine="native").engine == "native"

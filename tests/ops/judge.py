@@ -35,7 +35,8 @@ def flat(value: Any) -> list[Tensor]:
     """The tensors of a result, in order."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for entry in value or [] for tensor in flat(entry)]
+    entries = value if isinstance(value, list | tuple) else []
+    return [tensor for entry in entries for tensor in flat(entry)]
 
 
 def assert_equals_reference(
