@@ -194,6 +194,25 @@ def precision_table() -> str:
     return "\n".join(lines)
 
 
+def ablation_table() -> str:
+    """One line a changed setting: the mean over seeds, and the lowest and highest seed."""
+    own = {"tge_reward=kernel_of_mean", "sigma=1.0", "neighbours=5"}
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in _rows("ablation.csv"):
+        if row["swept"] in own and row["run"] != "kernel":  # the same members once more
+            continue
+        name = "nothing" if row["swept"] in own else row["swept"] or row["run"].replace("-", "=")
+        found.setdefault(name, []).append((float(row["return"]), float(row["mode"])))
+    lines = ["| changed | sampled | mode |", "| --- | ---: | ---: |"]
+    for name in sorted(found, key=lambda each: each != "nothing"):
+        cells = [
+            f"{statistics.mean(x):.0f} ({min(x):.0f} to {max(x):.0f})"
+            for x in zip(*found[name], strict=True)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def improve_table() -> str:
     """One line a seed: the mean return of the first data and of each iteration's."""
     found = json.loads((RESULTS / "improve.json").read_text())
@@ -217,6 +236,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "tge": partial(study_table, "tge", "mode"),
         "tge sampled": partial(study_table, "tge"),
         "tge scores": partial(scores_table, "tge", "mode"),
+        "ablation": ablation_table,
         "improve": improve_table,
         "precision": precision_table,
     },

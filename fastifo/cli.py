@@ -55,6 +55,7 @@ class Quickstart:
 
 
 BACKBONE_NAMES = {"iql": "IQL", "rebrac": "ReBRAC"}
+PLAYS = {"sampled": (False,), "mode": (True,), "both": (False, True)}  # deterministic or not
 
 
 def _flags(learner: type[Learner], backbone: str) -> Any:
@@ -140,6 +141,8 @@ class Train:
     """Episodes per policy in each of those."""
     episodes: int = 100
     """Episodes per policy at the end; 0 leaves it out."""
+    play: Literal["sampled", "mode", "both"] = "sampled"
+    """Of those: the policy as it is, its mode (IQL's authors report it), or both."""
 
     def main(self) -> None:
         from fastifo.callbacks import EvaluateEvery
@@ -147,7 +150,10 @@ class Train:
 
         callbacks = []
         if self.eval_every:
-            callbacks.append(EvaluateEvery(self.eval_every, self.eval_episodes))
+            callbacks += [
+                EvaluateEvery(self.eval_every, self.eval_episodes, mode)
+                for mode in PLAYS[self.play]
+            ]
         run = train(
             self.method.algorithm,
             self.source.load(),
@@ -162,7 +168,8 @@ class Train:
             **self.method.overrides(),
         )
         if self.episodes and run.env_id is not None:
-            print(run.evaluate(self.episodes))
+            for mode in PLAYS[self.play]:
+                print(run.evaluate(self.episodes, mode))
         print(f"run  {self.out}")
 
 
@@ -235,10 +242,9 @@ class Evaluate:
         from fastifo.engine.run import open_run
 
         run = open_run(self.run)
-        modes = {"sampled": (False,), "mode": (True,), "both": (False, True)}[self.play]
         found = [
             run.evaluate(self.episodes, mode, protocol=self.protocol, seed=self.seed)
-            for mode in modes
+            for mode in PLAYS[self.play]
         ]
         for returns in found:
             print(returns)

@@ -26,6 +26,12 @@ ROBOMIMIC = Recipe(
 )
 
 ADROIT = ("pen", "door", "hammer", "relocate")
+# How a method makes its rewards there, whatever learns from them.
+OWN: dict[tuple[str, str], dict[str, Any]] = {
+    ("seabo", "adroit"): {"divides_by_actions": False},
+    ("seabo", "antmaze"): {"reward_slope": 5.0},
+    ("otr", "antmaze"): {"reward_slope": 1.0, "divides_by_observations": False},
+}
 IQL_ANTMAZE: dict[str, Any] = {
     "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none", "reward_shift": -1.0,
 }  # fmt: skip
@@ -125,7 +131,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         "CORL's iql, Adroit: expectile 0.8, dropout 0.1, rewards as they are",
     ),
     ("seabo", "adroit"): Recipe(
-        {"inverse_temperature": 0.5, "policy_dropout": 0.1, "divides_by_actions": False},
+        {"inverse_temperature": 0.5, "policy_dropout": 0.1} | OWN["seabo", "adroit"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on Adroit",
     ),
     ("otr", "adroit"): Recipe(
@@ -134,17 +140,13 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ),
     ("iql", "antmaze"): Recipe(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
     ("seabo", "antmaze"): Recipe(
-        IQL_ANTMAZE | {"reward_slope": 5.0},
+        IQL_ANTMAZE | OWN["seabo", "antmaze"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
     ),
     ("otr", "antmaze"): Recipe(
         IQL_ANTMAZE
-        | {
-            "reward_slope": 1.0,
-            "divides_by_observations": False,
-            "reward_scaling": "return_range",
-            "reward_shift": -2.0,
-        },
+        | OWN["otr", "antmaze"]
+        | {"reward_scaling": "return_range", "reward_shift": -2.0},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
     ),
     ("iql", "hopper-medium-expert"): Recipe(
@@ -185,8 +187,7 @@ def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, An
     for owner in owners:
         if (owner, preset) in RECIPES:
             fields = dict(RECIPES[owner, preset].fields)
-            if algorithm == "seabo" and preset.partition("-")[0] in ADROIT:
-                fields["divides_by_actions"] = False  # as on Adroit in front of IQL
-            return fields
+            env = preset.partition("-")[0]
+            return fields | OWN.get((algorithm, "adroit" if env in ADROIT else env), {})
     known = ["vfo", *(name for owner, name in RECIPES if owner in owners)]
     raise ValueError(f"{algorithm} has no preset {preset!r}; {nearest(preset, known)}")

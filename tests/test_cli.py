@@ -9,6 +9,7 @@ import fastifo
 from fastifo.algos import ALGORITHMS
 from fastifo.cli import main
 from fastifo.config import field_help
+from fastifo.evaluate import MEAN_OF
 from helpers import random_dataset
 from support import contents, write_expert
 
@@ -176,11 +177,13 @@ def test_from_a_spec_to_a_report(
     assert fastifo.load(tmp_path / "set.fastifo").background.num_episodes == 2
 
     runs = tmp_path / "runs"
-    more = ["--episodes", "2", "--eval-every", "2", "--eval-episodes", "1"]
+    more = ["--episodes", "2", "--eval-every", "2", "--eval-episodes", "1", "--play", "both"]
     printed = train(capsys, str(tmp_path / "set.fastifo"), runs / "a", "vfo_bin", *more)
-    assert "1 members x 2 episodes (sampled)" in printed
+    for played in ("sampled", "mode"):
+        assert f"1 members x 2 episodes ({played})" in printed
     rows = [json.loads(line) for line in (runs / "a/metrics.jsonl").read_text().splitlines()]
-    assert [row["update"] for row in rows if "return_mean" in row] == [2, 3]
+    for name in MEAN_OF.values():
+        assert [row["update"] for row in rows if name in row] == [2, 3]
 
     command = ("evaluate", runs / "a", "--episodes", "3", "--play", "both", "--seed", "1")
     status, out, _ = run(capsys, *command)

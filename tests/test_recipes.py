@@ -38,6 +38,49 @@ def test_defaults_are_those_of_the_studys_table(name: str) -> None:
     assert own.get("temperature") == (0.1 if "temperature" in config else None)
 
 
+IQL = {
+    "batch_size": 256, "hidden_sizes": (256, 256), "learning_rate": 3e-4, "encoder_scales": (),
+    "policy_head": "normal", "gamma": 0.99, "expectile": 0.7, "inverse_temperature": 3.0,
+    "max_weight": 100.0, "polyak": 0.005, "policy_dropout": 0.0, "policy_decay_updates": 1_000_000,
+    "standardize_obs": True, "reward_scaling": "return_range", "absorbing": False,
+}  # fmt: skip
+REBRAC = {
+    "batch_size": 1024, "hidden_sizes": (256, 256, 256), "learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3, "encoder_scales": (), "policy_head": "deterministic",
+    "gamma": 0.99, "policy_noise": 0.2, "noise_clip": 0.5, "normalizes_q": True,
+    "critic_layer_norm": True, "polyak": 0.005, "standardize_obs": False, "absorbing": False,
+    "reward_scaling": "none",
+}  # fmt: skip
+TGE = {
+    "horizon": 32, "unet_width": 32, "diffusion_steps": 20, "diffusion_updates": 200_000,
+    "diffusion_learning_rate": 2e-4, "diffusion_batch_size": 256, "ema_decay": 0.995,
+    "ema_start": 2000, "mask_share": 0.5, "tge_reward": "kernel_of_mean", "sigma": 1.0,
+    "neighbours": 5, "sphere": True, "placement": "starts",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("iql", IQL),
+        ("rebrac", REBRAC),
+        ("tge", IQL | TGE),
+        ("tge-rebrac", REBRAC | TGE),
+        ("seabo", {
+            "neighbours": 1, "reward_factor": 1.0, "reward_slope": 0.5, "divides_by_actions": True,
+        }),
+        ("otr", {
+            "reward_factor": 5.0, "reward_slope": 5.0, "sinkhorn_epsilon": 0.01,
+            "sinkhorn_iterations": 100, "divides_by_observations": True,
+        }),
+    ],
+)  # fmt: skip
+def test_defaults_are_the_papers(name: str, expected: dict[str, object]) -> None:
+    plain, _, backbone = name.partition("-")
+    config = vars(find(plain, backbone or None).Config())
+    assert {k: config[k] for k in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("name", "preset", "expected"),
     [
@@ -105,16 +148,55 @@ def test_fields_given_beside_a_preset_come_first() -> None:
     assert [member.config.absorbing for member in run.members] == [True, True]  # type: ignore[attr-defined]
 
 
+PENALTIES = """
+          halfcheetah   hopper        walker2d
+random    0.001/0.1     0.001/0.01    0.01/0
+medium    0.001/0.01    0.01/0.01     0.05/0.1
+expert    0.01/0.01     0.1/0.1       0.01/0.5
+medium-expert  0.01/0.1 0.1/0.01      0.01/0.01
+medium-replay  0.01/0.001 0.05/0.5    0.05/0.01
+full-replay    0.001/0.1 0.01/0.01    0.01/0.01
+          pen           door          hammer       relocate
+human     0.1/0.5       0.1/0.1       0.01/0.5     0.1/0.01
+cloned    0.05/0.5      0.01/0.1      0.1/0.5      0.1/0.01
+expert    0.01/0.01     0.05/0.01     0.01/0.01    0.05/0.01
+          umaze   umaze-diverse medium-play  medium-diverse large-play  large-diverse
+antmaze   0.003/0.002 0.003/0.001 0.001/0.0005 0.001/0 0.002/0.001 0.002/0.002
+"""
+
+
 def test_rebracs_penalties_are_those_of_the_dataset() -> None:
-    found = fields_of("rebrac", "hopper-medium-replay")
-    assert found == {"policy_penalty": 0.05, "critic_penalty": 0.5}
+    published: dict[str, tuple[float, float]] = {}
+    heads: list[str] = []
+    for line in PENALTIES.strip().splitlines():
+        first, *rest = line.split()
+        if "/" not in line:
+            heads = [first, *rest]
+            continue
+        for head, pair in zip(heads, rest, strict=True):
+            one, two = map(float, pair.split("/"))
+            published[f"{first}-{head}" if first == "antmaze" else f"{head}-{first}"] = one, two
+    found = {
+        preset: (recipe.fields["policy_penalty"], recipe.fields["critic_penalty"])
+        for (name, preset), recipe in RECIPES.items()
+        if name == "rebrac"
+    }
+    assert found == published
+    assert len(found) == 18 + 12 + 6
+
+
+def test_a_preset_sets_the_reward_and_what_learns_from_it() -> None:
     door = fields_of("rebrac", "door-cloned")
     assert door == {
         "policy_penalty": 0.01, "critic_penalty": 0.1, "batch_size": 256, "learning_rate": 3e-4,
         "critic_learning_rate": 3e-4,
     }  # fmt: skip
-    assert len([preset for name, preset in RECIPES if name == "rebrac"]) == 18 + 12 + 6
     assert fields_of("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
+    maze = fields_of("rebrac", "antmaze-umaze")
+    assert fields_of("seabo", "antmaze-umaze", "rebrac") == maze | {"reward_slope": 5.0}
+    own = {"reward_slope": 1.0, "divides_by_observations": False}
+    assert fields_of("otr", "antmaze-umaze", "rebrac") == maze | own
+    assert fields_of("tge", "antmaze-umaze", "rebrac") == maze
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

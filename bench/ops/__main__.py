@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch and OpenMP threads (1)")
     parser.add_argument("--budget", type=float, default=0.5, help="seconds for each variant (0.5)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="this one alone")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     bench.ops.COMPILES = not arguments.no_compile
@@ -33,7 +34,7 @@ def main() -> None:
     devices = [torch.device("cpu")]
     if _C.has_cuda and torch.cuda.is_available():
         devices.append(torch.device("cuda", 0))
-    for device in devices:
+    for device in [each for each in devices if arguments.device in (None, each.type)]:
         cases = (case for module in modules for case in module.cases(device))
         rows = run_cases(cases, device, arguments.budget)
         path = save_rows(rows)

@@ -1,8 +1,9 @@
 """ReBRAC: TD3+BC with its penalties apart, normed critics and more layers.
 
-Source: Tarasov et al. 2023, arXiv:2305.09836, and the authors' code. Differs: the targets follow
-after a step, not before it; and an episode's last transition, which has no action after it, is left
-out where the clock ended it alone: before a terminal there is nothing that the action could change.
+Source: Tarasov et al. 2023, arXiv:2305.09836, and the authors' code, which too leaves out an
+episode's last transition, without an action after it, where the clock ended it alone. Differs: the
+targets follow after a step, not before it; the policy moves in the second update of each pair, not
+in the first; layers are normed with an epsilon of 1e-5, not 1e-6.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """SEABO: rewards from the distance to the nearest transition of the expert, then offline RL.
 
-Source: Lyu et al. 2024, arXiv:2402.03807. Their search is a k-d tree, this one exact too.
+Source: Lyu et al. 2024, arXiv:2402.03807. Their search is a k-d tree, this one exact too. Theirs
+compares actions as well unless told otherwise; and their IQL has raw observations and a policy by
+squared error, the one here is IQL's own.
 """
 
 from collections.abc import Sequence

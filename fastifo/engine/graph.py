@@ -17,7 +17,7 @@ class GraphedStep:
     it does on the host happens in the eager runs and in the capture only.
     """
 
-    def __init__(self, step: Callable[[], None], device: torch.device, *, captures: bool) -> None:
+    def __init__(self, step: Callable[[], object], device: torch.device, *, captures: bool) -> None:
         """captures: False where the step reads tensors on the host, as the ops' references do."""
         self.step = step
         self.device = device
