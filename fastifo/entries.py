@@ -13,7 +13,7 @@ from rich.table import Table
 from fastifo.algos import BACKBONES
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.log import read_metrics
-from fastifo.evaluate import Returns, bootstrap_interval, normalized_score
+from fastifo.evaluate import MEAN_OF, Returns, bootstrap_interval, normalized_score
 from fastifo.files import read_json, write_atomic
 
 HEADER = ("policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time")
@@ -146,12 +146,14 @@ def table_rows(entries: list[Entry]) -> list[list[str]]:
     names = [entry.config["algorithm"] for entry in entries]
     for entry, name in zip(entries, names, strict=True):
         label = name if names.count(name) == 1 else entry.label
-        if entry.returns is None:
+        r = entry.returns or entry.deterministic
+        if r is None:
             rows.append([label, "not evaluated", *[""] * (len(HEADER) - 2)])
             continue
-        r = entry.returns
-        row = _row(label, r.mean, r.interval, r.env_id)
-        row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
+        row = [label, *[""] * (len(HEADER) - 1)]
+        if entry.returns is not None:
+            row = _row(label, r.mean, r.interval, r.env_id)
+            row[3] = " ".join(f"{value:.0f}" for value in r.per_member)
         row[4] = "" if entry.deterministic is None else f"{entry.deterministic.mean:.0f}"
         row[6] = f"{r.num_updates:,}"
         row[7] = "" if entry.train_s is None else f"{entry.train_s:.0f} s"
@@ -234,9 +236,11 @@ def _returns_panel(axis: Any, entries: list[Entry]) -> None:
 def _curve_panel(axis: Any, entries: list[Entry]) -> None:
     """Mean return over updates, from evaluations during training."""
     for i, entry in enumerate(entries):
-        updates, mean = _curve(entry, "return_mean")
-        if updates:
-            axis.plot(updates, mean, "-o", ms=3, color=COLORS[i % len(COLORS)], label=entry.label)
+        for deterministic, style in ((False, "-o"), (True, "--o")):
+            updates, mean = _curve(entry, MEAN_OF[deterministic])
+            if updates:
+                label = f"{entry.label}, mode" if deterministic else entry.label
+                axis.plot(updates, mean, style, ms=3, color=COLORS[i % len(COLORS)], label=label)
     axis.set_xlabel("updates")
     axis.set_ylabel("return")
     axis.set_title("while training")

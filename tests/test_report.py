@@ -81,8 +81,22 @@ def test_a_run_without_evaluation_is_told_so(
 ) -> None:
     make_run(tmp_path)
     (tmp_path / "returns.npz").unlink()
+    (tmp_path / "returns-deterministic.npz").unlink()
     assert report(tmp_path) == tmp_path / "report.png"
     assert "not evaluated" in capsys.readouterr().out
+
+
+def test_a_run_of_which_the_mode_alone_was_played_has_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path)
+    (tmp_path / "returns.npz").unlink()
+    report(tmp_path)
+    out = capsys.readouterr().out
+    mode = Returns.load(tmp_path / "returns-deterministic.npz").mean
+    assert "not evaluated" not in out
+    (row,) = (line for line in out.splitlines() if " bc " in line)
+    assert f"{mode:.0f}" in row
 
 
 def test_the_figure_is_a_png_where_it_was_asked_for(tmp_path: Path) -> None:
