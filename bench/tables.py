@@ -194,6 +194,11 @@ def precision_table() -> str:
     return "\n".join(lines)
 
 
+def _in_order(name: str) -> list[str | int]:
+    """Sorts 4 in front of 32."""
+    return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)]
+
+
 def ablation_table() -> str:
     """One line a changed setting: the mean over seeds, and the lowest and highest seed."""
     own = {"tge_reward=kernel_of_mean", "sigma=1.0", "neighbours=5"}
@@ -204,7 +209,7 @@ def ablation_table() -> str:
         name = "nothing" if row["swept"] in own else row["swept"] or row["run"].replace("-", "=")
         found.setdefault(name, []).append((float(row["return"]), float(row["mode"])))
     lines = ["| changed | sampled | mode |", "| --- | ---: | ---: |"]
-    for name in sorted(found, key=lambda each: each != "nothing"):
+    for name in sorted(found, key=lambda each: (each != "nothing", _in_order(each))):
         cells = [
             f"{statistics.mean(x):.0f} ({min(x):.0f} to {max(x):.0f})"
             for x in zip(*found[name], strict=True)
