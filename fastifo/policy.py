@@ -47,6 +47,13 @@ class Policy:
         action = action[0] if tensor.ndim == 1 else action
         return action if isinstance(obs, Tensor) else action.numpy()
 
+    def to(self, device: torch.device) -> "Policy":
+        """Itself, moved there."""
+        self.learner.to_device(device)
+        self.seed, self.counter = self.seed.to(device), self.counter.to(device)
+        self.device = device
+        return self
+
     def noise(self, stream: int, step: int, rows: int) -> Tensor:
         """The sampling numbers of one step, [rows, 2A]: a function of seed, stream and step."""
         width = 2 * self.learner.spec.action_dim

@@ -40,7 +40,7 @@ def kind_of(policy: Any) -> tuple[Any, ...] | None:
         and learner.policy.reading in ("logits", "none")
         and policy.device.type == "cpu"
         and learner.fused
-        and learner.precision in ("fp64", "fp32", "fp32x")
+        and learner.precision in ("fp64", "fp32", "fp32x", "tf32")  # which is fp32 on a CPU
         and cfg.activation == "relu"
         and len(cfg.hidden_sizes) < MAX_DEPTH
         and not cfg.action_jitter

@@ -97,8 +97,9 @@ class Run:
         alive = [place for place, member in enumerate(chosen) if member not in self.failed]
         if not alive:
             raise ValueError("evaluate: every member broke in training; none can be played")
+        cpu = torch.device("cpu")  # where environments are, and small nets act in compiled code
         played = evaluate_policies(
-            [self.policy(chosen[place]) for place in alive],
+            [self.policy(chosen[place]).to(cpu) for place in alive],
             env_id,
             num_episodes,
             deterministic,

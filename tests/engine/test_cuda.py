@@ -1,11 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import fastifo
 from engine.runs import ALL, short
+from fastifo.engine.act import Crowd, kind_of
 from helpers import SMALL, random_dataset, small
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -61,6 +63,19 @@ def test_a_run_on_a_gpu_goes_on_from_its_checkpoint(
     pairs = zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True)
     for found, expected in pairs:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_policies_trained_on_a_gpu_act_together_on_the_cpu(cuda_device: torch.device) -> None:
+    fields = dict(SMALL, num_updates=5, progress=False)
+    run = fastifo.train("vfo_bin", random_dataset(), device=cuda_device.type, **fields)
+    assert run.precision == "tf32"
+    policy = run.policy().to(torch.device("cpu"))
+    assert kind_of(policy) is not None
+    draws = (7, 3, 4)
+    obs, rows = torch.randn(4, 3), np.arange(4)
+    expected = policy.act_rows(obs, policy.noise(*draws))
+    found = Crowd([policy]).act(obs, np.array([0, 4]), rows, draws)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_policy_trained_on_a_gpu_acts_on_cpu_observations(cuda_device: torch.device) -> None:
