@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -110,8 +111,9 @@ def improve(
                 run = train(
                     algorithm, data, seeds=seed, out=own / "run", progress=progress, **fields
                 )
+                policy = run.policy(0).to(torch.device("cpu"))
                 background = collect(
-                    run.policy(0), env_id, episodes, False, seed=SEED_BLOCK + iteration,
+                    policy, env_id, episodes, False, seed=SEED_BLOCK + iteration,
                     title=f"iteration {iteration}", progress=progress,
                 )  # fmt: skip
                 Dataset(background, env_id=env_id, info={"iteration": iteration}).save(path)
