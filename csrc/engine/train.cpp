@@ -172,8 +172,7 @@ void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_
   start.store(all || lanes == 1 ? Start::kNow : Start::kNever, std::memory_order_release);
   if (!all && lanes > 1) {
     throw std::runtime_error(
-        "the system refuses as many threads as torch.get_num_threads() says; lower it by "
-        "torch.set_num_threads or OMP_NUM_THREADS");
+        "the system refuses as many threads as were asked for; lower OMP_NUM_THREADS");
   }
   work(0);
 }

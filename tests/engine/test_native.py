@@ -297,7 +297,7 @@ else:
 
 
 @pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
-def test_a_system_that_refuses_threads_is_an_error_or_does_not_matter(
+def test_a_system_short_of_threads_is_an_error_or_does_not_matter(
     members: int, expected: str
 ) -> None:
     done = subprocess.run(
