@@ -243,6 +243,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "tge scores": partial(scores_table, "tge", "mode"),
         "ablation": ablation_table,
         "improve": improve_table,
+        "horizon": horizon_table,
         "precision": precision_table,
     },
 }
