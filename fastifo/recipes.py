@@ -186,8 +186,9 @@ def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, An
         owners = [algorithm, "iql"] if backbone in (None, "iql") else [backbone]
     for owner in owners:
         if (owner, preset) in RECIPES:
-            fields = dict(RECIPES[owner, preset].fields)
             env = preset.partition("-")[0]
-            return fields | OWN.get((algorithm, "adroit" if env in ADROIT else env), {})
+            return RECIPES[owner, preset].fields | OWN.get(
+                (algorithm, "adroit" if env in ADROIT else env), {}
+            )
     known = ["vfo", *(name for owner, name in RECIPES if owner in owners)]
     raise ValueError(f"{algorithm} has no preset {preset!r}; {nearest(preset, known)}")

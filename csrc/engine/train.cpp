@@ -3,7 +3,6 @@
 
 #include <new>
 #include <stdexcept>
-#include <system_error>
 
 #include "engine/actor_critic.h"
 #include "engine/worker.h"
@@ -88,7 +87,7 @@ class Helpers {
       for (; started_ < count_; ++started_) {
         threads_[static_cast<size_t>(started_)] = std::thread(work, started_ + 1);
       }
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {  // no thread, or no memory for one
       return false;
     }
     return true;

@@ -36,19 +36,22 @@ def test_training_on_a_gpu_equals_training_on_the_cpu(
         torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 1e-3), ("tf32", 0.1), ("bf16", 0.1)])
 def test_few_bits_on_a_gpu_stay_near_the_cpus_double(
-    precision: str, cuda_device: torch.device
+    precision: str, share: float, cuda_device: torch.device
 ) -> None:
-    fields = dict(SMALL, num_updates=20, seeds=[0, 1], progress=False)
-    device = cuda_device.type
-    found = fastifo.train("vfo_bin", random_dataset(), device=device, precision=precision, **fields)
-    exact = fastifo.train("vfo_bin", random_dataset(), device="cpu", precision="fp64", **fields)
-    first, other = (list(run.learners[0].parameters()) for run in (found, exact))
-    for one, two in zip(first, other, strict=True):
-        assert one.isfinite().all()
-        # Adam moves a weight by 3e-4 an update, whatever rounding did to its gradient.
-        torch.testing.assert_close(one.cpu().double(), two, rtol=0, atol=2 * 20 * 3e-4)
+    def trained(num_updates: int, device: str, precision: str) -> torch.Tensor:
+        run = fastifo.train(
+            "vfo_bin", random_dataset(), num_updates=num_updates, seeds=[0, 1], device=device,
+            precision=precision, progress=False, **SMALL,
+        )  # fmt: skip
+        weights = [p.detach().cpu().double().flatten() for p in run.learners[0].parameters()]
+        return torch.cat(weights)
+
+    found = trained(20, cuda_device.type, precision)
+    exact, early = (trained(count, "cpu", "fp64") for count in (20, 1))
+    # Of the way that training went; on a CPU fp32 strays by 5e-6 of it, bf16 by 0.03.
+    assert float((found - exact).norm()) < share * float((exact - early).norm())
 
 
 @pytest.mark.parametrize("name", ["vfo_disc", "rebrac"])

@@ -23,7 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bc", {"hidden_sizes": ()}),
     ("bc", {"hidden_sizes": (7,), "batch_size": 1, "num_bins": 2}),
     ("bc", {"hidden_sizes": (33, 16, 5), "batch_size": 33, "encoder_scales": ()}),
-    ("bc", {"hidden_sizes": (9, 1)}),
+    ("bc", {"hidden_sizes": (9, 1), "seeds": [0, 1, 2, 3]}),
     ("bc", {"kernel_reading": "none", "weight_decay": 0.1}),
     ("bc", {"standardize_obs": True, "weight_decay": 0.1, "decoupled_weight_decay": False}),
     ("awr", {"target_period": 3, "batch_size": 17, "max_weight": 1.5}),
