@@ -20,8 +20,9 @@ class ActorCritic {
   ActorCritic(const Plan& plan, HalfKernel kernel, int lanes)
       : plan_(plan),
         kernel_(kernel),
-        lanes_(lanes, true),
         stride_(padded(plan.batch)),
+        lanes_(lanes, {stride_, plan.scalar.size + plan.critic.size},
+               {stride_, plan.policy.size + plan.twin.size}),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
         obs_(width_, stride_),
         next_obs_(width_, stride_),
@@ -200,8 +201,9 @@ class ActorCritic {
 
   const Plan& plan_;
   HalfKernel kernel_;
+  int64_t stride_;
   Lanes lanes_;
-  int64_t stride_, width_;
+  int64_t width_;
   Matrix obs_, next_obs_, pair_;
   Trace value_, critic_, twin_, policy_;
   Buffer flat_;    // kArrays of [stride], then kOwnArrays of each lane

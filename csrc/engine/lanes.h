@@ -148,13 +148,22 @@ struct Group {
   }
 };
 
-// The lanes of a member: all of them, and for two nets a group each, as equal as can be.
+// What a net's rows cost: blocks of them, none of which two lanes take, at its weights' number
+// each.
+struct Work {
+  int64_t rows, weights;
+
+  int64_t by(int lanes) const { return (rows / kBlock + lanes - 1) / lanes * weights; }
+};
+
+// The lanes of a member: all of them, and those of its two nets. Lanes that have one net alone find
+// its weights in their own caches, so the nets share all lanes only where that ends sooner.
 class Lanes {
  public:
-  Lanes(int count, bool two_nets)
+  Lanes(int count, const Work& scalar, const Work& policy)
       : count_(count),
-        scalar_(two_nets && count > 1 ? (count + 1) / 2 : count),
-        policy_(two_nets && count > 1 ? count / 2 : count),
+        scalar_(apart(count, scalar, policy)),
+        policy_(scalar_ == count ? count : count - scalar_),
         all_meet_(count),
         scalar_meet_(scalar_),
         policy_meet_(policy_) {}
@@ -164,6 +173,22 @@ class Lanes {
   Group policy(int lane) { return {lane - (count_ - policy_), policy_, &policy_meet_}; }
 
  private:
+  static constexpr double kShared = 1.05;  // times as long in lanes that share; balanced nets tie
+
+  // How many lanes take the scalar net and no other; all of them where the policy needs them too.
+  static int apart(int count, const Work& scalar, const Work& policy) {
+    int found = count;
+    double best = kShared * static_cast<double>(scalar.by(count) + policy.by(count));
+    for (int lanes = 1; lanes < count && scalar.weights > 0 && policy.weights > 0; ++lanes) {
+      const auto time = static_cast<double>(std::max(scalar.by(lanes), policy.by(count - lanes)));
+      if (time < best) {
+        best = time;
+        found = lanes;
+      }
+    }
+    return found;
+  }
+
   int count_, scalar_, policy_;
   Meeting all_meet_, scalar_meet_, policy_meet_;
 };

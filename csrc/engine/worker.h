@@ -38,13 +38,13 @@ class Worker {
   Worker(const Plan& plan, HalfKernel kernel, int lanes)
       : plan_(plan),
         kernel_(kernel),
-        lanes_(lanes, !plan.policy.widths.empty() && !plan.scalar.widths.empty()),
         sources_(static_cast<int64_t>(plan.sources.size())),
         stride_(padded(plan.batch)),
         rows_(sources_ * stride_),
         next_shift_(plan.next_from < 0 ? 0 : rows_ - plan.next_from * stride_),
         scalar_rows_(rows_ + next_shift_),
         policy_rows_(plan.policy_sources * stride_),
+        lanes_(lanes, {scalar_rows_, plan.scalar.size}, {policy_rows_, plan.policy.size}),
         scalar_pair_(plan.flag("scalar_pair")),
         policy_pair_(plan.flag("policy_pair")),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
@@ -208,10 +208,10 @@ class Worker {
 
   const Plan& plan_;
   HalfKernel kernel_;
-  Lanes lanes_;
   int64_t sources_, stride_, rows_;
   int64_t next_shift_;  // from a row to its next among the scalar net's rows; 0: it is not there
   int64_t scalar_rows_, policy_rows_;
+  Lanes lanes_;
   bool scalar_pair_, policy_pair_;
   int64_t width_;
   Matrix obs_, next_obs_, own_obs_;
