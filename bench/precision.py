@@ -1,13 +1,14 @@
 """Do fewer bits cost returns? `python -m bench.precision --out runs/precision`.
 
-First the error of each layer's gradient in one update of 512 x 2 (gradients.csv), then VfO-bin on
-two tasks in every precision of the native engine, with the same seeds and so the same batches, each
-policy evaluated (results.csv). Running again continues.
+First the error of each layer's gradient in one update of 512 x 2 (gradients.csv), then every method
+on two tasks in every precision of the native engine, with the same seeds and so the same batches,
+each policy evaluated (results.csv). Running again continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def gradient_errors(hidden: int, all_on: bool) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--algorithms", nargs="+", default=["vfo_bin"])
+    parser.add_argument("--precisions", nargs="+", default=[*PRECISIONS])
     parser.add_argument("--envs", nargs="+", default=["HalfCheetah-v4", "Walker2d-v4"])
     parser.add_argument("--num-updates", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
@@ -68,10 +71,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for env_id in options.envs:
         dataset = fastifo.load(f"sibench:{env_id}/{SETS[env_id]}")
-        for precision in PRECISIONS:
+        for algorithm, precision in itertools.product(options.algorithms, options.precisions):
             run = fastifo.train(
-                "vfo_bin", dataset, num_updates=options.num_updates, seeds=options.seeds,
-                precision=precision, engine="native", out=options.out / env_id / precision,
+                algorithm, dataset, num_updates=options.num_updates, seeds=options.seeds,
+                precision=precision, engine="native",
+                out=options.out / env_id / algorithm / precision,
                 hidden_sizes=(options.hidden, options.hidden), batch_size=options.batch_size,
             )  # fmt: skip
             returns = run.evaluate(options.episodes)

@@ -20,7 +20,7 @@ from fastifo.statistics import interquartile_mean, stratified_interval
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"
-MACHINE = "amd-epyc"  # whose files the README shows
+MACHINE = "amd-epyc-avx2"  # whose files the README shows
 
 OPS = {  # row of the table: (bench, size) in the file
     "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),

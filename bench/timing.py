@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from fastifo import _C
 from fastifo.engine.graph import EAGER_STEPS, GraphedStep
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +145,7 @@ def peak_bytes_per_s(device: torch.device) -> float:
 
 
 def machine(device: torch.device) -> str:
-    """The CPU's model and its cores, or the GPU's name."""
+    """The CPU's model, its best instructions and torch's threads, or the GPU's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -152,7 +153,10 @@ def machine(device: torch.device) -> str:
     if info.is_file():
         found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
         model = found[1] if found else model
-    return f"{model}, {torch.get_num_threads()} threads"
+    isa = _C.isas[0]
+    units = {"matrix": f"{isa} amx", "dot": f"{isa} bf16"}  # of products in bfloat16
+    best = units.get(getattr(_C, isa).half_kernels()[0], isa)
+    return f"{model}, {best}, {torch.get_num_threads()} threads"
 
 
 def current_commit() -> str:
