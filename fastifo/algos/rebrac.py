@@ -30,7 +30,6 @@ class ReBRACConfig(ScaledConfig):
     hidden_sizes: tuple[int, ...] = (256, 256, 256)  # of every net; () is linear
     learning_rate: float = 1e-3  # Adam, policy; 3e-4 on Adroit and AntMaze
     critic_learning_rate: float = 1e-3  # Adam, critics; 3e-4 on Adroit, 5e-5 on AntMaze
-    policy_decay_updates: int = 0  # the policy's rate falls to 0 over so many; 0 keeps it (theirs)
     encoder_scales: tuple[float, ...] = ()  # tanh(scale * obs); none is the authors' code
     policy_head: str = "deterministic"  # the only one it has
     reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
@@ -48,7 +47,6 @@ class ReBRACConfig(ScaledConfig):
         super().__post_init__()
         require(self, "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
         require(self, "critic_learning_rate", self.critic_learning_rate > 0, "above 0")
-        require(self, "policy_decay_updates", self.policy_decay_updates >= 0, "at least 0")
         require(self, "polyak", 0.0 < self.polyak <= 1.0, "in (0, 1]")
         require(self, "policy_head", self.policy_head == "deterministic", "deterministic")
         require(self, "init", self.init == "fan_in_uniform", "fan_in_uniform, as its authors start")
@@ -87,7 +85,7 @@ class ReBRAC(Learner):
         self.policy = policy
         nets.start_flat(policy.body, 1e-3)
         self.policy_target = self.target_of(policy, every=PERIOD)
-        self.pace(policy, cosine_updates=self.cfg.policy_decay_updates, period=PERIOD)
+        self.pace(policy, period=PERIOD)
         norm = self.cfg.critic_layer_norm
         self.critic = self.critic_net("critic", layer_norm=norm)
         self.twin = self.critic_net("twin", layer_norm=norm)

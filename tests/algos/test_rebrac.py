@@ -35,7 +35,6 @@ def norms(net: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
         {"critic_layer_norm": False, "normalizes_q": False, "noise_clip": 0.1},
         {"policy_noise": 0.0, "learning_rate": 1e-2, "standardize_obs": True},
         {"critic_learning_rate": 1e-2, "absorbing": True, "gamma": 0.9},
-        {"learning_rate": 1e-2, "policy_decay_updates": 15},
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:

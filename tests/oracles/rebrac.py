@@ -2,8 +2,7 @@
 
 config keys: gamma, policy_penalty (beta1), critic_penalty (beta2), policy_noise, noise_clip,
 polyak, learning_rate, normalizes_q (False: lambda is 1), critic_layer_norm.  Keys that may be
-missing: those of iql, critic_learning_rate (missing: learning_rate) and policy_decay_updates
-(missing: 0, a constant rate).
+missing: those of iql, and critic_learning_rate (missing: learning_rate).
 
 Updates are counted from 1; in the even ones the actor steps, after and with the stepped critics,
 and then all three targets follow.  Adam with torch's betas and eps, one per net.
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .iql import bootstrapped, policy_rate, q_value, step, track_polyak, with_defaults
+from .iql import bootstrapped, q_value, step, track_polyak, with_defaults
 from .parts import MLP, Batch, Config, History, Layers, Nets, copied_nets, frozen_copy
 
 
@@ -69,7 +68,7 @@ def run(
     The history has "critic_loss" of every update and "policy_loss" and "q_scale" (lambda) of the
     even ones.
     """
-    config = {"policy_decay_updates": 0, **with_defaults(config)}
+    config = with_defaults(config)
     names = ("critic", "twin")
     policy = MLP(nets["policy"], config)
     policy_target = frozen_copy(MLP(nets.get("policy_target", nets["policy"]), config))
@@ -89,8 +88,6 @@ def run(
         # Actor and targets: every second update.
         if number % 2 == 0:
             loss, q_scale = policy_loss(batch, policy, critics, config)
-            for group in policy_optimizer.param_groups:
-                group["lr"] = policy_rate(number - 1, config)
             step([policy_optimizer], loss)
             pairs = [(policy_target, policy), *zip(targets, critics, strict=True)]
             for target, net in pairs:
