@@ -241,6 +241,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "tge": partial(study_table, "tge", "mode"),
         "tge sampled": partial(study_table, "tge"),
         "tge scores": partial(scores_table, "tge", "mode"),
+        "door": partial(study_table, "door", "mode"),
+        "door sampled": partial(study_table, "door"),
         "ablation": ablation_table,
         "improve": improve_table,
         "horizon": horizon_table,
