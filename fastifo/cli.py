@@ -156,7 +156,7 @@ class Train:
             ]
         run = train(
             self.method.algorithm,
-            self.source.load(),
+            self.source.load,
             num_updates=self.num_updates,
             seeds=self.seeds,
             preset=self.preset,
@@ -177,7 +177,11 @@ if TYPE_CHECKING:
     _Maker = Any
 else:
     _Maker = Union[  # noqa: UP007  built from the registry
-        tuple(Annotated[_FLAGS[name], tyro.conf.subcommand(name)] for name in BACKBONES)
+        tuple(
+            Annotated[flags, tyro.conf.subcommand(name)]
+            for name, flags in _FLAGS.items()
+            if name.partition("-")[0] in BACKBONES
+        )
     ]
 
 
@@ -193,14 +197,15 @@ class Relabel:
     """Where to write: .hdf5 in D4RL's layout, else one file of fastifo's."""
     folder: Path | None = None
     """Keeps the method's model and embeddings, so that running again continues; or the folder of a
-    run whose rewards are wanted. Beside --out, with .model behind its name, unless named."""
+    run of one seed whose rewards are wanted, with that run's flags. Beside --out, with .model
+    behind its name, unless named."""
     seed: int = 0
     """Of the model."""
     preset: str = "vfo"
     """Published settings, see fastifo/recipes.py."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train it."""
-    precision: Literal["auto", "fp32", "tf32", "fp64"] = "auto"
+    precision: Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"] = "auto"
     """auto is fp32 on a CPU, tf32 on a GPU."""
 
     def main(self) -> None:
@@ -208,9 +213,12 @@ class Relabel:
 
         if self.out.is_dir():
             raise ValueError(f"{self.out}: expected a file to write, found a folder")
+        if self.out.exists() and self.out.resolve() in self.source.files():
+            raise ValueError(f"{self.out}: is what the data come from; name another file")
+        self.out.parent.mkdir(parents=True, exist_ok=True)  # rather than fail when all is made
         found = relabel(
             self.method.algorithm,
-            self.source.load(),
+            self.source.load,
             seed=self.seed,
             preset=self.preset,
             device=self.device,

@@ -26,6 +26,12 @@ class Source:
     env_id: str = ""
     """EnvPool's task, where the files do not say it."""
 
+    def files(self) -> set[Path]:
+        """Those among what is named, a spec's without its kind and options."""
+        named = [text for text in (self.dataset, self.expert, self.background) if text]
+        named += [text.partition(":")[2].partition(",")[0] for text in named if ":" in text]
+        return {Path(text).resolve() for text in named if Path(text).is_file()}
+
     def load(self) -> Dataset:
         from fastifo.specs import load
 

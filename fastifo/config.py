@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be infinite: no limit
 FOLDERS = ("embeddings",)  # fields that say where something is kept
 
 
@@ -96,6 +97,8 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
     if hint is float and numeric:
         if math.isnan(value):
             raise ValueError(f"{name}: expected a number, found nan")
+        if math.isinf(value) and name not in LIMITS:
+            raise ValueError(f"{name}: expected a finite number, found {value}")
         return float(value)
     if hint is int and numeric and float(value).is_integer():
         return int(value)

@@ -22,6 +22,7 @@ from fastifo.envs import check_env
 from fastifo.files import keep_plan, write_json
 from fastifo.rollout import collect
 from fastifo.specs import load
+from fastifo.study import settings_of
 
 FORMAT = "fastifo-improve"
 SEED_BLOCK = 1200  # of the environments, apart from evaluation's and the benchmarks' seeds
@@ -77,6 +78,7 @@ def improve(
             f"improve: expected at least one iteration, episode and seed, found "
             f"{iterations}, {episodes} and {len(wanted)}"
         )
+    settings_of(algorithm, fields | {"seeds": wanted})
     shown, first = _dataset(expert, progress), _dataset(seed_background, progress)
     demos = (shown.expert or shown.background).without_rewards()
     env_id = env_id or first.env_id or shown.env_id

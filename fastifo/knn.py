@@ -27,7 +27,9 @@ def choose_backend(backend: str, device: torch.device) -> str:
     device: where the tensors are.  Raises ValueError for an unknown one or one that is not there.
     """
     if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"neighbours: no backend {backend!r}; {nearest_name(backend, BACKENDS)}")
+        raise ValueError(
+            f"neighbour_backend: no {backend!r}; {nearest_name(backend, ('auto', *BACKENDS))}"
+        )
     faiss = _faiss()
     on_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
     there = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
@@ -36,24 +38,23 @@ def choose_backend(backend: str, device: torch.device) -> str:
     if backend == "auto":
         return next(name for name in BACKENDS if there[name])
     if not there[backend]:
-        extra = "faiss-gpu" if backend == "faiss-gpu" else "faiss"
+        expected = "FAISS" if backend == "faiss" else "FAISS for GPUs and tensors on one"
+        remedy = f"pip install 'fastifo[{backend}]'"
+        if faiss is None:
+            found = "no FAISS"
+        elif not hasattr(faiss, "StandardGpuResources"):
+            found = "a FAISS for CPUs alone"
+        else:
+            found, remedy = f"tensors on the {device.type}", "train on a GPU"
         raise ValueError(
-            f"neighbours: {backend} is not usable here; pip install 'fastifo[{extra}]'"
-            + (" and keep the data on a GPU" if extra == "faiss-gpu" else "")
-            + ", or use 'torch'"
+            f"neighbour_backend: {backend} expects {expected}, found {found}; {remedy}, "
+            "or use 'torch'"
         )
     return backend
 
 
-def check_neighbours(count: int, config: Any, device: torch.device) -> None:
-    """Raises ValueError where the fields ask for more points, or a backend, than there are.
-
-    count: of the expert's transitions, or windows of them.
-    """
-    if config.neighbours > count:
-        raise ValueError(
-            f"neighbours: expected at most {count}, the expert's rows, found {config.neighbours}"
-        )
+def check_backend(config: Any, device: torch.device) -> None:
+    """Raises ValueError where the fields ask for a backend that is not here, or too much of it."""
     backend = choose_backend(config.neighbour_backend, device)
     if backend == "faiss-gpu" and config.neighbours + SPARE > MOST_ON_GPU:
         raise ValueError(

@@ -176,8 +176,14 @@ class Learner(nn.Module):
         return dataset
 
     @classmethod
+    def check_config(cls, config: Any, device: torch.device) -> None:
+        """Raises ValueError where the fields ask for what this machine lacks, before data is read
+        or made.
+        """
+
+    @classmethod
     def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
-        """Raises ValueError where the fields ask for what this dataset or machine lacks."""
+        """Raises ValueError where the fields ask for what this dataset lacks."""
 
     @classmethod
     def check_training(cls, dataset: Dataset, config: Any) -> None:

@@ -13,6 +13,7 @@ from fastifo.bimodal import load_bimodal
 from fastifo.config import nearest
 from fastifo.data.dataset import Dataset
 from fastifo.data.pack import load_dataset
+from fastifo.engine.begin import Settings, given_fields, settle
 from fastifo.engine.train import train
 from fastifo.envs import check_env
 from fastifo.evaluate import Returns
@@ -35,7 +36,7 @@ def study_sibench(
 ) -> None:
     """Trains every algorithm on the sets of every task.  fields: see `_train_all`."""
     options = {"demos": max(sizes), **(set_options or {})}
-    _begin(out, "sibench", algorithms, envs, fields)
+    _begin(out, "sibench", algorithms, envs, len(sizes), fields)
     for env_id in envs:
         paths = build_sets(
             env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True), **options
@@ -53,7 +54,7 @@ def study_bimodal(
     **fields: Any,
 ) -> None:
     """The same on mixtures with so many expert episodes."""
-    _begin(out, "bimodal", algorithms, envs, fields)
+    _begin(out, "bimodal", algorithms, envs, len(mixtures), fields)
     options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
     for env_id in envs:
         datasets = [
@@ -66,10 +67,17 @@ def study_bimodal(
 
 
 def _begin(
-    out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
+    out: Path,
+    kind: str,
+    algorithms: Sequence[str],
+    envs: Sequence[str],
+    num_sets: int,
+    fields: dict[str, Any],
 ) -> None:
     """Everything that can be refused before hours of work."""
     check_fields(algorithms, fields, ("num_updates", "seeds", "episodes", "progress"))
+    for algorithm in algorithms:
+        settings_of(algorithm, fields, num_sets)
     for env_id in envs:
         check_env(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
@@ -85,6 +93,15 @@ def check_fields(
     known = {*GENERAL, *others}.union(*map(_config_of, algorithms))
     if unknown := sorted(set(names) - known):
         raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
+
+
+def settings_of(algorithm: str, fields: dict[str, Any], num_sets: int = 1) -> Settings:
+    """Raises TypeError or ValueError for what is wrong whatever the data are."""
+    own = own_fields(algorithm, fields)
+    general = {name: own.pop(name) for name in GENERAL if name in own}
+    machine = {name: general[name] for name in ("device", "precision") if name in general}
+    name, own = given_fields(algorithm, "vfo", own)
+    return settle(name, own, fields.get("seeds", (0,)), num_sets, **machine)
 
 
 def own_fields(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +133,10 @@ def _train_all(
     episodes: of evaluation, for each policy, sampled and deterministic.  fields: what
     `fastifo.train` takes, those of an algorithm where it has them.
     """
+    for algorithm in algorithms:
+        settings = settings_of(algorithm, fields)
+        for each in datasets:
+            settings.check_data(each)
     for algorithm in algorithms:
         name, backbone = algos.split(algorithm)
         learner_class = algos.find(name, backbone.get("backbone"))

@@ -120,6 +120,43 @@ def test_relabel_writes_a_dataset_with_rewards(
     assert 0.0 < float(reward.min()) < float(reward.max()) <= 1.0
 
 
+@pytest.mark.parametrize("command", ["train", "relabel"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--horizon", "12"], "horizon: expected"),
+        (["--neighbour-backend", "faiss-gpu"], "neighbour_backend: faiss-gpu expects FAISS"),
+        (["--preset", "nonsense"], "preset"),
+    ],
+)
+def test_settings_are_refused_before_data_are_made(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    flags: list[str],
+    words: str,
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("fastifo.specs.load", lambda *given, **named: made.append(given))
+    spec = ["--dataset", "sibench:Hopper-v4/d=5", "--out", tmp_path / "run"]
+    status, _, err = run(capsys, command, "tge", *spec, *flags)
+    assert status == 2
+    assert words in err
+    assert not made
+
+
+def test_relabel_refuses_to_write_over_its_source_or_where_nothing_can_be(
+    capsys: pytest.CaptureFixture[str], dataset: str, tmp_path: Path
+) -> None:
+    before = contents(tmp_path)
+    for out, words in ((dataset, "is what the data come from"), (f"{dataset}/x.hdf5", dataset)):
+        status, _, err = run(capsys, "relabel", "seabo", "--dataset", dataset, "--out", out)
+        assert status == 2
+        assert words in err
+    assert contents(tmp_path) == before
+
+
 def test_several_values_are_a_sweep_and_seeds_multiply_it(
     capsys: pytest.CaptureFixture[str], dataset: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fastifo.algos import ALGORITHMS
 from fastifo.algos.awr import AWR
 from fastifo.config import (
+    LIMITS,
     Config,
     expand,
     field_help,
@@ -56,6 +57,12 @@ def test_whole_numbers_become_the_type_of_their_field() -> None:
         ("learning_rate", "fast", TypeError, "learning_rate: expected float, found 'fast' (str)"),
         ("learning_rate", True, TypeError, "learning_rate: expected float, found True (bool)"),
         ("learning_rate", math.nan, ValueError, "learning_rate: expected a number, found nan"),
+        (
+            "learning_rate",
+            math.inf,
+            ValueError,
+            "learning_rate: expected a finite number, found inf",
+        ),
         ("learning_rate", 0.0, ValueError, "learning_rate: expected above 0, found 0.0"),
         ("learning_rate", [], ValueError, "learning_rate: expected one or more values"),
         ("weight_decay", -1.0, ValueError, "weight_decay: expected at least 0, found -1.0"),
@@ -98,7 +105,8 @@ def test_every_field_has_help(config: type[Config]) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_comes_back_from_json_as_it_was(config: type[Config]) -> None:
-    before = config(learning_rate=math.inf, hidden_sizes=(3, 2))
+    limits = {name: math.inf for name in LIMITS if hasattr(config(), name)}
+    before = config(hidden_sizes=(3, 2), **limits)
     assert from_json(config, json.loads(json.dumps(to_json(before), allow_nan=False))) == before
 
 

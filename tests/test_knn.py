@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastifo import knn
 from fastifo.algos import ALGORITHMS
-from helpers import random_dataset, small
+from helpers import small
 from oracles.tge import nearest_distances
 
 FAISS = importlib.util.find_spec("faiss") is not None
@@ -68,14 +68,14 @@ def test_other_widths_and_no_points_are_refused() -> None:
 
 def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    with pytest.raises(ValueError, match="no backend 'fais'; did you mean 'faiss'"):
+    with pytest.raises(ValueError, match="neighbour_backend: no 'fais'; did you mean 'faiss'"):
         knn.choose_backend("fais", cpu)
-    with pytest.raises(ValueError, match="faiss-gpu is not usable here"):
+    with pytest.raises(ValueError, match="neighbour_backend: faiss-gpu expects FAISS for GPUs"):
         knn.choose_backend("faiss-gpu", cpu)
     monkeypatch.setattr(knn, "_faiss", lambda: None)
     assert knn.choose_backend("auto", cpu) == "torch"
     with pytest.raises(
-        ValueError, match=r"faiss is not usable here; pip install 'fastifo\[faiss\]'"
+        ValueError, match=r"faiss expects FAISS, found no FAISS; pip install 'fastifo\[faiss\]'"
     ):
         knn.choose_backend("faiss", cpu)
 
@@ -87,7 +87,7 @@ def test_a_faiss_without_gpu_is_refused_where_the_data_are_on_one(
     gpu = torch.device("cuda")
     assert knn.choose_backend("auto", gpu) == "faiss"
     with pytest.raises(
-        ValueError, match=r"faiss-gpu is not usable here; pip install 'fastifo\[faiss-gpu\]'"
+        ValueError, match=r"found a FAISS for CPUs alone; pip install 'fastifo\[faiss-gpu\]'"
     ):
         knn.choose_backend("faiss-gpu", gpu)
 
@@ -116,12 +116,17 @@ def test_faiss_on_a_gpu_is_there_for_runs_on_one(
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
     learner_class = ALGORITHMS[name]
     config = learner_class.Config(**small(name), neighbour_backend="faiss-gpu")
-    learner_class.check_fields(random_dataset(), config, torch.device("cuda"))
-    with pytest.raises(ValueError, match="faiss-gpu is not usable here"):
-        learner_class.check_fields(random_dataset(), config, torch.device("cpu"))
+    learner_class.check_config(config, torch.device("cuda"))
+    expected = "neighbour_backend: faiss-gpu expects FAISS for GPUs and tensors on one, found "
+    with pytest.raises(ValueError, match=f"{expected}tensors on the cpu; train on a GPU"):
+        learner_class.check_config(config, torch.device("cpu"))
     monkeypatch.setattr(knn, "MOST_ON_GPU", knn.SPARE)
     with pytest.raises(ValueError, match="neighbours: FAISS on a GPU finds at most 0, found"):
-        learner_class.check_fields(random_dataset(), config, torch.device("cuda"))
+        learner_class.check_config(config, torch.device("cuda"))
+    for module, found in ((None, "no FAISS"), (SimpleNamespace(), "a FAISS for CPUs alone")):
+        monkeypatch.setattr(knn, "_faiss", lambda module=module: module)
+        with pytest.raises(ValueError, match=expected + found):
+            learner_class.check_config(config, torch.device("cuda"))
 
 
 def test_the_gpu_proposes_the_same(cuda_device: torch.device) -> None:

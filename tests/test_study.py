@@ -89,7 +89,22 @@ def test_a_study_refuses_mistakes_before_it_starts(tmp_path: Path, sets: dict[st
         study_sibench(tmp_path / "a", ("bcc",), ("Hopper-v4",), (1,), **TINY)
     with pytest.raises(ValueError, match="Hoper-v4"):
         study_sibench(tmp_path / "a", ("bc",), ("Hoper-v4",), (1,), **TINY)
+    with pytest.raises(ValueError, match="sigma: expected above 0, found -1"):
+        study_sibench(tmp_path / "a", ("bc", "tge"), ("Hopper-v4",), (1,), sigma=-1.0, **TINY)
+    with pytest.raises(ValueError, match="temperature: expected above 0"):
+        improve("vfo_bin", "nowhere", "nowhere", out=tmp_path / "a", temperature=0.0)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_the_data_lack_is_said_before_the_first_training(
+    tmp_path: Path, sets: dict[str, Any]
+) -> None:
+    out, fields = tmp_path / "study", {k: v for k, v in TINY.items() if k != "num_bins"}
+    with pytest.raises(ValueError, match="horizon: expected at most"):
+        study_sibench(
+            out, ("bc", "tge"), ("Hopper-v4",), (1,), set_options=sets, horizon=1024, **fields
+        )
+    assert not (out / "runs").exists()
 
 
 def test_a_bimodal_study(tmp_path: Path, sets: dict[str, Any]) -> None:

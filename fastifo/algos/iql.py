@@ -1,6 +1,8 @@
 """Implicit Q-learning: offline RL that never judges an action outside the data.
 
 Source: Kostrikov et al. 2021, arXiv:2110.06169; what the paper leaves open as in the authors' code.
+Differs: a deterministic policy's squared error is the mean over action dimensions, in CORL's code
+the sum, which Adam's steps do not tell apart.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ from fastifo.algos.rewards import Rewards, RewardsConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
-from fastifo.knn import BACKENDS, Neighbours, check_neighbours
+from fastifo.knn import BACKENDS, Neighbours, check_backend
 from fastifo.learner import Fit
 
 
@@ -45,10 +45,20 @@ class SEABO(Rewards):
     name: ClassVar[str] = "seabo"
 
     @classmethod
+    def check_config(cls, config: Any, device: torch.device) -> None:
+        super().check_config(config, device)
+        check_backend(config, device)
+
+    @classmethod
     def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
         super().check_fields(dataset, config, device)
         assert dataset.expert is not None
-        check_neighbours(dataset.expert.num_transitions, config, device)
+        count = dataset.expert.num_transitions
+        if config.neighbours > count:
+            raise ValueError(
+                f"neighbours: expected at most {count}, the expert's transitions, found "
+                f"{config.neighbours}; lower it, or show more of the expert"
+            )
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:

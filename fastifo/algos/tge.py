@@ -33,7 +33,7 @@ from fastifo.embeddings import (
     picture,
 )
 from fastifo.engine.log import ProgressBar
-from fastifo.knn import BACKENDS, Neighbours, check_neighbours
+from fastifo.knn import BACKENDS, Neighbours, check_backend
 from fastifo.learner import Fit, Spec
 
 REWARDS = ("kernel_of_mean", "mean_of_kernel", "log_mean", "gaussian")
@@ -173,17 +173,30 @@ class TGE(Rewards):
             )
 
     @classmethod
+    def check_config(cls, config: Any, device: torch.device) -> None:
+        super().check_config(config, device)
+        check_backend(config, device)
+        if config.embeddings and Path(config.embeddings).is_file():
+            raise ValueError(
+                f"embeddings: expected a folder, found the file {config.embeddings}; name another"
+            )
+
+    @classmethod
     def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
         super().check_fields(dataset, config, device)
         longest = int(dataset.background.lengths.max())
         if config.horizon > longest:
             raise ValueError(
                 f"horizon: expected at most {longest}, the background's longest episode, found "
-                f"{config.horizon}"
+                f"{config.horizon}; choose a smaller one"
             )
         assert dataset.expert is not None
         windows = placed(dataset.expert, config.horizon, config.placement).unique_consecutive()
-        check_neighbours(len(windows), config, device)
+        if config.neighbours > len(windows):
+            raise ValueError(
+                f"neighbours: expected at most {len(windows)}, the expert's windows, found "
+                f"{config.neighbours}; lower it, or show more of the expert"
+            )
 
 
 def _show(source: Path, key: str, config: Any, fit: Fit) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run, read_config, refuse_occupied
 from fastifo.jobs import one_thread
-from fastifo.learner import Spec
+from fastifo.learner import Learner, Spec
 from fastifo.recipes import fields_of
 from fastifo.specs import load
 
@@ -27,6 +28,43 @@ def given_fields(
     name, backbone = algos.split(algorithm)
     given = backbone | overrides
     return name, fields_of(name, preset, given.get("backbone")) | given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for, found possible before data is read or made."""
+
+    algorithm: str
+    learner_class: type[Learner]
+    members: list[Member]
+    device: torch.device
+    precision: str
+
+    def check_data(self, dataset: Dataset, *, trains: bool = True) -> None:
+        """Raises ValueError where the method cannot learn from it.  trains: see `begin`."""
+        self.learner_class.check(dataset)
+        for config in {member.config: None for member in self.members}:
+            self.learner_class.check_fields(dataset, config, self.device)
+            if trains:
+                self.learner_class.check_training(dataset, config)
+
+
+def settle(
+    algorithm: str,
+    fields: dict[str, Any],
+    seeds: int | Sequence[int] = (0,),
+    num_datasets: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Settings:
+    """Raises TypeError or ValueError naming the argument that is wrong whatever the data are."""
+    learner_class = algos.find(algorithm, fields.get("backbone"))
+    members = make_members(algorithm, learner_class.Config, seeds, fields, num_datasets)
+    place = choose_device(device)
+    precision = choose_precision(precision, place)
+    for config in {member.config: None for member in members}:
+        learner_class.check_config(config, place)
+    return Settings(algorithm, learner_class, members, place, precision)
 
 
 def begin(
@@ -47,46 +85,46 @@ def begin(
 
     trains: False asks nothing of the data that the last stage alone needs.
     """
-    learner_class = algos.find(algorithm, fields.get("backbone"))
     given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
     if not given:
         raise ValueError("dataset: expected one or more, found none")
     for each in given:
-        if not isinstance(each, Dataset | str | Path):
+        if not isinstance(each, Dataset | str | Path) and not callable(each):
             found = type(each).__name__
             raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
-    members = make_members(algorithm, learner_class.Config, seeds, fields, len(given))
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
-    datasets = [x if isinstance(x, Dataset) else load(x, progress=progress) for x in given]
+    settings = settle(algorithm, fields, seeds, len(given), device, precision)
+    datasets = [_loaded(each, progress) for each in given]
     for each in datasets:
-        learner_class.check(each)
-        for config in {member.config: None for member in members}:
-            learner_class.check_fields(each, config, place)
-            if trains:
-                learner_class.check_training(each, config)
+        settings.check_data(each, trains=trains)
         each.verify()
     check_together(datasets)
-    standardizes = any(member.config.standardize_obs for member in members)
-    if len(datasets) > 1 and (standardizes or learner_class.one_dataset):
+    standardizes = any(member.config.standardize_obs for member in settings.members)
+    if len(datasets) > 1 and (standardizes or settings.learner_class.one_dataset):
         reason = "standardize_obs" if standardizes else algorithm
         raise ValueError(
             f"{reason}: several datasets in one run have each their own mean and deviation; "
             "train them one by one"
         )
     path = None if out is None else Path(out)
-    run = _make_run(algorithm, members, num_updates, precision, datasets, path, place, fused)
-    return run, datasets
+    return _make_run(settings, num_updates, datasets, path, fused), datasets
+
+
+def _loaded(given: Any, progress: bool) -> Dataset:
+    if isinstance(given, Dataset):
+        return given
+    made = load(given, progress=progress) if isinstance(given, str | Path) else given()
+    if not isinstance(made, Dataset):
+        raise TypeError(
+            f"dataset: expected a Dataset of that function, found {type(made).__name__}"
+        )
+    return made
 
 
 def _make_run(
-    algorithm: str,
-    members: list[Member],
+    settings: Settings,
     num_updates: int,
-    precision: str,
     datasets: Sequence[Dataset],
     path: Path | None,
-    device: torch.device,
     fused: bool,
 ) -> Run:
     """The run before its first update."""
@@ -95,17 +133,17 @@ def _make_run(
     with one_thread():
         std, mean = torch.std_mean(obs, dim=0, correction=0)
     run = Run(
-        algorithm=algorithm,
-        members=members,
+        algorithm=settings.algorithm,
+        members=settings.members,
         num_updates=num_updates,
-        precision=precision,
+        precision=settings.precision,
         spec=Spec(dataset.obs_dim, dataset.action_dim, mean, std),
         env_id=dataset.env_id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
         path=path,
-        device=device,
+        device=settings.device,
         fused=fused,
     )
     run.build_learners()

@@ -1,7 +1,7 @@
 """`fastifo.train`: the whole job from a dataset to a run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from fastifo.engine.population import Group
 from fastifo.engine.run import Run
 from fastifo.learner import Learner
 
+Source = Dataset | str | Path | Callable[[], Dataset]
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
 
 
 def train(
     algorithm: str,
-    dataset: Dataset | str | Path | Sequence[Dataset | str | Path],
+    dataset: Source | Sequence[Source],
     *,
     num_updates: int | None = None,
     seeds: int | Sequence[int] = (0,),
@@ -48,14 +49,15 @@ def train(
     """Trains one policy per seed and per value of a swept field, together where shapes allow.
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
-    "sibench:Hopper-v4/d=5"; of several, which must be of one task, each gets members of its own.
-    seeds: of the weights and batches, one member each.  num_updates: 100,000 unless given.  preset:
-    published settings, see `fastifo.recipes`.  device: auto | cpu | cuda.  precision: auto | fp32 |
-    fp32x (two bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains
-    whole updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
-    False: their references, which train the same up to rounding.  out: the run folder; without one
-    nothing is written.  resume: continue what the folder holds.  callbacks: called as (run, update,
-    members) every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
+    "sibench:Hopper-v4/d=5", or a function that makes one, called when all else is right; of
+    several, which must be of one task, each gets members of its own.  seeds: of the weights and
+    batches, one member each.  num_updates: 100,000 unless given.  preset: published settings, see
+    `fastifo.recipes`.  device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two bfloat16
+    parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains whole updates in
+    compiled code on the CPU; auto takes it where it can.  fused: the compiled ops; False: their
+    references, which train the same up to rounding.  out: the run folder; without one nothing is
+    written.  resume: continue what the folder holds.  callbacks: called as (run, update, members)
+    every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
     checkpoint_every: in updates.  progress: a bar, or plain lines where there is no terminal.
     overrides: the algorithm's fields; a list gives one member per value.
     Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
@@ -95,7 +97,7 @@ def train(
 
 def relabel(
     algorithm: str,
-    dataset: Dataset | str | Path,
+    dataset: Source,
     *,
     seed: int = 0,
     preset: str = "vfo",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,9 @@ def test_each_window_of_the_expert_stands_once_among_the_neighbours(
     (path,) = (tmp_path / "run").glob("embeddings-expert-*.npy")
     found = np.load(path)
     assert len(found) == len(np.unique(found, axis=0)) == 2 * each
-    with pytest.raises(ValueError, match=f"neighbours: expected at most {2 * each}, the expert's"):
+    with pytest.raises(
+        ValueError, match=f"neighbours: expected at most {2 * each}, the expert's windows"
+    ):
         fastifo.train("tge", dataset, **fields | {"neighbours": 2 * each + 1})
 
 
@@ -375,9 +378,11 @@ def test_a_model_that_diverges_takes_its_members_alone_with_it() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"neighbours": 15}, "neighbours: expected at most 14, the expert's rows"),
+        ({"neighbours": 15}, "neighbours: expected at most 14, the expert's windows"),
         ({"horizon": 64}, "horizon: expected at most 10, the background's longest episode"),
-        ({"neighbour_backend": "faiss-gpu"}, "neighbours: faiss-gpu is not usable here"),
+        ({"neighbour_backend": "faiss-gpu"}, "neighbour_backend: faiss-gpu expects FAISS for"),
+        ({"embeddings": __file__}, "embeddings: expected a folder, found the file"),
+        ({"sigma": math.inf}, "sigma: expected a finite number, found inf"),
         ({"backbone": ["iql", "rebrac"]}, "backbone: expected one of iql, rebrac, found"),
     ],
 )
