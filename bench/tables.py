@@ -133,6 +133,26 @@ def study_table(name: str, column: str = "return") -> str:
     return "\n".join(lines)
 
 
+def seeds_table(name: str, column: str) -> str:
+    """One line a set and method: the mean over seeds, its interval, the lowest and highest seed."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in _rows(f"{name}.csv"):
+        key = (f"{row['env_id']}, {row['set']}", row["background"], row["algorithm"])
+        found.setdefault(key, []).append(float(row[column]))
+    lines = [
+        "| set | background | method | mean | 95 % interval | lowest to highest | seeds |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for (which, background, method), values in found.items():
+        drawn = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        lines.append(
+            f"| {which} | {float(background):.0f} | {method} | {statistics.mean(values):.0f} | "
+            f"{low:.0f} to {high:.0f} | {min(values):.0f} to {max(values):.0f} | {len(values)} |"
+        )
+    return "\n".join(lines)
+
+
 def scores_table(name: str, column: str = "return") -> str:
     """One line a method: interquartile means of the score over every set, and each task's."""
     rows = [row for row in _rows(f"{name}.csv") if row["score"]]  # tasks that have one
@@ -241,8 +261,12 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "tge": partial(study_table, "tge", "mode"),
         "tge sampled": partial(study_table, "tge"),
         "tge scores": partial(scores_table, "tge", "mode"),
+        "tge-medium": partial(study_table, "tge-medium", "mode"),
+        "tge-medium sampled": partial(study_table, "tge-medium"),
+        "tge-medium scores": partial(scores_table, "tge-medium", "mode"),
         "door": partial(study_table, "door", "mode"),
         "door sampled": partial(study_table, "door"),
+        "true-rewards": partial(seeds_table, "true-rewards", "mode"),
         "ablation": ablation_table,
         "improve": improve_table,
         "horizon": horizon_table,
