@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.evaluate import normalized_score
+from fastifo.evaluate import bootstrap_interval, normalized_score
 from fastifo.statistics import interquartile_mean, stratified_interval
 
 ROOT = Path(__file__).parents[1]
@@ -144,8 +144,7 @@ def seeds_table(name: str, column: str) -> str:
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for (which, background, method), values in found.items():
-        drawn = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-        low, high = np.percentile(drawn, [2.5, 97.5])
+        low, high = bootstrap_interval(np.array([values]))
         lines.append(
             f"| {which} | {float(background):.0f} | {method} | {statistics.mean(values):.0f} | "
             f"{low:.0f} to {high:.0f} | {min(values):.0f} to {max(values):.0f} | {len(values)} |"

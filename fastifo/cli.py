@@ -180,7 +180,7 @@ else:
         tuple(
             Annotated[flags, tyro.conf.subcommand(name)]
             for name, flags in _FLAGS.items()
-            if name.partition("-")[0] in BACKBONES
+            if flags.algorithm in BACKBONES
         )
     ]
 

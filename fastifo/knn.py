@@ -53,6 +53,15 @@ def choose_backend(backend: str, device: torch.device) -> str:
     return backend
 
 
+def check_neighbours(wanted: int, there: int, what: str) -> None:
+    """Raises ValueError where there are fewer of the expert's than `wanted`."""
+    if wanted > there:
+        raise ValueError(
+            f"neighbours: expected at most {there}, the expert's {what}, found {wanted}; lower it, "
+            "or show more of the expert"
+        )
+
+
 def check_backend(config: Any, device: torch.device) -> None:
     """Raises ValueError where the fields ask for a backend that is not here, or too much of it."""
     backend = choose_backend(config.neighbour_backend, device)

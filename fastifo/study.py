@@ -36,7 +36,7 @@ def study_sibench(
 ) -> None:
     """Trains every algorithm on the sets of every task.  fields: see `_train_all`."""
     options = {"demos": max(sizes), **(set_options or {})}
-    _begin(out, "sibench", algorithms, envs, len(sizes), fields)
+    _begin(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
             env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True), **options
@@ -54,7 +54,7 @@ def study_bimodal(
     **fields: Any,
 ) -> None:
     """The same on mixtures with so many expert episodes."""
-    _begin(out, "bimodal", algorithms, envs, len(mixtures), fields)
+    _begin(out, "bimodal", algorithms, envs, fields)
     options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
     for env_id in envs:
         datasets = [
@@ -67,17 +67,12 @@ def study_bimodal(
 
 
 def _begin(
-    out: Path,
-    kind: str,
-    algorithms: Sequence[str],
-    envs: Sequence[str],
-    num_sets: int,
-    fields: dict[str, Any],
+    out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
 ) -> None:
     """Everything that can be refused before hours of work."""
     check_fields(algorithms, fields, ("num_updates", "seeds", "episodes", "progress"))
     for algorithm in algorithms:
-        settings_of(algorithm, fields, num_sets)
+        settings_of(algorithm, fields)
     for env_id in envs:
         check_env(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
@@ -95,13 +90,13 @@ def check_fields(
         raise TypeError(f"study: no field {unknown[0]!r}; {nearest(unknown[0], known)}")
 
 
-def settings_of(algorithm: str, fields: dict[str, Any], num_sets: int = 1) -> Settings:
+def settings_of(algorithm: str, fields: dict[str, Any]) -> Settings:
     """Raises TypeError or ValueError for what is wrong whatever the data are."""
-    own = own_fields(algorithm, fields)
-    general = {name: own.pop(name) for name in GENERAL if name in own}
-    machine = {name: general[name] for name in ("device", "precision") if name in general}
-    name, own = given_fields(algorithm, "vfo", own)
-    return settle(name, own, fields.get("seeds", (0,)), num_sets, **machine)
+    known = _config_of(algorithm)
+    given = {name: value for name, value in fields.items() if name in known}
+    name, own = given_fields(algorithm, fields.get("preset", "vfo"), given)
+    machine = {name: fields[name] for name in ("device", "precision") if name in fields}
+    return settle(name, own, fields.get("seeds", (0,)), **machine)
 
 
 def own_fields(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:

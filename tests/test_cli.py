@@ -151,7 +151,8 @@ def test_relabel_refuses_to_write_over_its_source_or_where_nothing_can_be(
 ) -> None:
     before = contents(tmp_path)
     for out, words in ((dataset, "is what the data come from"), (f"{dataset}/x.hdf5", dataset)):
-        status, _, err = run(capsys, "relabel", "seabo", "--dataset", dataset, "--out", out)
+        more = ["--dataset", dataset, "--out", out, "--folder", tmp_path / "model"]
+        status, _, err = run(capsys, "relabel", "seabo", *more)
         assert status == 2
         assert words in err
     assert contents(tmp_path) == before

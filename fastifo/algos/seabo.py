@@ -18,7 +18,7 @@ from fastifo.algos.rewards import Rewards, RewardsConfig
 from fastifo.config import require, require_choice
 from fastifo.data.dataset import Dataset, Episodes
 from fastifo.data.relabel import each_member, rewards_of
-from fastifo.knn import BACKENDS, Neighbours, check_backend
+from fastifo.knn import BACKENDS, Neighbours, check_backend, check_neighbours
 from fastifo.learner import Fit
 
 
@@ -53,12 +53,7 @@ class SEABO(Rewards):
     def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
         super().check_fields(dataset, config, device)
         assert dataset.expert is not None
-        count = dataset.expert.num_transitions
-        if config.neighbours > count:
-            raise ValueError(
-                f"neighbours: expected at most {count}, the expert's transitions, found "
-                f"{config.neighbours}; lower it, or show more of the expert"
-            )
+        check_neighbours(config.neighbours, dataset.expert.num_transitions, "transitions")
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:

@@ -33,7 +33,7 @@ from fastifo.embeddings import (
     picture,
 )
 from fastifo.engine.log import ProgressBar
-from fastifo.knn import BACKENDS, Neighbours, check_backend
+from fastifo.knn import BACKENDS, Neighbours, check_backend, check_neighbours
 from fastifo.learner import Fit, Spec
 
 REWARDS = ("kernel_of_mean", "mean_of_kernel", "log_mean", "gaussian")
@@ -192,11 +192,7 @@ class TGE(Rewards):
             )
         assert dataset.expert is not None
         windows = placed(dataset.expert, config.horizon, config.placement).unique_consecutive()
-        if config.neighbours > len(windows):
-            raise ValueError(
-                f"neighbours: expected at most {len(windows)}, the expert's windows, found "
-                f"{config.neighbours}; lower it, or show more of the expert"
-            )
+        check_neighbours(config.neighbours, len(windows), "windows")
 
 
 def _show(source: Path, key: str, config: Any, fit: Fit) -> None:

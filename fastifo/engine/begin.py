@@ -64,6 +64,13 @@ def settle(
     precision = choose_precision(precision, place)
     for config in {member.config: None for member in members}:
         learner_class.check_config(config, place)
+    standardizes = any(member.config.standardize_obs for member in members)
+    if num_datasets > 1 and (standardizes or learner_class.one_dataset):
+        reason = "standardize_obs" if standardizes else algorithm
+        raise ValueError(
+            f"{reason}: several datasets in one run have each their own mean and deviation; "
+            "train them one by one"
+        )
     return Settings(algorithm, learner_class, members, place, precision)
 
 
@@ -98,13 +105,6 @@ def begin(
         settings.check_data(each, trains=trains)
         each.verify()
     check_together(datasets)
-    standardizes = any(member.config.standardize_obs for member in settings.members)
-    if len(datasets) > 1 and (standardizes or settings.learner_class.one_dataset):
-        reason = "standardize_obs" if standardizes else algorithm
-        raise ValueError(
-            f"{reason}: several datasets in one run have each their own mean and deviation; "
-            "train them one by one"
-        )
     path = None if out is None else Path(out)
     return _make_run(settings, num_updates, datasets, path, fused), datasets
 

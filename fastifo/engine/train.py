@@ -23,13 +23,13 @@ from fastifo.engine.population import Group
 from fastifo.engine.run import Run
 from fastifo.learner import Learner
 
-Source = Dataset | str | Path | Callable[[], Dataset]
+DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
 
 
 def train(
     algorithm: str,
-    dataset: Source | Sequence[Source],
+    dataset: DatasetLike | Sequence[DatasetLike],
     *,
     num_updates: int | None = None,
     seeds: int | Sequence[int] = (0,),
@@ -97,7 +97,7 @@ def train(
 
 def relabel(
     algorithm: str,
-    dataset: Source,
+    dataset: DatasetLike,
     *,
     seed: int = 0,
     preset: str = "vfo",
