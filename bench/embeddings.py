@@ -20,12 +20,12 @@ import torch
 import fastifo
 from bench.timing import current_commit, machine, results_name
 from fastifo import Dataset
-from fastifo.algos.diffusion import Diffusion
-from fastifo.algos.tge import BATCH, TGEIQLConfig, _stage
+from fastifo.algos.learner import InputSpec
+from fastifo.algos.rewards.diffusion import Diffusion
+from fastifo.algos.rewards.tge import BATCH, TGEIQLConfig, _stage
 from fastifo.data.sampler import Sampler
 from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.engine.loop import TorchEngine
-from fastifo.learner import Spec
+from fastifo.engine.torch_engine import TorchEngine
 
 OBS, ACTION, STEPS = 17, 6, 1000
 SIZES: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ def background(transitions: int) -> Dataset:
 
 
 def make_model(config: TGEIQLConfig) -> Diffusion:
-    return Diffusion([_stage(config)], [0], Spec(OBS + ACTION, ACTION))
+    return Diffusion([_stage(config)], [0], InputSpec(OBS + ACTION, ACTION))
 
 
 def updates_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list[float]:

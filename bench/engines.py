@@ -28,14 +28,14 @@ class Fastifo:
         import torch
 
         from fastifo import algos
+        from fastifo.algos.learner import InputSpec
         from fastifo.data.sampler import Sampler
-        from fastifo.engine.loop import TorchEngine
-        from fastifo.engine.native import NativeEngine
-        from fastifo.learner import Spec
+        from fastifo.engine.native_engine import NativeEngine
+        from fastifo.engine.torch_engine import TorchEngine
 
         learner_class = algos.find(algorithm) if isinstance(algorithm, str) else algorithm
         config = learner_class.Config(hidden_sizes=(hidden, hidden))
-        run_spec = Spec(problem.OBS_DIM, problem.ACTION_DIM)
+        run_spec = InputSpec(problem.OBS_DIM, problem.ACTION_DIM)
         learner = learner_class([config] * members, range(members), run_spec, precision)
         learner.to_device(torch.device(device))
         needs, bits = learner_class.batch_needs(config), precision
@@ -54,14 +54,14 @@ class Fastifo:
 
             def note(self, name: str, value: Any) -> None: ...
 
-            def __call__(
+            def train(
                 self,
                 helper: Any,
                 configs: Any,
                 num_updates: int,
                 dataset: Any,
                 spec: Any = None,
-                review: Any = None,
+                monitor: Any = None,
                 places: Any = None,
             ) -> Any:
                 return helper(configs, range(members), spec or run_spec, precision)
@@ -82,7 +82,7 @@ class Fastifo:
         self.members = members
 
     def step(self) -> None:
-        from fastifo.devices import tf32
+        from fastifo.utils.devices import tf32
 
         with tf32(self.learner.precision == "tf32"):
             made = self.engine.advance(10**6)
@@ -165,6 +165,6 @@ def variants(
 
 
 def native_kinds() -> tuple[str, ...]:
-    from fastifo.engine.native import PRECISIONS
+    from fastifo.engine.native_engine import PRECISIONS
 
     return tuple(name for name in PRECISIONS if name != "fp64")

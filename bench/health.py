@@ -16,8 +16,8 @@ import torch
 import fastifo
 from bench.timing import current_commit, machine
 from fastifo import Dataset
-from fastifo.algos.tge import tge_reward
-from fastifo.embeddings import RowFile
+from fastifo.algos.rewards.store import ResumableArray
+from fastifo.algos.rewards.tge import tge_reward
 
 KERNELS = ("kernel_of_mean", "gaussian")
 
@@ -51,7 +51,7 @@ def nearest(
         ema_start=options.updates // 3, embedding_dtype="float16", **fields,
     )  # fmt: skip
     (file,) = folder.glob("distances-*.npy")
-    found = RowFile.finished(file)
+    found = ResumableArray.finished(file)
     assert found is not None
     return found.double()
 

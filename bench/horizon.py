@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fastifo
-from fastifo.entries import COLORS, ORDER
-from fastifo.files import write_atomic, write_json
+from fastifo.report.runs import COLORS, ORDER
+from fastifo.utils.files import write_atomic, write_json
 
 SETS = {  # background returns between 20 and 70 % of the expert's
     "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",

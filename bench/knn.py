@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.timing import current_commit, machine, results_name
-from fastifo import knn
+from fastifo.algos.rewards import knn
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -17,7 +17,7 @@ from fastifo import _C
 from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.bco import InverseDynamics
 from fastifo.algos.discriminator import Discriminator
-from fastifo.engine.native import METHODS
+from fastifo.engine.native_engine import METHODS
 
 HIDDEN = 512  # the paper's, with batches of 256
 ROUNDS = 3

@@ -20,8 +20,9 @@ from bench.engines import Fastifo, fastifo_dataset
 from bench.peers import problem
 from bench.timing import current_commit, machine
 from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.log import MetricsFile
-from fastifo.engine.loop import Engine, Stage, run_stage
+from fastifo.engine.loop import Stage, run_stage
+from fastifo.engine.meter import Engine
+from fastifo.engine.metrics import MetricsFile
 
 LOG_EVERY, CHECKPOINT_EVERY = 500, 5000  # as `fastifo.train` has them
 

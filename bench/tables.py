@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.evaluate import bootstrap_interval, normalized_score
-from fastifo.statistics import interquartile_mean, stratified_interval
+from fastifo.envs.returns import bootstrap_interval, normalized_score
+from fastifo.utils.statistics import interquartile_mean, stratified_interval
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"

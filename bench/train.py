@@ -42,9 +42,9 @@ def work(
 
     torch.set_num_threads(threads)
     if school == "fastifo":
-        from fastifo.engine import native
+        from fastifo.engine import native_engine
 
-        native.ISA, native.HALF_KERNEL = forced
+        native_engine.ISA, native_engine.HALF_KERNEL = forced
     at_once = 50 if device == "cuda" and school != "jax" else 1  # a step of JAX's is many updates
     made: dict[str, Any] = {}
     if school == LIMIT:
@@ -292,9 +292,9 @@ def main() -> None:
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
         print(show(rows))
         if "fastifo" in schools and options.device == "cpu":
-            from fastifo.engine import native
+            from fastifo.engine import native_engine
 
-            native.ISA, native.HALF_KERNEL = options.isa, options.kernel
+            native_engine.ISA, native_engine.HALF_KERNEL = options.isa, options.kernel
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
         if not options.no_save and not (options.isa or options.kernel):

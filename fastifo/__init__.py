@@ -2,13 +2,15 @@
 
 import torch  # noqa: F401  before the compiled core, so that both use one OpenMP runtime
 
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo import benchmarks, callbacks
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
+from fastifo.data.load import load
 from fastifo.engine.run import Run, open_run
 from fastifo.engine.train import relabel, train
-from fastifo.evaluate import Returns
-from fastifo.improve import Improvement, improve
-from fastifo.policy import Policy
-from fastifo.specs import load
+from fastifo.envs.policy import Policy
+from fastifo.envs.returns import Returns
+from fastifo.studies.improve import Improvement, improve
 
 __version__ = "0.1.0"
 
@@ -20,6 +22,8 @@ __all__ = [
     "Returns",
     "Run",
     "__version__",
+    "benchmarks",
+    "callbacks",
     "improve",
     "load",
     "open_run",

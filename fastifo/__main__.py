@@ -1,6 +1,6 @@
 """`python -m fastifo`, the same as `fastifo`."""
 
-from fastifo.cli import main
+from fastifo.cli.main import main
 
 if __name__ == "__main__":
     main()

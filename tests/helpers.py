@@ -7,9 +7,9 @@ from torch import Tensor
 
 import fastifo
 from fastifo.algos import ALGORITHMS, find, split
-from fastifo.config import expand
+from fastifo.algos.config import expand
+from fastifo.algos.learner import InputSpec, Learner
 from fastifo.data.sampler import Sampler
-from fastifo.learner import Learner, Spec
 
 OBS_DIM, ACTION_DIM = 3, 2
 
@@ -51,7 +51,7 @@ def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> 
     configs = expand(learner_class.Config, small(name) | overrides)
     seeds = seeds * len(configs) if len(seeds) == 1 else seeds
     configs = configs * len(seeds) if len(configs) == 1 else configs
-    return learner_class(configs, seeds, Spec(OBS_DIM, ACTION_DIM), "fp64")
+    return learner_class(configs, seeds, InputSpec(OBS_DIM, ACTION_DIM), "fp64")
 
 
 def small(name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from fastifo import _C
 from fastifo.algos import ALGORITHMS
 from fastifo.ops import OPS
+from layers import import_cycles, upward_imports
 
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {"CMakeLists.txt", "README.md", "bench", "csrc", "fastifo", "pyproject.toml", "tests"}
@@ -18,7 +20,7 @@ SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
 OP_FILES = sorted(
     {op.call.__module__.rpartition(".")[2] for op in OPS.values()}
     | {path.stem for path in (ROOT / "csrc").iterdir() if path.is_file()} - {"bindings"}
-    | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")}
+    | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")} - {"registry"}
 )
 WITHOUT_FLOATS = {"draw", "draw_windows"}
 
@@ -74,9 +76,51 @@ def test_nothing_new_at_the_top_level() -> None:
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_algorithm_has_its_test_its_oracle_and_its_row(name: str) -> None:
     package, _, file = ALGORITHMS[name].__module__.rpartition(".")
-    assert package == "fastifo.algos"
-    wanted = [f"tests/algos/test_{file}.py", f"tests/oracles/{file}.py"]
+    assert package in ("fastifo.algos", "fastifo.algos.rewards")
+    folder = package.replace("fastifo.", "").replace(".", "/")
+    wanted = [f"tests/{folder}/test_{file}.py", f"tests/oracles/{file}.py"]
     assert [path for path in wanted if not (ROOT / path).is_file()] == []
     rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line[:1] == "|"]
-    own = [line for line in rows if f"algos/{file}.py" in line]
+    own = [line for line in rows if f"{folder}/{file}.py" in line]
     assert any(re.search(rf"\b{re.escape(name)}\b", line, re.IGNORECASE) for line in own)
+
+
+def test_no_module_imports_from_a_floor_above() -> None:
+    assert upward_imports(ROOT / "fastifo") == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert import_cycles(ROOT / "fastifo") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "imported"),
+    [
+        (
+            "utils/files.py",
+            "from fastifo.engine.train import train",
+            "utils/files.py -> engine/train.py",
+        ),
+        (
+            "data/load.py",
+            "import fastifo.benchmarks.sibench",
+            "data/load.py -> benchmarks/sibench.py",
+        ),
+        ("nn/mlp.py", "def f():\n    from fastifo import algos", "nn/mlp.py -> algos/__init__.py"),
+    ],
+)
+def test_an_upward_import_is_named_with_both_files(
+    tmp_path: Path, file: str, line: str, imported: str
+) -> None:
+    shutil.copytree(ROOT / "fastifo", tmp_path / "fastifo", ignore=shutil.ignore_patterns("*.so"))
+    with open(tmp_path / "fastifo" / file, "a") as source:
+        source.write(f"\n{line}\n")
+    assert upward_imports(tmp_path / "fastifo") == [f"{file} -> {imported}"]
+    assert import_cycles(tmp_path / "fastifo") != []
+
+
+def test_a_module_outside_the_floors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fastifo/extras").mkdir(parents=True)
+    (tmp_path / "fastifo/extras/tool.py").write_text("from fastifo.utils import files\n")
+    with pytest.raises(ValueError, match=r"extras\.tool: expected a module in one of cli, report"):
+        upward_imports(tmp_path / "fastifo")

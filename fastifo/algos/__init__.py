@@ -7,16 +7,16 @@ from fastifo.algos.bc import BC
 from fastifo.algos.bco import BCO
 from fastifo.algos.dilo import DILO
 from fastifo.algos.iql import IQL
+from fastifo.algos.learner import Learner
 from fastifo.algos.oril import ORIL
-from fastifo.algos.otr import OTRIQL, OTRReBRAC
 from fastifo.algos.rebrac import ReBRAC
-from fastifo.algos.seabo import SEABOIQL, SEABOReBRAC
+from fastifo.algos.rewards.otr import OTRIQL, OTRReBRAC
+from fastifo.algos.rewards.seabo import SEABOIQL, SEABOReBRAC
+from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
 from fastifo.algos.smodice import SMODICE
 from fastifo.algos.sqil import SQIL
-from fastifo.algos.tge import TGEIQL, TGEReBRAC
 from fastifo.algos.vfo import VfOBin, VfODisc
-from fastifo.config import nearest
-from fastifo.learner import Learner
+from fastifo.utils.text import did_you_mean
 
 ALGORITHMS: dict[str, type[Learner]] = {
     learner.name: learner
@@ -41,7 +41,7 @@ def split(name: str) -> tuple[str, dict[str, str]]:
 def find(name: str, backbone: Any = None) -> type[Learner]:
     """The algorithm.  backbone: None is its first one.  Raises ValueError with the nearest name."""
     if name not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r}; {nearest(name, ALGORITHMS)}")
+        raise ValueError(f"unknown algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}")
     known = BACKBONES.get(name, {})
     if backbone is None or not known:
         return ALGORITHMS[name]

@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.config import Config, require, require_choice
+from fastifo.algos.config import Config, require, require_choice
+from fastifo.algos.learner import Learner, Metrics
 from fastifo.data.sampler import Batch
-from fastifo.learner import Learner, Metrics
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class AWR(AdvantageLearner):
         logits = self.policy.outputs(b.obs)
         policy_loss, policy_gradient = self.policy.loss(logits, b.action, weight)
 
-        self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)
+        self.apply_gradients(
+            [(v, value_gradient), (logits, policy_gradient)], self.value, self.policy
+        )
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from fastifo.config import Config, require
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.config import Config, require
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
 from fastifo.data.stack import member_ranges
-from fastifo.learner import Fit, Learner, Metrics
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class BC(Learner):
     name: ClassVar[str] = "bc"
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         shares = [config.top_share for config in configs]
         if min(shares) == 1.0:
             return dataset
@@ -47,7 +48,7 @@ class BC(Learner):
         assert b.action is not None
         logits = self.policy.outputs(b.obs)  # [P, B, A, K]
         policy_loss, gradient = self.policy.loss(logits, b.action)  # [P]
-        self.descend([(logits, gradient)], self.policy)
+        self.apply_gradients([(logits, gradient)], self.policy)
         return {"policy_loss": policy_loss}
 
 

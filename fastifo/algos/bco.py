@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.config import Config, require, require_choice
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.config import Config, require, require_choice
+from fastifo.algos.learner import Learner, Metrics, StageMonitor, StageTrainer
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch, purpose, uniform
 from fastifo.data.stack import member_ranges
-from fastifo.jobs import in_blocks, one_thread
-from fastifo.learner import Fit, Learner, Metrics, Review
+from fastifo.utils.parallel import in_blocks, one_thread
 
 HELD_OUT_ROWS = 8192  # of each member, evenly spread
 REVIEWS = 50  # of the inverse dynamics in their training
@@ -59,7 +60,7 @@ class InverseDynamics(Learner):
         assert b.action is not None
         outputs = self.policy.outputs(torch.cat([b.obs, b.next_obs], -1))
         loss, gradient = self.policy.loss(outputs, b.action)
-        self.descend([(outputs, gradient)], self.policy)
+        self.apply_gradients([(outputs, gradient)], self.policy)
         return {"inverse_loss": loss}
 
     @torch.no_grad()
@@ -123,23 +124,23 @@ class BCO(Learner):
         return int(config.batch_size) // (2 if config.clones == "both" else 1)
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         """The inverse dynamics' actions become the expert's, [P, N, A].
 
         Where only the expert is cloned, it takes the background's place.
         """
         updates, percent, given = configs[0].inverse_updates, configs[0].holdout_percent, dataset
-        review = None
+        monitor = None
         if percent:
-            train, held_out = held_apart(dataset.background, len(configs), percent)
+            train, held_out = split_held_out(dataset.background, len(configs), percent)
             given = dataclasses.replace(dataset, background=train)
 
             def look(learner: Learner) -> Metrics:
                 assert isinstance(learner, InverseDynamics)
                 return learner.keep_best(held_out)
 
-            review = Review(max(1, updates // REVIEWS), look)
-        inverse = fit(InverseDynamics, configs, updates, given, review=review)
+            monitor = StageMonitor(max(1, updates // REVIEWS), look)
+        inverse = trainer.train(InverseDynamics, configs, updates, given, monitor=monitor)
         assert isinstance(inverse, InverseDynamics)
         expert = dataset.expert
         assert expert is not None
@@ -165,11 +166,11 @@ class BCO(Learner):
         outputs = self.policy.outputs(torch.cat([part.obs for part in rows], 1))  # [P, B, ...]
         action = torch.cat([part.action for part in rows if part.action is not None], 1)
         loss, gradient = self.policy.loss(outputs, action)
-        self.descend([(outputs, gradient)], self.policy)
+        self.apply_gradients([(outputs, gradient)], self.policy)
         return {"policy_loss": loss}
 
 
-def held_apart(episodes: Episodes, members: int, percent: int) -> tuple[Episodes, Episodes]:
+def split_held_out(episodes: Episodes, members: int, percent: int) -> tuple[Episodes, Episodes]:
     """The same episodes twice, to train on and to judge by: each member's held-out ones come first.
 
     Every so many-th episode is held out, at least one.  Raises ValueError where none would be left.

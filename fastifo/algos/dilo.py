@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.config import Config, require
+from fastifo.algos.config import Config, require
+from fastifo.algos.learner import Learner, Metrics
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
-from fastifo.learner import Learner, Metrics
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DILO(Learner):
     def build(self) -> None:
         self.policy = self.make_policy()
         decay = self.cfg.policy_decay_updates
-        self.pace(self.policy, "policy_learning_rate", cosine_updates=decay)
+        self.param_group(self.policy, "policy_learning_rate", cosine_updates=decay)
         self.value = self.scalar_net("value", inputs=2)
         self.heads = [self.value]
         if self.cfg.orthogonal:

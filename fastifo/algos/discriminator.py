@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from fastifo import losses
-from fastifo.config import Config, require, require_choice
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.config import Config, require, require_choice
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
 from fastifo.data.stack import member_ranges
-from fastifo.jobs import in_blocks, one_thread
-from fastifo.learner import Fit, Learner, Metrics
+from fastifo.utils.parallel import in_blocks, one_thread
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Discriminator(Learner):
 def with_rewards(
     dataset: Dataset,
     configs: Sequence[Any],
-    fit: Fit,
+    trainer: StageTrainer,
     reward_of: Callable[[Tensor], Tensor],
     *,
     next_obs: bool,
@@ -115,7 +116,7 @@ def with_rewards(
         )
         for config in configs
     ]
-    discriminator = fit(Discriminator, stage, configs[0].disc_updates, dataset)
+    discriminator = trainer.train(Discriminator, stage, configs[0].disc_updates, dataset)
     assert isinstance(discriminator, Discriminator)
 
     def relabel(episodes: Episodes) -> Episodes:

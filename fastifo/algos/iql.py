@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.config import require
+from fastifo.algos.config import require
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.relabel import ScaledConfig, check_scaling, scaled_rewards
 from fastifo.data.dataset import Dataset
-from fastifo.data.relabel import ScaledConfig, check_scaling, scaled_rewards
 from fastifo.data.sampler import Batch
-from fastifo.learner import Fit, Learner, Metrics
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class IQL(Learner):
         check_scaling(dataset, config)
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
-        return scaled_rewards(dataset, configs, fit)
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+        return scaled_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
         self.policy = self.make_policy()
-        self.pace(self.policy, cosine_updates=self.cfg.policy_decay_updates)
+        self.param_group(self.policy, cosine_updates=self.cfg.policy_decay_updates)
         self.value = self.scalar_net("value")
         self.critic, self.twin = self.critic_net("critic"), self.critic_net("twin")
         self.critic_target = self.target_of(self.critic, every=1)
@@ -110,7 +110,7 @@ class IQL(Learner):
         policy_loss, policy_gradient = self.policy.loss(outputs, b.action, weight)
         pairs.append((outputs, policy_gradient))
 
-        self.descend(pairs, self.value, self.critic, self.twin, self.policy)
+        self.apply_gradients(pairs, self.value, self.critic, self.twin, self.policy)
         names = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")
         return {
             "value_loss": value_loss,

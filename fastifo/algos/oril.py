@@ -13,8 +13,8 @@ import torch
 
 from fastifo.algos.awr import AWR, AdvantageConfig
 from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
+from fastifo.algos.learner import StageTrainer
 from fastifo.data.dataset import Dataset
-from fastifo.learner import Fit
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ORIL(AWR):
         return frozenset({"reward"})
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         """The discriminator's probability of a transition's start becomes its reward."""
         return with_rewards(
-            dataset, configs, fit, torch.sigmoid, next_obs=False, background_only=True
+            dataset, configs, trainer, torch.sigmoid, next_obs=False, background_only=True
         )

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo import nets
-from fastifo.config import require
+from fastifo.algos.config import require
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.relabel import ScaledConfig, check_scaling, scaled_rewards
 from fastifo.data.dataset import Dataset
-from fastifo.data.relabel import ScaledConfig, check_scaling, scaled_rewards
 from fastifo.data.sampler import Batch
-from fastifo.heads import DeterministicPolicy, normal
-from fastifo.learner import Fit, Learner, Metrics
+from fastifo.nn.heads import DeterministicPolicy, normal
+from fastifo.nn.mlp import start_flat
 
 PERIOD = 2  # the policy and all targets move in every second update
 
@@ -76,22 +76,22 @@ class ReBRAC(Learner):
             )
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
-        return scaled_rewards(dataset, configs, fit)
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+        return scaled_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
         policy = self.make_policy()
         assert isinstance(policy, DeterministicPolicy)
         self.policy = policy
-        nets.start_flat(policy.body, 1e-3)
+        start_flat(policy.body, 1e-3)
         self.policy_target = self.target_of(policy, every=PERIOD)
-        self.pace(policy, period=PERIOD)
+        self.param_group(policy, period=PERIOD)
         norm = self.cfg.critic_layer_norm
         self.critic = self.critic_net("critic", layer_norm=norm)
         self.twin = self.critic_net("twin", layer_norm=norm)
         for critic in (self.critic, self.twin):
-            nets.start_flat(critic, 3e-3)
-            self.pace(critic, "critic_learning_rate")
+            start_flat(critic, 3e-3)
+            self.param_group(critic, "critic_learning_rate")
         self.critic_target = self.target_of(self.critic, every=PERIOD)
         self.twin_target = self.target_of(self.twin, every=PERIOD)
         zeros = torch.zeros(len(self.seeds), dtype=self.dtype)
@@ -127,7 +127,7 @@ class ReBRAC(Learner):
             )  # fmt: skip
             critic_loss = critic_loss + loss
             steps.append((q, gradient))
-        self.descend(steps, self.critic, self.twin)
+        self.apply_gradients(steps, self.critic, self.twin)
 
         # Policy, every second update: near the data's actions, where the critics see value.
         if self.phase == PERIOD - 1:

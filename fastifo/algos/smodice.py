@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fastifo.algos.config import require, require_choice
 from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
-from fastifo.config import require, require_choice
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
-from fastifo.heads import GaussianPolicy
-from fastifo.jobs import one_thread
-from fastifo.learner import Fit, Learner, Metrics
+from fastifo.nn.heads import GaussianPolicy
+from fastifo.utils.parallel import one_thread
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,22 @@ class SMODICE(Learner):
         return frozenset({"reward", "initial"}) | noise
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         """The discriminator's logit becomes the background's reward."""
         if configs[0].absorbing_indicator:
             dataset = with_absorbing_states(dataset, standardizes=configs[0].standardize_obs)
         return with_rewards(
-            dataset, configs, fit, lambda logit: logit, next_obs=False, background_only=True
+            dataset, configs, trainer, lambda logit: logit, next_obs=False, background_only=True
         )
 
     def build(self) -> None:
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
-        self.pace(self.value, decays=("weight_decay", "value_weight_decay"))
+        self.param_group(self.value, decays=("weight_decay", "value_weight_decay"))
         if self.cfg.entropy_constraint:
             zero = torch.zeros(len(self.seeds), 1, dtype=self.dtype)
             self.log_price = torch.nn.ParameterList([torch.nn.Parameter(zero)])  # of entropy
-            self.pace(self.log_price, decays=())
+            self.param_group(self.log_price, decays=())
 
     def update(self, batch: Batch) -> Metrics:
         hp, cfg, b = self.hp, self.cfg, batch.background
@@ -101,7 +102,7 @@ class SMODICE(Learner):
         if cfg.entropy_constraint:
             policy_gradient = policy_gradient + self._entropy_gradient(outputs, batch)
 
-        self.descend(
+        self.apply_gradients(
             [(v, torch.cat(gradients, 1)), (outputs, policy_gradient)], self.value, self.policy
         )
         names = ("residual_mean", "residual_std", "weight_mean", "clip_fraction")

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 
 from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
-from fastifo.config import require
+from fastifo.algos.config import require
+from fastifo.algos.learner import Metrics
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
-from fastifo.learner import Metrics
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ class SQIL(AdvantageLearner):
             outputs, torch.cat([e.action, b.action], 1), 2.0 * mix * weight
         )
 
-        self.descend([(v, value_gradient), (outputs, policy_gradient)], self.value, self.policy)
+        self.apply_gradients(
+            [(v, value_gradient), (outputs, policy_gradient)], self.value, self.policy
+        )
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,

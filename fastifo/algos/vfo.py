@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
+from fastifo.algos.config import require, require_choice
 from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
-from fastifo.config import require, require_choice
+from fastifo.algos.learner import Metrics, StageTrainer
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
-from fastifo.learner import Fit, Metrics
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class VfOBin(AdvantageLearner):
         logits = self.policy.outputs(obs[:, -size:])
         policy_loss, policy_gradient = self.policy.loss(logits, p.action, weight)
 
-        self.descend([(v, value_gradient), (logits, policy_gradient)], self.value, self.policy)
+        self.apply_gradients(
+            [(v, value_gradient), (logits, policy_gradient)], self.value, self.policy
+        )
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
@@ -109,10 +111,10 @@ class VfODisc(VfOBin):
         return super().batch_needs(config) | {"reward"}
 
     @classmethod
-    def prepare(cls, dataset: Dataset, configs: Sequence[Any], fit: Fit) -> Dataset:
+    def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         """The discriminator's probability becomes the reward of both sources."""
         after = configs[0].disc_reward_at == "next"
-        return with_rewards(dataset, configs, fit, torch.sigmoid, next_obs=after)
+        return with_rewards(dataset, configs, trainer, torch.sigmoid, next_obs=after)
 
     def reward(self, sources: Sequence[Transitions]) -> Tensor:
         """The discriminator's word on each row, [P, R]."""

@@ -1,5 +1,6 @@
 """Datasets: flat columns plus episode offsets, their file, and batches drawn from them."""
 
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 
 __all__ = ["Dataset", "Episodes"]

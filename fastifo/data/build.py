@@ -8,7 +8,7 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.episodes import Episodes
 
 KEYS = {"obs", "action", "reward", "terminal"}
 NEEDED = {"expert": {"obs"}, "background": {"obs", "action"}}
@@ -21,8 +21,8 @@ def build_dataset(
     action_low: Any,
     action_high: Any,
     min_steps: int,
-) -> Dataset:
-    """See `Dataset.from_episodes`."""
+) -> dict[str, Any]:
+    """The fields of the dataset; see `Dataset.from_episodes`."""
     if env_id is not None and not isinstance(env_id, str):
         raise TypeError(f"env_id: expected a name such as 'Hopper-v4', found {env_id!r}")
     background, expert = _listed("background", background), _listed("expert", expert)
@@ -36,7 +36,13 @@ def build_dataset(
             f"expert observations are {demos.obs_dim} wide, background ones {offline.obs_dim}; "
             "both must come from the same observation space"
         )
-    return Dataset(offline, demos, env_id, low, high)
+    return {
+        "background": offline,
+        "expert": demos,
+        "env_id": env_id,
+        "action_low": low,
+        "action_high": high,
+    }
 
 
 def _listed(name: str, episodes: Any) -> list[Any]:

@@ -6,8 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from fastifo.engine.log import ProgressBar
-from fastifo.files import cache_folder, sha256_file, write_bytes
+from fastifo.utils.files import cache_folder, sha256_file, write_bytes
+from fastifo.utils.progress import ProgressBar
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TIMEOUT_S = 30.0  # without a byte

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.dataset import Dataset, Episodes
-from fastifo.files import write_atomic
+from fastifo.data.episodes import Episodes
+from fastifo.utils.files import write_atomic
 
 FORMAT = "fastifo-dataset"
 VERSION = 2
@@ -37,15 +37,23 @@ DTYPES = {"start": "int64", "terminal": "bool", "timeout": "bool"} | dict.fromke
 Bytes = NDArray[np.uint8]
 
 
-def save_dataset(dataset: Dataset, path: Path) -> None:
-    """Writes `path` atomically.  Raises OSError naming it where the disk refuses."""
-    columns = {f"background.{k}": v for k, v in dataset.background.columns().items()}
-    if dataset.expert is not None:
-        columns |= {f"expert.{k}": v for k, v in dataset.expert.columns().items()}
-    for name in ("action_low", "action_high"):
-        bound = getattr(dataset, name)
-        if bound is not None:
-            columns[name] = bound
+def write_pack(
+    path: Path,
+    parts: Mapping[str, Episodes],
+    bounds: Mapping[str, Tensor],
+    env_id: str | None,
+    info: Mapping[str, Any],
+) -> None:
+    """Writes a dataset's columns to `path` atomically.  Raises OSError naming the file.
+
+    parts: background, and expert if there is one.  bounds: action_low and action_high, or empty.
+    """
+    columns = {
+        f"{source}.{name}": column
+        for source, episodes in parts.items()
+        for name, column in episodes.columns().items()
+    }
+    columns |= bounds
     views = [np.ascontiguousarray(v.numpy()).reshape(-1).view(np.uint8) for v in columns.values()]
     described, offset = {}, 0
     for (name, value), view in zip(columns.items(), views, strict=True):
@@ -55,8 +63,8 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "env_id": dataset.env_id,
-        "info": dict(dataset.info),
+        "env_id": env_id,
+        "info": dict(info),
         "columns": described,
         "bytes": offset,
         "block": BLOCK,
@@ -94,8 +102,8 @@ def _blocks(views: list[Bytes]) -> Iterator[bytes]:
         yield bytes(left)
 
 
-def load_dataset(path: Path) -> Dataset:
-    """The dataset that `Dataset.save` wrote, its columns mapped.
+def read_pack(path: Path) -> dict[str, Any]:
+    """The fields of the `Dataset` in a pack, its columns mapped into memory.
 
     Raises FileNotFoundError, or ValueError naming the file and what is damaged.
     """
@@ -111,15 +119,15 @@ def load_dataset(path: Path) -> Dataset:
             parts[source][column] = value
     for source, own in parts.items():
         _check_part(path, source, own)
-    return Dataset(
-        background=Episodes(**parts["background"]),
-        expert=Episodes(**parts["expert"]) if parts["expert"] else None,
-        env_id=header["env_id"],
-        action_low=columns.get("action_low"),
-        action_high=columns.get("action_high"),
-        info=header["info"],
-        unverified=() if small else (path,),
-    )
+    return {
+        "background": Episodes(**parts["background"]),
+        "expert": Episodes(**parts["expert"]) if parts["expert"] else None,
+        "env_id": header["env_id"],
+        "action_low": columns.get("action_low"),
+        "action_high": columns.get("action_high"),
+        "info": header["info"],
+        "unverified": () if small else (path,),
+    }
 
 
 def verify(path: Path) -> int:

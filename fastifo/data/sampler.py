@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastifo.data.dataset import FOLLOWED, Dataset, Episodes
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import FOLLOWED, Episodes
 from fastifo.data.stack import member_ranges
-from fastifo.nets import Encoder
+from fastifo.nn.encoder import Encoder
 from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.gather import Gatherer, gather_reference
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 
 
 def check_together(datasets: Sequence[Dataset]) -> None:

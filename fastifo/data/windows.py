@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastifo.data.dataset import Episodes
+from fastifo.data.episodes import Episodes
 
 EPSILON = 1e-3  # added to deviations
 LIMIT = 10.0  # of a scaled number

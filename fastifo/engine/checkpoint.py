@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastifo.algos.learner import Learner, tensors
 from fastifo.engine.tensorfile import load_tensors, save_tensors
-from fastifo.files import read_json, sha256_file, write_json
-from fastifo.learner import Learner, tensors
+from fastifo.utils.files import read_json, sha256_file, write_json
 
 FORMAT = "fastifo-checkpoint"
 

@@ -2,102 +2,18 @@
 
 import contextlib
 import math
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from types import FrameType
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from fastifo.data.sampler import Sampler
+from fastifo.algos.learner import Learner
 from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.graph import GraphedStep
-from fastifo.engine.log import MetricsFile, ProgressBar
-from fastifo.learner import Learner, Metrics
-
-
-class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, so that an update is never cut in half."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.raises = False
-        self.old: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if self.raises:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def cutting(self) -> Iterator[None]:
-        """What is done in this block is left at once when told to stop."""
-        self.raises = True
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.asked = True
-        finally:
-            self.raises = False
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-
-
-class Meter:
-    """Means of the metrics over a logging interval, kept on the device. The loop counts."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.total: Tensor | None = None  # [P, metrics]
-        self.count = 0
-
-    def add(self, metrics: Metrics) -> None:
-        values = torch.stack([value.detach() for value in metrics.values()], 1)
-        self.names = list(metrics)
-        if self.total is None:
-            self.total = torch.zeros_like(values)
-        self.total += values
-
-    def means(self) -> dict[str, list[float]]:
-        """One number per member and metric, copied to the host."""
-        if self.total is None or self.count == 0:
-            return {}
-        columns = (self.total / self.count).t().tolist()
-        return dict(zip(self.names, columns, strict=True))
-
-    def clear(self) -> None:
-        """Begins another interval."""
-        if self.total is not None:
-            self.total.zero_()
-        self.count = 0
-
-    def state(self) -> dict[str, Tensor]:
-        if self.total is None:
-            return {}
-        return {"meter": self.total, "meter_count": torch.tensor(self.count)}
-
-    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        if "meter" in state:
-            saved = state["meter"]
-            if self.total is None:
-                self.total = saved.to(device)
-            else:
-                self.total.copy_(saved)
-            self.count = int(state["meter_count"])
+from fastifo.engine.interrupt import Interrupt
+from fastifo.engine.meter import Engine, Meter
+from fastifo.engine.metrics import MetricsFile
+from fastifo.utils.progress import ProgressBar
 
 
 class Callback(Protocol):
@@ -112,49 +28,6 @@ class Callback(Protocol):
     def __call__(
         self, run: Any, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]] | None: ...
-
-
-class Engine(Protocol):
-    """What makes the updates of a stage, from and to the learner's tensors."""
-
-    meter: Meter
-
-    def load(self) -> None:
-        """Takes the learner's state."""
-
-    def store(self) -> None:
-        """Gives it back."""
-
-    def advance(self, most: int) -> int:
-        """Makes 1 to `most` updates; returns how many."""
-
-
-class TorchEngine:
-    """Updates in torch on any device; one CUDA graph each on a GPU."""
-
-    def __init__(self, learner: Learner, sampler: Sampler) -> None:
-        self.learner = learner
-        meter = self.meter = Meter()
-
-        def update(phase: int) -> None:  # without `self`, so that the engine ends with its stage
-            learner.phase = phase
-            meter.add(learner.update(sampler.draw(learner.counter)))
-            learner.counter.add_(1)
-
-        self.steps = [
-            GraphedStep(partial(update, phase), learner.counter.device, captures=learner.fused)
-            for phase in range(learner.period)
-        ]
-
-    def load(self) -> None:
-        self.learner.counter.fill_(self.learner.num_updates)
-
-    def store(self) -> None:
-        """The learner's tensors are the state."""
-
-    def advance(self, most: int) -> int:
-        self.steps[self.learner.num_updates % self.learner.period]()
-        return 1
 
 
 @dataclass

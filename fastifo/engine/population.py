@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastifo.config import Config, expand, shape_key
+from fastifo.algos.config import Config, expand, shape_key
 
 
 @dataclass(frozen=True)

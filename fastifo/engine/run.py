@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from fastifo import algos
-from fastifo.config import from_json, to_json
-from fastifo.devices import choose_device
+from fastifo.algos.config import from_json, to_json
+from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.log import read_metrics
+from fastifo.engine.metrics import read_metrics
 from fastifo.engine.population import Group, Member, group_members
-from fastifo.envs import versions
-from fastifo.evaluate import MEAN_OF, PROTOCOLS, Returns, evaluate_policies
-from fastifo.files import read_json, write_json
-from fastifo.learner import Learner, Spec
-from fastifo.policy import Policy
+from fastifo.envs.envpool import versions
+from fastifo.envs.policy import Policy
+from fastifo.envs.returns import MEAN_OF, PROTOCOLS, Returns, evaluate_policies
+from fastifo.utils.devices import choose_device
+from fastifo.utils.files import read_json, write_json
 
 FORMAT = "fastifo-run"
 VERSION = 1
@@ -52,7 +52,7 @@ class Run:
     members: list[Member]
     num_updates: int
     precision: str
-    spec: Spec
+    spec: InputSpec
     env_id: str | None
     action_low: Tensor | None
     action_high: Tensor | None
@@ -312,7 +312,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         members=members,
         num_updates=content["num_updates"],
         precision=content["precision"],
-        spec=Spec(content["obs_dim"], content["action_dim"]),
+        spec=InputSpec(content["obs_dim"], content["action_dim"]),
         env_id=content["env_id"],
         action_low=low,
         action_high=high,

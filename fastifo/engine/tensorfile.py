@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fastifo.files import write_atomic
+from fastifo.utils.files import write_atomic
 
 VERSION = 1
 

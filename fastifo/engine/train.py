@@ -8,20 +8,20 @@ from typing import Any
 import torch
 
 from fastifo import algos
-from fastifo.algos.rewards import Rewards
-from fastifo.config import to_json
+from fastifo.algos.config import to_json
+from fastifo.algos.learner import Learner
+from fastifo.algos.rewards.base import Rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.stack import stacked
-from fastifo.devices import tf32
-from fastifo.engine.begin import begin, given_fields, open_folder
 from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.fit import StageFit, make_engine, needs_of, say_torch
-from fastifo.engine.log import MetricsFile
 from fastifo.engine.loop import Callback, Stage, run_stage
-from fastifo.engine.native import choose_engine
+from fastifo.engine.metrics import MetricsFile
+from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.population import Group
 from fastifo.engine.run import Run
-from fastifo.learner import Learner
+from fastifo.engine.setup import create_run, given_fields, open_folder
+from fastifo.engine.stages import PopulationTrainer, make_engine, needs_of, say_torch
+from fastifo.utils.devices import tf32
 
 DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
@@ -52,10 +52,10 @@ def train(
     "sibench:Hopper-v4/d=5", or a function that makes one, called when all else is right; of
     several, which must be of one task, each gets members of its own.  seeds: of the weights and
     batches, one member each.  num_updates: 100,000 unless given.  preset: published settings, see
-    `fastifo.recipes`.  device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two bfloat16
-    parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains whole updates in
-    compiled code on the CPU; auto takes it where it can.  fused: the compiled ops; False: their
-    references, which train the same up to rounding.  out: the run folder; without one nothing is
+    `fastifo.algos.presets`.  device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two
+    bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains whole
+    updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
+    False: their references, which train the same up to rounding.  out: the run folder; without one nothing is
     written.  resume: continue what the folder holds.  callbacks: called as (run, update, members)
     every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
     checkpoint_every: in updates.  progress: a bar, or plain lines where there is no terminal.
@@ -70,7 +70,7 @@ def train(
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
     algorithm, fields = given_fields(algorithm, preset, overrides)
-    run, datasets = begin(
+    run, datasets = create_run(
         algorithm, dataset, fields, seeds, total, device, precision, out, fused, progress
     )
     run.engine = _choose(engine, run, progress)
@@ -121,7 +121,7 @@ def relabel(
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
         raise ValueError(f"relabel: {algorithm} makes no rewards; expected tge, seabo or otr")
-    run, (own,) = begin(
+    run, (own,) = create_run(
         algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress, trains=False
     )
     if len(run.members) > 1:
@@ -132,7 +132,7 @@ def relabel(
     metrics = _metrics(run, checkpoints)
     stage = _stage(run, group, metrics, checkpoints, log_every, checkpoint_every, progress)
     with tf32(run.precision == "tf32"):
-        found = learner_class.relabel(own, group.configs, StageFit(run, group, stage))
+        found = learner_class.relabel(own, group.configs, PopulationTrainer(run, group, stage))
     reward = found.background.reward
     assert reward is not None
     if run.failed:
@@ -200,6 +200,6 @@ def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, sta
         saved.load(stage.key, learner)
         return
 
-    prepared = type(learner).prepare(dataset, group.configs, StageFit(run, group, stage))
+    prepared = type(learner).prepare(dataset, group.configs, PopulationTrainer(run, group, stage))
     needs = needs_of(type(learner), group.configs)
     run_stage(stage, learner, make_engine(run, learner, prepared, needs, "train"))

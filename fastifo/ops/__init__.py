@@ -2,13 +2,13 @@
 
 from types import SimpleNamespace
 
-from fastifo.ops._op import OPS
 from fastifo.ops.adam import adam
 from fastifo.ops.advantage import advantage
 from fastifo.ops.binned_nll import binned_mode, binned_nll, binned_sample
 from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.dual import dilo, smodice
 from fastifo.ops.gather import gather
+from fastifo.ops.registry import OPS
 from fastifo.ops.returns import returns
 
 

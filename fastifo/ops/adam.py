@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastifo.ops._op import expect, expect_float, is_like, kernel_name, launch, op
+from fastifo.ops.registry import expect, expect_float, is_like, kernel_name, launch, op
 
 
 def adam_reference(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastifo import losses
-from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 
 def statistics_of(advantage: Tensor, weight: Tensor, clipped: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fastifo import losses
-from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
 from fastifo.ops.advantage import with_gradients
+from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 MAX_BINS = 4096  # a row with its margins has to fit into a GPU's shared memory
 

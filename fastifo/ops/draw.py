@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastifo.ops._op import expect, launch, op
+from fastifo.ops.registry import expect, launch, op
 
 MAX_SIZE = 2**33  # Philox's first counter word numbers pairs of indices
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
 from fastifo.ops.advantage import expect_members, statistics_of, with_gradients
+from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 DIVERGENCES = ("kl", "chi2")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastifo.ops import _op
-from fastifo.ops._op import expect, expect_float, is_like, kernel_name, op
+from fastifo.ops import registry
+from fastifo.ops.registry import expect, expect_float, is_like, kernel_name, op
 
 
 def gather_reference(
@@ -101,7 +101,7 @@ class Gatherer:
             shape = (self.members, row.shape[0], *column.shape[2:])
             expect(f"member_columns[{place}]", column, dtype, shape, self.device)
             self.members = column.shape[0]
-        self.kernel = _op.kernel(kernel_name("gather", obs), self.device)
+        self.kernel = registry.kernel(kernel_name("gather", obs), self.device)
         self.kept = (row, obs, scale, mean, deviation, *columns, *member_columns)
         self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.kept[:5]]
         self.width, self.scales, self.steps = obs.shape[1], scale.shape[0], steps

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fastifo.ops._op import expect, expect_float, kernel_name, launch, op
+from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 
 def returns_reference(reward: Tensor, start: Tensor, gamma: float) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fastifo.algos.discriminator import Discriminator
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.learner import InputSpec, Learner, StageMonitor
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch, Sampler, Transitions
-from fastifo.learner import Learner, Review, Spec
 from helpers import make_learner, make_sampler, random_dataset
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -127,14 +128,14 @@ def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset,
 
         def note(self, name: str, value: Any) -> None: ...
 
-        def __call__(
+        def train(
             self,
             helper: type[Learner],
             configs: Sequence[Any],
             num_updates: int,
             dataset: Dataset,
-            spec: Spec | None = None,
-            review: Review | None = None,
+            spec: InputSpec | None = None,
+            monitor: StageMonitor | None = None,
             places: Sequence[int] | None = None,
         ) -> Learner:
             seeds = learner.seeds if places is None else [learner.seeds[p] for p in places]

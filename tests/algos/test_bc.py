@@ -14,8 +14,8 @@ from algos.parity import (
     oracle_config,
     pair,
 )
+from fastifo.algos.presets import fields_of
 from fastifo.data.dataset import Dataset
-from fastifo.recipes import fields_of
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import bc as oracle
 

@@ -13,9 +13,10 @@ from algos.parity import (
     oracle_config,
     prepared,
 )
-from fastifo.algos.bco import InverseDynamics, held_apart
-from fastifo.data.dataset import Dataset, Episodes
-from fastifo.recipes import fields_of
+from fastifo.algos.bco import InverseDynamics, split_held_out
+from fastifo.algos.presets import fields_of
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import bco as oracle
 
@@ -116,7 +117,7 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
     learner = run.learners[0]
 
     def trained(
-        helper: Any, configs: Any, num_updates: int, own: Dataset, review: Any = None
+        helper: Any, configs: Any, num_updates: int, own: Dataset, monitor: Any = None
     ) -> Any:
         inverse = helper(configs, learner.seeds, learner.spec)
         run_updates(inverse, make_sampler(inverse, own), num_updates)
@@ -135,7 +136,7 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
 def test_sampled_labels_follow_the_inverse_dynamics() -> None:
     inverse = InverseDynamics(
         [fastifo.algos.find("bco").Config(label="sample", kernel_reading="none", **SMALL)], [0],
-        fastifo.learner.Spec(3, 2), "fp64",
+        fastifo.algos.learner.InputSpec(3, 2), "fp64",
     )  # fmt: skip
     chances = torch.arange(1.0, 12.0).double() / 66.0  # of the 11 bins
     last = inverse.policy.body.layers[-1]
@@ -192,7 +193,7 @@ def test_the_inverse_dynamics_of_the_least_held_out_loss_label(
 
 def test_held_out_episodes_are_never_trained_on() -> None:
     background = random_dataset().background
-    train, held_out = held_apart(background, 2, 40)
+    train, held_out = split_held_out(background, 2, 40)
     assert torch.equal(train.obs, held_out.obs)
     assert train.ranges is not None
     assert held_out.ranges is not None
@@ -203,4 +204,4 @@ def test_held_out_episodes_are_never_trained_on() -> None:
 
 def test_one_episode_cannot_be_held_out() -> None:
     with pytest.raises(ValueError, match="holdout_percent: expected two episodes or more"):
-        held_apart(random_dataset().background.take([0]), 1, 10)
+        split_held_out(random_dataset().background.take([0]), 1, 10)

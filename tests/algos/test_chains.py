@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fastifo.algos import ALGORITHMS
-from fastifo.config import expand
+from fastifo.algos.config import expand
+from fastifo.algos.learner import InputSpec, Learner, Metrics
 from fastifo.data.sampler import Batch, Transitions
-from fastifo.learner import Learner, Metrics, Spec
 
 Pairs = list[tuple[int, int]]
 
@@ -48,7 +48,7 @@ def tabular(name: str, values: list[float], **overrides: Any) -> Learner:
     }
     learner_class = ALGORITHMS[name]
     configs = expand(learner_class.Config, fields | overrides)
-    learner = learner_class(configs, [0], Spec(3, 1), "fp64")
+    learner = learner_class(configs, [0], InputSpec(3, 1), "fp64")
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
             net.layers[0].weight.copy_(torch.tensor(values, dtype=torch.float64)[None, :, None])
@@ -85,7 +85,7 @@ def value_gradient(learner: Learner, batch: Batch) -> Tensor:
         v, gradient = pairs[0]
         found.append(torch.autograd.grad(v, learner.value.layers[0].weight, gradient)[0])
 
-    learner.descend = record  # type: ignore[method-assign]
+    learner.apply_gradients = record  # type: ignore[method-assign]
     learner.update(batch)
     return found[0].flatten()
 
@@ -100,7 +100,7 @@ def advantages(learner: Learner, batch: Batch) -> Tensor:
         return loss(logits, action, weight)
 
     learner.policy.loss = record  # type: ignore[method-assign]
-    learner.descend = lambda *ignored: None  # type: ignore[method-assign]
+    learner.apply_gradients = lambda *ignored: None  # type: ignore[method-assign]
     learner.update(batch)
     return seen[0].log()[0]
 
@@ -161,7 +161,7 @@ def test_a_networks_values_are_within_0_and_1_over_1_minus_gamma_after_convergen
         "gamma": 0.9, "learning_rate": 3e-3,
     }  # fmt: skip
     configs = expand(ALGORITHMS["vfo_bin"].Config, fields)
-    learner = ALGORITHMS["vfo_bin"](configs, [0], Spec(3, 1), "fp64")
+    learner = ALGORITHMS["vfo_bin"](configs, [0], InputSpec(3, 1), "fp64")
     encoded = Batch(
         background=encode(learner, batch.background), expert=encode(learner, batch.expert)
     )

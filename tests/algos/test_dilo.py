@@ -14,8 +14,8 @@ from algos.parity import (
     pair,
 )
 from fastifo.algos.dilo import DILO
+from fastifo.algos.presets import fields_of
 from fastifo.data.dataset import Dataset
-from fastifo.recipes import fields_of
 from helpers import SMALL, run_updates
 from oracles import dilo as oracle
 

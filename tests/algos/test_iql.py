@@ -14,8 +14,8 @@ from algos.parity import (
     oracle_config,
     prepared,
 )
+from fastifo.algos.learner import InputSpec
 from fastifo.data.dataset import Dataset
-from fastifo.learner import Spec
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 from oracles import iql as oracle
 from oracles import tge as scaling
@@ -151,8 +151,8 @@ def test_near_constant_observations_are_not_blown_up() -> None:
     learner = make_learner("iql")
     assert learner.deviation_epsilon == 1e-3
     made = type(learner)(
-        learner.configs, learner.seeds, Spec(3, 2, torch.zeros(3), torch.tensor([0.0, 1e-5, 2.0])),
-        "fp64",
+        learner.configs, learner.seeds,
+        InputSpec(3, 2, torch.zeros(3), torch.tensor([0.0, 1e-5, 2.0])), "fp64",
     )  # fmt: skip
     torch.testing.assert_close(
         made.encoder.deviation, torch.tensor([1e-3, 1.01e-3, 2.001]).double(), rtol=1e-4, atol=0

@@ -12,9 +12,10 @@ from algos.parity import (
     oracle_batches,
     oracle_config,
 )
-from fastifo.data.dataset import FOLLOWED, Dataset
-from fastifo.nets import LayerNorm
-from fastifo.recipes import fields_of
+from fastifo.algos.presets import fields_of
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import FOLLOWED
+from fastifo.nn.mlp import LayerNorm
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 from oracles import rebrac as oracle
 

@@ -15,10 +15,10 @@ from algos.parity import (
     prepared,
     standardise,
 )
+from fastifo.algos.learner import Learner
+from fastifo.algos.presets import fields_of
 from fastifo.algos.smodice import with_absorbing_states
 from fastifo.data.sampler import Sampler
-from fastifo.learner import Learner
-from fastifo.recipes import fields_of
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import smodice as oracle
 

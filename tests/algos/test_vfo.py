@@ -15,8 +15,8 @@ from algos.parity import (
     pair,
 )
 from fastifo.algos.discriminator import Discriminator
+from fastifo.algos.learner import Learner
 from fastifo.algos.vfo import VfODisc
-from fastifo.learner import Learner
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import vfo as oracle
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastifo
-from data.test_foreign import episodes, write_d4rl
-from fastifo.data import hdf5
+from data.test_formats import episodes, write_d4rl
+from fastifo.data.formats import hdf5
 from fuzz import FORMATS, mutants, outcome
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from helpers import random_dataset
 
 OBS_DIM, ACTION_DIM = 3, 2

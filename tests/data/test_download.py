@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import fastifo
-from data.test_foreign import assert_same, episodes, write_d4rl
-from fastifo.data import d4rl, download
+from data.test_formats import assert_same, episodes, write_d4rl
+from fastifo.data import download
+from fastifo.data.formats import d4rl
 
 NAME = "hopper-medium-v2.hdf5"
 

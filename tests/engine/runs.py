@@ -6,8 +6,8 @@ import torch
 
 import fastifo
 from fastifo.algos import ALGORITHMS, BACKBONES
+from fastifo.algos.learner import tensors
 from fastifo.data.dataset import Dataset
-from fastifo.learner import tensors
 from helpers import SMALL, small
 
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}

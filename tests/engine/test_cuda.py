@@ -7,7 +7,7 @@ import torch
 
 import fastifo
 from engine.runs import ALL, short
-from fastifo.engine.act import Crowd, kind_of
+from fastifo.envs.act import Crowd, kind_of
 from helpers import SMALL, random_dataset, small
 
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -14,8 +14,8 @@ from torch import Tensor
 import fastifo
 from engine.runs import NATIVE, short, state, train
 from fastifo import _C
-from fastifo.engine.native import MAX_DEPTH
-from fastifo.heads import NormalPolicy
+from fastifo.engine.native_engine import MAX_DEPTH
+from fastifo.nn.heads import NormalPolicy
 from helpers import random_dataset
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -73,7 +73,7 @@ def distance(a: fastifo.Run, b: fastifo.Run) -> float:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    return fastifo.engine.log.read_metrics(folder / "metrics.jsonl")
+    return fastifo.engine.metrics.read_metrics(folder / "metrics.jsonl")
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
@@ -102,7 +102,7 @@ def test_200_updates_in_double_equal_the_learner(
 def test_single_precision_equals_the_learner(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native.ISA", isa)
+    monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
     fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50, "log_every": 200}
     fields |= STEADY.get(name, {})
     native = train(name, random_dataset(), 200, engine="native", **fields)
@@ -156,7 +156,7 @@ def gradient_errors(name: str, precision: str, engine: str = "native", **sizes: 
 def test_gradients_are_as_exact_as_the_precision_says(
     name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", kernel)
+    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", kernel)
     assert max(gradient_errors(name, "fp32")) < 3e-6
     if name == "iql":  # in single precision only
         return
@@ -170,7 +170,7 @@ def test_gradients_are_as_exact_as_the_precision_says(
 @pytest.mark.parametrize("isa", _C.isas)
 def test_gradients_of_wide_layers_too(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over more than one block of the products."""
-    monkeypatch.setattr("fastifo.engine.native.ISA", isa)
+    monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
     sizes = {"hidden_sizes": (300, 200), "batch_size": 300, "num_bins": 101}
     assert max(gradient_errors("vfo_bin", "fp32", **sizes)) < 1e-5
     assert max(gradient_errors("vfo_bin", "fp32x", **sizes)) < 5e-5
@@ -243,7 +243,7 @@ def test_what_native_cannot_train_is_named_and_left_to_torch(
 def test_what_torch_trains_faster_is_left_to_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", "widened")
+    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", "widened")
     for precision, reason in (("fp64", "double precision"), ("fp32x", "no bfloat16 units")):
         run = train("bc", random_dataset(), 5, precision=precision, progress=True)
         assert run.engine == "torch"
@@ -268,7 +268,7 @@ FEW_THREADS = """
 import resource, sys
 import torch
 from engine.runs import train
-from fastifo.engine import native
+from fastifo.engine import native_engine
 from helpers import random_dataset
 
 class Four:
@@ -284,8 +284,8 @@ seeds = list(range(int(sys.argv[1])))
 run = train("bc", random_dataset(), 3, engine="native", seeds=seeds)
 used = 4096 * int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), resource.RLIM_INFINITY))
-own = native._module  # from now on with threads whose stacks the limit leaves no room for
-native._module = lambda learner: Four(own(learner))
+own = native_engine._module  # from now on with threads whose stacks the limit leaves no room for
+native_engine._module = lambda learner: Four(own(learner))
 try:
     again = train("bc", random_dataset(), 3, engine="native", seeds=seeds)
 except RuntimeError as error:
@@ -311,7 +311,7 @@ def test_a_system_short_of_threads_is_an_error_or_does_not_matter(
 
 
 def test_a_kernel_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", "quantum")
+    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", "quantum")
     with pytest.raises(ValueError, match=r"kernel: expected .*widened here, found 'quantum'"):
         train("bc", random_dataset(), 5, engine="native", precision="bf16")
     assert train("bc", random_dataset(), 5, engine="native").engine == "native"

@@ -14,8 +14,8 @@ import torch
 
 from engine.runs import NATIVE, assert_equal_bits, state, train
 from fastifo import _C
-from fastifo.engine.native import NativeEngine
-from fastifo.learner import Learner, tensors
+from fastifo.algos.learner import Learner, tensors
+from fastifo.engine.native_engine import NativeEngine
 from helpers import random_dataset
 
 HALF_KERNELS = getattr(_C, _C.isas[0]).half_kernels()
@@ -47,7 +47,7 @@ def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any
 def test_a_member_does_not_feel_its_population_place_or_threads(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native.ISA", isa)
+    monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
     crowds = [(2, 1), (1, 8), (3, 8), (2, 64), (5, 2)]
     assert_feels_nothing(name, crowds, batch_size=40, hidden_sizes=(24, 24))
 
@@ -58,7 +58,7 @@ def test_a_member_does_not_feel_its_population_place_or_threads(
 def test_in_few_bits_a_member_does_not_feel_its_population_either(
     precision: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native.HALF_KERNEL", kernel)
+    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", kernel)
     fields: dict[str, Any] = {"engine": "native", "precision": precision}
     shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
     assert_feels_nothing("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
@@ -97,7 +97,7 @@ def test_the_length_of_a_call_changes_nothing(
     runs = []
     fields: dict[str, Any] = {"precision": precision, "engine": "native", "log_every": 25}
     for seconds in (0.0, 1e-3, 1e3):  # one update, a few, all until the next log
-        monkeypatch.setattr("fastifo.engine.native.CALL_S", seconds)
+        monkeypatch.setattr("fastifo.engine.native_engine.CALL_S", seconds)
         runs.append(train("vfo_bin", random_dataset(), 60, seeds=[1, 2, 3], **fields))
     assert_equal_bits(runs[0], runs[1])
     assert_equal_bits(runs[0], runs[2])

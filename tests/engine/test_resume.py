@@ -92,7 +92,7 @@ def test_what_a_signal_cuts_short_in_a_callback_is_done_again(tmp_path: Path) ->
     train("bc", random_dataset(), 40, **fields)
     train("bc", random_dataset(), 40, **fields)  # nothing is left to call
     assert [update for update, what in called if what == "ended"] == [10, 20, 30, 40]
-    rows = fastifo.engine.log.read_metrics(tmp_path / "run/metrics.jsonl")
+    rows = fastifo.engine.metrics.read_metrics(tmp_path / "run/metrics.jsonl")
     assert [row["seen"] for row in rows if row["stage"] == "callback"] == [10, 20, 30, 40]
 
 

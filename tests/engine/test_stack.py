@@ -8,10 +8,11 @@ import torch
 
 import fastifo
 from engine.runs import NATIVE, QUIET, short, train
-from fastifo.data.dataset import Dataset, Episodes
+from fastifo.algos.learner import tensors
+from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.stack import stacked
-from fastifo.entries import by_dataset, read_runs
-from fastifo.learner import tensors
+from fastifo.report.runs import by_dataset, read_runs
 from helpers import random_dataset
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, adam
-from ops import judge
+from ops import compare
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 SHAPES = [(3, 5), (1, 5), (17,), (1, 1), (130, 33)]
@@ -40,15 +40,15 @@ def arguments(
 
 def assert_equals_reference(given: list[Any], device: torch.device) -> None:
     """In place: what both leave in their arguments. A rate is not a tensor of the dtype."""
-    expected = judge.cast(given, torch.float64, judge.CPU)
+    expected = compare.cast(given, torch.float64, compare.CPU)
     OPS["adam"].reference(*expected)
     for dtype in (torch.float32, torch.float64):
-        floats = judge.cast(given[:5], dtype, device)
-        found = [*floats, *judge.cast(given[5:], torch.float64, device)]
+        floats = compare.cast(given[:5], dtype, device)
+        found = [*floats, *compare.cast(given[5:], torch.float64, device)]
         adam(*found)
-        for one, other in zip(judge.flat(found[:5]), judge.flat(expected[:5]), strict=True):
+        for one, other in zip(compare.flat(found[:5]), compare.flat(expected[:5]), strict=True):
             torch.testing.assert_close(
-                one.cpu().double(), other, rtol=judge.RTOL[dtype], atol=judge.ATOL[dtype]
+                one.cpu().double(), other, rtol=compare.RTOL[dtype], atol=compare.ATOL[dtype]
             )
 
 
@@ -70,8 +70,8 @@ def test_large_parameters_equal_the_reference_across_threads(device: torch.devic
 def test_every_instruction_set_equals_the_reference(
     isa: str, decoupled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
-    assert_equals_reference(arguments(3, SHAPES, decoupled=decoupled), judge.CPU)
+    compare.use(isa, monkeypatch)
+    assert_equals_reference(arguments(3, SHAPES, decoupled=decoupled), compare.CPU)
 
 
 @given(st.integers(1, 3), st.lists(st.integers(0, 70), min_size=1, max_size=4), st.booleans())
@@ -80,7 +80,7 @@ def test_equals_the_reference_for_any_shape(
     members: int, sizes: list[int], decoupled: bool
 ) -> None:
     shapes = [(size,) for size in sizes]
-    assert_equals_reference(arguments(members, shapes, decoupled=decoupled), judge.CPU)
+    assert_equals_reference(arguments(members, shapes, decoupled=decoupled), compare.CPU)
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
@@ -88,7 +88,7 @@ def test_equals_the_reference_for_any_shape(
 def test_twenty_steps_equal_torch(
     decoupled: bool, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(1, *shape, generator=generator).double() for shape in SHAPES]
     theirs = [tensor.clone().requires_grad_() for tensor in start]
@@ -108,8 +108,8 @@ def test_twenty_steps_equal_torch(
 
 
 def test_a_member_steps_as_it_would_alone(device: torch.device) -> None:
-    given = [*judge.cast(arguments(3, SHAPES)[:5], torch.float32, device),
-             *judge.cast(arguments(3, SHAPES)[5:], torch.float64, device)]  # fmt: skip
+    given = [*compare.cast(arguments(3, SHAPES)[:5], torch.float32, device),
+             *compare.cast(arguments(3, SHAPES)[5:], torch.float64, device)]  # fmt: skip
     for member in range(3):
 
         def own(value: Any, member: int = member) -> Any:
@@ -120,11 +120,13 @@ def test_a_member_steps_as_it_would_alone(device: torch.device) -> None:
             return value
 
         alone = [own(value) for value in given]
-        together = [judge.cast(v, torch.float32, device) if isinstance(v, list) else v
+        together = [compare.cast(v, torch.float32, device) if isinstance(v, list) else v
                     for v in given]  # fmt: skip
         adam(*alone)
         adam(*together)
-        for one, all_members in zip(judge.flat(alone[:5]), judge.flat(together[:5]), strict=True):
+        for one, all_members in zip(
+            compare.flat(alone[:5]), compare.flat(together[:5]), strict=True
+        ):
             assert torch.equal(one[0], all_members[member])
 
 
@@ -135,9 +137,9 @@ def test_a_target_is_copied_after_every_nth_update_and_not_between(
     for update in range(7):
         given = arguments(2, SHAPES, targets=3, update=update, every=every)
         given[8] = torch.ones(2, dtype=torch.float64)
-        floats = judge.cast(given[:5], torch.float32, device)
+        floats = compare.cast(given[:5], torch.float32, device)
         before = [tensor.clone() for tensor in floats[4]]
-        adam(*floats, *judge.cast(given[5:], torch.float64, device))
+        adam(*floats, *compare.cast(given[5:], torch.float64, device))
         moves = (update + 1) % every == 0
         for target, old, new in zip(floats[4], before, floats[0][:3], strict=True):
             assert torch.equal(target, new if moves else old)
@@ -156,7 +158,7 @@ def test_a_parameter_that_never_had_a_gradient_stays(device: torch.device) -> No
     w = torch.randn(1, 37).to(device)
     before = w.clone()
     settings_ = [
-        judge.cast(t, torch.float64, device)
+        compare.cast(t, torch.float64, device)
         for t in (torch.tensor([0]), column([1e-2]), column([0.0]), column([1.0]))
     ]
     adam([w], [zero.clone()], [zero.clone()], [zero], [], *settings_, 1, True, *BETAS, EPS)
@@ -164,9 +166,9 @@ def test_a_parameter_that_never_had_a_gradient_stays(device: torch.device) -> No
 
 
 def test_nan_gradients_reach_their_parameters_only(device: torch.device) -> None:
-    given = judge.cast(arguments(2, SHAPES)[:5], torch.float32, device)
+    given = compare.cast(arguments(2, SHAPES)[:5], torch.float32, device)
     given[3][0][1, 0, 0] = float("nan")
-    adam(*given, *judge.cast(arguments(2, SHAPES)[5:], torch.float64, device))
+    adam(*given, *compare.cast(arguments(2, SHAPES)[5:], torch.float64, device))
     assert int(given[0][0].isnan().sum()) == 1
     assert bool(given[0][0][1, 0, 0].isnan())
 
@@ -177,18 +179,18 @@ def test_bits_do_not_depend_on_threads() -> None:
     for count in (1, 3):
         torch.set_num_threads(count)
         given = arguments(3, [(700, 501)])
-        floats = judge.cast(given[:5], torch.float32, judge.CPU)
+        floats = compare.cast(given[:5], torch.float32, compare.CPU)
         adam(*floats, *given[5:])
-        found.append(judge.flat(floats))
+        found.append(compare.flat(floats))
     torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_passes_opcheck(device: torch.device) -> None:
     given = arguments(2, SHAPES[:3])
-    floats = judge.cast(given[:5], torch.float32, device)
+    floats = compare.cast(given[:5], torch.float32, device)
     torch.library.opcheck(
-        OPS["adam"].overload, (*floats, *judge.cast(given[5:], torch.float64, device))
+        OPS["adam"].overload, (*floats, *compare.cast(given[5:], torch.float64, device))
     )
 
 
@@ -221,19 +223,19 @@ def test_refuses_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = dict(zip(NAMES, arguments(2, [(3,)], targets=1), strict=True))
-    judge.assert_refused("adam", good, bad, error, message)
+    compare.assert_refused("adam", good, bad, error, message)
 
 
 def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = judge.cast(arguments(2, [(3,)]), torch.float64, cuda_device)
+    given = compare.cast(arguments(2, [(3,)]), torch.float64, cuda_device)
     given[3] = [given[3][0].cpu()]
     with pytest.raises(ValueError, match=r"gradient\[0\]: expected a tensor on cuda:0, found cpu"):
         adam(*given)
 
 
 def test_replays_for_the_advanced_update(cuda_device: torch.device) -> None:
-    given = judge.cast(arguments(2, SHAPES, every=2), torch.float64, cuda_device)
-    judged = judge.cast(given, torch.float64, judge.CPU)
+    given = compare.cast(arguments(2, SHAPES, every=2), torch.float64, cuda_device)
+    judged = compare.cast(given, torch.float64, compare.CPU)
     adam(*given)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -244,5 +246,5 @@ def test_replays_for_the_advanced_update(cuda_device: torch.device) -> None:
         graph.replay()
         judged[5] += 1
         OPS["adam"].reference(*judged)
-    for one, other in zip(judge.flat(given[:5]), judge.flat(judged[:5]), strict=True):
+    for one, other in zip(compare.flat(given[:5]), compare.flat(judged[:5]), strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-10, atol=1e-12)

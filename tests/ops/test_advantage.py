@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, advantage
-from ops import judge
+from ops import compare
 
 
 def arguments(
@@ -69,7 +69,7 @@ def test_equals_the_reference(
 ) -> None:
     given = arguments(members, rows, groups, policy_rows, expectile=expectile)
     # A sum of thousands of float32 numbers of size 10 and more.
-    judge.assert_equals_reference("advantage", given, device, scale=30)
+    compare.assert_equals_reference("advantage", given, device, scale=30)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -78,12 +78,12 @@ def test_equals_the_reference(
 def test_every_instruction_set_and_variant_equals_the_reference(
     isa: str, own_next: bool, absorbing: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     given = arguments(
         3, 42, 6, 21, expectile=True, own_next=own_next,
         absorbing=absorbing[0], policy_absorbing=absorbing[1],
     )  # fmt: skip
-    judge.assert_equals_reference("advantage", given, judge.CPU, scale=30)
+    compare.assert_equals_reference("advantage", given, compare.CPU, scale=30)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 20), st.booleans(), st.booleans())
@@ -94,13 +94,13 @@ def test_equals_the_reference_for_any_shape(
     rows = groups * each
     given = arguments(members, rows, groups, rows // 2, expectile=expectile, own_next=own_next)
     if rows // 2 > 0:
-        judge.assert_equals_reference("advantage", given, judge.CPU, scale=30)
+        compare.assert_equals_reference("advantage", given, compare.CPU, scale=30)
 
 
 @pytest.mark.parametrize("expectile", [False, True])
 def test_gradient_passes_finite_differences(expectile: bool) -> None:
     v, *rest = arguments(expectile=expectile)
-    judge.assert_gradients_are_right("advantage", [v], *rest)
+    compare.assert_gradients_are_right("advantage", [v], *rest)
 
 
 def test_a_terminal_is_worth_its_reward_forever_or_once() -> None:
@@ -166,7 +166,7 @@ def test_a_group_counts_by_its_share_of_its_own_mean() -> None:
 
 
 def test_nan_reaches_the_loss_and_the_weight(device: torch.device) -> None:
-    given = judge.cast(arguments(), torch.float32, device)
+    given = compare.cast(arguments(), torch.float32, device)
     given[0][1, -1] = math.nan
     loss, gradient, weight, statistics = advantage(*given)
     assert loss.isnan().tolist() == [False, True]
@@ -176,13 +176,13 @@ def test_nan_reaches_the_loss_and_the_weight(device: torch.device) -> None:
 
 
 def test_bits_depend_on_neither_threads_nor_place() -> None:
-    given = judge.cast(arguments(7, 20_000, 2, 5_000), torch.float32, judge.CPU)
-    judge.assert_member_and_thread_free("advantage", given, 7)
+    given = compare.cast(arguments(7, 20_000, 2, 5_000), torch.float32, compare.CPU)
+    compare.assert_member_and_thread_free("advantage", given, 7)
 
 
 @pytest.mark.parametrize("expectile", [False, True])
 def test_passes_opcheck(expectile: bool, device: torch.device) -> None:
-    given = judge.cast(arguments(expectile=expectile), torch.float32, device)
+    given = compare.cast(arguments(expectile=expectile), torch.float32, device)
     torch.library.opcheck(OPS["advantage"].overload, given)
 
 
@@ -190,7 +190,7 @@ GOOD = dict(
     zip(
         ("v", "next_v", "policy_next_v", "reward", "terminal", "share", "gamma", "temperature",
          "max_weight", "expectile", "absorbing", "policy_absorbing", "policy_rows"),
-        judge.cast(arguments(own_next=True, expectile=True), torch.float32, judge.CPU),
+        compare.cast(arguments(own_next=True, expectile=True), torch.float32, compare.CPU),
         strict=True,
     )
 )  # fmt: skip
@@ -220,16 +220,16 @@ GOOD = dict(
 def test_refuses_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    judge.assert_refused("advantage", GOOD, bad, error, message)
+    compare.assert_refused("advantage", GOOD, bad, error, message)
 
 
 def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = judge.cast(arguments(), torch.float32, cuda_device)
+    given = compare.cast(arguments(), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="next_v: expected a tensor on cuda:0, found cpu"):
         advantage(given[0], given[1].cpu(), *given[2:])
 
 
 def test_streams_and_replays(cuda_device: torch.device) -> None:
-    first = judge.cast(arguments(), torch.float32, cuda_device)
+    first = compare.cast(arguments(), torch.float32, cuda_device)
     second = [first[0] + 1, *first[1:]]
-    judge.assert_streams_and_replays("advantage", first, second)
+    compare.assert_streams_and_replays("advantage", first, second)

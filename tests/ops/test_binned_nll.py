@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastifo import _C, losses
 from fastifo.ops import OPS, binned_mode, binned_nll, binned_sample
-from ops import judge
+from ops import compare
 
 SHAPES = [(0, 1, 5), (1, 1, 1), (1, 1, 2), (5, 3, 101), (17, 6, 33), (256, 2, 101), (3, 2, 300)]
 
@@ -49,7 +49,7 @@ def test_nll_equals_the_reference(
     members: int, rows: int, dims: int, bins: int, weighted: bool, device: torch.device
 ) -> None:
     given = arguments(members, rows, dims, bins, weighted=weighted)
-    judge.assert_equals_reference("binned_nll", given, device, scale=3)
+    compare.assert_equals_reference("binned_nll", given, device, scale=3)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -57,9 +57,9 @@ def test_nll_equals_the_reference(
 def test_every_instruction_set_and_radius_equals_the_references(
     isa: str, radius: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     given = arguments(3, 7, 5, 101, radius)
-    judge.assert_equals_reference("binned_nll", given, judge.CPU, scale=30)
+    compare.assert_equals_reference("binned_nll", given, compare.CPU, scale=30)
     logits, _, _, taps, norm = given
     uniform = torch.rand(3, 7, 5, generator=torch.Generator().manual_seed(1)).double()
     for name, extra in (("binned_sample", [uniform]), ("binned_mode", [])):
@@ -69,7 +69,7 @@ def test_every_instruction_set_and_radius_equals_the_references(
 
 def test_large_batches_equal_the_reference_across_threads(device: torch.device) -> None:
     given = arguments(2, 1500, 3, 101)
-    judge.assert_equals_reference("binned_nll", given, device, scale=3)
+    compare.assert_equals_reference("binned_nll", given, device, scale=3)
 
 
 @given(st.integers(1, 3), st.integers(0, 20), st.integers(1, 7), st.integers(2, 140), st.data())
@@ -79,14 +79,14 @@ def test_equal_the_references_for_any_shape(
 ) -> None:
     radius = data.draw(st.none() | st.integers(0, bins - 1))
     given = arguments(members, rows, dims, bins, radius)
-    judge.assert_equals_reference("binned_nll", given, judge.CPU, scale=30)
+    compare.assert_equals_reference("binned_nll", given, compare.CPU, scale=30)
     mode = binned_mode(given[0], *given[3:])
     assert torch.equal(mode, OPS["binned_mode"].reference(given[0], *given[3:]))
 
 
 def test_gradient_passes_finite_differences() -> None:
     logits, *rest = arguments(2, 3, 2, 7)
-    judge.assert_gradients_are_right("binned_nll", [logits], *rest)
+    compare.assert_gradients_are_right("binned_nll", [logits], *rest)
 
 
 def test_without_a_kernel_it_is_the_cross_entropy() -> None:
@@ -129,7 +129,7 @@ def test_no_weight_is_a_weight_of_one() -> None:
 def test_actions_fall_into_the_bins_that_encode_action_says(
     isa: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     borders = torch.arange(-110, 111, dtype=dtype) / 100  # every border and centre of 101 bins
     action = torch.cat([borders, borders + 1e-6, borders - 1e-6]).view(1, -1, 1)
     logits = torch.zeros(1, action.numel(), 1, 101, dtype=dtype)
@@ -139,13 +139,13 @@ def test_actions_fall_into_the_bins_that_encode_action_says(
 
 
 def test_huge_logits_stay_finite(device: torch.device) -> None:
-    given = judge.cast(arguments(), torch.float32, device)
+    given = compare.cast(arguments(), torch.float32, device)
     given[0] = 1e4 * given[0]
     assert all(bool(tensor.isfinite().all()) for tensor in binned_nll(*given))
 
 
 def test_nan_logits_reach_the_members_loss(device: torch.device) -> None:
-    given = judge.cast(arguments(), torch.float32, device)
+    given = compare.cast(arguments(), torch.float32, device)
     given[0][1, 2, 1, 4] = math.nan
     loss, gradient = binned_nll(*given)
     assert loss.isnan().tolist() == [False, True]
@@ -183,13 +183,13 @@ def test_ties_go_to_the_lowest_bin(device: torch.device) -> None:
 
 
 def test_bits_depend_on_neither_threads_nor_place() -> None:
-    given = judge.cast(arguments(7, 300, 3, 101), torch.float32, judge.CPU)
-    judge.assert_member_and_thread_free("binned_nll", given, 7)
-    judge.assert_member_and_thread_free("binned_mode", [given[0], *given[3:]], 7)
+    given = compare.cast(arguments(7, 300, 3, 101), torch.float32, compare.CPU)
+    compare.assert_member_and_thread_free("binned_nll", given, 7)
+    compare.assert_member_and_thread_free("binned_mode", [given[0], *given[3:]], 7)
 
 
 def test_a_rows_bits_do_not_depend_on_the_other_rows() -> None:
-    logits, action, _, *kernel = judge.cast(arguments(1, 40, 3, 101), torch.float32, judge.CPU)
+    logits, action, _, *kernel = compare.cast(arguments(1, 40, 3, 101), torch.float32, compare.CPU)
     _, together = binned_nll(logits, action, None, *kernel)
     _, alone = binned_nll(logits[:, 5:6].contiguous(), action[:, 5:6].contiguous(), None, *kernel)
     torch.testing.assert_close(40 * together[:, 5:6], alone, rtol=1e-6, atol=1e-9)
@@ -199,7 +199,7 @@ def test_a_rows_bits_do_not_depend_on_the_other_rows() -> None:
 
 def test_pass_opcheck(device: torch.device) -> None:
     for weighted in (False, True):
-        given = judge.cast(arguments(weighted=weighted), torch.float32, device)
+        given = compare.cast(arguments(weighted=weighted), torch.float32, device)
         torch.library.opcheck(OPS["binned_nll"].overload, given)
     logits, action, _, taps, norm = given
     torch.library.opcheck(OPS["binned_sample"].overload, (logits, action.abs() / 2, taps, norm))
@@ -209,7 +209,7 @@ def test_pass_opcheck(device: torch.device) -> None:
 GOOD = dict(
     zip(
         ("logits", "action", "weight", "taps", "norm"),
-        judge.cast(arguments(), torch.float32, judge.CPU),
+        compare.cast(arguments(), torch.float32, compare.CPU),
         strict=True,
     )
 )
@@ -233,12 +233,12 @@ GOOD = dict(
 def test_refuses_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    judge.assert_refused("binned_nll", GOOD, bad, error, message)
+    compare.assert_refused("binned_nll", GOOD, bad, error, message)
     if not {"action", "weight"} & bad.keys():
         rest = {k: v for k, v in GOOD.items() if k not in ("action", "weight")}
-        judge.assert_refused("binned_mode", rest, bad, error, message)
+        compare.assert_refused("binned_mode", rest, bad, error, message)
         rest["uniform"] = GOOD["action"].abs() / 2
-        judge.assert_refused("binned_sample", rest, bad, error, message)
+        compare.assert_refused("binned_sample", rest, bad, error, message)
 
 
 def test_refuses_too_many_bins() -> None:
@@ -252,17 +252,17 @@ def test_refuses_a_uniform_of_another_shape() -> None:
 
 
 def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = judge.cast(arguments(), torch.float32, cuda_device)
+    given = compare.cast(arguments(), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="action: expected a tensor on cuda:0, found cpu"):
         binned_nll(given[0], given[1].cpu(), *given[2:])
 
 
 def test_streams_and_replays(cuda_device: torch.device) -> None:
-    first = judge.cast(arguments(), torch.float32, cuda_device)
+    first = compare.cast(arguments(), torch.float32, cuda_device)
     logits, action, _, *kernel = first
-    judge.assert_streams_and_replays("binned_nll", first, [logits.flip(1), *first[1:]])
-    judge.assert_streams_and_replays("binned_mode", [logits, *kernel], [logits.flip(1), *kernel])
+    compare.assert_streams_and_replays("binned_nll", first, [logits.flip(1), *first[1:]])
+    compare.assert_streams_and_replays("binned_mode", [logits, *kernel], [logits.flip(1), *kernel])
     uniform = action.abs() / 2
-    judge.assert_streams_and_replays(
+    compare.assert_streams_and_replays(
         "binned_sample", [logits, uniform, *kernel], [logits.flip(1), uniform, *kernel]
     )

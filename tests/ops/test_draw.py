@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, draw
-from fastifo.ops._op import launch
 from fastifo.ops.draw import draw_reference, philox_reference
+from fastifo.ops.registry import launch
 
 WORD = 2**32 - 1
 CPU = torch.device("cpu")

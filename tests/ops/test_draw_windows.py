@@ -11,7 +11,7 @@ from torch import Tensor
 from fastifo import _C
 from fastifo.ops import OPS, draw, draw_windows
 from fastifo.ops.draw import draw_windows_reference
-from ops import judge
+from ops import compare
 from ops.test_draw import counter, seeds
 
 
@@ -27,7 +27,7 @@ def windows(lengths: list[int], length: int) -> tuple[Tensor, Tensor]:
 def test_windows_equal_the_reference(
     isa: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     for members, size in ((0, 3), (1, 0), (1, 1), (7, 333)):
         arguments = (seeds(members), counter(5), 2, *windows(lengths, 2), size)
         assert torch.equal(draw_windows(*arguments), draw_windows_reference(*arguments))
@@ -99,7 +99,7 @@ def test_windows_refuse_and_say_what_was_expected(
         "seed": seeds(2), "update": counter(1), "purpose": 3, "first": torch.tensor([0, 4]),
         "before": torch.tensor([0, 3, 5]), "size": 5,
     }  # fmt: skip
-    judge.assert_refused("draw_windows", good, bad, error, message)
+    compare.assert_refused("draw_windows", good, bad, error, message)
 
 
 def test_replayed_windows_follow_the_counter(cuda_device: torch.device) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, dilo, smodice
-from ops import judge
+from ops import compare
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -49,7 +49,7 @@ def test_smodice_equals_the_reference(
     members: int, rows: int, starts: int, divergence: str, device: torch.device
 ) -> None:
     given = smodice_arguments(members, rows, starts, divergence)
-    judge.assert_equals_reference("smodice", given, device, scale=10)
+    compare.assert_equals_reference("smodice", given, device, scale=10)
 
 
 @pytest.mark.parametrize("members", [0, 1, 7])
@@ -57,7 +57,7 @@ def test_smodice_equals_the_reference(
 def test_dilo_equals_the_reference(
     members: int, rows: int, expert: int, device: torch.device
 ) -> None:
-    judge.assert_equals_reference("dilo", dilo_arguments(members, rows, expert), device, scale=10)
+    compare.assert_equals_reference("dilo", dilo_arguments(members, rows, expert), device, scale=10)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -67,10 +67,10 @@ def test_dilo_equals_the_reference(
 def test_every_instruction_set_and_variant_equals_the_references(
     isa: str, divergence: str, absorbing: bool, normalizes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     given = smodice_arguments(3, 37, 5, divergence, absorbing, normalizes)
-    judge.assert_equals_reference("smodice", given, judge.CPU, scale=10)
-    judge.assert_equals_reference("dilo", dilo_arguments(3, 37, 11), judge.CPU, scale=10)
+    compare.assert_equals_reference("smodice", given, compare.CPU, scale=10)
+    compare.assert_equals_reference("dilo", dilo_arguments(3, 37, 11), compare.CPU, scale=10)
 
 
 @given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["kl", "chi2"]))
@@ -79,21 +79,21 @@ def test_equal_the_references_for_any_shape(
     members: int, rows: int, other: int, divergence: str
 ) -> None:
     given = smodice_arguments(members, rows, other, divergence)
-    judge.assert_equals_reference("smodice", given, judge.CPU, scale=10)
+    compare.assert_equals_reference("smodice", given, compare.CPU, scale=10)
     given = dilo_arguments(members, rows + other, rows)
-    judge.assert_equals_reference("dilo", given, judge.CPU, scale=10)
+    compare.assert_equals_reference("dilo", given, compare.CPU, scale=10)
 
 
 @pytest.mark.parametrize("divergence", ["kl", "chi2"])
 def test_smodices_gradients_pass_finite_differences(divergence: str) -> None:
     *leaves, reward, terminal, gamma, cap, _, _, _ = smodice_arguments()
     rest = (reward, terminal, gamma, cap, divergence, True, True)
-    judge.assert_gradients_are_right("smodice", leaves, *rest)
+    compare.assert_gradients_are_right("smodice", leaves, *rest)
 
 
 def test_dilos_gradients_pass_finite_differences() -> None:
     v, next_v, *rest = dilo_arguments()
-    judge.assert_gradients_are_right("dilo", [v, next_v], *rest)
+    compare.assert_gradients_are_right("dilo", [v, next_v], *rest)
 
 
 def of_delta(delta: list[float], divergence: str, cap: float = math.inf) -> tuple[Tensor, ...]:
@@ -136,7 +136,7 @@ def test_kl_pulls_next_v_by_gamma_times_the_softmax() -> None:
 
 
 def test_kl_of_huge_errors_is_finite(device: torch.device) -> None:
-    given = judge.cast(smodice_arguments(), torch.float32, device)
+    given = compare.cast(smodice_arguments(), torch.float32, device)
     given[3] = given[3] * 1e4
     assert all(bool(tensor.isfinite().all()) for tensor in smodice(*given))
 
@@ -161,7 +161,7 @@ def test_dilo_weighs_all_rows_alike_at_inverse_temperature_zero() -> None:
 
 def test_nan_reaches_the_losses(device: torch.device) -> None:
     for name, make in (("smodice", smodice_arguments), ("dilo", dilo_arguments)):
-        given = judge.cast(make(), torch.float32, device)
+        given = compare.cast(make(), torch.float32, device)
         given[0][1, -1] = math.nan
         loss, slope, *_ = OPS[name].call(*given)
         assert loss.isnan().tolist() == [False, True]
@@ -171,18 +171,18 @@ def test_nan_reaches_the_losses(device: torch.device) -> None:
 def test_bits_depend_on_neither_threads_nor_place() -> None:
     for divergence in ("kl", "chi2"):
         given = smodice_arguments(7, 20_000, 50, divergence)
-        judge.assert_member_and_thread_free(
-            "smodice", judge.cast(given, torch.float32, judge.CPU), 7
+        compare.assert_member_and_thread_free(
+            "smodice", compare.cast(given, torch.float32, compare.CPU), 7
         )
-    given = judge.cast(dilo_arguments(7, 20_000, 9_000), torch.float32, judge.CPU)
-    judge.assert_member_and_thread_free("dilo", given, 7)
+    given = compare.cast(dilo_arguments(7, 20_000, 9_000), torch.float32, compare.CPU)
+    compare.assert_member_and_thread_free("dilo", given, 7)
 
 
 def test_pass_opcheck(device: torch.device) -> None:
     for divergence in ("kl", "chi2"):
-        given = judge.cast(smodice_arguments(divergence=divergence), torch.float32, device)
+        given = compare.cast(smodice_arguments(divergence=divergence), torch.float32, device)
         torch.library.opcheck(OPS["smodice"].overload, given)
-    given = judge.cast(dilo_arguments(), torch.float32, device)
+    given = compare.cast(dilo_arguments(), torch.float32, device)
     torch.library.opcheck(OPS["dilo"].overload, given)
 
 
@@ -190,14 +190,14 @@ SMODICE = dict(
     zip(
         ("v", "next_v", "initial_v", "reward", "terminal", "gamma", "max_weight", "divergence",
          "absorbing", "normalizes"),
-        judge.cast(smodice_arguments(), torch.float32, judge.CPU), strict=True,
+        compare.cast(smodice_arguments(), torch.float32, compare.CPU), strict=True,
     )
 )  # fmt: skip
 DILO = dict(
     zip(
         ("v", "next_v", "terminal", "gamma", "beta", "residual_share", "inverse_temperature",
          "max_weight", "expert_rows"),
-        judge.cast(dilo_arguments(), torch.float32, judge.CPU), strict=True,
+        compare.cast(dilo_arguments(), torch.float32, compare.CPU), strict=True,
     )
 )  # fmt: skip
 
@@ -229,17 +229,17 @@ def test_refuse_and_say_what_was_expected(
     name: str, bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = SMODICE if name == "smodice" else DILO
-    judge.assert_refused(name, good, bad, error, message)
+    compare.assert_refused(name, good, bad, error, message)
 
 
 def test_refuse_another_device(cuda_device: torch.device) -> None:
     for name, make in (("smodice", smodice_arguments), ("dilo", dilo_arguments)):
-        given = judge.cast(make(), torch.float32, cuda_device)
+        given = compare.cast(make(), torch.float32, cuda_device)
         with pytest.raises(ValueError, match="next_v: expected a tensor on cuda:0, found cpu"):
             OPS[name].call(given[0], given[1].cpu(), *given[2:])
 
 
 def test_stream_and_replay(cuda_device: torch.device) -> None:
     for name, make in (("smodice", smodice_arguments), ("dilo", dilo_arguments)):
-        first = judge.cast(make(), torch.float32, cuda_device)
-        judge.assert_streams_and_replays(name, first, [first[0] + 1, *first[1:]])
+        first = compare.cast(make(), torch.float32, cuda_device)
+        compare.assert_streams_and_replays(name, first, [first[0] + 1, *first[1:]])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, gather
-from ops import judge
+from ops import compare
 
 SCALES = [0.01, 0.1, 1.0, 10.0, 100.0]
 
@@ -49,7 +49,7 @@ def test_equals_the_reference(
     device: torch.device,
 ) -> None:  # fmt: skip
     given = arguments(members, size, width, scales, standardises=standardises)
-    judge.assert_equals_reference("gather", given, device)
+    compare.assert_equals_reference("gather", given, device)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -57,10 +57,10 @@ def test_equals_the_reference(
 def test_every_instruction_set_equals_the_reference(
     isa: str, scales: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     for members, size, width in ((1, 1, 1), (3, 45, 17), (2, 5000, 3)):
-        judge.assert_equals_reference(
-            "gather", arguments(members, size, width, scales, standardises=True), judge.CPU
+        compare.assert_equals_reference(
+            "gather", arguments(members, size, width, scales, standardises=True), compare.CPU
         )
 
 
@@ -68,7 +68,7 @@ def test_every_instruction_set_equals_the_reference(
 def test_rows_without_an_encoder_are_bit_for_bit_those_stored(
     steps: int, device: torch.device
 ) -> None:
-    given = judge.cast(arguments(3, 40, 5, [], steps), torch.float32, device)
+    given = compare.cast(arguments(3, 40, 5, [], steps), torch.float32, device)
     index, row, obs, *_, columns, member_columns = given
     x, first, second, own, own_wide = gather(*given)
     for step in range(steps):
@@ -84,7 +84,7 @@ def test_rows_without_an_encoder_are_bit_for_bit_those_stored(
 def test_the_tanh_is_accurate_for_small_and_large_numbers(
     isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
+    compare.use(isa, monkeypatch)
     size = torch.logspace(-30, 30, 20001, dtype=torch.float64)
     x = torch.cat([-size, torch.zeros(1), size]).float()
     index = torch.arange(len(x))[None]
@@ -109,11 +109,11 @@ def test_equals_the_reference_for_any_shape(
     members: int, size: int, width: int, scales: int, steps: int
 ) -> None:
     given = arguments(members, size, width, SCALES[:1] * scales, steps)
-    judge.assert_equals_reference("gather", given, judge.CPU)
+    compare.assert_equals_reference("gather", given, compare.CPU)
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    given = judge.cast(arguments(3, 9000, 4, SCALES), torch.float32, judge.CPU)
+    given = compare.cast(arguments(3, 9000, 4, SCALES), torch.float32, compare.CPU)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def test_bits_do_not_depend_on_threads() -> None:
 
 def test_passes_opcheck(device: torch.device) -> None:
     for size in (0, 5):
-        given = judge.cast(arguments(2, size, 3, SCALES), torch.float32, device)
+        given = compare.cast(arguments(2, size, 3, SCALES), torch.float32, device)
         torch.library.opcheck(OPS["gather"].overload, given)
 
 
@@ -165,16 +165,16 @@ def test_refuses_and_says_what_was_expected(
         "scale": torch.ones(1), "mean": None, "deviation": None, "steps": 2,
         "columns": [torch.zeros(9)], "member_columns": [torch.zeros(2, 9)],
     }  # fmt: skip
-    judge.assert_refused("gather", good, bad, error, message)
+    compare.assert_refused("gather", good, bad, error, message)
 
 
 def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = judge.cast(arguments(2, 3, 4, []), torch.float32, cuda_device)
+    given = compare.cast(arguments(2, 3, 4, []), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="row: expected a tensor on cuda:0, found cpu"):
         gather(given[0], given[1].cpu(), *given[2:])
 
 
 def test_streams_and_replays(cuda_device: torch.device) -> None:
-    first = judge.cast(arguments(3, 40, 5, SCALES), torch.float32, cuda_device)
+    first = compare.cast(arguments(3, 40, 5, SCALES), torch.float32, cuda_device)
     second = [first[0].flip(1), *first[1:]]
-    judge.assert_streams_and_replays("gather", first, second)
+    compare.assert_streams_and_replays("gather", first, second)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.ops import OPS, returns
-from ops import judge
+from ops import compare
 
 
 def episodes(lengths: list[int]) -> tuple[Tensor, Tensor]:
@@ -28,15 +28,15 @@ SHAPES = [[], [0], [1], [3, 0, 5], [7] * 9, [1000, 1, 0, 2500], [5] * 1500]
 )
 @pytest.mark.parametrize("gamma", [0.0, 0.99, 1.0])
 def test_equals_the_reference(lengths: list[int], gamma: float, device: torch.device) -> None:
-    judge.assert_equals_reference("returns", (*episodes(lengths), gamma), device, scale=100)
+    compare.assert_equals_reference("returns", (*episodes(lengths), gamma), device, scale=100)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
 def test_every_instruction_set_equals_the_reference(
     isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge.use(isa, monkeypatch)
-    judge.assert_equals_reference("returns", (*episodes([3, 40, 1]), 0.9), judge.CPU, scale=10)
+    compare.use(isa, monkeypatch)
+    compare.assert_equals_reference("returns", (*episodes([3, 40, 1]), 0.9), compare.CPU, scale=10)
 
 
 def test_sums_stop_at_the_episodes_end(device: torch.device) -> None:
@@ -50,7 +50,7 @@ def test_sums_stop_at_the_episodes_end(device: torch.device) -> None:
 @given(st.lists(st.integers(0, 30), max_size=8), st.floats(0, 1, allow_subnormal=False))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_equals_the_reference_for_any_lengths(lengths: list[int], gamma: float) -> None:
-    judge.assert_equals_reference("returns", (*episodes(lengths), gamma), judge.CPU, scale=100)
+    compare.assert_equals_reference("returns", (*episodes(lengths), gamma), compare.CPU, scale=100)
 
 
 def test_passes_opcheck(device: torch.device) -> None:
@@ -74,7 +74,7 @@ def test_refuses_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = {"reward": torch.zeros(4), "start": torch.tensor([0, 4]), "gamma": 0.5}
-    judge.assert_refused("returns", good, bad, error, message)
+    compare.assert_refused("returns", good, bad, error, message)
 
 
 def test_refuses_another_device(cuda_device: torch.device) -> None:
@@ -84,4 +84,4 @@ def test_refuses_another_device(cuda_device: torch.device) -> None:
 
 def test_streams_and_replays(cuda_device: torch.device) -> None:
     reward, start = (tensor.to(cuda_device) for tensor in episodes([40, 7]))
-    judge.assert_streams_and_replays("returns", (reward, start, 0.9), (reward + 1, start, 0.9))
+    compare.assert_streams_and_replays("returns", (reward, start, 0.9), (reward + 1, start, 0.9))

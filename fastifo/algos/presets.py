@@ -1,0 +1,194 @@
+"""Published settings that differ from a method's defaults, each with its source.
+
+`fastifo.train(..., preset="orig")`. Without a preset a method runs as in the VfO study on D4RL
+(arXiv 2507.06701, hyperparameter table); fields given beside a preset come first.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fastifo.algos import BACKBONES
+from fastifo.utils.text import did_you_mean
+
+PLAIN: dict[str, Any] = {"encoder_scales": (), "hidden_sizes": (256, 256)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    fields: dict[str, Any]
+    source: str
+
+
+ROBOMIMIC = Recipe(
+    {"hidden_sizes": (1024, 1024), "weight_decay": 0.1},
+    "arXiv 2507.06701, hyperparameter table, column Robomimic",
+)
+
+ADROIT = ("pen", "door", "hammer", "relocate")
+# How a method makes its rewards there, whatever learns from them.
+OWN: dict[tuple[str, str], dict[str, Any]] = {
+    ("seabo", "adroit"): {"divides_by_actions": False},
+    ("seabo", "antmaze"): {"reward_slope": 5.0},
+    ("otr", "antmaze"): {"reward_slope": 1.0, "divides_by_observations": False},
+}
+IQL_ANTMAZE: dict[str, Any] = {
+    "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none", "reward_shift": -1.0,
+}  # fmt: skip
+REBRAC_RATES: dict[str, dict[str, Any]] = {
+    **{
+        env: {"batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 3e-4}
+        for env in ADROIT
+    },
+    "antmaze": {
+        "batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "gamma": 0.999,
+        "reward_multiplier": 100.0,
+    },
+}  # fmt: skip
+# (environment, dataset) -> penalties of the policy and of the critic.
+REBRAC_PENALTIES = {
+    (env, kind): pair
+    for kind, row in {
+        "random": {"halfcheetah": (0.001, 0.1), "hopper": (0.001, 0.01), "walker2d": (0.01, 0.0)},
+        "medium": {"halfcheetah": (0.001, 0.01), "hopper": (0.01, 0.01), "walker2d": (0.05, 0.1)},
+        "expert": {"halfcheetah": (0.01, 0.01), "hopper": (0.1, 0.1), "walker2d": (0.01, 0.5)},
+        "medium-expert": {
+            "halfcheetah": (0.01, 0.1), "hopper": (0.1, 0.01), "walker2d": (0.01, 0.01),
+        },
+        "medium-replay": {
+            "halfcheetah": (0.01, 0.001), "hopper": (0.05, 0.5), "walker2d": (0.05, 0.01),
+        },
+        "full-replay": {
+            "halfcheetah": (0.001, 0.1), "hopper": (0.01, 0.01), "walker2d": (0.01, 0.01),
+        },
+        "human": {
+            "pen": (0.1, 0.5), "door": (0.1, 0.1), "hammer": (0.01, 0.5), "relocate": (0.1, 0.01),
+        },
+        "cloned": {
+            "pen": (0.05, 0.5), "door": (0.01, 0.1), "hammer": (0.1, 0.5), "relocate": (0.1, 0.01),
+        },
+        "adroit-expert": {
+            "pen": (0.01, 0.01), "door": (0.05, 0.01), "hammer": (0.01, 0.01),
+            "relocate": (0.05, 0.01),
+        },
+        "umaze": {"antmaze": (0.003, 0.002)},
+        "umaze-diverse": {"antmaze": (0.003, 0.001)},
+        "medium-play": {"antmaze": (0.001, 0.0005)},
+        "medium-diverse": {"antmaze": (0.001, 0.0)},
+        "large-play": {"antmaze": (0.002, 0.001)},
+        "large-diverse": {"antmaze": (0.002, 0.002)},
+    }.items()
+    for env, pair in row.items()
+}  # fmt: skip
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("bc", "orig"): Recipe(
+        PLAIN | {"policy_head": "deterministic", "standardize_obs": True},
+        "CORL's any_percent_bc: squared error, tanh output, observations standardised",
+    ),
+    ("bco", "orig"): Recipe(
+        PLAIN | {"policy_head": "gaussian", "clones": "expert"},
+        "Torabi et al. 2018, arXiv:1805.01954, without interaction, BCO(0): Gaussian actions, the "
+        "likeliest as label, the expert alone cloned; net sizes as of the other originals",
+    ),
+    ("awr", "true_mdp"): Recipe(
+        {"absorbing": False}, "a terminal is worth its reward alone, as in the task itself"
+    ),
+    ("smodice", "orig"): Recipe(
+        PLAIN
+        | {
+            "batch_size": 512,
+            "policy_head": "gaussian",
+            "entropy_constraint": True,
+            "standardize_obs": True,
+            "absorbing_indicator": True,
+            "normalizes": False,
+            "max_weight": math.inf,
+            "logit_clamp": math.inf,
+            "value_weight_decay": 1e-4,
+            "decoupled_weight_decay": False,
+            "disc_updates": 4_000,
+            "disc_activation": "tanh",
+            "gradient_penalty": 10,
+        },
+        "Ma et al. 2022, arXiv:2202.02433, the authors' code; trained for 1e6 updates",
+    ),
+    ("dilo", "orig"): Recipe(
+        PLAIN
+        | {
+            "batch_size": 1024,
+            "policy_head": "deterministic",
+            "orthogonal": True,
+            "residual_share": 0.8,
+            "inverse_temperature": 0.06,
+            "policy_learning_rate": 1e-4,
+            "policy_decay_updates": 1_000_000,
+        },
+        "Sikchi et al. 2024, arXiv:2406.08805, the authors' code; trained for 3e5 updates",
+    ),
+    ("iql", "adroit"): Recipe(
+        {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},
+        "CORL's iql, Adroit: expectile 0.8, dropout 0.1, rewards as they are",
+    ),
+    ("seabo", "adroit"): Recipe(
+        {"inverse_temperature": 0.5, "policy_dropout": 0.1} | OWN["seabo", "adroit"],
+        "Lyu et al. 2024, arXiv:2402.03807, the authors' code on Adroit",
+    ),
+    ("otr", "adroit"): Recipe(
+        {"inverse_temperature": 0.5, "policy_dropout": 0.1},
+        "Luo et al. 2023, arXiv:2303.13971, the authors' code on Adroit",
+    ),
+    ("iql", "antmaze"): Recipe(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
+    ("seabo", "antmaze"): Recipe(
+        IQL_ANTMAZE | OWN["seabo", "antmaze"],
+        "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
+    ),
+    ("otr", "antmaze"): Recipe(
+        IQL_ANTMAZE
+        | OWN["otr", "antmaze"]
+        | {"reward_scaling": "return_range", "reward_shift": -2.0},
+        "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
+    ),
+    ("iql", "hopper-medium-expert"): Recipe(
+        {"inverse_temperature": 6.0, "expectile": 0.5}, "CORL's iql, hopper medium-expert"
+    ),
+    **{
+        ("iql", f"hopper-{kind}"): Recipe(
+            {"policy_head": "deterministic", "polyak": 0.001}, f"CORL's iql, hopper {kind}"
+        )
+        for kind in ("medium", "medium-replay")
+    },
+    **{
+        ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Recipe(
+            {"policy_penalty": one, "critic_penalty": two} | REBRAC_RATES.get(env, {}),
+            "Tarasov et al. 2023, arXiv:2305.09836, the authors' settings by dataset",
+        )
+        for (env, kind), (one, two) in REBRAC_PENALTIES.items()
+    },
+    **{
+        (name, "robomimic"): Recipe(ROBOMIMIC.fields | {"temperature": 0.1}, ROBOMIMIC.source)
+        for name in ("awr", "vfo_bin", "vfo_disc", "sqil", "oril")
+    },
+    **{(name, "robomimic"): ROBOMIMIC for name in ("bc", "bco", "smodice", "dilo")},
+}
+
+
+def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, Any]:
+    """The fields a preset sets; `vfo`, the default, sets none.
+
+    A method with a backbone has its own presets for the first one, iql, and the backbone's.
+    Raises ValueError for another.
+    """
+    if preset == "vfo":
+        return {}
+    owners = [algorithm]
+    if algorithm in BACKBONES:
+        owners = [algorithm, "iql"] if backbone in (None, "iql") else [backbone]
+    for owner in owners:
+        if (owner, preset) in RECIPES:
+            env = preset.partition("-")[0]
+            return RECIPES[owner, preset].fields | OWN.get(
+                (algorithm, "adroit" if env in ADROIT else env), {}
+            )
+    known = ["vfo", *(name for owner, name in RECIPES if owner in owners)]
+    raise ValueError(f"{algorithm} has no preset {preset!r}; {did_you_mean(preset, known)}")

@@ -1,0 +1,1 @@
+"""Simulators, rollouts, policies that act, returns and the shipped experts."""

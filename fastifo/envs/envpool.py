@@ -1,0 +1,75 @@
+"""What EnvPool says of its environments."""
+
+import ctypes
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastifo.envs.act import Actor
+from fastifo.utils.text import did_you_mean
+
+
+def check_env(env_id: str) -> None:
+    """Raises ValueError with the nearest name where EnvPool has no such environment."""
+    import envpool
+
+    known = envpool.list_all_envs()
+    if env_id not in known:
+        raise ValueError(f"EnvPool has no environment {env_id!r}; {did_you_mean(env_id, known)}")
+
+
+def episode_limit(env_id: str) -> int:
+    """Steps after which the environment ends an episode by the clock."""
+    import envpool
+
+    return int(envpool.make_spec(env_id).config.max_episode_steps)
+
+
+def action_dim(env_id: str) -> int:
+    """Width of the environment's actions."""
+    import envpool
+
+    return int(envpool.make_spec(env_id).action_space.shape[0])
+
+
+def check_spaces(env_id: str, spec: Any) -> None:
+    """Raises ValueError unless observations and actions are vectors of real numbers."""
+    for name in ("observation", "action"):
+        space = getattr(spec, f"{name}_space")
+        if len(space.shape or ()) != 1 or not hasattr(space, "low") or space.dtype.kind != "f":
+            raise ValueError(
+                f"{env_id}: expected an environment whose {name} is a vector of real numbers, "
+                f"found {space}"
+            )
+
+
+def check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
+    """Raises ValueError where the policy was made for another environment."""
+    try:
+        width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "
+            f"({error}); name the environment that the policy was made for"
+        ) from None
+    if width != action_dim:
+        raise ValueError(
+            f"{env_id}: expected actions {action_dim} wide, found a policy with {width}; name the "
+            "environment that the policy was made for"
+        )
+
+
+def versions() -> dict[str, str]:
+    """EnvPool's version and the MuJoCo it carries, which is not the installed `mujoco`."""
+    import envpool.mujoco
+
+    library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"
+    physics = "unknown"
+    if library.exists():
+        version = getattr(ctypes.CDLL(str(library)), "mj_versionString", None)
+        if version is not None:
+            version.restype = ctypes.c_char_p
+            physics = version().decode()
+    return {"envpool": importlib.metadata.version("envpool"), "mujoco_in_envpool": physics}

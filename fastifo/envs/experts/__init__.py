@@ -1,0 +1,108 @@
+"""Expert policies that ship with fastifo, and any in the same plain `.npz` layout.
+
+Keys: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
+`hidden_activation` (tanh | relu | lrelu), `output_activation` (none | tanh), `out_scale`,
+`out_shift` [A].
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastifo.data.sampler import uniform
+from fastifo.utils.files import UNREADABLE
+
+FOLDER = Path(__file__).parent
+HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "lrelu": lambda x: F.leaky_relu(x, 0.01),
+}
+
+
+class ExpertPolicy:
+    """The mean action of a policy file, or with `noise_scale` a sample around it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError, or ValueError for a file of another layout."""
+        self.path = path
+        self.noise_scale = 0.0  # times the deviation that the policy explored with
+        self.seed = torch.zeros(1, dtype=torch.int64)
+        try:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            self.layers = [
+                tuple(torch.from_numpy(arrays[f"{kind}{i}"]).float() for kind in "Wb")
+                for i in range(int(arrays["n_layers"]))
+            ]
+            vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
+            self.vectors = {name: torch.as_tensor(arrays[name]).float() for name in vectors}
+            self.hidden = HIDDEN[str(arrays["hidden_activation"])]
+            self.task = str(arrays.get("env", "")).partition("-")[0]
+            self.squashes = str(arrays["output_activation"]) == "tanh"
+            self.deviation = None  # [A], where the file states one
+            if "log_std" in arrays:
+                self.deviation = torch.from_numpy(arrays["log_std"]).float().exp()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such expert file") from None
+        except UNREADABLE as error:
+            raise ValueError(
+                f"{path}: expected an expert's .npz, found a file that is cut or foreign "
+                f"({error!r})"
+            ) from None
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
+        """Standard normal numbers, [rows, A]: a function of stream and step."""
+        if self.deviation is None or self.noise_scale == 0.0:
+            return None
+        size = rows * len(self.deviation)
+        counter = torch.tensor([step], dtype=torch.int64)
+        pairs = uniform(self.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
+        # Box and Muller; 1 - u is in (0, 1], so the logarithm is finite.
+        return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """[B, D] -> [B, A]; further observation columns than it was trained on are left out."""
+        v = self.vectors
+        x = (obs[:, : len(v["obs_mean"])].float() - v["obs_mean"]) / v["obs_std"]
+        x = torch.minimum(torch.maximum(x, -v["obs_clip"]), v["obs_clip"])
+        for place, (weight, bias) in enumerate(self.layers):
+            x = x @ weight + bias
+            if place < len(self.layers) - 1:
+                x = self.hidden(x)
+        x = x * v["out_scale"] + v["out_shift"]
+        if noise is not None and self.deviation is not None:
+            x = x + self.noise_scale * self.deviation * noise
+        return (torch.tanh(x) if self.squashes else x).clamp(-1.0, 1.0)
+
+
+def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
+    """The shipped expert of an environment, or the one in `path`.
+
+    Raises ValueError where none is shipped, FileNotFoundError where the file is missing.
+    """
+    if path is not None:
+        expert = ExpertPolicy(Path(path))
+        if expert.task not in ("", env_id.partition("-")[0]):
+            raise ValueError(f"{path}: is an expert of {expert.task}, not of {env_id}")
+        return expert
+    shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
+    if env_id not in shipped:
+        raise ValueError(
+            f"no expert for {env_id!r} is shipped (there are {', '.join(shipped)}); name a policy "
+            "file with expert=PATH"
+        )
+    return ExpertPolicy(FOLDER / f"{env_id}.npz")
+
+
+def provenance(expert: ExpertPolicy) -> dict[str, Any]:
+    """What is known of a policy file: its name, and its source where it states one."""
+    with np.load(expert.path, allow_pickle=False) as file:
+        source = str(file["source"]) if "source" in file.files else "unknown"
+    return {"file": expert.path.name, "source": source}

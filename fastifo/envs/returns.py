@@ -1,0 +1,161 @@
+"""Returns of policies: their episodes, D4RL scores and intervals."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastifo.envs.act import Actor
+from fastifo.envs.envpool import versions
+from fastifo.envs.rollout import Clock, rollout
+from fastifo.utils.files import UNREADABLE, write_atomic
+
+MEAN_OF = {False: "return_mean", True: "return_mode"}  # in metrics: sampled, or deterministic
+PROTOCOLS = ("final", "last_tenth")  # of the study's later and earlier text
+
+# Random and expert return of the D4RL score, 100 * (return - random) / (expert - random).
+# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; customary for later versions too.
+REFERENCE_RETURNS = {
+    "HalfCheetah": (-280.178953, 12135.0),
+    "Hopper": (-20.272305, 3234.3),
+    "Walker2d": (1.629008, 4592.3),
+    "Ant": (-325.6, 3879.7),
+}
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted episode returns of P policies, E episodes each."""
+
+    returns: NDArray[np.float64]  # [P, E]
+    lengths: NDArray[np.int64]  # [P, E]
+    env_id: str
+    deterministic: bool
+    versions: dict[str, str]  # EnvPool and the physics inside it
+    num_updates: int = 0  # of training, when these episodes were played
+    clock: Clock = field(default_factory=Clock, compare=False)  # of playing; not kept in files
+
+    @property
+    def mean(self) -> float:
+        """Over all members that did not break; theirs are nan."""
+        return float(np.nanmean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all episodes of all members."""
+        return float(np.nanstd(self.returns))
+
+    @property
+    def per_member(self) -> list[float]:
+        """Each member's mean over episodes, [P]."""
+        return [float(value) for value in self.returns.mean(1)]
+
+    @property
+    def score(self) -> float | None:
+        """D4RL-normalised mean: 0 random, 100 expert; None where D4RL has no reference."""
+        return normalized_score(self.env_id, self.mean)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of the mean; see `bootstrap_interval`."""
+        return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        score = "" if self.score is None else f", D4RL score {self.score:.1f}"
+        mode = "mode" if self.deterministic else "sampled"
+        what = "episodes" if self.lengths.any() else "evaluations in training"
+        return (
+            f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
+            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {what} ({mode}){score}"
+        )
+
+    def part(self, members: Sequence[int]) -> "Returns":
+        """Those of some members."""
+        own = list(members)
+        return dataclasses.replace(self, returns=self.returns[own], lengths=self.lengths[own])
+
+    def save(self, path: str | Path) -> None:
+        """Writes an `.npz` that `load` reads, without pickle.  Raises OSError."""
+        header = {
+            "env_id": self.env_id,
+            "deterministic": self.deterministic,
+            "versions": self.versions,
+            "num_updates": self.num_updates,
+        }
+        text = np.array(json.dumps(header))
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
+                np.savez(file, header=text, returns=self.returns, lengths=self.lengths)
+
+        write_atomic(Path(path), write)
+
+    @staticmethod
+    def load(path: str | Path) -> "Returns":
+        """Raises FileNotFoundError, or ValueError for another file."""
+        try:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                return Returns(file["returns"], file["lengths"], **header)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
+        except UNREADABLE as error:
+            raise ValueError(
+                f"{path}: expected the returns of a run, found a file that is cut or foreign "
+                f"({error!r}); evaluate again"
+            ) from None
+
+
+def normalized_score(env_id: str, return_: float) -> float | None:
+    """The D4RL score of a return, or None where the task has no reference pair."""
+    pair = REFERENCE_RETURNS.get(env_id.partition("-")[0])
+    return None if pair is None else 100.0 * (return_ - pair[0]) / (pair[1] - pair[0])
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
+
+    values: [P, E].  It states the uncertainty of these members' returns, not of new seeds; the
+    spread between seeds stands beside it in every table.
+    """
+    rng = np.random.default_rng(seed)
+    members, episodes = values.shape
+    means = np.empty(resamples)
+    for i in range(resamples):
+        index = rng.integers(0, episodes, (members, episodes))
+        means[i] = np.take_along_axis(values, index, 1).mean()
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def evaluate_policies(
+    policies: Sequence[Actor],
+    env_id: str,
+    num_episodes: int,
+    deterministic: bool,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> Returns:
+    """Plays every policy from the same `num_episodes` start states.  Raises ValueError."""
+    clock = Clock()
+    played = rollout(
+        policies, env_id, num_episodes, deterministic, seed=seed, record=False, progress=progress,
+        clock=clock,
+    )  # fmt: skip
+    return Returns(
+        returns=np.stack([episodes.returns for episodes in played]),
+        lengths=np.stack([episodes.lengths for episodes in played]),
+        env_id=env_id,
+        deterministic=deterministic,
+        versions=versions(),
+        clock=clock,
+    )

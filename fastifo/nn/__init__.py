@@ -1,0 +1,1 @@
+"""Layers, nets, policy heads and the optimizer, all with a population axis."""

@@ -1,0 +1,124 @@
+"""OTR against an oracle written from the specification."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fastifo
+from algos.parity import background_like_the_expert, prepared, rewards
+from fastifo.algos.rewards import otr, store
+from fastifo.algos.rewards.otr import sinkhorn
+from helpers import make_learner, random_dataset, small
+from oracles import otr as oracle
+
+
+@pytest.mark.parametrize("standardizes", [True, False])
+@pytest.mark.parametrize("divides", [True, False])
+def test_rewards_equal_the_oracle(standardizes: bool, divides: bool) -> None:
+    dataset = random_dataset()
+    assert dataset.expert is not None
+    found = rewards(
+        "otr", dataset, standardizes_cost=standardizes, divides_by_observations=divides,
+        sinkhorn_epsilon=0.05, reward_slope=1.0,
+    )  # fmt: skip
+    background, expert = dataset.background, dataset.expert
+    std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+    scale = {"mean": mean, "deviation": std} if standardizes else {}
+    for episode in range(background.num_episodes):
+        begin, end = (int(x) for x in background.start[episode : episode + 2])
+        experts = [
+            expert.obs[int(expert.start[e]) + e : int(expert.start[e + 1]) + e].double()
+            for e in range(expert.num_episodes)
+        ]
+        expected = oracle.otr_best(
+            background.obs[begin + episode : end + episode].double(),
+            experts,
+            5.0,
+            1.0 if divides else 3.0,
+            0.05,
+            100,
+            **scale,
+        )
+        torch.testing.assert_close(found[begin:end], expected)
+
+
+def test_the_plan_has_uniform_marginals() -> None:
+    cost = torch.rand(7, 5, dtype=torch.float64)
+    plan = sinkhorn(cost, 0.05, 2000)
+    torch.testing.assert_close(plan.sum(0), torch.full((5,), 0.2, dtype=torch.float64))
+    torch.testing.assert_close(plan.sum(1), torch.full((7,), 1 / 7, dtype=torch.float64))
+
+
+def test_infinite_costs_do_not_break_the_plan() -> None:
+    cost = torch.tensor([[0.0, 2.0], [2.0, 2.0]], dtype=torch.float64)
+    assert bool(torch.isfinite(sinkhorn(cost, 0.01, 100)).all())
+
+
+def test_the_experts_own_episode_earns_most() -> None:
+    reward = rewards("otr", background_like_the_expert(random_dataset()))
+    assert float(reward[:7].mean()) > float(reward[7:].mean())
+
+
+def test_an_epsilon_that_underflows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sinkhorn_epsilon: expected at least 0\.003"):
+        make_learner("otr", sinkhorn_epsilon=1e-3)
+    cost = torch.tensor([[2.0, 2.0], [2.0, 0.0]], dtype=torch.float64)
+    assert bool(torch.isfinite(sinkhorn(cost, 0.003, 100)).all())
+
+
+def test_only_the_first_expert_episodes_count() -> None:
+    dataset = random_dataset()
+    assert dataset.expert is not None
+    one = dataclasses.replace(dataset, expert=dataset.expert.take([0]))
+    torch.testing.assert_close(rewards("otr", dataset, expert_episodes=1), rewards("otr", one))
+
+
+def counted_plans(monkeypatch: pytest.MonkeyPatch, allowed: float = math.inf) -> list[int]:
+    """One entry for each plan from now on; one more than allowed is as a killed process."""
+    plans: list[int] = []
+    original = otr.sinkhorn
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        if len(plans) == allowed:
+            raise InterruptedError
+        plans.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(otr, "sinkhorn", counted)
+    return plans
+
+
+def test_a_killed_run_goes_on_with_the_plans_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {k: v for k, v in small("otr").items() if k != "num_bins"}
+    fields |= {"num_updates": 4, "progress": False}
+    monkeypatch.setattr(store, "SAVE_S", -1.0)  # a note after every episode
+    whole = fastifo.train("otr", random_dataset(), **fields)
+    with monkeypatch.context() as patch:
+        counted_plans(patch, allowed=7)  # in the fourth of six episodes, with two experts
+        with pytest.raises(InterruptedError):
+            fastifo.train("otr", random_dataset(), out=tmp_path / "run", **fields)
+    with monkeypatch.context() as patch:
+        plans = counted_plans(patch)
+        resumed = fastifo.train("otr", random_dataset(), out=tmp_path / "run", **fields)
+        assert len(plans) == 2 * 3
+        longer = fields | {"num_updates": 6}
+        fastifo.train("otr", random_dataset(), out=tmp_path / "run", **longer)
+        assert len(plans) == 2 * 3
+    for a, b in zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_members_of_one_reward_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = counted_plans(monkeypatch)
+    learner = make_learner("otr", inverse_temperature=[1.0, 2.0, 3.0])
+    prepared(learner)
+    assert len(plans) == 6 * 2
+    learner = make_learner("otr", reward_slope=[1.0, 2.0])
+    prepared(learner)
+    assert len(plans) == 3 * 6 * 2

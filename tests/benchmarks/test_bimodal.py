@@ -1,0 +1,92 @@
+"""Mixtures of random and expert episodes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastifo
+from fastifo.benchmarks.sibench import load_sibench
+from fastifo.data.dataset import Dataset
+from support import write_expert
+
+
+@pytest.fixture
+def expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return write_expert(tmp_path / "expert.npz")
+
+
+def load(expert: Path, options: str) -> Dataset:
+    return fastifo.load(f"bimodal:Hopper-v4/{options},total=4,policy={expert}", progress=False)
+
+
+def test_random_episodes_give_way_to_the_experts(expert: Path) -> None:
+    sets = {n: load(expert, f"expert={n},demos=3") for n in (0, 1, 4)}
+    for n, dataset in sets.items():
+        background, shown = dataset.background, dataset.expert
+        assert background.num_episodes == 4
+        assert shown is not None
+        assert (shown.num_episodes, shown.reward) == (3, None)
+        assert dataset.env_id == "Hopper-v4"
+        assert dataset.info["spec"]["expert"] == n
+        # Nested: what is in one mixture is in the next, at either end.
+        assert background.take(range(4 - n)).columns().keys() == background.columns().keys()
+        for place in range(4 - n):
+            one, other = background.take([place]), sets[0].background.take([place])
+            assert one.obs.equal(other.obs)
+        if n:
+            one, other = background.take([4 - n]), sets[4].background.take([0])
+            assert one.obs.equal(other.obs)
+    chance = sets[0].background.action
+    assert chance is not None
+    assert abs(float(chance.mean())) < 0.2
+    assert 0.5 < float(chance.std()) < 0.65  # of uniform numbers in [-1, 1]: 0.577
+    shown, mixed = sets[4].expert, sets[4].background
+    assert shown is not None
+    assert not np.isin(shown.obs[:, 0], mixed.obs[:, 0]).any()  # episodes of their own
+
+
+def test_a_mixture_is_the_same_when_made_again(
+    expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(expert, "expert=2")
+    assert load(expert, "expert=2").fingerprint() == first.fingerprint()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert load(expert, "expert=2").fingerprint() == first.fingerprint()
+    assert load(expert, "expert=2,seed=1").fingerprint() != first.fingerprint()
+
+
+def test_the_other_episodes_may_be_a_clones(expert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = f"sibench:Hopper-v4/d=2,episodes=4,seed=0,demos=50,noise=0.5,expert={expert}"
+
+    def short_clone(text: str, **options: bool) -> fastifo.Dataset:
+        assert text == spec
+        return load_sibench(spec + ",bc_updates=20", **options)
+
+    monkeypatch.setattr("fastifo.benchmarks.bimodal.load_sibench", short_clone)
+    mixture = load(expert, "expert=1,demos=3,clone=2")
+    clone = load_sibench(spec + ",bc_updates=20", progress=False)
+    assert mixture.background.num_episodes == 4
+    for place in range(3):
+        one, other = mixture.background.take([place]), clone.background.take([place])
+        assert one.obs.equal(other.obs)
+    expert_part = load(expert, "expert=4,demos=3").background.take([0])
+    assert mixture.background.take([3]).obs.equal(expert_part.obs)
+    assert mixture.info["spec"]["clone"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("expert=5", "expert must be 0 to total=4, found 5"),
+        ("expert=x", "expert must be an integer, found 'x'"),
+        ("seed=1", "expert is missing; as in 'bimodal:Hopper-v4/expert=200'"),
+        ("expert=1,demos=-1", "must be at least 0, found -1"),
+        ("expert=1,seed=100", "seed must be 0 to 99"),
+        ("expert=1,clone=-2", "clone must be at least 0, found -2"),
+    ],
+)
+def test_a_wrong_spec_is_named(expert: Path, options: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(expert, options)

@@ -1,0 +1,234 @@
+"""The table and the figure come from run folders alone."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastifo
+from fastifo.envs.returns import Returns
+from fastifo.report.figures import swept
+from fastifo.report.report import report
+from fastifo.report.runs import print_table, read_runs
+from fastifo.utils.files import read_json, write_json
+from helpers import SMALL, random_dataset
+from support import contents, full_disk
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def make_run(folder: Path, name: str = "bc", seeds: int = 2, **fields: Any) -> Path:
+    """A run of a few updates; its returns are made up."""
+    dataset = fields.pop("dataset", None) or random_dataset(env_id="Hopper-v4")
+    fastifo.train(
+        name,
+        dataset,
+        num_updates=4,
+        seeds=range(seeds),
+        log_every=2,
+        out=folder,
+        progress=False,
+        **SMALL | fields,
+    )
+    rng = np.random.default_rng(seeds)
+    for deterministic, file in ((False, "returns.npz"), (True, "returns-deterministic.npz")):
+        returns = rng.normal(1000.0 + 500 * deterministic, 10.0, (seeds, 20))
+        lengths = np.ones((seeds, 20), np.int64)
+        Returns(returns, lengths, "Hopper-v4", deterministic, {}).save(folder / file)
+    manifest = folder / "checkpoint/manifest.json"
+    write_json(manifest, read_json(manifest) | {"train_s": 12.0})
+    return folder
+
+
+def test_the_table_has_the_background_each_run_and_nothing_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_run(tmp_path / "a", "vfo_bin", seeds=6)
+    make_run(tmp_path / "b", "bc")
+    print_table(read_runs(tmp_path))
+    text = capsys.readouterr().out
+    assert "…" not in text
+    rows = re.findall(r"background|vfo_bin|bc", text)
+    assert rows == ["background", "bc", "vfo_bin"]
+    (row,) = (line for line in text.splitlines() if "vfo_bin" in line)
+    found = Returns.load(tmp_path / "a/returns.npz")
+    low, high = found.interval
+    for part in (f"{found.mean:.0f}", f"{low:.0f} to {high:.0f}", f"{found.score:.1f}", "12 s"):
+        assert part in row
+    assert " ".join(f"{value:.0f}" for value in found.per_member) in row
+
+
+def test_the_expert_has_a_row_where_its_return_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = random_dataset(env_id="Hopper-v4")
+    info = {"expert_returns": [3234.0, 3234.6]}
+    known = fastifo.Dataset(base.background, base.expert, base.env_id, info=info)
+    make_run(tmp_path / "a", dataset=known)
+    print_table(read_runs(tmp_path))
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "expert" in line)
+    assert "3234" in row
+    assert "100.0" in row
+
+
+def test_a_run_without_evaluation_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path)
+    (tmp_path / "returns.npz").unlink()
+    (tmp_path / "returns-deterministic.npz").unlink()
+    assert report(tmp_path) == tmp_path / "report.png"
+    assert "not evaluated" in capsys.readouterr().out
+
+
+def test_a_run_of_which_the_mode_alone_was_played_has_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path)
+    (tmp_path / "returns.npz").unlink()
+    report(tmp_path)
+    out = capsys.readouterr().out
+    mode = Returns.load(tmp_path / "returns-deterministic.npz").mean
+    assert "not evaluated" not in out
+    (row,) = (line for line in out.splitlines() if " bc " in line)
+    assert f"{mode:.0f}" in row
+
+
+def test_the_figure_is_a_png_where_it_was_asked_for(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", "vfo_bin")
+    found = report(tmp_path / "runs", tmp_path / "figures" / "a.png")
+    assert found == tmp_path / "figures" / "a.png"
+    assert found.read_bytes().startswith(PNG)
+
+
+def test_data_without_rewards_or_an_environment_can_be_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, dataset=random_dataset(reward=False))
+    report(tmp_path)
+    text = capsys.readouterr().out
+    assert "no environment: returns" in text
+    assert "background" not in text
+
+
+def test_a_report_needs_nothing_but_the_folder_and_changes_no_run(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    before = contents(tmp_path)
+    report(tmp_path)
+    after = contents(tmp_path)
+    assert after.pop("report.png").startswith(PNG)
+    page = after.pop("report.html").decode()
+    assert after.pop("results.csv").startswith(b"env_id,set,background,algorithm,run,")
+    assert after == before
+    assert page.count("<img") == 1
+    for word in ("moved", "&quot;learning_rate&quot;", "95 % interval", "data:image/png"):
+        assert word in page
+    assert "http" not in page  # it needs no other file
+
+
+def test_a_full_disk_keeps_the_old_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "run")
+    report(tmp_path)
+    before = contents(tmp_path)
+    with full_disk(), pytest.raises(OSError, match=r"report\.png: could not be written"):
+        report(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_runs_of_one_algorithm_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    for name in ("wide", "narrow"):
+        make_run(tmp_path / name, seeds=1)
+    make_run(tmp_path / "v", "vfo_bin")
+    assert [entry.label for entry in read_runs(tmp_path)] == ["narrow", "wide", "vfo_bin"]
+
+
+def test_runs_on_other_data_have_a_table_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "a", dataset=random_dataset(0, env_id="Hopper-v4"))
+    make_run(tmp_path / "b", dataset=random_dataset(1, env_id="Ant-v4"))
+    report(tmp_path)
+    text = capsys.readouterr().out
+    assert text.count("background") == 2
+    assert text.index("Hopper-v4: returns") < text.index("Ant-v4: returns")
+    assert len(re.findall(r"│ bc +│", text)) == 2  # alone in its table, a name needs no folder
+
+
+def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"format": "another program"})
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match="no run below this folder"):
+            report(folder)
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    metrics = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(metrics[:-5])
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 4 is not JSON"):
+        report(tmp_path)
+    (run / "metrics.jsonl").write_text(metrics)
+    (run / "returns.npz").write_bytes((run / "returns.npz").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"returns\.npz: expected the returns of a run"):
+        report(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    del config["datasets"]
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json: lacks datasets; train again"):
+        report(tmp_path)
+    (run / "config.json").write_text(json.dumps(config)[:-1])
+    with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
+        report(tmp_path)
+
+
+def test_a_sweep_has_a_panel_for_each_field_that_members_differ_in(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "vfo_bin", temperature=[0.1, 1.0, 10.0], alpha=[0.2, 0.8])
+    config = read_json(run / "config.json")
+    temperatures = [member["config"]["temperature"] for member in config["members"]]
+    assert len(temperatures) == 12
+    returns = np.array(temperatures)[:, None] + np.zeros((12, 5))
+    Returns(returns, np.ones((12, 5), np.int64), "Hopper-v4", False, {}).save(run / "returns.npz")
+    (run / "returns-deterministic.npz").unlink()
+    make_run(tmp_path / "b", "bc")
+    found = swept(read_runs(tmp_path))
+    assert sorted(found) == ["Hopper-v4: vfo_bin, alpha", "Hopper-v4: vfo_bin, temperature"]
+    report(tmp_path)
+    assert (tmp_path / "sweeps.png").read_bytes().startswith(PNG)
+    assert "Sensitivity" in (tmp_path / "report.html").read_text()
+
+
+def test_results_are_lines_of_a_csv_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs/vfo", "vfo_bin", seeds=2, temperature=[0.5, 1.0])
+    rng = np.random.default_rng(0)
+    for deterministic, name in ((False, "returns.npz"), (True, "returns-deterministic.npz")):
+        made = rng.normal(1000.0, 10.0, (4, 20)), np.ones((4, 20), np.int64)
+        Returns(*made, "Hopper-v4", deterministic, {}).save(run / name)
+    make_run(tmp_path / "runs/bc", "bc", seeds=1)
+    report(tmp_path)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = Returns.load(tmp_path / "runs/vfo/returns.npz").returns
+    modes = Returns.load(tmp_path / "runs/vfo/returns-deterministic.npz").returns
+    assert [(row["run"], row["seed"], row["swept"]) for row in rows] == [
+        ("runs/bc", "0", ""),
+        ("runs/vfo", "0", "temperature=0.5"),
+        ("runs/vfo", "1", "temperature=0.5"),
+        ("runs/vfo", "0", "temperature=1.0"),
+        ("runs/vfo", "1", "temperature=1.0"),
+    ]
+    for place, row in enumerate(rows[1:]):
+        assert row["algorithm"] == "vfo_bin"
+        assert float(row["return"]) == pytest.approx(found[place].mean(), abs=0.05)
+        assert float(row["std"]) == pytest.approx(found[place].std(), abs=0.05)
+        assert float(row["mode"]) == pytest.approx(modes[place].mean(), abs=0.05)
+        assert float(row["score"]) == pytest.approx(
+            100.0 * (found[place].mean() + 20.272305) / (3234.3 + 20.272305), abs=0.005
+        )

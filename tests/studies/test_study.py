@@ -1,0 +1,176 @@
+"""Studies and self-improvement on tiny tasks: resumable, skipped when done, drawn from folders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastifo
+from fastifo.data.dataset import Dataset
+from fastifo.report import figures
+from fastifo.report.report import read_improvements, report
+from fastifo.report.runs import by_dataset, read_runs
+from fastifo.studies.grid import study_bimodal, study_sibench
+from fastifo.studies.improve import Improvement, improve
+from helpers import SMALL
+from support import contents, write_expert
+
+TINY: dict[str, Any] = {
+    "num_updates": 2, "seeds": (0, 1), "episodes": 3, "progress": False, **SMALL,
+}  # fmt: skip
+
+
+@pytest.fixture
+def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expert = write_expert(tmp_path / "expert.npz")
+    return {"episodes": 2, "bc_updates": 2, "demos": 3, "expert": str(expert)}
+
+
+def run_sibench(out: Path, sets: dict[str, Any], **fields: Any) -> None:
+    study_sibench(out, ("bc", "vfo_bin"), ("Hopper-v4",), (1, 3), set_options=sets, **TINY | fields)
+
+
+def test_methods_that_standardise_have_a_run_for_each_set(
+    tmp_path: Path, sets: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, methods = tmp_path / "study", ("bc", "iql", "seabo", "seabo-rebrac")
+    fields = {k: v for k, v in TINY.items() if k != "num_bins"}
+    study_sibench(
+        out, methods, ("Hopper-v4",), (1, 3), set_options=sets, reward_scaling="none", **fields
+    )
+    entries = read_runs(out)
+    found = [entry.config["algorithm"] for entry in entries]
+    assert found == [name for name in ("bc", "seabo", "seabo-rebrac", "iql") for _ in range(2)]
+    apart = {e.config["algorithm"] for e in entries if e.folder.parent.name != "Hopper-v4"}
+    assert apart == {"seabo", "iql"}
+    assert [len(group) for group in by_dataset(entries)] == [4, 4]
+    report(out)
+    assert "seabo-rebrac" in capsys.readouterr().out
+
+
+def test_a_study_trains_all_sets_together_and_reports(
+    tmp_path: Path, sets: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    run_sibench(out, sets)
+    entries = read_runs(out)  # the clones are no results
+    assert [e.config["algorithm"] for e in entries] == ["bc", "bc", "vfo_bin", "vfo_bin"]
+    assert [len(group) for group in by_dataset(entries)] == [2, 2]
+    assert all(e.returns is not None and e.returns.returns.shape == (2, 3) for e in entries)
+    first = report(out)
+    assert first == out / "differences.png"
+    made = {path.name for path in out.iterdir()}
+    assert {"returns.png", "differences.png", "report.html"} <= made
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == 2
+    text = capsys.readouterr().out
+    for word in ("Hopper-v4, d=1: returns", "Hopper-v4, d=3: returns", "stratified bootstrap"):
+        assert word in text
+    assert "All sets together" in page
+
+    before = contents(out)
+    run_sibench(out, sets)  # everything is there
+    after = contents(out)
+    assert {k: v for k, v in after.items() if k.endswith((".npz", ".fastifo", ".safetensors"))} == {
+        k: v for k, v in before.items() if k.endswith((".npz", ".fastifo", ".safetensors"))
+    }
+    with pytest.raises(ValueError, match="holds another run"):
+        run_sibench(out, sets, batch_size=9)
+    run_sibench(out, sets, num_updates=4)
+    assert {e.returns.num_updates for e in read_runs(out) if e.returns is not None} == {4}
+
+
+def test_a_study_refuses_mistakes_before_it_starts(tmp_path: Path, sets: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="no field 'temprature'; did you mean 'temperature'"):
+        run_sibench(tmp_path / "a", sets, temprature=1.0)
+    with pytest.raises(ValueError, match="bcc"):
+        study_sibench(tmp_path / "a", ("bcc",), ("Hopper-v4",), (1,), **TINY)
+    with pytest.raises(ValueError, match="Hoper-v4"):
+        study_sibench(tmp_path / "a", ("bc",), ("Hoper-v4",), (1,), **TINY)
+    with pytest.raises(ValueError, match="sigma: expected above 0, found -1"):
+        study_sibench(tmp_path / "a", ("bc", "tge"), ("Hopper-v4",), (1,), sigma=-1.0, **TINY)
+    with pytest.raises(ValueError, match="temperature: expected above 0"):
+        improve("vfo_bin", "nowhere", "nowhere", out=tmp_path / "a", temperature=0.0)
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_the_data_lack_is_said_before_the_first_training(
+    tmp_path: Path, sets: dict[str, Any]
+) -> None:
+    out, fields = tmp_path / "study", {k: v for k, v in TINY.items() if k != "num_bins"}
+    with pytest.raises(ValueError, match="horizon: expected at most"):
+        study_sibench(
+            out, ("bc", "tge"), ("Hopper-v4",), (1,), set_options=sets, horizon=1024, **fields
+        )
+    assert not (out / "runs").exists()
+
+
+def test_a_bimodal_study(tmp_path: Path, sets: dict[str, Any]) -> None:
+    options = {"total": 3, "policy": sets["expert"]}
+    study_bimodal(tmp_path / "study", ("bc",), ("Hopper-v4",), (0, 2), set_options=options, **TINY)
+    entries = read_runs(tmp_path / "study")
+    assert [entry.dataset["info"]["spec"]["expert"] for entry in entries] == [0, 2]
+    assert report(tmp_path / "study").name == "differences.png"
+    with pytest.raises(ValueError, match="begun with kind='bimodal', asked for 'sibench'"):
+        run_sibench(tmp_path / "study", sets)
+
+
+def start(sets: dict[str, Any]) -> Dataset:
+    return fastifo.load(
+        f"sibench:Hopper-v4/d=1,episodes=2,demos=2,bc_updates=2,expert={sets['expert']}",
+        progress=False,
+    )
+
+
+def run_improve(out: Path, first: Dataset, iterations: int, **fields: Any) -> Improvement:
+    fixed = {"num_updates": 3, "seeds": (0, 1), "episodes": 2, "progress": False, **SMALL}
+    return improve("vfo_bin", first, first, iterations=iterations, out=out, **fixed | fields)
+
+
+def test_each_policys_episodes_are_the_next_ones_data(tmp_path: Path, sets: dict[str, Any]) -> None:
+    first = start(sets)
+    out = tmp_path / "improve"
+    done = run_improve(out, first, 2)
+    assert np.array(done.returns).shape == (2, 3)
+    returns = first.background.returns()
+    assert returns is not None
+    assert [row[0] for row in done.returns] == [pytest.approx(float(returns.mean()))] * 2
+    for seed in (0, 1):
+        played = fastifo.load(out / f"seed-{seed}/iteration-00/played.fastifo")
+        run = fastifo.open_run(out / f"seed-{seed}/iteration-01/run")
+        assert first.expert is not None
+        learned = Dataset(played.background, first.expert, "Hopper-v4")
+        assert run.datasets[0]["fingerprint"] == learned.fingerprint()
+        assert run.members[0].seed == seed
+    assert "iteration" in str(done)
+    assert "seed 1" in str(done)
+
+
+def test_an_improvement_goes_on_where_it_ended(tmp_path: Path, sets: dict[str, Any]) -> None:
+    first = start(sets)
+    whole = run_improve(tmp_path / "whole", first, 3)
+    run_improve(tmp_path / "cut", first, 1)
+    (tmp_path / "cut/seed-1/iteration-00/played.fastifo").unlink()  # killed before the second seed
+    assert run_improve(tmp_path / "cut", first, 3) == whole
+    assert read_improvements(tmp_path / "cut") == [whole]
+    assert report(tmp_path / "cut").name == "sawteeth.png"
+    with pytest.raises(ValueError, match="begun with episodes=2, asked for 5"):
+        run_improve(tmp_path / "cut", first, 3, episodes=5)
+    with pytest.raises(ValueError, match="at least one iteration"):
+        run_improve(tmp_path / "cut", first, 0)
+
+
+def test_aggregates_use_what_all_algorithms_share(tmp_path: Path, sets: dict[str, Any]) -> None:
+    out = tmp_path / "study"
+    run_sibench(out, sets)
+    entries = read_runs(out)
+    rows = figures.aggregate(entries)
+    assert [(row[0], row[3]) for row in rows] == [("bc", 2), ("vfo_bin", 2)]
+    rows = figures.aggregate(
+        [e for e in entries if e.members != [0, 1] or e.config["algorithm"] == "bc"]
+    )
+    assert [(row[0], row[3]) for row in rows] == [("bc", 1), ("vfo_bin", 1)]
+    for _, mean, (low, high), _ in rows:
+        assert low <= mean <= high

@@ -1,0 +1,119 @@
+"""Writes are whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastifo.utils.files import (
+    cache_folder,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_bytes,
+    write_json,
+)
+from support import contents, full_disk
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
+    assert contents(tmp_path) == {"deep/file": b"new"}
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"ne")
+        assert path.read_bytes() == b"old"
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"new")
+
+    with open(path, "rb") as reader:
+        write_atomic(path, write)
+        assert reader.read() == b"old"  # renamed over, never written into
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_midway_keeps_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomic(path, write)
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with full_disk(), pytest.raises(OSError, match="could not be written") as caught:
+        write_bytes(path, bytes(1000))
+    assert str(path) in str(caught.value)
+    assert "what was there before is kept" in str(caught.value)
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_an_error_without_a_number_is_still_told_in_words(tmp_path: Path) -> None:
+    def write(temporary: Path) -> None:
+        raise OSError("the library's own words")
+
+    with pytest.raises(
+        OSError, match=r"could not be written \(the library's own words\)"
+    ) as caught:
+        write_atomic(tmp_path / "file", write)
+    assert "None" not in str(caught.value)
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(OSError, match="could not be written") as caught:
+        write_bytes(tmp_path / "file" / "below", b"")
+    assert str(tmp_path / "file" / "below") in str(caught.value)
+    assert contents(tmp_path) == {"file": b"in the way"}
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_bytes(b"kept")
+    with pytest.raises(OSError, match="could not be written"):
+        write_bytes(tmp_path / "folder", b"")
+    assert contents(tmp_path) == {"folder/kept": b"kept"}
+
+
+def test_json_comes_back_and_other_content_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, {"a": [1, 2.5, None]})
+    assert read_json(path) == {"a": [1, 2.5, None]}
+    for content in (path.read_bytes()[:-4], b"\xff\xfe", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"value\.json: expected JSON, found something else"):
+            read_json(path)
+
+
+def test_a_hash_follows_the_content(tmp_path: Path) -> None:
+    for name, content in (("a", b"x"), ("b", b"x"), ("c", b"y")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (sha256_file(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def test_the_cache_follows_the_usual_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "fastifo"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "fastifo"
+    assert not os.path.exists(cache_folder())
