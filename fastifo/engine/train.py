@@ -55,8 +55,8 @@ def train(
     `fastifo.algos.presets`.  device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two
     bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains whole
     updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
-    False: their references, which train the same up to rounding.  out: the run folder; without one nothing is
-    written.  resume: continue what the folder holds.  callbacks: called as (run, update, members)
+    False: their references, which train the same up to rounding.  out: the run folder; without
+    one nothing is written.  resume: continue what the folder holds.  callbacks: called as (run, update, members)
     every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
     checkpoint_every: in updates.  progress: a bar, or plain lines where there is no terminal.
     overrides: the algorithm's fields; a list gives one member per value.

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from test_cli import SIZES, run
 
 import fastifo
+from cli.test_cli import SIZES, run
 from data.test_formats import episodes, write_d4rl
 from helpers import random_dataset
 from support import write_expert

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastifo import _C
-from fastifo.ops import OPS, _op
+from fastifo.ops import OPS, registry
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ ATOL = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 def use(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPU tensors go to this instruction set's kernels."""
-    monkeypatch.setattr(_op, "kernel", lambda name, device: getattr(getattr(_C, isa), name))
+    monkeypatch.setattr(registry, "kernel", lambda name, device: getattr(getattr(_C, isa), name))
 
 
 def cast(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
