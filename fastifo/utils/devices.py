@@ -1,4 +1,4 @@
-"""Where a run trains, and in which numbers."""
+"""Devices and numeric precisions."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ PRECISIONS = {  # name -> (parameters' dtype, matrix products in bfloat16)
     "fp64": (torch.float64, False),
     "fp32": (torch.float32, False),
     "tf32": (torch.float32, False),
-    "fp32x": (torch.float32, False),  # two parts of bfloat16 on the native engine, fp32 in torch
+    "fp32x": (torch.float32, False),  # two bfloat16 parts in the native engine, fp32 in torch
     "bf16": (torch.float32, True),
 }
 
 
 def choose_device(device: str) -> torch.device:
-    """auto is the GPU where there is one and the build has its kernels.
+    """Resolves auto, cpu or cuda; auto is the GPU if torch sees one and the build has CUDA kernels.
 
-    Raises ValueError where the device is unknown or not usable.
+    Raises ValueError if the device is unknown or cannot be used.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, found {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for, torch sees no GPU; use device='cpu'")
+        raise ValueError("device: found 'cuda', but torch sees no GPU; use device='cpu'")
     if device == "cuda" and not _C.has_cuda:
         raise ValueError(
-            "device: 'cuda' was asked for, this build has no CUDA kernels; put nvcc on PATH and "
+            "device: found 'cuda', but this build has no CUDA kernels; put nvcc on PATH and "
             "reinstall from source, or use device='cpu'"
         )
     usable = torch.cuda.is_available() and _C.has_cuda
@@ -35,7 +35,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """auto is fp32 on a CPU and tf32 on a GPU."""
+    """Resolves a precision; auto is fp32 on a CPU and tf32 on a GPU.  Raises ValueError."""
     if precision == "auto":
         return "tf32" if device.type == "cuda" else "fp32"
     if precision not in PRECISIONS:
@@ -46,7 +46,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 @contextlib.contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """Whether a GPU may round float32 operands of matrix products to TF32, in this block."""
+    """Lets the GPU round float32 operands of matrix products to TF32 inside the block, or not."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = enabled

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of one."""
+"""Atomic writes, JSON, hashes and the cache folder."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# What numpy raises on an .npz that is cut, damaged or of another program.
+# What numpy raises on an .npz file that is truncated, damaged or not an .npz at all.
 UNREADABLE = (
     AttributeError,
     EOFError,
@@ -30,9 +30,10 @@ UNREADABLE = (
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it.
+    """Calls `write` on a temporary file in the same folder, syncs it to disk and renames it.
 
-    A full disk or a kill leaves `path` as it was.  Raises OSError naming the file.
+    If the disk is full or the process is killed, `path` keeps its old content.
+    Raises OSError naming the file.
     """
     temporary = None
     try:
@@ -48,8 +49,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise OSError(
             error.errno or errno.EIO,
-            f"{path}: could not be written ({error.strerror or error}); what was there before is "
-            "kept. Free some space or choose another folder",
+            f"{path}: could not be written ({error.strerror or error}); the old content is kept. "
+            "Free some space or choose another folder",
         ) from error
     finally:
         if temporary is not None:
@@ -57,6 +58,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically; see `write_atomic`."""
     write_atomic(path, lambda temporary: _write_all(temporary, content))
 
 
@@ -66,11 +68,12 @@ def _write_all(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically; see `write_atomic`."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The parsed file.  Raises ValueError naming the file where it is not JSON."""
+    """Parses a JSON file.  Raises ValueError naming the file if it is not JSON."""
     try:
         return json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -78,9 +81,9 @@ def read_json(path: Path) -> Any:
 
 
 def readable_bytes(path: Path, kind: str) -> int:
-    """Memory that reading a foreign file may take: what a sound one of its size could hold.
+    """Upper bound on the memory, in bytes, that reading an intact file of this size can need.
 
-    Raises FileNotFoundError where there is no file.
+    kind: names the format in the error, as in "HDF5".  Raises FileNotFoundError.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing there"
@@ -89,25 +92,30 @@ def readable_bytes(path: Path, kind: str) -> int:
 
 
 def keep_plan(path: Path, plan: dict[str, Any]) -> None:
-    """Writes what a folder is for.  Raises ValueError where it was begun for something else."""
+    """Records the settings a folder was started with.
+
+    Raises ValueError if the folder was started with other settings.
+    """
     if not path.exists():
         write_json(path, plan)
         return
-    kept, plan = read_json(path), json.loads(json.dumps(plan))
-    other = sorted(k for k in {*plan, *kept} if kept.get(k) != plan.get(k))
-    if other:
+    recorded, plan = read_json(path), json.loads(json.dumps(plan))
+    differing = sorted(k for k in {*plan, *recorded} if recorded.get(k) != plan.get(k))
+    if differing:
+        name = differing[0]
         raise ValueError(
-            f"{path}: begun with {other[0]}={kept.get(other[0])!r}, asked for "
-            f"{plan.get(other[0])!r}; choose another folder"
+            f"{path}: started with {name}={recorded.get(name)!r}, now asked for "
+            f"{plan.get(name)!r}; choose another folder"
         )
 
 
 def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where generated datasets are kept; it affects speed only, never a result."""
+    """Folder for generated datasets and downloads; it affects speed only, never a result."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fastifo"

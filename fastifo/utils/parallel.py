@@ -1,4 +1,4 @@
-"""Work side by side on the cores of one machine."""
+"""Processes and threads on one machine."""
 
 import contextlib
 import multiprocessing
@@ -17,15 +17,16 @@ from fastifo.utils.progress import ProgressBar
 
 
 class Job(Protocol):
-    """What another process can do: pickled to it, results go to files."""
+    """Work for another process: sent to it by pickling; results go to files."""
 
-    def run(self) -> None: ...
+    def run(self) -> None:
+        """Does the work."""
 
 
 def run_jobs(jobs: Sequence[Job]) -> None:
-    """All jobs: one after the other on a GPU, on a CPU side by side with a core or more each.
+    """Runs all jobs: in parallel processes on a CPU, one after the other on a GPU.
 
-    Nets this small keep one core busy but not two.
+    Each process gets at least one core: nets this small keep one core busy, but not two.
     """
     cores = len(os.sched_getaffinity(0))
     workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
@@ -45,7 +46,7 @@ def _start_worker(threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-GRACE = 5  # seconds for a checkpoint
+GRACE_S = 5  # time to write a checkpoint after SIGTERM
 
 
 def _end_with_parent() -> None:
@@ -53,32 +54,33 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(GRACE_S)
     os._exit(1)
 
 
-BLOCK = 4096  # rows that a thread takes at once
+BLOCK = 4096  # rows per call in `in_blocks`
 
 
 def in_blocks(work: Callable[[slice], object], count: int) -> None:
-    """Calls work(rows) for all of [0, count) in blocks, side by side, torch on one thread in each.
+    """Calls work(rows) for blocks that cover [0, count), in parallel threads.
 
-    So numbers do not depend on how many threads there are.
+    Torch uses one thread inside each call, so results do not depend on the number of threads.
     """
 
-    def alone(first: int) -> None:
+    def run_block(first: int) -> None:
         with torch.no_grad():
             work(slice(first, min(first + BLOCK, count)))
 
     threads = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(threads) as workers:
-        list(workers.map(alone, range(0, count, BLOCK)))
+        list(workers.map(run_block, range(0, count, BLOCK)))
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: the bits of products, and of sigmoids and the like, depend on how many
-    there are.
+    """Limits torch to one thread inside the block.
+
+    The bits of matrix products and of functions such as sigmoid depend on the number of threads.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

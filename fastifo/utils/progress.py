@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr."""
+"""Progress bars on stderr."""
 
 import sys
 import time
@@ -13,22 +13,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PLAIN_INTERVAL_S = 15.0
+PLAIN_INTERVAL_S = 15.0  # between lines where stderr is not a terminal
 
 
 class ProgressBar:
-    """A bar with rate and remaining time on a terminal, plain lines elsewhere, on stderr."""
+    """Rate and remaining time of long work: a bar on a terminal, plain lines elsewhere."""
 
-    plain = False  # lines even on a terminal
+    plain = False  # True prints lines on a terminal too
 
     def __init__(self, title: str, total: int, unit: str, *, enabled: bool = True) -> None:
+        """title: printed before the bar.  total: units of work.  unit: their name, as "updates".
+        enabled: False prints nothing.
+        """
         self.title = title
         self.total = total
         self.unit = unit
         self.enabled = enabled
         self.done = 0
         self.note = ""
-        self.first = 0  # where this process began
+        self.first = 0  # units that an earlier process completed
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
         if enabled and sys.stderr.isatty() and not self.plain:
@@ -60,17 +63,17 @@ class ProgressBar:
             self._print("")
 
     def resize(self, total: int) -> None:
-        """Where the whole is known only after the start."""
+        """Sets the total once it is known."""
         self.total = max(1, total)
         if self.bar is not None:
             self.bar.update(self.task, total=self.total)
 
     def start_at(self, done: int) -> None:
-        """Work that an earlier process did; it does not count towards the rate."""
+        """Marks units as completed by an earlier process; they do not count towards the rate."""
         self.done = self.first = done
 
     def update(self, done: int, note: str | None = None) -> None:
-        """note: what stands behind the bar; None keeps it."""
+        """Shows progress.  done: units completed.  note: text after the bar; None keeps the old one."""
         self.done = done
         self.note = note = self.note if note is None else note
         if self.bar is not None:
@@ -80,7 +83,7 @@ class ProgressBar:
             self._print(note)
 
     def rate(self) -> float:
-        """Units per second of this process."""
+        """Units per second in this process."""
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
 
     def _print(self, note: str) -> None:

@@ -1,4 +1,4 @@
-"""Aggregates over tasks and seeds with their uncertainty.
+"""Aggregate scores over tasks and seeds, with confidence intervals.
 
 Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bootstrap).
 """
@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 def interquartile_mean(scores: Floats) -> float:
-    """Mean of what is left when the lowest and the highest quarter of all numbers are cut off."""
+    """Mean of the middle half of all scores.  scores: any shape."""
     flat = np.sort(scores, axis=None)
     cut = int(0.25 * flat.size)
     return float(flat[cut : flat.size - cut].mean())
@@ -19,9 +19,10 @@ def interquartile_mean(scores: Floats) -> float:
 def stratified_interval(
     scores: Floats, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the interquartile mean; runs are redrawn within each task.
+    """Stratified percentile bootstrap of the interquartile mean: runs are resampled per task.
 
-    scores: [runs, tasks].  It speaks of other seeds on the same tasks.
+    scores: [runs, tasks].  Returns (low, high).  The interval covers variation between seeds on
+    these tasks, not variation between tasks.
     """
     rng = np.random.default_rng(seed)
     runs, tasks = scores.shape

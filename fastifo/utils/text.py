@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A closing sentence for an unknown name: the nearest known one, or all of them."""
+    """Suggestion for an unknown name: the closest known name, or a list of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:

@@ -247,9 +247,9 @@ def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"episodes": 3}, "begun with episodes=2, asked for 3; choose another folder"),
+        ({"episodes": 3}, "started with episodes=2, now asked for 3; choose another folder"),
         ({"epsodes": 3}, "unknown option 'epsodes'; did you mean 'episodes'"),
-        ({"demos": 3}, "begun with demos=4, asked for 3"),
+        ({"demos": 3}, "started with demos=4, now asked for 3"),
     ],
 )
 def test_a_folder_of_other_sets_is_refused(

@@ -113,7 +113,7 @@ def test_a_bimodal_study(tmp_path: Path, sets: dict[str, Any]) -> None:
     entries = read_runs(tmp_path / "study")
     assert [entry.dataset["info"]["spec"]["expert"] for entry in entries] == [0, 2]
     assert report(tmp_path / "study").name == "differences.png"
-    with pytest.raises(ValueError, match="begun with kind='bimodal', asked for 'sibench'"):
+    with pytest.raises(ValueError, match="started with kind='bimodal', now asked for 'sibench'"):
         run_sibench(tmp_path / "study", sets)
 
 
@@ -156,7 +156,7 @@ def test_an_improvement_goes_on_where_it_ended(tmp_path: Path, sets: dict[str, A
     assert run_improve(tmp_path / "cut", first, 3) == whole
     assert read_improvements(tmp_path / "cut") == [whole]
     assert report(tmp_path / "cut").name == "sawteeth.png"
-    with pytest.raises(ValueError, match="begun with episodes=2, asked for 5"):
+    with pytest.raises(ValueError, match="started with episodes=2, now asked for 5"):
         run_improve(tmp_path / "cut", first, 3, episodes=5)
     with pytest.raises(ValueError, match="at least one iteration"):
         run_improve(tmp_path / "cut", first, 0)

@@ -1,4 +1,4 @@
-"""Writes are whole or not at all."""
+"""Atomic writes: a file has its old content or its new content, never part of it."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastifo.utils.files import (
 from support import contents, full_disk
 
 
-def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_write_replaces_the_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     write_bytes(path, b"old")
     write_bytes(path, b"new")
@@ -24,7 +24,7 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")
 
@@ -36,7 +36,7 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path: Path) -> 
 
     with open(path, "rb") as reader:
         write_atomic(path, write)
-        assert reader.read() == b"old"  # renamed over, never written into
+        assert reader.read() == b"old"  # the file is renamed over, never written into
     assert path.read_bytes() == b"new"
 
 
@@ -60,17 +60,15 @@ def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path: Path) -> None:
     with full_disk(), pytest.raises(OSError, match="could not be written") as caught:
         write_bytes(path, bytes(1000))
     assert str(path) in str(caught.value)
-    assert "what was there before is kept" in str(caught.value)
+    assert "the old content is kept" in str(caught.value)
     assert contents(tmp_path) == {"file": b"old"}
 
 
-def test_an_error_without_a_number_is_still_told_in_words(tmp_path: Path) -> None:
+def test_an_error_without_an_errno_keeps_its_message(tmp_path: Path) -> None:
     def write(temporary: Path) -> None:
-        raise OSError("the library's own words")
+        raise OSError("the library's message")
 
-    with pytest.raises(
-        OSError, match=r"could not be written \(the library's own words\)"
-    ) as caught:
+    with pytest.raises(OSError, match=r"could not be written \(the library's message\)") as caught:
         write_atomic(tmp_path / "file", write)
     assert "None" not in str(caught.value)
 
@@ -91,7 +89,7 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"folder/kept": b"kept"}
 
 
-def test_json_comes_back_and_other_content_is_named(tmp_path: Path) -> None:
+def test_json_round_trips_and_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     write_json(path, {"a": [1, 2.5, None]})
     assert read_json(path) == {"a": [1, 2.5, None]}
@@ -101,14 +99,14 @@ def test_json_comes_back_and_other_content_is_named(tmp_path: Path) -> None:
             read_json(path)
 
 
-def test_a_hash_follows_the_content(tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_content(tmp_path: Path) -> None:
     for name, content in (("a", b"x"), ("b", b"x"), ("c", b"y")):
         (tmp_path / name).write_bytes(content)
     a, b, c = (sha256_file(tmp_path / name) for name in "abc")
     assert a == b != c
 
 
-def test_the_cache_follows_the_usual_variable(
+def test_the_cache_folder_follows_xdg_cache_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

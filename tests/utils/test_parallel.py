@@ -1,4 +1,4 @@
-"""Work side by side: on threads and in processes of its own."""
+"""Work in parallel threads and processes."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ import torch
 
 import fastifo
 from fastifo.algos import ALGORITHMS
-from fastifo.utils.parallel import GRACE, run_jobs
+from fastifo.utils.parallel import GRACE_S, run_jobs
 
 
 @pytest.mark.parametrize("name", ["bco", "oril", "otr", "seabo", "smodice", "vfo_disc"])
-def test_data_that_a_method_makes_has_the_same_bits_on_any_number_of_threads(
+def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -29,35 +29,35 @@ def test_data_that_a_method_makes_has_the_same_bits_on_any_number_of_threads(
             "action": 2 * torch.rand(steps, 2, generator=generator) - 1,
         }
 
-    # More numbers than torch gives one thread; their count divides by none of the vectors' widths.
+    # More numbers than torch gives to one thread, in a count that no vector width divides.
     count, steps = {"otr": (2, 401), "seabo": (2, 17001)}.get(name, (60, 4001))
     background, expert = [episode(steps) for _ in range(count)], [episode(401)]
     dataset = fastifo.Dataset.from_episodes(background, [{"obs": expert[0]["obs"]}])
-    made = []
+    prepared = []
     learner_class = ALGORITHMS[name]
     prepare = learner_class.prepare.__func__  # type: ignore[attr-defined]
 
-    def kept(cls: Any, *args: Any) -> Any:
-        made.append(prepare(cls, *args))
-        return made[-1]
+    def recording(cls: Any, *args: Any) -> Any:
+        prepared.append(prepare(cls, *args))
+        return prepared[-1]
 
-    monkeypatch.setattr(learner_class, "prepare", classmethod(kept))
+    monkeypatch.setattr(learner_class, "prepare", classmethod(recording))
     fields = {"disc_updates": 50, "inverse_updates": 1, "reward_scaling": "none"}
-    own = {key: value for key, value in fields.items() if hasattr(learner_class.Config, key)}
+    known = {key: value for key, value in fields.items() if hasattr(learner_class.Config, key)}
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3, 5, 7):
             torch.set_num_threads(threads)
             fastifo.train(
                 name, dataset, num_updates=1, batch_size=8, learning_rate=0.1, hidden_sizes=(8,),
-                device="cpu", progress=False, **own,
+                device="cpu", progress=False, **known,
             )  # fmt: skip
     finally:
         torch.set_num_threads(before)
-    for other in made[1:]:
+    for other in prepared[1:]:
         for part in ("background", "expert"):
             for column in ("obs", "action", "reward"):
-                first, again = (getattr(getattr(d, part), column) for d in (made[0], other))
+                first, again = (getattr(getattr(d, part), column) for d in (prepared[0], other))
                 assert (first is None) == (again is None)
                 assert first is None or torch.equal(first, again)
 
@@ -83,14 +83,16 @@ def alive(pid: int) -> bool:
     return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc")
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core works in its own process")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="on one core the jobs run in the calling process"
+)
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     here = Path(__file__)
     path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import {here.stem} as m; m.main({str(tmp_path)!r})"],
-        cwd=tmp_path,  # in a checkout its source would hide the installed package
+        cwd=tmp_path,  # inside a checkout, its source would shadow the installed package
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
     )
     paths = [tmp_path / "first", tmp_path / "second"]
@@ -103,10 +105,10 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     assert all(map(alive, workers))
     parent.kill()
     parent.wait(10)
-    deadline = time.monotonic() + GRACE + 60
+    deadline = time.monotonic() + GRACE_S + 60
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = [pid for pid in workers if alive(pid)]
-    for pid in left:
+    survivors = [pid for pid in workers if alive(pid)]
+    for pid in survivors:
         os.kill(pid, signal.SIGKILL)
-    assert not left
+    assert not survivors

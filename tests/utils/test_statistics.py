@@ -1,4 +1,4 @@
-"""Aggregates against rliable, the paper's own library."""
+"""Aggregate statistics against rliable, the library of the paper's authors."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def test_interval() -> None:
     def mean(values: np.ndarray) -> np.ndarray:
         return np.array([metrics.aggregate_iqm(values)])
 
-    np.random.seed(0)  # noqa: NPY002  what rliable draws from
-    _, found = library.get_interval_estimates({"a": scores}, mean, reps=4000)
+    np.random.seed(0)  # noqa: NPY002  rliable uses the global generator
+    _, intervals = library.get_interval_estimates({"a": scores}, mean, reps=4000)
     low, high = stratified_interval(scores, resamples=4000)
-    width = float(found["a"][1, 0] - found["a"][0, 0])
-    assert low == pytest.approx(float(found["a"][0, 0]), abs=0.05 * width)
-    assert high == pytest.approx(float(found["a"][1, 0]), abs=0.05 * width)
+    width = float(intervals["a"][1, 0] - intervals["a"][0, 0])
+    assert low == pytest.approx(float(intervals["a"][0, 0]), abs=0.05 * width)
+    assert high == pytest.approx(float(intervals["a"][1, 0]), abs=0.05 * width)
 
 
-def test_equal_runs_leave_no_doubt() -> None:
+def test_the_interval_of_equal_runs_is_a_point() -> None:
     assert stratified_interval(np.full((3, 2), 7.0)) == (7.0, 7.0)
