@@ -73,7 +73,7 @@ class ProgressBar:
         self.done = self.first = done
 
     def update(self, done: int, note: str | None = None) -> None:
-        """Shows progress.  done: units completed.  note: text after the bar; None keeps the old one."""
+        """done: units completed so far.  note: text after the bar; None keeps the old one."""
         self.done = done
         self.note = note = self.note if note is None else note
         if self.bar is not None:
