@@ -17,7 +17,6 @@ from fastifo import _C
 from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.bco import InverseDynamics
 from fastifo.algos.discriminator import Discriminator
-from fastifo.engine.native_engine import METHODS
 
 HIDDEN = 512  # the paper's, with batches of 256
 ROUNDS = 3
@@ -49,7 +48,7 @@ def show_methods(threads: int, seconds: float, saves: bool = True) -> str:
         (name, kind): Fastifo(dataset, HIDDEN, members, engine, "fp32", algorithm=algorithm)
         for name, algorithm in stages.items()
         for kind, (engine, members) in KINDS.items()
-        if engine == "torch" or name in METHODS or not isinstance(algorithm, str)
+        if engine == "torch" or not isinstance(algorithm, str) or ALGORITHMS[name].native_loss
     }
     for one in made.values():
         one.step()

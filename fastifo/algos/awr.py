@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.learner import Learner, Metrics
+from fastifo.algos.native import NativeLoss
 from fastifo.data.sampler import Batch
 
 
@@ -35,6 +36,9 @@ class AdvantageConfig(Config):
         require(self, "max_weight", self.max_weight > 0, "above 0")
         require(self, "target_period", self.target_period >= 1, "at least 1")
         require_choice(self, "advantage_bootstrap", ("target", "online"))
+
+
+NATIVE_FLAGS = {"own_next_value": ("advantage_bootstrap", "online")}
 
 
 class AdvantageLearner(Learner):
@@ -77,6 +81,7 @@ class AdvantageLearner(Learner):
 class AWR(AdvantageLearner):
     Config = AdvantageConfig
     name: ClassVar[str] = "awr"
+    native_loss = NativeLoss("awr", flags=NATIVE_FLAGS)
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
 
     def update(self, batch: Batch) -> Metrics:

@@ -13,6 +13,7 @@ import torch
 
 from fastifo.algos.config import Config, require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
@@ -31,6 +32,7 @@ class BCConfig(Config):
 class BC(Learner):
     Config = BCConfig
     name: ClassVar[str] = "bc"
+    native_loss = NativeLoss("bc")
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:

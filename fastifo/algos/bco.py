@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.learner import Learner, Metrics, StageMonitor, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch, purpose, uniform
@@ -46,6 +47,7 @@ class InverseDynamics(Learner):
 
     Config = BCOConfig
     name: ClassVar[str] = "inverse_dynamics"
+    native_loss = NativeLoss("inverse", pairs=("policy",))
     least_loss: Tensor
 
     def build(self) -> None:
@@ -113,6 +115,7 @@ class InverseDynamics(Learner):
 class BCO(Learner):
     Config = BCOConfig
     name: ClassVar[str] = "bco"
+    native_loss = NativeLoss("bc")
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

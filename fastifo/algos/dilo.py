@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastifo.algos.config import Config, require
 from fastifo.algos.learner import Learner, Metrics
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 
@@ -52,6 +53,9 @@ class DILOConfig(Config):
 class DILO(Learner):
     Config = DILOConfig
     name: ClassVar[str] = "dilo"
+    native_loss = NativeLoss(
+        "dilo", next_from=0, pairs=("scalar",), unsupported=("orthogonal", "policy_decay_updates")
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

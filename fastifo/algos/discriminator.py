@@ -15,6 +15,7 @@ from torch import Tensor
 from fastifo import losses
 from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
@@ -46,6 +47,11 @@ class Discriminator(Learner):
 
     Config = DiscriminatorConfig
     name: ClassVar[str] = "discriminator"
+    native_loss = NativeLoss(
+        "discriminator",
+        unsupported=("gradient_penalty",),
+        flags={"positive_unlabelled": ("disc_loss", "pu")},
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

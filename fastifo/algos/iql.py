@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
-from fastifo.algos.relabel import ScaledConfig, check_scaling, scaled_rewards
+from fastifo.algos.native import NativeLoss
+from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 
@@ -48,6 +49,12 @@ class IQLConfig(ScaledConfig):
 class IQL(Learner):
     Config: ClassVar[type[IQLConfig]] = IQLConfig
     name: ClassVar[str] = "iql"
+    native_loss = NativeLoss(
+        "iql",
+        heads=("binned", "normal"),
+        precisions=("fp32", "fp64"),
+        unsupported=("policy_dropout",),
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
     deviation_epsilon: ClassVar[float] = 1e-3  # CORL's
 
@@ -61,11 +68,11 @@ class IQL(Learner):
 
     @classmethod
     def check_training(cls, dataset: Dataset, config: Any) -> None:
-        check_scaling(dataset, config)
+        check_reward_scaling(dataset, config)
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        return scaled_rewards(dataset, configs, trainer)
+        return scale_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
         self.policy = self.make_policy()

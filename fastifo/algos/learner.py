@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fastifo import ops
 from fastifo.algos.config import Config, float_fields
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 from fastifo.nn.binned import BinnedPolicy
@@ -63,10 +64,10 @@ class StageTrainer(Protocol):
     def progress(self) -> bool:
         """Whether long work shows how far it is."""
 
-    def broken(self, place: int) -> bool:
+    def has_diverged(self, member: int) -> bool:
         """Whether a member's losses were not finite."""
 
-    def fail(self, place: int) -> None:
+    def mark_diverged(self, member: int) -> None:
         """Says so of a member whose part another one trained."""
 
     def note(self, name: str, value: Any) -> None:
@@ -105,6 +106,7 @@ class Learner(nn.Module):
     name: ClassVar[str]
     one_dataset: ClassVar[bool] = False  # what it makes of several would mix them
     deviation_epsilon: ClassVar[float] = 0.0  # added to deviations where observations are divided
+    native_loss: ClassVar[NativeLoss | None] = None  # its compiled `update`; None: torch only
     period: ClassVar[int] = 1  # updates after which the same code runs again; see `phase`
 
     policy: Policy
@@ -151,6 +153,15 @@ class Learner(nn.Module):
         self.net_names: set[str] = set()
         self.build()
         self.optimizer: Adam | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        definer = {
+            name: next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+            for name in ("native_loss", "update")
+        }
+        if definer["update"] < definer["native_loss"]:  # the compiled loss is another update's
+            cls.native_loss = None
 
     # What an algorithm writes.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fastifo.algos.config import require, require_choice
 from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
@@ -55,6 +56,7 @@ class SMODICEConfig(DiscriminatorConfig):
 class SMODICE(Learner):
     Config = SMODICEConfig
     name: ClassVar[str] = "smodice"
+    native_loss = NativeLoss("smodice", next_from=1, flags={"chi2": ("divergence", "chi2")})
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

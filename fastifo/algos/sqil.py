@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
+from fastifo.algos.awr import NATIVE_FLAGS, AdvantageConfig, AdvantageLearner
 from fastifo.algos.config import require
 from fastifo.algos.learner import Metrics
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 
@@ -31,6 +32,7 @@ class SQILConfig(AdvantageConfig):
 class SQIL(AdvantageLearner):
     Config = SQILConfig
     name: ClassVar[str] = "sqil"
+    native_loss = NativeLoss("sqil", flags=NATIVE_FLAGS)
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.algos.awr import AdvantageConfig, AdvantageLearner
+from fastifo.algos.awr import NATIVE_FLAGS, AdvantageConfig, AdvantageLearner
 from fastifo.algos.config import require, require_choice
 from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
 from fastifo.algos.learner import Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
 
@@ -44,6 +45,7 @@ class VfODiscConfig(DiscriminatorConfig, VfOConfig):
 class VfOBin(AdvantageLearner):
     Config = VfOConfig
     name: ClassVar[str] = "vfo_bin"
+    native_loss = NativeLoss("vfo", flags=NATIVE_FLAGS)
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

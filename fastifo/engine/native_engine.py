@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastifo import _C
 from fastifo.algos.learner import Learner
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import purpose
@@ -24,21 +25,6 @@ from fastifo.nn.mlp import ScalarNet
 from fastifo.nn.optimizer import Adam
 from fastifo.nn.packed import MAX_DEPTH, NetState, NumbersState
 
-METHODS = {  # learner -> the batch loss in csrc/methods
-    "bc": "bc",
-    "awr": "awr",
-    "oril": "awr",
-    "vfo_bin": "vfo",
-    "vfo_disc": "vfo",
-    "discriminator": "discriminator",
-    "bco": "bc",
-    "inverse_dynamics": "inverse",
-    "sqil": "sqil",
-    "smodice": "smodice",
-    "dilo": "dilo",
-    **dict.fromkeys(("iql", "tge", "seabo", "otr"), "iql"),  # with that backbone
-}
-NEXT_FROM = {"smodice": 1, "dilo": 0}  # the first source whose next rows carry a gradient too
 PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # parts of a bfloat16 operand
 ISA = ""  # of `_C.isas`; empty is the machine's best, the bench and tests name others
 HALF_KERNEL = ""  # of csrc/engine/half.h; the same
@@ -47,30 +33,24 @@ TURNS = 16  # of each thread in a call, so that members spread over threads even
 
 
 def why_not(learner: Learner) -> str | None:
-    """What keeps this learner from the native engine, or None."""
-    cfg = learner.cfg
+    """Why the native engine cannot train this learner, or None if it can."""
+    cfg, loss = learner.cfg, learner.native_loss
+    if loss is None:
+        return f"{getattr(cfg, 'backbone', learner.name)} has no compiled loss"
     reading = getattr(getattr(learner, "policy", None), "reading", "none")
-    backbone = getattr(cfg, "backbone", "iql")
-    iql = METHODS.get(learner.name) == "iql"
-    heads = ("binned", "normal") if iql else ("binned",)
     needs = {
-        f"{learner.name} has no compiled loss": learner.name in METHODS,
-        f"{backbone} has no compiled loss": backbone == "iql",
         "it runs on the CPU only": learner.encoder.mean.device.type == "cpu",
         "fused=False asks for the references": learner.fused,
-        f"it does not train in {learner.precision}": learner.precision in PRECISIONS,
+        f"it does not train in {learner.precision}": learner.precision in loss.precisions,
         f"its hidden layers are relu, not {cfg.activation}": cfg.activation == "relu",
         f"it has at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
-        f"its policy is {' or '.join(heads)}, not {cfg.policy_head}": cfg.policy_head in heads,
-        "its policy's rate follows a cosine": iql or not getattr(cfg, "policy_decay_updates", 0),
-        f"iql trains in fp32 there, not in {learner.precision}": not iql
-        or learner.precision in ("fp32", "fp64"),
-        "its policy leaves out hidden numbers": not any(
-            getattr(config, "policy_dropout", 0.0) for config in learner.configs
+        f"its policy is {' or '.join(loss.heads)}, not {cfg.policy_head}": (
+            cfg.policy_head in loss.heads
         ),
-        "its gradient is projected": not getattr(cfg, "orthogonal", False),
-        "its discriminator's slope is penalised": learner.name != "discriminator"
-        or not getattr(cfg, "gradient_penalty", 0),
+        **{
+            f"it has no {name}": not any(getattr(c, name, 0) for c in learner.configs)
+            for name in loss.unsupported
+        },
         f"its kernel smooths logits, not {reading}": reading in ("logits", "none"),
     }
     return next((reason for reason, met in needs.items() if not met), None)
@@ -122,21 +102,22 @@ class NativeEngine:
         self.learner = learner
         self.module = _module(learner)
         self.kept: list[Tensor] = []  # what the plan points to
-        method = METHODS[learner.name]
+        assert learner.native_loss is not None
+        loss = learner.native_loss
         members = len(learner.seeds)
         self.meter = Meter()
-        self.meter.names = _C.metric_names(method)
+        self.meter.names = _C.metric_names(loss.name)
         self.totals = torch.zeros(members, len(self.meter.names), dtype=torch.float64)
         self.meter.total = self.totals
         self.seconds = torch.zeros(members, _C.max_lanes, len(_C.parts), dtype=torch.float64)
-        self.plan = self._plan(method, dataset, needs, stage)
+        self.plan = self._plan(loss, dataset, needs, stage)
         self.plan.kernel = _kernel(self.module) if PRECISIONS[learner.precision] else ""
         self.update_s = 0.0  # of the population, once measured
 
-    def _plan(self, method: str, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:
+    def _plan(self, loss: NativeLoss, dataset: Dataset, needs: frozenset[str], stage: str) -> Any:
         learner, cfg = self.learner, self.learner.cfg
         plan = _C.Plan()
-        plan.method, plan.precision = method, learner.precision
+        plan.method, plan.precision = loss.name, learner.precision
         plan.members, plan.batch = len(learner.seeds), learner.batch_rows(cfg)
         plan.seed = self._keep(torch.tensor(learner.seeds, dtype=torch.int64))
         plan.obs_dim = learner.spec.obs_dim + learner.extra_inputs
@@ -147,7 +128,7 @@ class NativeEngine:
         plan.sources = self._sources(dataset, needs, stage)
         plan.mix_purpose = purpose(stage, "mix") if "uniform" in needs else -1
         plan.policy_sources = 2 if "expert_action" in needs else 1
-        plan.next_from = NEXT_FROM.get(method, -1)
+        plan.next_from = loss.next_from
 
         parts = PRECISIONS[learner.precision]
         scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
@@ -157,7 +138,7 @@ class NativeEngine:
             plan.scalar = self.nets[-1].plan()
             plan.target_period = learner.target_period
         for name in ("critic", "twin"):
-            if method == "iql":
+            if hasattr(learner, name):
                 target = getattr(learner, f"{name}_target")
                 self.nets.append(NetState(getattr(learner, name), target, parts))
                 setattr(plan, name, self.nets[-1].plan())
@@ -181,11 +162,9 @@ class NativeEngine:
             k: v for k, v in values.items() if isinstance(v[0], float)
         } | self._rates_and_decays()
         plan.flags = {k: v[0] for k, v in values.items() if isinstance(v[0], bool)} | {
-            "own_next_value": getattr(cfg, "advantage_bootstrap", "") == "online",
-            "positive_unlabelled": getattr(cfg, "disc_loss", "") == "pu",
-            "chi2": getattr(cfg, "divergence", "") == "chi2",
-            "scalar_pair": method == "dilo",
-            "policy_pair": method == "inverse",
+            **{flag: getattr(cfg, name) == value for flag, (name, value) in loss.flags.items()},
+            "scalar_pair": "scalar" in loss.pairs,
+            "policy_pair": "policy" in loss.pairs,
         }
         return plan
 

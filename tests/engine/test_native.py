@@ -14,8 +14,13 @@ from torch import Tensor
 import fastifo
 from engine.runs import NATIVE, short, state, train
 from fastifo import _C
-from fastifo.engine.native_engine import MAX_DEPTH
+from fastifo.algos.iql import IQL
+from fastifo.algos.learner import Metrics
+from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
+from fastifo.data.sampler import Batch
+from fastifo.engine.metrics import read_metrics
 from fastifo.nn.heads import NormalPolicy
+from fastifo.nn.packed import MAX_DEPTH
 from helpers import random_dataset
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -73,7 +78,7 @@ def distance(a: fastifo.Run, b: fastifo.Run) -> float:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    return fastifo.engine.metrics.read_metrics(folder / "metrics.jsonl")
+    return read_metrics(folder / "metrics.jsonl")
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
@@ -171,7 +176,7 @@ def test_gradients_are_as_exact_as_the_precision_says(
 def test_gradients_of_wide_layers_too(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over more than one block of the products."""
     monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
-    sizes = {"hidden_sizes": (300, 200), "batch_size": 300, "num_bins": 101}
+    sizes: dict[str, Any] = {"hidden_sizes": (300, 200), "batch_size": 300, "num_bins": 101}
     assert max(gradient_errors("vfo_bin", "fp32", **sizes)) < 1e-5
     assert max(gradient_errors("vfo_bin", "fp32x", **sizes)) < 5e-5
     assert max(gradient_errors("vfo_bin", "bf16", **sizes)) < 0.15
@@ -202,14 +207,14 @@ def test_a_run_changes_its_engine_at_a_checkpoint(name: str, tmp_path: Path) -> 
 def test_callbacks_see_the_weights_of_their_update() -> None:
     seen: list[Tensor] = []
 
-    def look(run: fastifo.Run, update: int, members: Any) -> None:
+    def look(run: Any, update: int, members: Any) -> None:
         seen.append(run.learners[0].policy.body.layers[0].weight.detach().clone())
 
     look.every = 10  # type: ignore[attr-defined]
     train("bc", random_dataset(), 30, callbacks=[look])
     for place, count in enumerate((10, 20, 30)):
-        run = train("bc", random_dataset(), count)
-        assert torch.equal(seen[place], run.learners[0].policy.body.layers[0].weight)
+        policy: Any = train("bc", random_dataset(), count).learners[0].policy
+        assert torch.equal(seen[place], policy.body.layers[0].weight)
 
 
 def test_a_member_that_diverges_is_named_and_the_others_go_on() -> None:
@@ -315,3 +320,18 @@ def test_a_kernel_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match=r"kernel: expected .*widened here, found 'quantum'"):
         train("bc", random_dataset(), 5, engine="native", precision="bf16")
     assert train("bc", random_dataset(), 5, engine="native").engine == "native"
+
+
+def test_a_subclass_inherits_the_native_loss_unless_it_writes_its_own_update() -> None:
+    class Renamed(IQL):
+        name = "renamed"
+
+    class OtherUpdate(IQL):
+        def update(self, batch: Batch) -> Metrics:
+            return super().update(batch)
+
+    assert IQL.native_loss is not None
+    assert Renamed.native_loss is IQL.native_loss
+    assert TGEIQL.native_loss is IQL.native_loss
+    assert OtherUpdate.native_loss is None
+    assert TGEReBRAC.native_loss is None
