@@ -44,8 +44,11 @@ def random_dataset(
     return fastifo.Dataset.from_episodes(background, demos if expert else (), **fields)
 
 
-def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> Learner:
-    """A float64 learner of the small sizes; a list gives one member per value."""
+def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> Any:
+    """A float64 learner of the small sizes; a list gives one member per value.
+
+    Returns Any, because each method has nets of its own.
+    """
     name, backbone = split(name)
     learner_class = find(name, **backbone)
     configs = expand(learner_class.Config, small(name) | overrides)
@@ -60,15 +63,19 @@ def small(name: str) -> dict[str, Any]:
     return SMALL | {k: v for k, v in SMALL_UNET.items() if k in known}
 
 
-def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> Sampler:
+class RawSampler(Sampler):
+    """A sampler whose `raw` draws the same rows unencoded, for an oracle that encodes itself."""
+
+    raw: Sampler
+
+
+def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> RawSampler:
     needs = type(learner).batch_needs(learner.cfg)
     size = learner.batch_rows(learner.cfg)
     fixed = (dataset, learner.seeds, size, needs, "train", torch.device("cpu"), learner.dtype)
-    own = {"noise_width": learner.noise_width, "window": learner.window}
-    sampler = Sampler(*fixed, learner.encoder, **own)
-    sampler.raw = Sampler(
-        *fixed, **own
-    )  # the same rows as they are, for an oracle that encodes itself
+    own: dict[str, Any] = {"noise_width": learner.noise_width, "window": learner.window}
+    sampler = RawSampler(*fixed, learner.encoder, **own)
+    sampler.raw = Sampler(*fixed, **own)
     return sampler
 
 

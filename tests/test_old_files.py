@@ -24,7 +24,7 @@ OLD = Path(__file__).parent / "fixtures/before_layout"
 EXPECTED = np.load(OLD / "expected.npz", allow_pickle=False)
 # Machines round float32 differently, and torch differs from the native engine. Engines and
 # unfused ops differed by a quarter of this after 12 updates; an update moves a weight by 3e-4.
-ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
+ROUNDING: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 
 
 def load_script() -> Any:

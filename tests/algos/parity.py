@@ -12,15 +12,15 @@ from fastifo.algos.discriminator import Discriminator
 from fastifo.algos.learner import InputSpec, Learner, StageMonitor
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import Batch, Sampler, Transitions
-from helpers import make_learner, make_sampler, random_dataset
+from fastifo.data.sampler import Batch, Transitions
+from helpers import RawSampler, make_learner, make_sampler, random_dataset
 
 Layers = list[tuple[Tensor, Tensor]]
 
 
 def layers(net: nn.Module, member: int = 0) -> Layers:
     """(weight [in, out], bias [out]) of every layer of one member, copied."""
-    body = getattr(net, "body", net)
+    body: Any = getattr(net, "body", net)
     return [
         (layer.weight[member].detach().clone(), layer.bias[member, 0].detach().clone())
         for layer in body.layers
@@ -50,7 +50,9 @@ def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
     return config
 
 
-def oracle_batches(sampler: Sampler, count: int, member: int, alpha: float) -> list[dict[str, Any]]:
+def oracle_batches(
+    sampler: RawSampler, count: int, member: int, alpha: float
+) -> list[dict[str, Any]]:
     """The sampler's batches as the oracle wants them."""
     return [
         _oracle_batch(sampler.raw.draw(torch.tensor([update])), member, alpha)
@@ -94,7 +96,7 @@ def assert_metrics_equal(
             )
 
 
-def pair(name: str, **overrides: Any) -> tuple[Learner, Sampler]:
+def pair(name: str, **overrides: Any) -> tuple[Any, RawSampler]:
     """A learner and its sampler on the random dataset."""
     learner = make_learner(name, **overrides)
     standardise(learner)

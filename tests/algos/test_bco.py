@@ -123,23 +123,27 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
         run_updates(inverse, make_sampler(inverse, own), num_updates)
         return inverse
 
-    labelled = type(learner).prepare(dataset, learner.configs, trained)
+    trainer: Any = trained
+    labelled = type(learner).prepare(dataset, learner.configs, trainer)
     assert dataset.expert is not None
     assert labelled.expert is not None
     assert labelled.expert.action is not None
-    bins = [(10.0 * (a + 1.0)).round() for a in (labelled.expert.action[0], dataset.expert.action)]
+    assert dataset.expert.action is not None
+    actions = (labelled.expert.action[0], dataset.expert.action)
+    bins = [(10.0 * (action + 1.0)).round() for action in actions]
     distance = (bins[0] - bins[1]).abs()
     assert float(distance.max()) <= 1.0
     assert float(distance.mean()) < 0.2  # the labels are the true actions, but for a few
 
 
 def test_sampled_labels_follow_the_inverse_dynamics() -> None:
+    config_class: Any = fastifo.algos.find("bco").Config
     inverse = InverseDynamics(
-        [fastifo.algos.find("bco").Config(label="sample", kernel_reading="none", **SMALL)], [0],
+        [config_class(label="sample", kernel_reading="none", **SMALL)], [0],
         fastifo.algos.learner.InputSpec(3, 2), "fp64",
     )  # fmt: skip
     chances = torch.arange(1.0, 12.0).double() / 66.0  # of the 11 bins
-    last = inverse.policy.body.layers[-1]
+    last: Any = inverse.policy.body.layers[-1]
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(chances.log().repeat(2).view_as(last.bias))
@@ -156,10 +160,13 @@ def test_expert_actions_are_never_seen() -> None:
     plain = random_dataset()
     assert plain.expert is not None
     object.__setattr__(plain.expert, "action", None)
-    labels = [prepared(learner, dataset)[0].expert for dataset in (random_dataset(), plain)]
-    assert labels[0] is not None
-    assert labels[1] is not None
-    assert torch.equal(labels[0].action, labels[1].action)
+    labels = []
+    for dataset in (random_dataset(), plain):
+        expert = prepared(learner, dataset)[0].expert
+        assert expert is not None
+        assert expert.action is not None
+        labels.append(expert.action)
+    assert torch.equal(*labels)
 
 
 @pytest.mark.parametrize("engine", ["native", "torch"])
@@ -169,7 +176,7 @@ def test_the_inverse_dynamics_of_the_least_held_out_loss_label(
     seen: list[tuple[float, torch.Tensor]] = []
     original = InverseDynamics.keep_best
 
-    def watched(self: InverseDynamics, held_out: Episodes) -> dict[str, torch.Tensor]:
+    def watched(self: Any, held_out: Episodes) -> dict[str, torch.Tensor]:
         found = original(self, held_out)
         loss = float(found["held_out_loss"][1])
         seen.append((loss, self.policy.body.layers[0].weight[1].detach().clone()))

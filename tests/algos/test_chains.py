@@ -36,7 +36,7 @@ def rows(pairs: Pairs, terminal: Any = 0.0, reward: Any = None) -> Transitions:
     )
 
 
-def tabular(name: str, values: list[float], **overrides: Any) -> Learner:
+def tabular(name: str, values: list[float], **overrides: Any) -> Any:
     """A learner with one value per state, at the given values."""
     fields = {
         "hidden_sizes": (),
@@ -48,7 +48,7 @@ def tabular(name: str, values: list[float], **overrides: Any) -> Learner:
     }
     learner_class = ALGORITHMS[name]
     configs = expand(learner_class.Config, fields | overrides)
-    learner = learner_class(configs, [0], InputSpec(3, 1), "fp64")
+    learner: Any = learner_class(configs, [0], InputSpec(3, 1), "fp64")
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
             net.layers[0].weight.copy_(torch.tensor(values, dtype=torch.float64)[None, :, None])
@@ -64,10 +64,11 @@ def learn(learner: Learner, batch: Batch, count: int) -> Iterator[Metrics]:
         learner.num_updates += 1
 
 
-def value_table(learner: Learner) -> Tensor:
+def value_table(learner: Any) -> Tensor:
     """The value of each state, [3]."""
-    layer = learner.value.layers[0]
-    return (layer.weight + layer.bias).detach().flatten()
+    layer: Any = learner.value.layers[0]
+    table: Tensor = (layer.weight + layer.bias).detach().flatten()
+    return table
 
 
 def encode(learner: Learner, given: Transitions | None) -> Transitions:
@@ -77,7 +78,7 @@ def encode(learner: Learner, given: Transitions | None) -> Transitions:
     return dataclasses.replace(given, **pair)
 
 
-def value_gradient(learner: Learner, batch: Batch) -> Tensor:
+def value_gradient(learner: Any, batch: Batch) -> Tensor:
     """What one update would follow: the gradient of the value table, [3]."""
     found: list[Tensor] = []
 
@@ -85,22 +86,22 @@ def value_gradient(learner: Learner, batch: Batch) -> Tensor:
         v, gradient = pairs[0]
         found.append(torch.autograd.grad(v, learner.value.layers[0].weight, gradient)[0])
 
-    learner.apply_gradients = record  # type: ignore[method-assign]
+    learner.apply_gradients = record
     learner.update(batch)
     return found[0].flatten()
 
 
-def advantages(learner: Learner, batch: Batch) -> Tensor:
+def advantages(learner: Any, batch: Batch) -> Tensor:
     """log of the policy weight times the temperature, per background row."""
     seen: list[Tensor] = []
     loss = learner.policy.loss
 
-    def record(logits: Tensor, action: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def record(logits: Tensor, action: Tensor, weight: Tensor) -> Any:
         seen.append(weight)
         return loss(logits, action, weight)
 
-    learner.policy.loss = record  # type: ignore[method-assign]
-    learner.apply_gradients = lambda *ignored: None  # type: ignore[method-assign]
+    learner.policy.loss = record
+    learner.apply_gradients = lambda *ignored: None
     learner.update(batch)
     return seen[0].log()[0]
 
@@ -161,7 +162,7 @@ def test_a_networks_values_are_within_0_and_1_over_1_minus_gamma_after_convergen
         "gamma": 0.9, "learning_rate": 3e-3,
     }  # fmt: skip
     configs = expand(ALGORITHMS["vfo_bin"].Config, fields)
-    learner = ALGORITHMS["vfo_bin"](configs, [0], InputSpec(3, 1), "fp64")
+    learner: Any = ALGORITHMS["vfo_bin"](configs, [0], InputSpec(3, 1), "fp64")
     encoded = Batch(
         background=encode(learner, batch.background), expert=encode(learner, batch.expert)
     )
@@ -224,10 +225,9 @@ def test_adding_c_to_every_reward_changes_no_advantage_only_with_the_absorbing_b
 
 
 def test_a_constant_discriminator_brings_values_to_kappa_over_1_minus_gamma_weights_to_1() -> None:
-    given = {name: rows(pairs, 0.0, 0.3) for name, pairs in
-             (("background", [(0, 2), (2, 1)]), ("expert", EXPERT))}  # fmt: skip
+    background, expert = (rows(pairs, 0.0, 0.3) for pairs in ([(0, 2), (2, 1)], EXPERT))
     learner = tabular("vfo_disc", [0.0, 10.0, 4.0], gamma=0.9, learning_rate=0.05)
-    *_, metrics = learn(learner, Batch(**given), 1500)
+    *_, metrics = learn(learner, Batch(background=background, expert=expert), 1500)
     torch.testing.assert_close(
         value_table(learner), torch.full((3,), 3.0).double(), rtol=0, atol=0.02
     )

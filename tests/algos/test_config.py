@@ -105,7 +105,7 @@ def test_every_field_has_help(config: type[Config]) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_comes_back_from_json_as_it_was(config: type[Config]) -> None:
-    limits = {name: math.inf for name in LIMITS if hasattr(config(), name)}
+    limits: dict[str, Any] = {name: math.inf for name in LIMITS if hasattr(config(), name)}
     before = config(hidden_sizes=(3, 2), **limits)
     assert from_json(config, json.loads(json.dumps(to_json(before), allow_nan=False))) == before
 

@@ -79,7 +79,7 @@ def bias_gradient(share: float, value: float) -> float:
             parameter.zero_()
         learner.value.layers[-1].bias.fill_(value)
     found: list[Any] = []
-    learner._step = lambda parameters, gradients: found.extend(gradients)  # type: ignore
+    learner._step = lambda parameters, gradients: found.extend(gradients)
     learner.update(sampler.draw(torch.tensor([0])))
     return float(found[len(learner._value_parameters()) - 1])
 
@@ -101,7 +101,7 @@ def test_the_projection_leaves_nothing_of_the_backward_gradient_along_the_forwar
     def keep(parameters: Any, gradients: Any) -> None:
         found.setdefault("gradients", [g.clone() for g in gradients])
 
-    learner._step = keep  # type: ignore[method-assign]
+    learner._step = keep
     value_parameters = len(learner._value_parameters())
     whole = dict(learner.hp.__dict__)
     parts = {}

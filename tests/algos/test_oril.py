@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from algos.parity import (
@@ -15,7 +17,7 @@ from oracles import oril as oracle
 
 
 @pytest.mark.parametrize("overrides", [{}, {"target_period": 3, "temperature": 0.2}])
-def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
+def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
     learner = make_learner("oril", **overrides)
     dataset, discriminator, _ = prepared(learner)
     sampler = make_sampler(learner, dataset)

@@ -15,17 +15,15 @@ from algos.parity import (
     prepared,
     standardise,
 )
-from fastifo.algos.learner import Learner
 from fastifo.algos.presets import fields_of
 from fastifo.algos.smodice import with_absorbing_states
-from fastifo.data.sampler import Sampler
-from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
+from helpers import SMALL, RawSampler, make_learner, make_sampler, random_dataset, run_updates
 from oracles import smodice as oracle
 
 ORIG = fields_of("smodice", "orig") | SMALL
 
 
-def ready(**overrides: Any) -> tuple[Learner, Any, Sampler, Sampler]:
+def ready(**overrides: Any) -> tuple[Any, Any, RawSampler, RawSampler]:
     """Learner, untrained discriminator, and what each draws from."""
     learner = make_learner("smodice", **overrides)
     standardise(learner)

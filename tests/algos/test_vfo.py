@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,6 @@ from algos.parity import (
     oracle_config,
     pair,
 )
-from fastifo.algos.discriminator import Discriminator
-from fastifo.algos.learner import Learner
 from fastifo.algos.vfo import VfODisc
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import vfo as oracle
@@ -60,10 +59,11 @@ def test_20_updates_of_vfo_bin_equal_the_oracle(overrides: dict[str, object]) ->
         {"advantage_bootstrap": "online", "learning_rate": 1e-2, "weight_decay": 0.1},
     ],
 )
-def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, object]) -> None:
+def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, Any]) -> None:
     learner = make_learner("vfo_disc", **overrides)
     discriminator = make_discriminator(learner)
-    prepared = VfODisc.prepare(random_dataset(), learner.configs, lambda *_: discriminator)
+    trainer: Any = lambda *_: discriminator  # noqa: E731
+    prepared = VfODisc.prepare(random_dataset(), learner.configs, trainer)
     sampler = make_sampler(learner, prepared)
     start = nets_of(learner) | nets_of(discriminator)
     batches = oracle_batches(sampler, 20, 0, 0.5)
@@ -75,7 +75,7 @@ def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, object]) -
 
 
 @pytest.mark.parametrize("overrides", [{}, {"disc_loss": "pu", "pu_prior": 0.3}])
-def test_20_updates_of_the_discriminator_equal_the_oracle(overrides: dict[str, object]) -> None:
+def test_20_updates_of_the_discriminator_equal_the_oracle(overrides: dict[str, Any]) -> None:
     learner = make_learner("vfo_disc", disc_learning_rate=1e-3, **overrides)
     discriminator = make_discriminator(learner)
     sampler = make_sampler(discriminator, random_dataset())
@@ -106,8 +106,8 @@ def test_target_parameters_change_exactly_at_multiples_of_the_period() -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "native"])
 def test_the_target_is_copied_every_200_updates_of_a_training_run(engine: str) -> None:
-    def trained(num_updates: int) -> Learner:
-        fields = {"num_updates": num_updates, "engine": engine, "progress": False}
+    def trained(num_updates: int) -> Any:
+        fields: dict[str, Any] = {"num_updates": num_updates, "engine": engine, "progress": False}
         return fastifo.train("vfo_bin", random_dataset(), **fields, **SMALL).learners[0]
 
     first, at_200, at_399, at_401 = (trained(n) for n in (199, 200, 399, 401))
@@ -165,14 +165,15 @@ def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
             net.layers[-1].bias.fill_(1.0)
     before = layers(learner.value)
 
-    def constant(*_: object) -> Discriminator:
+    def constant(*_: Any) -> Any:
         discriminator = make_discriminator(learner)
         with torch.no_grad():
             for parameter in discriminator.parameters():
                 parameter.zero_()
         return discriminator  # 1/2 of everything
 
-    sampler = make_sampler(learner, VfODisc.prepare(random_dataset(), learner.configs, constant))
+    trainer: Any = constant
+    sampler = make_sampler(learner, VfODisc.prepare(random_dataset(), learner.configs, trainer))
     cloning, own = pair("bc")
     for metrics in run_updates(learner, sampler, 20):
         assert float(metrics["value_loss"][0]) == 0.0

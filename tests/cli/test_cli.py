@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,7 +279,7 @@ def test_a_mistake_is_one_line_and_status_two(
     cut = tmp_path / "cut.fastifo"
     cut.write_bytes(Path(dataset).read_bytes()[:-1])
     before = contents(tmp_path)
-    mistakes = [
+    mistakes: list[tuple[list[Any], str]] = [
         (
             ["data", "inspect", tmp_path / "nowhere"],
             "expected a fastifo-dataset file, found nothing there",

@@ -29,7 +29,8 @@ def test_a_cut_or_foreign_file_is_named_and_left_alone(
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[:-9], "foreign": b"\x89PNG\r\n\x1a\n" * 9, "empty": b""}[damage])
     before = contents(tmp_path)
-    opening, place = fastifo.open_run, tmp_path / "run"
+    opening: Any = fastifo.open_run
+    place = tmp_path / "run"
     if name == "set.fastifo":
         opening, place = fastifo.load, path
     with pytest.raises(ValueError, match=f"{name}.*expected"):

@@ -53,7 +53,10 @@ def test_terminal_and_timeout_are_apart_and_only_at_ends() -> None:
 
 
 def test_expert_episodes_keep_their_terminal_and_have_neither_action_nor_reward() -> None:
-    demos = [{"obs": np.zeros((4, OBS_DIM)), "terminal": True}, {"obs": np.zeros((3, OBS_DIM))}]
+    demos: list[dict[str, Any]] = [
+        {"obs": np.zeros((4, OBS_DIM)), "terminal": True},
+        {"obs": np.zeros((3, OBS_DIM))},
+    ]
     found = Dataset.from_episodes([episode(3)], demos).expert
     assert found is not None
     assert found.action is None
@@ -149,7 +152,9 @@ def test_a_dataset_does_not_share_memory_with_the_arrays_it_was_made_from() -> N
 
 
 def test_any_iterable_of_episodes_is_taken() -> None:
-    found = Dataset.from_episodes((episode(3, i) for i in range(2)), expert=iter(()))
+    background: Any = (episode(3, i) for i in range(2))
+    expert: Any = iter(())
+    found = Dataset.from_episodes(background, expert)
     assert found.background.num_episodes == 2
     assert found.expert is None
 

@@ -13,6 +13,7 @@ import fastifo
 from data.test_formats import assert_same, episodes, write_d4rl
 from fastifo.data import download
 from fastifo.data.formats import d4rl
+from fastifo.utils.files import cache_folder
 
 NAME = "hopper-medium-v2.hdf5"
 
@@ -128,8 +129,8 @@ def test_what_never_becomes_the_file_is_refused(server: Server, way: str, messag
     server.ways = [way]
     with pytest.raises(OSError, match=message) as caught:
         fetch(server)
-    assert f"put the file at {download.cache_folder() / 'downloads' / NAME}" in str(caught.value)
-    assert not (download.cache_folder() / "downloads" / NAME).exists()
+    assert f"put the file at {cache_folder() / 'downloads' / NAME}" in str(caught.value)
+    assert not (cache_folder() / "downloads" / NAME).exists()
 
 
 def test_a_server_that_says_too_few_bytes_gives_a_file_that_is_refused(server: Server) -> None:
@@ -155,7 +156,7 @@ def test_a_file_that_changed_in_the_cache_is_named(server: Server) -> None:
 
 
 def test_a_download_goes_on_where_a_killed_process_left_it(server: Server) -> None:
-    part = download.cache_folder() / "downloads" / f"{NAME}.part"
+    part = cache_folder() / "downloads" / f"{NAME}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(server.content[:1000])
     assert fetch(server).read_bytes() == server.content

@@ -255,7 +255,7 @@ def test_minari_by_its_own_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_npz(tmp_path: Path) -> None:
     parts = episodes()
     terminal, timeout = ends(parts)
-    columns = {
+    columns: dict[str, Any] = {
         "observations": np.concatenate([p["obs"][:-1] for p in parts]).astype("f8"),
         "next_observations": np.concatenate([p["obs"][1:] for p in parts]),
         "actions": np.asfortranarray(np.concatenate([p["action"] for p in parts])),
@@ -303,7 +303,7 @@ def test_expert_and_background_from_different_files(tmp_path: Path) -> None:
         ({"expert": "b"}, "background: expected a file or a spec, found none"),
     ],
 )
-def test_arguments_that_do_not_go_together(arguments: dict[str, str], message: str) -> None:
+def test_arguments_that_do_not_go_together(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fastifo.load(**arguments)
 
@@ -345,4 +345,5 @@ def test_actions_outside_are_clipped_and_counted(tmp_path: Path) -> None:
     write_d4rl(tmp_path / "a.hdf5", parts)
     found = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
     assert found.info["notes"] == {"actions clipped to [-1, 1]": 1}
+    assert found.background.action is not None
     assert float(found.background.action.max()) == 1.0

@@ -234,7 +234,8 @@ def test_expert_actions_are_gathered_for_whoever_asks_alone() -> None:
     assert torch.equal(asked.obs, plain.obs)
     dataset = random_dataset()
     assert dataset.expert is not None
-    own = torch.stack([dataset.expert.action, -dataset.expert.action])  # type: ignore[operator]
+    assert dataset.expert.action is not None
+    own = torch.stack([dataset.expert.action, -dataset.expert.action])
     labelled = replace(dataset, expert=replace(dataset.expert, action=own))
     both = at(make((0, 0), frozenset({"expert", "expert_action"}), dataset=labelled), 0).expert
     assert both is not None

@@ -153,9 +153,9 @@ def test_an_interval_of_zero_updates_is_refused(folder: Path, field: str) -> Non
 
 
 def test_an_evaluation_interval_below_one_is_refused() -> None:
-    for fields in ({"every": 0}, {"every": 5, "num_episodes": 0}):
+    for every, num_episodes in ((0, 20), (5, 0)):
         with pytest.raises(ValueError, match="expected at least 1, found 0"):
-            EvaluateEvery(**fields)
+            EvaluateEvery(every, num_episodes)
 
 
 @pytest.mark.parametrize("dataset", [None, 3, {"obs": [1.0]}])

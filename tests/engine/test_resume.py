@@ -15,6 +15,7 @@ import fastifo
 from engine.runs import ALL, assert_equal_bits, train
 from fastifo.data.dataset import Dataset
 from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.metrics import read_metrics
 from helpers import random_dataset
 
 
@@ -92,7 +93,7 @@ def test_what_a_signal_cuts_short_in_a_callback_is_done_again(tmp_path: Path) ->
     train("bc", random_dataset(), 40, **fields)
     train("bc", random_dataset(), 40, **fields)  # nothing is left to call
     assert [update for update, what in called if what == "ended"] == [10, 20, 30, 40]
-    rows = fastifo.engine.metrics.read_metrics(tmp_path / "run/metrics.jsonl")
+    rows = read_metrics(tmp_path / "run/metrics.jsonl")
     assert [row["seen"] for row in rows if row["stage"] == "callback"] == [10, 20, 30, 40]
 
 
@@ -149,7 +150,7 @@ def test_when_every_member_diverges_training_stops_and_the_last_checkpoint_is_ke
 ) -> None:
     train("vfo_bin", random_dataset(), 10, out=tmp_path)
     before = sorted((tmp_path / "checkpoint").iterdir())
-    poisoned = fastifo.open_run(tmp_path).learners[0]
+    poisoned: Any = fastifo.open_run(tmp_path).learners[0]
     with torch.no_grad():
         poisoned.value.layers[0].bias.fill_(math.nan)
     path = next(p for p in before if p.suffix == ".safetensors")
@@ -174,9 +175,8 @@ def test_standardised_observations_survive_reopening(tmp_path: Path) -> None:
         encoded = opened.learners[0].encoder(dataset.background.obs)
         assert float(encoded[:, 1::5].std()) > 0.05  # the 0.1 scale is not saturated
     x = dataset.background.obs[None]
-    found, expected = (
-        r.learners[0].policy.log_probs(r.learners[0].encoder(x)) for r in (reopened, run)
-    )
+    learners: list[Any] = [reopened.learners[0], run.learners[0]]
+    found, expected = (each.policy.log_probs(each.encoder(x)) for each in learners)
     assert torch.equal(found, expected)
 
 

@@ -36,7 +36,7 @@ def test_a_member_learns_as_if_its_dataset_were_alone(name: str, engine: str) ->
         fields |= {"policy_batch": "separate", "batch_mode": "bernoulli"}
     if name in ("iql", "seabo", "otr"):
         fields |= {"standardize_obs": False}
-    both = fastifo.train(name, datasets(), num_updates=25, **QUIET | fields, **short(name))
+    both = fastifo.train(name, datasets(), num_updates=25, **QUIET | fields | short(name))
     assert len(both.members) == 12
     assert len(both.groups) == 1
     found = tensors(both.learners[0])

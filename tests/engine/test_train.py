@@ -29,7 +29,7 @@ SWEPT = ("temperature", "inverse_temperature", "max_weight", "kernel_width")  # 
 
 @pytest.mark.parametrize("name", ALL)
 def test_three_members_equal_three_single_runs(name: str) -> None:
-    fields = {"learning_rate": [1e-3, 3e-4], "precision": "fp64"}
+    fields: dict[str, Any] = {"learning_rate": [1e-3, 3e-4], "precision": "fp64"}
     other = next(x for x in SWEPT if x in vars(ALGORITHMS[name].Config()))
     fields[other] = [0.5, 2.0]
     together = train(name, random_dataset(), seeds=[3, 5], **fields)
@@ -115,8 +115,8 @@ def test_expert_actions_matter_to_sqil_and_must_be_numbers() -> None:
     assert poisoned.expert.action is not None
     other.expert.action.neg_()
     poisoned.expert.action.fill_(math.nan)
-    found = [train("sqil", dataset).learners[0].policy.body for dataset in (clean, other)]
-    assert not torch.equal(*(body.layers[0].weight for body in found))
+    learners: list[Any] = [train("sqil", dataset).learners[0] for dataset in (clean, other)]
+    assert not torch.equal(*(each.policy.body.layers[0].weight for each in learners))
     with pytest.raises(ValueError, match=r"sqil learns from the expert's actions; .* 2 .*nan"):
         train("sqil", poisoned)
 

@@ -15,7 +15,7 @@ def make(kind: str, gain: float = 1.0) -> DeterministicPolicy | GaussianPolicy:
     policy, numbers = HEADS[kind]
     body = MLP(Init([0, 1], "policy", "fan_in_uniform", DOUBLE), [4, 8, 3 * numbers], "tanh")
     with torch.no_grad():
-        body.layers[-1].weight.mul_(gain)  # type: ignore[union-attr, operator]
+        body.layers[-1].get_parameter("weight").mul_(gain)
     return policy(body)  # type: ignore[return-value]
 
 

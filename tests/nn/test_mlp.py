@@ -109,7 +109,7 @@ def test_a_constant_added_to_the_raw_outputs_changes_nothing(reading: str) -> No
     policy, x = make_policy(reading), inputs(1, 5)
     before = policy.log_probs(x)
     with torch.no_grad():
-        policy.body.layers[-1].bias += 3.7
+        policy.body.layers[-1].get_parameter("bias").add_(3.7)
     torch.testing.assert_close(policy.log_probs(x), before, rtol=0, atol=1e-10)
 
 
@@ -128,7 +128,7 @@ def test_the_kernel_folds_into_the_last_layer() -> None:
 def test_the_gradient_is_the_kernel_transposed_times_p_minus_one_hot() -> None:
     policy, x = make_policy(gain=1.0), inputs(1, 1)
     action = torch.tensor([[[0.31, -0.96]]], dtype=DOUBLE)
-    bias = policy.body.layers[-1].bias
+    bias = policy.body.layers[-1].get_parameter("bias")
     (found,) = torch.autograd.grad(policy.nll(x, action).sum(), [bias])
     p = policy.log_probs(x).exp()[0, 0]
     one_hot = torch.nn.functional.one_hot(losses.encode_action(action, 101)[0, 0], 101)
@@ -140,12 +140,12 @@ def test_the_gradient_is_the_kernel_transposed_times_p_minus_one_hot() -> None:
 def test_gradients_are_those_of_finite_differences(reading: str) -> None:
     policy = make_policy(reading, (0.3,), num_bins=7, gain=1.0)
     x, action = inputs(1, 3), 2 * torch.rand(1, 3, 2, dtype=DOUBLE, generator=generator()) - 1
-    weight = policy.body.layers[-1].weight
+    weight = policy.body.layers[-1].get_parameter("weight")
 
     def loss(value: Tensor) -> Any:
         return torch.func.functional_call(policy, {"body.layers.0.weight": value}, (x, action))
 
-    policy.forward = policy.nll  # type: ignore[method-assign]
+    policy.forward = policy.nll
     assert torch.autograd.gradcheck(loss, weight.detach().clone().requires_grad_())
 
 
@@ -182,9 +182,9 @@ def one_hot_policy(place: int, value: float = 5.0) -> BinnedPolicy:
     """Its raw outputs are zero but for one bin, whatever the input."""
     policy = make_policy(action_dim=1)
     with torch.no_grad():
-        policy.body.layers[-1].weight.zero_()
-        policy.body.layers[-1].bias.zero_()
-        policy.body.layers[-1].bias[..., place] = value
+        for parameter in policy.body.layers[-1].parameters():
+            parameter.zero_()
+        policy.body.layers[-1].get_parameter("bias")[..., place] = value
     return policy
 
 
@@ -233,8 +233,9 @@ def test_sampling_inverts_the_distribution_function() -> None:
 def test_a_bin_of_no_probability_is_never_drawn() -> None:
     policy = make_policy("none", num_bins=5, action_dim=1)
     with torch.no_grad():
-        policy.body.layers[-1].weight.zero_()
-        policy.body.layers[-1].bias.copy_(torch.tensor([-2000.0, 0.0, -2000.0, 0.0, -2000.0]))
+        policy.body.layers[-1].get_parameter("weight").zero_()
+        logits = torch.tensor([-2000.0, 0.0, -2000.0, 0.0, -2000.0])
+        policy.body.layers[-1].get_parameter("bias").copy_(logits)
     u = torch.tensor([0.0, 0.25, 0.5, 0.75, 1 - 2.0**-24], dtype=DOUBLE).view(1, 5, 1)
     drawn = losses.encode_action(policy.sample(inputs(1, 1).expand(1, 5, 4), u), 5)
     assert drawn.flatten().tolist() == [1, 1, 3, 3, 3]

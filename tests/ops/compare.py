@@ -83,7 +83,8 @@ def assert_gradients_are_right(name: str, leaves: list[Tensor], *rest: Any) -> N
     inputs = [leaf.double().requires_grad_() for leaf in leaves]
 
     def loss(*inputs: Tensor) -> Tensor:
-        return Explicit.apply(name, len(leaves), *inputs, *rest)
+        loss: Tensor = Explicit.apply(name, len(leaves), *inputs, *rest)  # type: ignore[no-untyped-call]
+        return loss
 
     assert torch.autograd.gradcheck(loss, inputs)
 

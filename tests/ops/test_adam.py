@@ -79,7 +79,7 @@ def test_every_instruction_set_equals_the_reference(
 def test_equals_the_reference_for_any_shape(
     members: int, sizes: list[int], decoupled: bool
 ) -> None:
-    shapes = [(size,) for size in sizes]
+    shapes: list[tuple[int, ...]] = [(size,) for size in sizes]
     assert_equals_reference(arguments(members, shapes, decoupled=decoupled), compare.CPU)
 
 
@@ -161,7 +161,7 @@ def test_a_parameter_that_never_had_a_gradient_stays(device: torch.device) -> No
         compare.cast(t, torch.float64, device)
         for t in (torch.tensor([0]), column([1e-2]), column([0.0]), column([1.0]))
     ]
-    adam([w], [zero.clone()], [zero.clone()], [zero], [], *settings_, 1, True, *BETAS, EPS)
+    adam(*[[w], [zero.clone()], [zero.clone()], [zero], [], *settings_, 1, True, *BETAS, EPS])
     assert torch.equal(w, before)
 
 

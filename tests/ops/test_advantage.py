@@ -48,14 +48,18 @@ def one(
     v: list[float], next_v: list[float], reward: list[float], terminal: list[float], **changes: Any
 ) -> tuple[Tensor, ...]:
     """One member at gamma 0.9, temperature 1, all rows the policy's."""
-    row = lambda values: torch.tensor([values], dtype=torch.float64)  # noqa: E731
+
+    def row(values: list[float]) -> Tensor:
+        return torch.tensor([values], dtype=torch.float64)
+
     fields: dict[str, Any] = {
         "v": row(v), "next_v": row(next_v), "policy_next_v": None, "reward": row(reward),
         "terminal": row(terminal), "share": row([1.0]), "gamma": row([0.9]),
         "temperature": row([1.0]), "max_weight": row([math.inf]), "expectile": None,
         "absorbing": True, "policy_absorbing": True, "policy_rows": len(v),
     }  # fmt: skip
-    return advantage(**(fields | changes))
+    outputs: tuple[Tensor, ...] = advantage(**(fields | changes))
+    return outputs
 
 
 SHAPES = [(1, 1, 1), (4, 2, 0), (6, 3, 2), (512, 2, 256), (33, 33, 33), (20_000, 2, 5_000)]
@@ -146,8 +150,8 @@ def test_weights_stop_at_the_cap_and_are_counted() -> None:
                                  max_weight=cap)  # fmt: skip
     assert weight[0].tolist() == pytest.approx([1.0, math.exp(0.5), 2.0, 2.0])
     advantages = torch.tensor([0.0, 0.5, 1.0, 1000.0])
-    expected = [advantages.mean(), advantages.std(correction=0), weight.mean(), 0.5]
-    assert statistics[0].tolist() == pytest.approx([float(x) for x in expected])
+    moments = [advantages.mean(), advantages.std(correction=0), weight.mean()]
+    assert statistics[0].tolist() == pytest.approx([*map(float, moments), 0.5])
 
 
 def test_an_infinite_temperature_weighs_all_rows_alike() -> None:

@@ -214,7 +214,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_refuses_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    arguments = {
+    arguments: dict[str, Any] = {
         "seed": seeds(2), "update": counter(1), "purpose": 3, "high": 9, "size": 5
     } | bad  # fmt: skip
     with pytest.raises(error, match=message):

@@ -101,9 +101,10 @@ def of_delta(delta: list[float], divergence: str, cap: float = math.inf) -> tupl
     reward = torch.tensor([delta], dtype=torch.float64)
     zero, gamma = torch.zeros_like(reward), torch.zeros(1, 1).double()
     cap_column = torch.full_like(gamma, cap)
-    return smodice(
+    outputs: tuple[Tensor, ...] = smodice(
         zero, zero, zero[:, :1], reward, zero, gamma, cap_column, divergence, False, False
     )
+    return outputs
 
 
 def test_chi2_weighs_by_one_plus_delta_and_never_below_zero() -> None:

@@ -42,7 +42,7 @@ def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
         return prepared[-1]
 
     monkeypatch.setattr(learner_class, "prepare", classmethod(recording))
-    fields = {"disc_updates": 50, "inverse_updates": 1, "reward_scaling": "none"}
+    fields: dict[str, Any] = {"disc_updates": 50, "inverse_updates": 1, "reward_scaling": "none"}
     known = {key: value for key, value in fields.items() if hasattr(learner_class.Config, key)}
     before = torch.get_num_threads()
     try:

@@ -23,7 +23,7 @@ def oracle_of(net: UNet, channels: int, config: Any) -> oracle.UNet:
     other = oracle.UNet(channels, config.unet_width, config.unet_multipliers, config.horizon)
 
     def block(name: str, mine: Any) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for part in ("first", "second"):
             own = getattr(mine, part)
             found |= {
@@ -52,6 +52,7 @@ def oracle_of(net: UNet, channels: int, config: Any) -> oracle.UNet:
                 state |= conv(f"{end}.{place}", stage.end)
     for place, middle in enumerate(net.middle):
         state |= block(f"middle.{place}", middle)
+    last: Any
     last, output = net.last
     state |= {
         "last.conv.weight": last.conv.weight[0],
@@ -180,7 +181,8 @@ def test_where_a_window_lies() -> None:
 def test_states_only_has_no_action_channels() -> None:
     model, rows = make_model(states_only=True)
     assert rows.background.obs.shape[1] == 3
-    assert model.net.down[0].first.first.conv.weight.shape[2] == 3
+    stage: Any = model.net.down[0]
+    assert stage.first.first.conv.weight.shape[2] == 3
     run_updates(model, make_sampler(model, rows), 2)
     clean, noise = torch.randn(2, 1, 8, 3, 4, dtype=torch.float64)
     step, masked = torch.arange(8.0).double()[None], (torch.arange(8) % 2).double()[None]

@@ -114,7 +114,7 @@ def test_faiss_on_a_gpu_is_there_for_runs_on_one(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
-    learner_class = ALGORITHMS[name]
+    learner_class: Any = ALGORITHMS[name]
     config = learner_class.Config(**small(name), neighbour_backend="faiss-gpu")
     learner_class.check_config(config, torch.device("cuda"))
     expected = "neighbour_backend: faiss-gpu expects FAISS for GPUs and tensors on one, found "

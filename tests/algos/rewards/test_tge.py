@@ -193,7 +193,7 @@ def test_runs_of_both_backbones_share_the_embeddings_in_a_folder_other_data_and_
         ]
     ):
         before, out = len(windows), tmp_path / str(place)
-        own = {"backbone": backbone, "precision": precision, "out": out}
+        own: dict[str, Any] = {"backbone": backbone, "precision": precision, "out": out}
         runs.append(fastifo.train("tge", given, **fields, **own))
         assert (len(windows) > before) is embeds
         assert len(list(out.glob("tge-*.npz"))) == 1  # what its report shows
@@ -528,8 +528,8 @@ def test_the_rewards_of_a_trained_run_are_taken_from_its_folder(tmp_path: Path) 
 
 
 def test_written_actions_are_in_the_tasks_bounds(tmp_path: Path) -> None:
-    bounds = {"action_low": torch.full((2,), -0.4), "action_high": torch.full((2,), 0.4)}
-    dataset = dataclasses.replace(random_dataset(), **bounds)
+    low, high = torch.full((2,), -0.4), torch.full((2,), 0.4)
+    dataset = dataclasses.replace(random_dataset(), action_low=low, action_high=high)
     dataset.save_d4rl(tmp_path / "set.hdf5")
     with h5py.File(tmp_path / "set.hdf5") as file:
         written = torch.from_numpy(file["actions"][:])
