@@ -1,28 +1,35 @@
-"""The tables of README.md and studies.md from bench/results: `python -m bench.tables`."""
+"""Markdown tables of the documents, generated from the files in bench/results.
+
+`python -m bench.tables` rewrites every table between `<!-- name -->` and `<!-- end -->`;
+`--check` fails if a document differs from what the files give.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import math
 import re
-import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+sys.path.append(str(Path(__file__).parents[1]))  # finds `bench` when this file is run by its path
 
-from fastifo.envs.returns import bootstrap_interval, normalized_score
-from fastifo.utils.statistics import interquartile_mean, stratified_interval
+from bench.study_tables import (
+    ablation_table,
+    horizon_table,
+    improve_table,
+    markdown,
+    precision_table,
+    read_rows,
+    seeds_table,
+    study_tables,
+)
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench/results"
-MACHINE = "amd-epyc-avx2"  # whose files the README shows
+MACHINE = "amd-epyc-avx2"  # the machine of the speed tables
 
-OPS = {  # row of the table: (bench, size) in the file
+OPS = {  # label of the row: (bench, size) in the file
     "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),
     "`advantage`, loss, gradient, weights": ("advantage", "1 x (256 + 256)"),
     "`smodice`, the same": ("smodice", "1 x 256"),
@@ -34,8 +41,7 @@ OPS = {  # row of the table: (bench, size) in the file
     "`binned_mode`": ("binned_mode", "1 x 256 x 6 x 101"),
 }
 
-
-ENGINES = (  # of the rows that bench.train writes
+ENGINES = (  # the rows written by bench.train that the long table shows
     "fastifo native fp32 P=1",
     "fastifo native fp32 P=4",
     "fastifo native fp32 P=16",
@@ -51,250 +57,126 @@ ENGINES = (  # of the rows that bench.train writes
     "torch baddbmm bf16 P=4",
 )
 
-PARTS = ("sampling", "target", "scalar", "policy", "head", "backward", "weights")  # of a step
+README_ENGINES = (
+    "fastifo native fp32 P=1",
+    "fastifo native fp32 P=16",
+    "fastifo torch fp32 P=1",
+    "CORL-style eager torch fp32",
+    "JAX scan fp32",
+)
 
-
-def _rows(name: str) -> list[dict[str, str]]:
-    with (RESULTS / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+PARTS = ("sampling", "target", "scalar", "policy", "head", "backward", "weights")  # of an update
 
 
 def ops_table() -> str:
-    rows = _rows(f"{MACHINE}-1-threads.csv")
-    found = {(r["bench"], r["size"], r["variant"]): float(r["median_us"]) for r in rows}
-    lines = ["| op | ours | eager torch | `torch.compile` |", "| --- | ---: | ---: | ---: |"]
+    """One line per op: fastifo's time, and the times and ratios of torch."""
+    rows = read_rows(f"{MACHINE}-1-threads.csv")
+    times = {(r["bench"], r["size"], r["variant"]): float(r["median_us"]) for r in rows}
+    lines = []
     for label, case in OPS.items():
-        ours = found[*case, "ours"]
-        eager = found.get((*case, "eager"), found.get((*case, "torch fused and lerp")))
-        cells = [
+        ours = times[*case, "ours"]
+        eager = times.get((*case, "eager"), times.get((*case, "torch fused and lerp")))
+        others = [
             "" if other is None else f"{other:.0f} us ({other / ours:.1f}x)"
-            for other in (eager, found.get((*case, "torch.compile")))
+            for other in (eager, times.get((*case, "torch.compile")))
         ]
-        lines.append(f"| {label} | {ours:.0f} us | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([label, f"{ours:.0f} us", *others])
+    return markdown("op | ours | eager torch | `torch.compile`", lines)
+
+
+def _engine_rows() -> dict[tuple[str, str], dict[str, str]]:
+    """Rows of bench.train by (engine, width of the hidden layers)."""
+    return {(r["engine"], r["hidden"]): r for r in read_rows(f"train-{MACHINE}-2-threads.csv")}
+
+
+def _speeds(row: dict[str, str]) -> list[str]:
+    ratios = [f"{float(row[name]):.2f}" for name in ("times_corl", "times_jax")]
+    return [f"{float(row['steps_per_s']):.0f}", *ratios]
+
+
+def speed_table() -> str:
+    """One line per engine at width 512: the short table of the top-level README."""
+    rows = _engine_rows()
+    header = "engine | 512 x 2: steps/s | x CORL-style | x JAX scan"
+    return markdown(header, [[name, *_speeds(rows[name, "512"])] for name in README_ENGINES])
 
 
 def train_table() -> str:
-    """One line an engine, its columns at both widths."""
-    rows = {(r["engine"], r["hidden"]): r for r in _rows(f"train-{MACHINE}-2-threads.csv")}
-    lines = [
-        "| engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit "
-        "| 1024 x 2: steps/s | x JAX scan |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    """One line per engine at both widths."""
+    rows, lines = _engine_rows(), []
     for engine in ENGINES:
         small, wide = rows[engine, "512"], rows[engine, "1024"]
-        lines.append(
-            f"| {engine} | {float(small['steps_per_s']):.0f} | {float(small['times_corl']):.2f} | "
-            f"{float(small['times_jax']):.2f} | {float(small['of_limit']):.0%} | "
-            f"{float(wide['steps_per_s']):.1f} | {float(wide['times_jax']):.2f} |"
-        )
-    return "\n".join(lines)
+        limit = f"{float(small['of_limit']):.0%}"
+        wide_speeds = [f"{float(wide['steps_per_s']):.1f}", f"{float(wide['times_jax']):.2f}"]
+        lines.append([engine, *_speeds(small), limit, *wide_speeds])
+    header = (
+        "engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit "
+        "| 1024 x 2: steps/s | x JAX scan"
+    )
+    return markdown(header, lines)
 
 
 def methods_table() -> str:
-    """One line a method: its speed, and where four members' time goes."""
-    rows = {(r["method"], r["kind"]): r for r in _rows(f"methods-{MACHINE}-2-threads.csv")}
+    """One line per method: its speed, and the share of each part of an update with four members."""
+    rows = {(r["method"], r["kind"]): r for r in read_rows(f"methods-{MACHINE}-2-threads.csv")}
     kinds = list(dict.fromkeys(kind for _, kind in rows))
-    lines = [
-        f"| method | {' | '.join(kinds)} | {' | '.join(PARTS)} |",
-        "| --- |" + " ---: |" * (len(kinds) + len(PARTS)),
-    ]
+    lines = []
     for method in dict.fromkeys(method for method, _ in rows):
         known = {kind: rows[method, kind] for kind in kinds if (method, kind) in rows}
         speeds = [f"{float(known[k]['steps_per_s']):.0f}" if k in known else "" for k in kinds]
         shares = [known["native P=4"][p] if "native P=4" in known else "" for p in PARTS]
-        lines.append(f"| {method} | {' | '.join(speeds)} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+        lines.append([method, *speeds, *shares])
+    return markdown(" | ".join(["method", *kinds, *PARTS]), lines)
 
 
-def study_table(name: str, column: str = "return") -> str:
-    """One line a set: the mean over seeds, and the lowest and highest seed, of every method.
-
-    column: return of sampled actions, or mode.
-    """
-    rows = _rows(f"{name}.csv")
-    methods = list(dict.fromkeys(row["algorithm"] for row in rows))
-    sets: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        own = sets.setdefault((row["env_id"], row["set"], row["background"]), {})
-        own.setdefault(row["algorithm"], []).append(float(row[column]))
-    lines = [
-        f"| task | set | background | {' | '.join(methods)} |",
-        "| --- | --- | ---: |" + " ---: |" * len(methods),
-    ]
-    for (env_id, which, background), found in sets.items():
-        cells = [
-            f"{statistics.mean(x):.0f} ({min(x):.0f} to {max(x):.0f})" if x else ""
-            for x in (found.get(method, []) for method in methods)
-        ]
-        mean = f"{float(background):.0f}"
-        lines.append(f"| {env_id} | {which} | {mean} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def seeds_table(name: str, column: str) -> str:
-    """One line a set and method: the mean over seeds, its interval, the lowest and highest seed."""
-    found: dict[tuple[str, str, str], list[float]] = {}
-    for row in _rows(f"{name}.csv"):
-        key = (f"{row['env_id']}, {row['set']}", row["background"], row["algorithm"])
-        found.setdefault(key, []).append(float(row[column]))
-    lines = [
-        "| set | background | method | mean | 95 % interval | lowest to highest | seeds |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for (which, background, method), values in found.items():
-        low, high = bootstrap_interval(np.array([values]))
-        lines.append(
-            f"| {which} | {float(background):.0f} | {method} | {statistics.mean(values):.0f} | "
-            f"{low:.0f} to {high:.0f} | {min(values):.0f} to {max(values):.0f} | {len(values)} |"
-        )
-    return "\n".join(lines)
-
-
-def scores_table(name: str, column: str = "return") -> str:
-    """One line a method: interquartile means of the score over every set, and each task's."""
-    rows = [row for row in _rows(f"{name}.csv") if row["score"]]  # tasks that have one
-    tasks = list(dict.fromkeys(row["env_id"] for row in rows))
-    lines = [
-        f"| method | all sets | {' | '.join(tasks)} |",
-        "| --- |" + " ---: |" * (len(tasks) + 1),
-    ]
-    for method in dict.fromkeys(row["algorithm"] for row in rows):
-        sets: dict[tuple[str, str], list[float]] = {}
-        for row in rows:
-            if row["algorithm"] == method:
-                key = (row["env_id"], row["set"])
-                score = normalized_score(row["env_id"], float(row[column]))
-                sets.setdefault(key, []).append(math.nan if score is None else score)
-        cells = []
-        for which in (tasks, *([task] for task in tasks)):
-            scores = np.array([x for key, x in sets.items() if key[0] in which]).T
-            low, high = stratified_interval(scores)
-            cells.append(f"{interquartile_mean(scores):.1f} ({low:.1f} to {high:.1f})")
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def horizon_table() -> str:
-    """One line a task and method: the mean over seeds after so many updates."""
-    rows = _rows("horizon.csv")
-    lengths = sorted({int(row["num_updates"]) for row in rows})
-    found: dict[tuple[str, str, str], dict[int, str]] = {}
-    for row in rows:
-        own = found.setdefault((row["env_id"], row["background"], row["algorithm"]), {})
-        seeds = [float(x) for x in row["per_seed"].split()]
-        own[int(row["num_updates"])] = (
-            f"{float(row['return']):.0f} ({min(seeds):.0f} to {max(seeds):.0f})"
-        )
-    lines = [
-        f"| task | background | method | {' | '.join(f'{count:,}' for count in lengths)} |",
-        "| --- | ---: | --- |" + " ---: |" * len(lengths),
-    ]
-    for (env_id, background, method), own in found.items():
-        cells = " | ".join(own.get(count, "") for count in lengths)
-        lines.append(f"| {env_id} | {float(background):.0f} | {method} | {cells} |")
-    return "\n".join(lines)
-
-
-def precision_table() -> str:
-    """One line a task and precision."""
-    lines = [
-        "| task | precision | sampled | of each seed | mode |",
-        "| --- | --- | ---: | --- | ---: |",
-    ]
-    for row in _rows("precision.csv"):
-        sampled = (
-            f"{float(row['return']):.0f} ({float(row['low']):.0f} to {float(row['high']):.0f})"
-        )
-        seeds = ", ".join(row["per_seed"].split())
-        mode = f"{float(row['mode']):.0f}"
-        lines.append(f"| {row['env_id']} | {row['precision']} | {sampled} | {seeds} | {mode} |")
-    return "\n".join(lines)
-
-
-def _in_order(name: str) -> list[str | int]:
-    """Sorts 4 in front of 32."""
-    return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)]
-
-
-def ablation_table() -> str:
-    """One line a changed setting: the mean over seeds, and the lowest and highest seed."""
-    own = {"tge_reward=kernel_of_mean", "sigma=1.0", "neighbours=5"}
-    found: dict[str, list[tuple[float, float]]] = {}
-    for row in _rows("ablation.csv"):
-        if row["swept"] in own and row["run"] != "kernel":  # the same members once more
-            continue
-        name = "nothing" if row["swept"] in own else row["swept"] or row["run"].replace("-", "=")
-        found.setdefault(name, []).append((float(row["return"]), float(row["mode"])))
-    lines = ["| changed | sampled | mode |", "| --- | ---: | ---: |"]
-    for name in sorted(found, key=lambda each: (each != "nothing", _in_order(each))):
-        cells = [
-            f"{statistics.mean(x):.0f} ({min(x):.0f} to {max(x):.0f})"
-            for x in zip(*found[name], strict=True)
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def improve_table() -> str:
-    """One line a seed: the mean return of the first data and of each iteration's."""
-    found = json.loads((RESULTS / "improve.json").read_text())
-    rows = np.array(found["returns"])
-    lines = [
-        f"| | background | {' | '.join(f'{i}' for i in range(1, rows.shape[1]))} |",
-        "| --- |" + " ---: |" * rows.shape[1],
-    ]
-    named = [*((f"seed {s}", row) for s, row in zip(found["seeds"], rows, strict=True))]
-    for name, row in [*named, ("mean", rows.mean(0))]:
-        lines.append(f"| {name} | {' | '.join(f'{value:.0f}' for value in row)} |")
-    return "\n".join(lines)
-
-
-STUDIES = ("sibench", "bimodal", "sibench-all")
-TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
-    "bench/results/studies.md": {
-        **{name: partial(study_table, name) for name in STUDIES},
-        **{f"{name} scores": partial(scores_table, name) for name in STUDIES},
-        "tge": partial(study_table, "tge", "mode"),
-        "tge sampled": partial(study_table, "tge"),
-        "tge scores": partial(scores_table, "tge", "mode"),
-        "tge-medium": partial(study_table, "tge-medium", "mode"),
-        "tge-medium sampled": partial(study_table, "tge-medium"),
-        "tge-medium scores": partial(scores_table, "tge-medium", "mode"),
-        "door": partial(study_table, "door", "mode"),
-        "door sampled": partial(study_table, "door"),
-        "true-rewards": partial(seeds_table, "true-rewards", "mode"),
+TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the marker: table}
+    "README.md": {"speed": speed_table},
+    "bench/results/README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
+    "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
+    "bench/results/bimodal.md": study_tables("bimodal"),
+    "bench/results/long-training.md": {"horizon": horizon_table},
+    "bench/results/improve.md": {"improve": improve_table},
+    "bench/results/tge.md": {
+        **study_tables("tge", "mode"),
+        **study_tables("tge-medium", "mode"),
+        **study_tables("door", "mode", scores=False),
         "ablation": ablation_table,
-        "improve": improve_table,
-        "horizon": horizon_table,
-        "precision": precision_table,
     },
+    "bench/results/true-rewards.md": {"true-rewards": partial(seeds_table, "true-rewards", "mode")},
+    "bench/results/precision.md": {"precision": precision_table},
 }
 
 
-def filled(text: str, tables: dict[str, Callable[[], str]], where: str) -> str:
-    """The text with every marked table made anew."""
+def fill(text: str, tables: dict[str, Callable[[], str]], document: str) -> str:
+    """The text with every marked table generated anew.
+
+    Raises ValueError if a marker is missing from the document.
+    """
     for name, table in tables.items():
-        marked = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
-        if not marked.search(text):
-            raise ValueError(f"{where}: expected a table between <!-- {name} --> and an end")
-        before, after = marked.split(text)[0], marked.split(text)[-1]
-        text = f"{before}<!-- {name} -->\n{table()}\n<!-- end -->{after}"
+        marked = re.search(rf"<!-- {name} -->\n.*?<!-- end -->", text, re.DOTALL)
+        if marked is None:
+            raise ValueError(
+                f"{document}: expected a table between <!-- {name} --> and <!-- end -->, found none"
+            )
+        replacement = f"<!-- {name} -->\n{table()}\n<!-- end -->"
+        text = text[: marked.start()] + replacement + text[marked.end() :]
     return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail where a text differs")
+    parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
     options = parser.parse_args()
-    for where, tables in TABLES.items():
-        path = ROOT / where
+    for document, tables in TABLES.items():
+        path = ROOT / document
         before = path.read_text()
-        after = filled(before, tables, where)
-        if options.check and after != before:
-            sys.exit(f"{where}: its tables differ from bench/results; run python -m bench.tables")
+        after = fill(before, tables, document)
+        if after == before:
+            continue
+        if options.check:
+            sys.exit(
+                f"{document}: expected the tables of bench/results; run python -m bench.tables"
+            )
         path.write_text(after)
 
 
