@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 import fastifo
 from algos.parity import (
+    FakeTrainer,
     assert_layers_equal,
     assert_metrics_equal,
     layers,
@@ -62,7 +64,7 @@ def test_20_updates_of_vfo_bin_equal_the_oracle(overrides: dict[str, object]) ->
 def test_20_updates_of_vfo_disc_equal_the_oracle(overrides: dict[str, Any]) -> None:
     learner = make_learner("vfo_disc", **overrides)
     discriminator = make_discriminator(learner)
-    trainer: Any = lambda *_: discriminator  # noqa: E731
+    trainer = FakeTrainer(learner, fit=lambda *_: discriminator)
     prepared = VfODisc.prepare(random_dataset(), learner.configs, trainer)
     sampler = make_sampler(learner, prepared)
     start = nets_of(learner) | nets_of(discriminator)
@@ -165,14 +167,13 @@ def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
             net.layers[-1].bias.fill_(1.0)
     before = layers(learner.value)
 
-    def constant(*_: Any) -> Any:
-        discriminator = make_discriminator(learner)
+    def constant(discriminator: Any, *_: Any) -> Any:
         with torch.no_grad():
             for parameter in discriminator.parameters():
                 parameter.zero_()
-        return discriminator  # 1/2 of everything
+        return discriminator  # its probability is 1/2 everywhere
 
-    trainer: Any = constant
+    trainer = FakeTrainer(learner, fit=constant)
     sampler = make_sampler(learner, VfODisc.prepare(random_dataset(), learner.configs, trainer))
     cloning, own = pair("bc")
     for metrics in run_updates(learner, sampler, 20):
