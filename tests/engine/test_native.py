@@ -302,6 +302,7 @@ else:
 
 
 @pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
+@pytest.mark.no_address_sanitizer
 def test_a_system_short_of_threads_is_an_error_or_does_not_matter(
     members: int, expected: str
 ) -> None:

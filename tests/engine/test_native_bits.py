@@ -44,6 +44,8 @@ def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any
 @pytest.mark.parametrize("name", NATIVE)
 @pytest.mark.parametrize("isa", _C.isas)
 @pytest.mark.usefixtures("keeps_threads")
+@pytest.mark.thread_sanitizer
+@pytest.mark.no_address_sanitizer
 def test_a_member_does_not_feel_its_population_place_or_threads(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +57,7 @@ def test_a_member_does_not_feel_its_population_place_or_threads(
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 @pytest.mark.parametrize("kernel", HALF_KERNELS)
 @pytest.mark.usefixtures("keeps_threads")
+@pytest.mark.thread_sanitizer
 def test_in_few_bits_a_member_does_not_feel_its_population_either(
     precision: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_packed_weights_are_made_again_when_a_run_resumes(precision: str, tmp_pa
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp32x", "bf16"])
+@pytest.mark.thread_sanitizer
 def test_the_length_of_a_call_changes_nothing(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +107,7 @@ def test_the_length_of_a_call_changes_nothing(
     assert_equal_bits(runs[0], runs[2])
 
 
+@pytest.mark.no_address_sanitizer
 def test_a_signal_in_compiled_code_leaves_a_checkpoint(tmp_path: Path) -> None:
     script = f"""
 import sys
@@ -139,6 +144,7 @@ def engine_of(learner: Learner) -> NativeEngine:
 
 
 @pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.thread_sanitizer
 def test_lanes_of_one_member_add_no_number_in_another_order(name: str) -> None:
     fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
     run = train(name, random_dataset(), 1, seeds=3, **fields)
@@ -162,6 +168,7 @@ def test_lanes_of_one_member_add_no_number_in_another_order(name: str) -> None:
                 assert torch.equal(other[key], value), key
 
 
+@pytest.mark.thread_sanitizer
 def test_the_parts_of_an_update_are_timed_for_each_member_and_lane() -> None:
     learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
     before = torch.get_num_threads()
