@@ -1,1 +1,1 @@
-"""Simulators, rollouts, policies that act, returns and the shipped experts."""
+"""Simulators, rollouts, policies that act, returns, and the expert policies that ship."""

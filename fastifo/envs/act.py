@@ -1,9 +1,12 @@
-"""Actions of many policies: those of one kind in one call of compiled code, on the CPU."""
+"""Actions of many policies at a time.
+
+Policies of the same kind act in one call of compiled code on the CPU; any other acts on its own.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,22 +18,32 @@ from fastifo.envs.policy import Policy
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.packed import MAX_DEPTH, NetWeights
 
-BLOCK = 256  # rows of one product in torch
-JOB_ROWS, MOST_JOBS = 64, 16  # rows that are worth a thread, and threads
+BLOCK_ROWS = 256  # rows of one torch product
+JOB_ROWS, MAX_JOBS = 64, 16  # fewest rows worth a thread of their own, and most threads
 
 
 class Actor(Protocol):
-    """What can be played: a trained policy or an expert."""
+    """Anything that can act in an environment: a trained policy or an expert."""
 
-    seed: Tensor  # [1], on the policy's device
+    seed: Tensor  # [1], on the actor's device
 
-    def noise(self, stream: int, step: int, rows: int) -> Tensor | None: ...
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
+        """Sampling noise of one step, [rows, width]; None if the actor is deterministic."""
 
-    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor: ...
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions [B, A] for observations [B, D]; a sample with `noise`, the mode without."""
 
 
-def kind_of(policy: Any) -> tuple[Any, ...] | None:
-    """Policies of one kind can act together in a `Crowd`; None cannot."""
+class SamplingStep(NamedTuple):
+    """Identifies the random numbers of one environment step; see `Policy.noise`."""
+
+    stream: int
+    step: int
+    num_episodes: int  # rows of noise, one per episode; 0: act deterministically
+
+
+def batch_key(policy: Any) -> tuple[Any, ...] | None:
+    """Policies with equal keys can share a `PolicyBatch`; None: this one cannot join any."""
     if not isinstance(policy, Policy):
         return None
     learner, cfg = policy.learner, policy.learner.cfg
@@ -39,7 +52,7 @@ def kind_of(policy: Any) -> tuple[Any, ...] | None:
         and learner.policy.reading in ("logits", "none")
         and policy.device.type == "cpu"
         and learner.fused
-        and learner.precision in ("fp64", "fp32", "fp32x", "tf32")  # which is fp32 on a CPU
+        and learner.precision in ("fp64", "fp32", "fp32x", "tf32")  # the last two: fp32 on a CPU
         and cfg.activation == "relu"
         and len(cfg.hidden_sizes) < MAX_DEPTH
         and not cfg.action_jitter
@@ -47,17 +60,21 @@ def kind_of(policy: Any) -> tuple[Any, ...] | None:
     return (learner.dtype, learner.extra_inputs, policy.low is None) if compiled else None
 
 
-class Crowd:
-    """Binned policies of one kind that act together; numbers differ from torch's by rounding."""
+class PolicyBatch:
+    """Binned policies that act together in compiled code.
+
+    Their actions differ from the policies' own in torch by rounding only.
+    """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
+        """policies: one or more with the same `batch_key`."""
         first = policies[0].learner
-        self.dtype, self.extra = first.dtype, first.extra_inputs
+        self.dtype, self.extra_inputs = first.dtype, first.extra_inputs
         self.action_dim = first.spec.action_dim
         self.module = _C.fp64 if self.dtype == torch.float64 else getattr(_C, _C.isas[0])
-        self.kept: list[Any] = []  # what the plans point to
+        self.kept: list[Any] = []  # owners of the memory that the plans point to
         self.plans = [self._plan(policy) for policy in policies]
-        self.bounds: list[Tensor] = []  # low and high, [policies, A] each, where actions have some
+        self.bounds: list[Tensor] = []  # low and high, [policies, A] each; empty: [-1, 1]
         if policies[0].low is not None:
             ends = ("low", "high")
             self.bounds = [torch.stack([getattr(p, end) for p in policies]) for end in ends]
@@ -83,71 +100,88 @@ class Crowd:
         return plan
 
     def jobs(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
+        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], sampling: SamplingStep
     ) -> list[Callable[[], Tensor]]:
-        """Calls of `act` that can run side by side, on some of the rows each, in their order."""
-        pieces = max(1, min(MOST_JOBS, len(obs) // JOB_ROWS))
-        ends = np.linspace(0, len(obs), pieces + 1).astype(np.int64)
+        """Calls of `act` on consecutive parts of the rows, which may run in parallel."""
+        parts = max(1, min(MAX_JOBS, len(obs) // JOB_ROWS))
+        bounds = np.linspace(0, len(obs), parts + 1).astype(np.int64)
         return [
             partial(
-                self.act, obs[begin:end], first.clip(begin, end) - begin, episode[begin:end], draws
+                self.act,
+                obs[begin:end],
+                first.clip(begin, end) - begin,
+                episode[begin:end],
+                sampling,
             )
-            for begin, end in itertools.pairwise(ends)
+            for begin, end in itertools.pairwise(bounds)
         ]
 
     def act(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
+        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], sampling: SamplingStep
     ) -> Tensor:
-        """[R, D] -> [R, A] float32: the rows of the first policy, then the next one's, and so on.
+        """Actions for rows sorted by policy, float32 [R, A].
 
-        first: [policies + 1], where each one's rows begin, and the end.  episode: [R].  draws:
-        stream, step and how many episodes there are; 0 takes modes.  See `Policy.noise`.
+        obs: [R, D].
+        first: row at which each policy's rows begin, and the end, int [policies + 1].
+        episode: the episode of each row, int [R]; selects its row of noise.
         """
-        stream, step, episodes = draws
-        rows = nn.functional.pad(obs.to(self.dtype), (0, self.extra)).contiguous()
+        rows = nn.functional.pad(obs.to(self.dtype), (0, self.extra_inputs)).contiguous()
         begin = np.ascontiguousarray(first, np.int64)
-        own = np.ascontiguousarray(episode, np.int64)
+        noise_row = np.ascontiguousarray(episode, np.int64)
         action = torch.empty(len(rows), self.action_dim, dtype=self.dtype)
         self.module.act(
-            self.plans, begin.ctypes.data, rows.data_ptr(), own.ctypes.data, episodes, stream, step,
-            action.data_ptr(),
+            self.plans, begin.ctypes.data, rows.data_ptr(), noise_row.ctypes.data,
+            sampling.num_episodes, sampling.stream, sampling.step, action.data_ptr(),
         )  # fmt: skip
-        found = action.float()
+        unit_action = action.float()
         if not self.bounds:
-            return found
+            return unit_action
         owner = torch.from_numpy(np.repeat(np.arange(len(self.plans)), np.diff(begin)))
         low, high = (end[owner] for end in self.bounds)
-        return low + 0.5 * (found + 1.0) * (high - low)
+        return low + 0.5 * (unit_action + 1.0) * (high - low)
 
 
-class Alone:
-    """A policy that acts by itself, as `Crowd` does for many."""
+class SinglePolicy:
+    """An actor that cannot join a batch, behind the interface of `PolicyBatch`."""
 
     def __init__(self, policy: Actor) -> None:
         self.policy = policy
 
     def jobs(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], draws: tuple[int, int, int]
+        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], sampling: SamplingStep
     ) -> list[Callable[[], Tensor]]:
-        """In blocks of one size however many workers there are: torch's bits depend on it."""
-        noise = None if draws[2] == 0 or len(obs) == 0 else self.policy.noise(*draws)
-        parts = [slice(row, row + BLOCK) for row in range(0, len(obs), BLOCK)]
+        """Calls on blocks of fixed size: torch's rounding depends on the size of a product.
+
+        obs, episode, sampling: as in `PolicyBatch.act`.  first: unused, all rows are this policy's.
+        """
+        noise = None
+        if sampling.num_episodes > 0 and len(obs) > 0:
+            noise = self.policy.noise(*sampling)
+        blocks = [slice(row, row + BLOCK_ROWS) for row in range(0, len(obs), BLOCK_ROWS)]
         return [
-            partial(self.policy.act_rows, obs[p], None if noise is None else noise[episode[p]])
-            for p in parts
+            partial(self.policy.act_rows, obs[b], None if noise is None else noise[episode[b]])
+            for b in blocks
         ]
 
 
-Team = tuple[int, int, Alone | Crowd]  # the policies from one place to before another
+class ActorGroup(NamedTuple):
+    """Neighbouring policies that act together."""
+
+    begin: int  # index of its first policy
+    end: int  # index after its last one
+    actor: PolicyBatch | SinglePolicy
 
 
-def teams_of(policies: Sequence[Actor]) -> list[Team]:
-    """Neighbours that can act together do."""
-    teams: list[Team] = []
-    for kind, group in itertools.groupby(enumerate(policies), lambda pair: kind_of(pair[1])):
-        places, own = zip(*group, strict=True)
-        if kind is None:
-            teams += [(place, place + 1, Alone(x)) for place, x in zip(places, own, strict=True)]
+def group_actors(policies: Sequence[Actor]) -> list[ActorGroup]:
+    """Splits policies into groups of neighbours that can act together, in order."""
+    groups: list[ActorGroup] = []
+    for key, run in itertools.groupby(enumerate(policies), lambda pair: batch_key(pair[1])):
+        indices, members = zip(*run, strict=True)
+        if key is None:
+            groups += [
+                ActorGroup(index, index + 1, SinglePolicy(policy))
+                for index, policy in zip(indices, members, strict=True)
+            ]
         else:
-            teams.append((places[0], places[-1] + 1, Crowd(own)))
-    return teams
+            groups.append(ActorGroup(indices[0], indices[-1] + 1, PolicyBatch(members)))
+    return groups

@@ -1,4 +1,4 @@
-"""What EnvPool says of its environments."""
+"""Properties of EnvPool's environments, and checks against them."""
 
 import ctypes
 import importlib.metadata
@@ -21,21 +21,24 @@ def check_env(env_id: str) -> None:
 
 
 def episode_limit(env_id: str) -> int:
-    """Steps after which the environment ends an episode by the clock."""
+    """Steps after which the environment's time limit ends an episode."""
     import envpool
 
     return int(envpool.make_spec(env_id).config.max_episode_steps)
 
 
 def action_dim(env_id: str) -> int:
-    """Width of the environment's actions."""
+    """Width of the environment's action vector."""
     import envpool
 
     return int(envpool.make_spec(env_id).action_space.shape[0])
 
 
 def check_spaces(env_id: str, spec: Any) -> None:
-    """Raises ValueError unless observations and actions are vectors of real numbers."""
+    """Raises ValueError unless observations and actions are vectors of real numbers.
+
+    spec: of `envpool.make_spec(env_id)`.
+    """
     for name in ("observation", "action"):
         space = getattr(spec, f"{name}_space")
         if len(space.shape or ()) != 1 or not hasattr(space, "low") or space.dtype.kind != "f":
@@ -46,23 +49,23 @@ def check_spaces(env_id: str, spec: Any) -> None:
 
 
 def check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
-    """Raises ValueError where the policy was made for another environment."""
+    """Raises ValueError where the policy was trained for other observation or action sizes."""
     try:
         width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
     except RuntimeError as error:
         raise ValueError(
             f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "
-            f"({error}); name the environment that the policy was made for"
+            f"({error}); name the environment that the policy was trained for"
         ) from None
     if width != action_dim:
         raise ValueError(
             f"{env_id}: expected actions {action_dim} wide, found a policy with {width}; name the "
-            "environment that the policy was made for"
+            "environment that the policy was trained for"
         )
 
 
 def versions() -> dict[str, str]:
-    """EnvPool's version and the MuJoCo it carries, which is not the installed `mujoco`."""
+    """Versions of EnvPool and of the MuJoCo inside it, which is not the installed `mujoco`."""
     import envpool.mujoco
 
     library = Path(envpool.mujoco.__file__).parent / "mujoco_gym_envpool.so"

@@ -1,4 +1,4 @@
-"""A trained policy that acts."""
+"""A trained policy that acts in an environment."""
 
 from typing import Any
 
@@ -12,25 +12,40 @@ from fastifo.data.sampler import purpose, uniform
 
 
 class Policy:
-    """Acts for one member. Sampling starts afresh with each Policy object."""
+    """The policy of one member of a run; made by `Run.policy`.
+
+    Sampled actions are a function of the member's seed and of how many times this object has
+    sampled: a new `Policy` of the same member repeats the sequence.
+    """
 
     def __init__(
-        self, learner: Learner, place: int, low: Tensor | None, high: Tensor | None
+        self, learner: Learner, member: int, low: Tensor | None, high: Tensor | None
     ) -> None:
-        self.learner = learner.member(place)
+        """Copies one member's weights.
+
+        learner: the population.
+        member: index in the population.
+        low, high: bounds of the environment's actions, [A]; None: [-1, 1].
+        """
+        self.learner = learner.member(member)
         self.low = low
         self.high = high
         self.device = learner.encoder.mean.device
-        self.seed = torch.tensor([learner.seeds[place]], dtype=torch.int64, device=self.device)
+        self.seed = torch.tensor([learner.seeds[member]], dtype=torch.int64, device=self.device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=self.device)
 
     def act(self, obs: Any, deterministic: bool = True) -> Any:
-        """Actions in the environment's bounds, float32, of the kind (torch or numpy) of `obs`.
+        """Actions within the environment's bounds.
 
-        obs: [D] or [B, D].  Returns [A] or [B, A].  deterministic: the mode; else a sample.
-        Raises TypeError or ValueError for another kind, another width, or nan.
+        obs: one observation [D] or a batch [B, D]; a torch tensor or anything array-like.
+        deterministic: return the mode of the policy; False draws a sample.
+
+        Returns float32 [A] or [B, A]: a tensor on the device of `obs` for a tensor, otherwise a
+        NumPy array.
+        Raises TypeError if `obs` is not numeric; ValueError if it has another width or holds nan
+        or infinity.
         """
-        tensor = obs if isinstance(obs, Tensor) else torch.from_numpy(_numbers(obs))
+        tensor = obs if isinstance(obs, Tensor) else torch.from_numpy(_numeric_array(obs))
         width = self.learner.spec.obs_dim
         if tensor.ndim not in (1, 2) or tensor.shape[-1] != width:
             raise ValueError(
@@ -48,31 +63,34 @@ class Policy:
         return action if isinstance(obs, Tensor) else action.numpy()
 
     def to(self, device: torch.device) -> "Policy":
-        """Itself, moved there."""
+        """Moves the policy to a device, in place, and returns it."""
         self.learner.to_device(device)
         self.seed, self.counter = self.seed.to(device), self.counter.to(device)
         self.device = device
         return self
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor:
-        """The sampling numbers of one step, [rows, 2A]: a function of seed, stream and step."""
+        """Uniform sampling noise of one step, [rows, 2A], a function of seed, stream and step."""
         width = 2 * self.learner.spec.action_dim
         counter = torch.tensor([step], dtype=torch.int64, device=self.device)
         numbers = uniform(self.seed, counter, stream, rows * width, self.learner.dtype)
         return numbers.view(rows, width)
 
     def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, D] -> [B, A] float32 on the device of `obs`; with `noise` [B, 2A] a sample."""
-        own = None if noise is None else noise[None]
-        action = self.learner.act(obs[None].to(self.device), own)[0].float().to(obs.device)
+        """`act` without checks: obs [B, D] to float32 actions [B, A] on the device of `obs`.
+
+        noise: [B, 2A] from `noise`, which makes the actions a sample; None gives the mode.
+        """
+        member_noise = None if noise is None else noise[None]
+        action = self.learner.act(obs[None].to(self.device), member_noise)[0].float().to(obs.device)
         if self.low is None or self.high is None:
             return action
         low, high = self.low.to(action.device), self.high.to(action.device)
         return low + 0.5 * (action + 1.0) * (high - low)
 
 
-def _numbers(obs: Any) -> NDArray[Any]:
-    """Anything array-like as numbers that torch takes."""
+def _numeric_array(obs: Any) -> NDArray[Any]:
+    """Anything array-like as an array of a dtype that torch takes."""
     array = np.array(obs)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"obs: expected an array of numbers, found {type(obs).__name__}")

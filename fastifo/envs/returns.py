@@ -1,4 +1,4 @@
-"""Returns of policies: their episodes, D4RL scores and intervals."""
+"""Returns of evaluated policies, their D4RL scores and confidence intervals."""
 
 import dataclasses
 import json
@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from fastifo.envs.act import Actor
 from fastifo.envs.envpool import versions
-from fastifo.envs.rollout import Clock, rollout
+from fastifo.envs.pool import RolloutTime
+from fastifo.envs.rollout import rollout
 from fastifo.utils.files import UNREADABLE, write_atomic
 
-MEAN_OF = {False: "return_mean", True: "return_mode"}  # in metrics: sampled, or deterministic
-PROTOCOLS = ("final", "last_tenth")  # of the study's later and earlier text
+MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
+    False: "return_mean",
+    True: "return_mode",
+}
+PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
 
-# Random and expert return of the D4RL score, 100 * (return - random) / (expert - random).
-# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; customary for later versions too.
+# (random, expert): the D4RL score of a return is 100 * (return - random) / (expert - random).
+# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; commonly used for later versions too.
 REFERENCE_RETURNS = {
     "HalfCheetah": (-280.178953, 12135.0),
     "Hopper": (-20.272305, 3234.3),
@@ -29,58 +33,68 @@ REFERENCE_RETURNS = {
 
 @dataclass(frozen=True)
 class Returns:
-    """Undiscounted episode returns of P policies, E episodes each."""
+    """Undiscounted episode returns of P members, E episodes each.
+
+    Members that diverged in training have nan returns and zero lengths. With the protocol
+    last_tenth, the E columns are mean returns of evaluations during training, and lengths are 0.
+    """
 
     returns: NDArray[np.float64]  # [P, E]
-    lengths: NDArray[np.int64]  # [P, E]
+    lengths: NDArray[np.int64]  # [P, E], in environment steps
     env_id: str
-    deterministic: bool
-    versions: dict[str, str]  # EnvPool and the physics inside it
-    num_updates: int = 0  # of training, when these episodes were played
-    clock: Clock = field(default_factory=Clock, compare=False)  # of playing; not kept in files
+    deterministic: bool  # the policies played their mode, not samples
+    versions: dict[str, str]  # of EnvPool and the physics inside it
+    num_updates: int = 0  # updates the policies had made when they were evaluated
+    clock: RolloutTime = field(  # time spent; not kept in files
+        default_factory=RolloutTime, compare=False
+    )
 
     @property
     def mean(self) -> float:
-        """Over all members that did not break; theirs are nan."""
+        """Mean over all episodes, without members that diverged."""
         return float(np.nanmean(self.returns))
 
     @property
     def std(self) -> float:
-        """Standard deviation over all episodes of all members."""
+        """Standard deviation over all episodes of all members, without those that diverged."""
         return float(np.nanstd(self.returns))
 
     @property
     def per_member(self) -> list[float]:
-        """Each member's mean over episodes, [P]."""
+        """Mean over each member's episodes, [P]; nan for members that diverged."""
         return [float(value) for value in self.returns.mean(1)]
 
     @property
     def score(self) -> float | None:
-        """D4RL-normalised mean: 0 random, 100 expert; None where D4RL has no reference."""
+        """D4RL score of the mean: 0 is random, 100 expert; None where D4RL has no reference."""
         return normalized_score(self.env_id, self.mean)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean; see `bootstrap_interval`."""
+        """95 % bootstrap interval of the mean, (low, high); see `bootstrap_interval`."""
         return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
 
     def __str__(self) -> str:
         low, high = self.interval
         score = "" if self.score is None else f", D4RL score {self.score:.1f}"
         mode = "mode" if self.deterministic else "sampled"
-        what = "episodes" if self.lengths.any() else "evaluations in training"
+        unit = "episodes" if self.lengths.any() else "evaluations in training"
         return (
             f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
-            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {what} ({mode}){score}"
+            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {unit} ({mode}){score}"
         )
 
     def part(self, members: Sequence[int]) -> "Returns":
-        """Those of some members."""
-        own = list(members)
-        return dataclasses.replace(self, returns=self.returns[own], lengths=self.lengths[own])
+        """The rows of some members.  members: indices into P."""
+        rows = list(members)
+        return dataclasses.replace(self, returns=self.returns[rows], lengths=self.lengths[rows])
 
     def save(self, path: str | Path) -> None:
-        """Writes an `.npz` that `load` reads, without pickle.  Raises OSError."""
+        """Writes an `.npz` file for `load`, atomically and without pickle.
+
+        path: the file, replaced if it exists.
+        Raises OSError if it cannot be written; the old file is kept then.
+        """
         header = {
             "env_id": self.env_id,
             "deterministic": self.deterministic,
@@ -97,7 +111,10 @@ class Returns:
 
     @staticmethod
     def load(path: str | Path) -> "Returns":
-        """Raises FileNotFoundError, or ValueError for another file."""
+        """Reads a file that `save` wrote.
+
+        Raises FileNotFoundError if there is none; ValueError if it is damaged or something else.
+        """
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
@@ -106,13 +123,13 @@ class Returns:
             raise FileNotFoundError(f"{path}: no such file") from None
         except UNREADABLE as error:
             raise ValueError(
-                f"{path}: expected the returns of a run, found a file that is cut or foreign "
+                f"{path}: expected the returns of a run, found a damaged or unrelated file "
                 f"({error!r}); evaluate again"
             ) from None
 
 
 def normalized_score(env_id: str, return_: float) -> float | None:
-    """The D4RL score of a return, or None where the task has no reference pair."""
+    """The D4RL score of an undiscounted return; None where D4RL has no reference for the task."""
     pair = REFERENCE_RETURNS.get(env_id.partition("-")[0])
     return None if pair is None else 100.0 * (return_ - pair[0]) / (pair[1] - pair[0])
 
@@ -122,8 +139,11 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
 
-    values: [P, E].  It states the uncertainty of these members' returns, not of new seeds; the
-    spread between seeds stands beside it in every table.
+    values: [P, E].
+    level: share of resampled means inside the interval.
+
+    Returns (low, high). The interval covers evaluation noise of these members, not variation
+    between seeds; tables show the spread between seeds in a column of its own.
     """
     rng = np.random.default_rng(seed)
     members, episodes = values.shape
@@ -145,17 +165,26 @@ def evaluate_policies(
     seed: int = 0,
     progress: bool = True,
 ) -> Returns:
-    """Plays every policy from the same `num_episodes` start states.  Raises ValueError."""
-    clock = Clock()
+    """Plays every policy from the same `num_episodes` start states.
+
+    Returns one row per policy. For the arguments and errors see `rollout`.
+    """
+    spent = RolloutTime()
     played = rollout(
-        policies, env_id, num_episodes, deterministic, seed=seed, record=False, progress=progress,
-        clock=clock,
-    )  # fmt: skip
+        policies,
+        env_id,
+        num_episodes,
+        deterministic,
+        seed=seed,
+        record=False,
+        progress=progress,
+        spent=spent,
+    )
     return Returns(
         returns=np.stack([episodes.returns for episodes in played]),
         lengths=np.stack([episodes.lengths for episodes in played]),
         env_id=env_id,
         deterministic=deterministic,
         versions=versions(),
-        clock=clock,
+        clock=spent,
     )

@@ -7,7 +7,7 @@ import torch
 
 import fastifo
 from engine.runs import ALL, short
-from fastifo.envs.act import Crowd, kind_of
+from fastifo.envs.act import PolicyBatch, SamplingStep, batch_key
 from helpers import SMALL, random_dataset, small
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -73,11 +73,11 @@ def test_policies_trained_on_a_gpu_act_together_on_the_cpu(cuda_device: torch.de
     run = fastifo.train("vfo_bin", random_dataset(), device=cuda_device.type, **fields)
     assert run.precision == "tf32"
     policy = run.policy().to(torch.device("cpu"))
-    assert kind_of(policy) is not None
-    draws = (7, 3, 4)
+    assert batch_key(policy) is not None
+    sampling = SamplingStep(7, 3, 4)
     obs, rows = torch.randn(4, 3), np.arange(4)
-    expected = policy.act_rows(obs, policy.noise(*draws))
-    found = Crowd([policy]).act(obs, np.array([0, 4]), rows, draws)
+    expected = policy.act_rows(obs, policy.noise(*sampling))
+    found = PolicyBatch([policy]).act(obs, np.array([0, 4]), rows, sampling)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 

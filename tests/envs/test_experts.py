@@ -46,5 +46,5 @@ def test_an_expert_samples_around_its_mean_action_with_its_own_deviation() -> No
 
 
 def test_an_expert_of_another_task_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"is an expert of Walker2d, not of HalfCheetah-v4"):
+    with pytest.raises(ValueError, match=r"is an expert for Walker2d, not for HalfCheetah-v4"):
         load_expert("HalfCheetah-v4", FOLDER / "Walker2d-v4.npz")

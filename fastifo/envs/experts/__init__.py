@@ -1,6 +1,6 @@
-"""Expert policies that ship with fastifo, and any in the same plain `.npz` layout.
+"""Expert policies: those that ship with fastifo, and any others in the same `.npz` layout.
 
-Keys: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
+Arrays of a file: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
 `hidden_activation` (tanh | relu | lrelu), `output_activation` (none | tanh), `out_scale`,
 `out_shift` [A].
 """
@@ -27,12 +27,16 @@ HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ExpertPolicy:
-    """The mean action of a policy file, or with `noise_scale` a sample around it."""
+    """A policy from a file: its mean action, or with a `noise_scale` a sample around it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError, or ValueError for a file of another layout."""
+        """Reads a file.
+
+        Raises FileNotFoundError if it is missing; ValueError if it is damaged or has another
+        layout.
+        """
         self.path = path
-        self.noise_scale = 0.0  # times the deviation that the policy explored with
+        self.noise_scale = 0.0  # of the action noise, in units of the deviation in training
         self.seed = torch.zeros(1, dtype=torch.int64)
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -46,35 +50,39 @@ class ExpertPolicy:
             self.hidden = HIDDEN[str(arrays["hidden_activation"])]
             self.task = str(arrays.get("env", "")).partition("-")[0]
             self.squashes = str(arrays["output_activation"]) == "tanh"
-            self.deviation = None  # [A], where the file states one
+            self.deviation = None  # of the action noise in training, [A], where the file has one
             if "log_std" in arrays:
                 self.deviation = torch.from_numpy(arrays["log_std"]).float().exp()
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such expert file") from None
         except UNREADABLE as error:
             raise ValueError(
-                f"{path}: expected an expert's .npz, found a file that is cut or foreign "
+                f"{path}: expected an expert's .npz file, found a truncated or unrelated one "
                 f"({error!r})"
             ) from None
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
-        """Standard normal numbers, [rows, A]: a function of stream and step."""
+        """Standard normal noise, [rows, A], a function of stream and step; None: deterministic."""
         if self.deviation is None or self.noise_scale == 0.0:
             return None
         size = rows * len(self.deviation)
         counter = torch.tensor([step], dtype=torch.int64)
         pairs = uniform(self.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
-        # Box and Muller; 1 - u is in (0, 1], so the logarithm is finite.
+        # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
         return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
 
     def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, D] -> [B, A]; further observation columns than it was trained on are left out."""
+        """Actions [B, A] in [-1, 1] for observations [B, D].
+
+        Observation columns beyond those the policy was trained on are ignored.
+        noise: [B, A] from `noise`; None gives the mean action.
+        """
         v = self.vectors
         x = (obs[:, : len(v["obs_mean"])].float() - v["obs_mean"]) / v["obs_std"]
         x = torch.minimum(torch.maximum(x, -v["obs_clip"]), v["obs_clip"])
-        for place, (weight, bias) in enumerate(self.layers):
+        for index, (weight, bias) in enumerate(self.layers):
             x = x @ weight + bias
-            if place < len(self.layers) - 1:
+            if index < len(self.layers) - 1:
                 x = self.hidden(x)
         x = x * v["out_scale"] + v["out_shift"]
         if noise is not None and self.deviation is not None:
@@ -83,26 +91,29 @@ class ExpertPolicy:
 
 
 def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
-    """The shipped expert of an environment, or the one in `path`.
+    """The expert that ships for an environment, or the one in a file.
 
-    Raises ValueError where none is shipped, FileNotFoundError where the file is missing.
+    env_id: the environment.
+    path: a policy file; None: the one that ships.
+    Raises ValueError if none ships or the file is for another task; FileNotFoundError if the file
+    is missing.
     """
     if path is not None:
         expert = ExpertPolicy(Path(path))
         if expert.task not in ("", env_id.partition("-")[0]):
-            raise ValueError(f"{path}: is an expert of {expert.task}, not of {env_id}")
+            raise ValueError(f"{path}: is an expert for {expert.task}, not for {env_id}")
         return expert
     shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
     if env_id not in shipped:
         raise ValueError(
-            f"no expert for {env_id!r} is shipped (there are {', '.join(shipped)}); name a policy "
-            "file with expert=PATH"
+            f"no expert ships for {env_id!r} (only for {', '.join(shipped)}); name a policy file "
+            "with expert=PATH"
         )
     return ExpertPolicy(FOLDER / f"{env_id}.npz")
 
 
 def provenance(expert: ExpertPolicy) -> dict[str, Any]:
-    """What is known of a policy file: its name, and its source where it states one."""
+    """Name of the expert's file, and the source that the file states."""
     with np.load(expert.path, allow_pickle=False) as file:
         source = str(file["source"]) if "source" in file.files else "unknown"
     return {"file": expert.path.name, "source": source}

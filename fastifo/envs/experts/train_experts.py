@@ -1,9 +1,9 @@
-"""Train and evaluate the expert policies that ship with the package.
+"""Trains and evaluates the expert policies that ship with the package.
 
-PPO from stable-baselines3 runs over EnvPool. Observation normalisation is folded into the
-exported file, an ``.npz`` of plain arrays; :func:`act` says how its keys combine. Returns are
-undiscounted sums of the environment's own reward over one episode. Training needs
-``stable-baselines3`` and ``gymnasium`` (extra ``experts``); evaluation needs EnvPool alone.
+Trains PPO from stable-baselines3 in EnvPool. The exported file, an `.npz` of plain arrays, includes
+the observation normalisation; `act` shows how the arrays combine. Returns are undiscounted sums of
+the environment's own reward over one episode. Training needs stable-baselines3 and gymnasium (extra
+`experts`); evaluation needs only EnvPool.
 """
 
 import argparse
@@ -26,9 +26,9 @@ REPORT_SEED, SELECT_SEED, TRAIN_SEED = 1000, 5000, 1_000_000
 OBS_CLIP = 10.0
 OPTIONS: tuple[tuple[str, int | float, str], ...] = (
     ("--seed", 0, "seed of weights, noise and starts"),
-    ("--steps", 5_000_000, "environment steps at most"),
+    ("--steps", 5_000_000, "most environment steps"),
     ("--num-envs", 64, "environments in the pool"),
-    ("--rollout", 4096, "samples per update, all environments together"),
+    ("--rollout", 4096, "samples per update, summed over environments"),
     ("--minibatch", 256, "samples per gradient step"),
     ("--epochs", 10, "passes over each rollout"),
     ("--lr", 3e-4, "initial Adam step size, decays linearly to 0 at the last step"),
@@ -48,7 +48,7 @@ ACTIVATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 
 def act(policy: dict[str, Any], obs: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the deterministic actions (rows, A), in [-1, 1], for observations (rows, >= D)."""
+    """Deterministic actions in [-1, 1], [rows, A], for observations [rows, >= D]."""
     clip, hidden = float(policy["obs_clip"]), ACTIVATIONS[str(policy["hidden_activation"])]
     h = obs[:, : policy["obs_mean"].size].astype(np.float32)
     h = np.clip((h - policy["obs_mean"]) / policy["obs_std"], -clip, clip)
@@ -61,15 +61,15 @@ def act(policy: dict[str, Any], obs: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def make_pool(env: str, num_envs: int, seed: int) -> Any:
-    """Return a one-thread EnvPool in which environment i is seeded with ``seed + i``."""
+    """An EnvPool on one thread in which environment i has the seed `seed + i`."""
     return envpool.make_gymnasium(env, num_envs=num_envs, seed=seed, num_threads=1)
 
 
 def evaluate(policy: dict[str, Any], env: str, episodes: int, seed: int) -> dict[str, Any]:
-    """Return the statistics of one deterministic episode in each of ``episodes`` environments.
+    """Statistics of one deterministic episode in each of `episodes` environments.
 
-    Standard deviations are the population's; lengths are in steps. One episode per environment
-    keeps short episodes from being counted more often than long ones.
+    Standard deviations divide by the number of episodes; lengths are in steps. One episode per
+    environment: otherwise short episodes would count more often than long ones.
     """
     pool = make_pool(env, episodes, seed)
     obs, _ = pool.reset()
@@ -86,38 +86,38 @@ def evaluate(policy: dict[str, Any], env: str, episodes: int, seed: int) -> dict
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Return one line of text for a result of :func:`evaluate`."""
+    """One line of text for a result of `evaluate`."""
     text = "return {return_mean:.0f} +- {return_std:.0f} (min {return_min:.0f}), length "
     text += "{length_mean:.0f} (min {length_min:.0f}), {episodes} episodes"
     return text.format(**result)
 
 
 class PoolSteps:
-    """EnvPool with the same-step resets that a stable-baselines3 ``VecEnv`` promises.
+    """EnvPool with the same-step resets that the `VecEnv` of stable-baselines3 requires.
 
-    EnvPool resets a finished environment on the step after its end and returns a row that is
-    no transition. Here finished environments are reset inside :meth:`step_wait`, so such rows
-    never occur; the true last observation goes to ``infos[i]["terminal_observation"]``.
-    First episodes are cut at a different step in each environment, reported as a time limit,
-    so that equally long episodes do not stay in step with one another.
+    EnvPool resets a finished environment on the step after the episode's end and returns a row that
+    is not a transition. This class resets finished environments inside `step_wait`, so such rows
+    never occur; the last observation goes to `infos[i]["terminal_observation"]`. First episodes
+    are cut at a different step in each environment and reported as timeouts, so that episodes of
+    equal length do not end at the same time.
     """
 
     def open_pool(self, env: str, num_envs: int, seed: int) -> None:
-        """Open the pool and spread the ends of the first episodes over the limit."""
+        """Opens the pool and spreads the ends of the first episodes over the time limit."""
         self.pool = make_pool(env, num_envs, seed)
         self.limit = int(self.pool.spec.config.max_episode_steps)
         self.elapsed = np.arange(num_envs) * self.limit // num_envs
 
     def reset(self) -> NDArray[np.float32]:
-        """Reset every environment and return the first observations."""
+        """Resets every environment and returns the first observations."""
         return np.asarray(self.pool.reset()[0], dtype=np.float32)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Keep the actions of the next step, clipped to [-1, 1]."""
+        """Keeps the actions of the next step, clipped to [-1, 1]."""
         self.actions = np.clip(actions, -1.0, 1.0)
 
     def step_wait(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
-        """Step once and return observations, rewards, done flags and infos."""
+        """Steps once and returns observations, rewards, done flags and infos."""
         raw, rewards, terminated, truncated, _ = self.pool.step(self.actions)
         obs = np.array(raw, dtype=np.float32)
         self.elapsed += 1
@@ -134,11 +134,11 @@ class PoolSteps:
         return obs, rewards, dones, infos
 
     def close(self) -> None:
-        """Close the pool."""
+        """Closes the pool."""
         self.pool.close()
 
     def get_attr(self, attr_name: str, *_args: Any, **_kwargs: Any) -> list[Any]:
-        """Return that no environment renders; there are no other attributes or methods."""
+        """The render mode, None for every environment; there are no other attributes."""
         if attr_name == "render_mode":
             return [None] * len(self.elapsed)
         raise AttributeError(attr_name)
@@ -146,25 +146,25 @@ class PoolSteps:
     set_attr = env_method = get_attr
 
     def env_is_wrapped(self, _wrapper: Any, _indices: Any = None) -> list[bool]:
-        """Return False for every environment: none is wrapped."""
+        """False for every environment: none is wrapped."""
         return [False] * len(self.elapsed)
 
 
 def make_vec_env(args: argparse.Namespace) -> Any:
-    """Return a normalising stable-baselines3 ``VecEnv`` over an EnvPool."""
+    """A `VecNormalize` of stable-baselines3 around an EnvPool."""
     vec = importlib.import_module("stable_baselines3.common.vec_env")
     spaces = importlib.import_module("gymnasium.spaces")
     cls: Any = type("EnvPoolVecEnv", (PoolSteps, vec.VecEnv), {})
     inner = cls.__new__(cls)
     inner.open_pool(args.env, args.num_envs, TRAIN_SEED + 1000 * args.seed)
-    seen = spaces.Box(-np.inf, np.inf, inner.pool.observation_space.shape, np.float32)
+    observations = spaces.Box(-np.inf, np.inf, inner.pool.observation_space.shape, np.float32)
     actions = spaces.Box(-1.0, 1.0, inner.pool.action_space.shape)
-    vec.VecEnv.__init__(inner, args.num_envs, seen, actions)
+    vec.VecEnv.__init__(inner, args.num_envs, observations, actions)
     return vec.VecNormalize(inner, clip_obs=OBS_CLIP, gamma=args.gamma)
 
 
 def make_model(args: argparse.Namespace) -> Any:
-    """Return a PPO model with separate tanh networks for the policy and the value."""
+    """A PPO model with separate tanh networks for policy and value."""
     torch, sb3 = (importlib.import_module(name) for name in ("torch", "stable_baselines3"))
     torch.set_num_threads(1)
     net = {"net_arch": [args.hidden] * 2, "activation_fn": torch.nn.Tanh}
@@ -176,7 +176,7 @@ def make_model(args: argparse.Namespace) -> Any:
 
 
 def export_policy(model: Any, env: str) -> dict[str, Any]:
-    """Return the model's mean policy, observation normalisation included, as plain arrays."""
+    """The model's mean policy with its observation normalisation, as plain arrays."""
     stats, net = model.get_env().obs_rms, model.policy
     layers = [m for m in net.mlp_extractor.policy_net if hasattr(m, "weight")] + [net.action_net]
     width = layers[-1].bias.numel()
@@ -187,14 +187,14 @@ def export_policy(model: Any, env: str) -> dict[str, Any]:
     for i, layer in enumerate(layers):
         policy |= {f"W{i}": layer.weight.detach().numpy().T, f"b{i}": layer.bias.detach().numpy()}
     policy = {key: np.array(value, dtype=np.float32) for key, value in policy.items()}
-    words = {"hidden_activation": "tanh", "output_activation": "none", "env": env}
-    words["source"] = "fastifo.envs.experts.train_experts: PPO of stable-baselines3 over EnvPool"
+    texts = {"hidden_activation": "tanh", "output_activation": "none", "env": env}
+    texts["source"] = "fastifo.envs.experts.train_experts: PPO of stable-baselines3 over EnvPool"
     policy["n_layers"] = np.array(len(layers))
-    return policy | {key: np.array(text) for key, text in words.items()}
+    return policy | {key: np.array(text) for key, text in texts.items()}
 
 
 def provenance(args: argparse.Namespace, model: Any, wall: float) -> dict[str, Any]:
-    """Return what made the model: settings, versions, steps, updates and wall seconds."""
+    """How the model was made: settings, versions, steps, updates and wall-clock seconds."""
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "evaluate", "env")}
     flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
     packages = ("torch", "stable_baselines3", "envpool", "numpy", "gymnasium")
@@ -209,14 +209,14 @@ def provenance(args: argparse.Namespace, model: Any, wall: float) -> dict[str, A
 
 
 class Tracker:
-    """Evaluates in training, writes the policy best by mean less one std, and ends training."""
+    """Evaluates in training, keeps the policy with the best mean - std, and ends training."""
 
     def __init__(self, args: argparse.Namespace, model: Any) -> None:
         self.args, self.model, self.start = args, model, time.monotonic()
         self.due, self.best, self.written = args.eval_every, -np.inf, False
 
     def __call__(self, _locals: dict[str, Any], _globals: dict[str, Any]) -> bool:
-        """Run after every vector step; returns False to end training."""
+        """Runs after every vector step; returns False to end training."""
         args, steps = self.args, self.model.num_timesteps
         if steps < self.due:
             return True
@@ -243,7 +243,7 @@ class Tracker:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train until the target return or the step limit; returns the process exit status."""
+    """Trains until the target return or the step limit; returns the exit status."""
     model = make_model(args)
     tracker = Tracker(args, model)
     model.learn(args.steps, callback=tracker)
@@ -253,15 +253,21 @@ def train(args: argparse.Namespace) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line's options, with floor and target filled in."""
+    """The options of the command line, with floor and target filled in."""
     p = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    p.add_argument("--env", help="EnvPool id (with --evaluate: default is the file's, v4)")
-    p.add_argument("--evaluate", type=Path, metavar="FILE", help="only print a file's return")
+    p.add_argument("--env", help="EnvPool id (default with --evaluate: the file's, -v4)")
+    p.add_argument(
+        "--evaluate", type=Path, metavar="FILE", help="only print the return of this policy file"
+    )
     p.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
     for flag, default, text in OPTIONS:
         p.add_argument(flag, type=type(default), default=default, help=f"{text} (%(default)s)")
-    p.add_argument("--floor", type=float, help="least mean return written (default: by env)")
-    p.add_argument("--target", type=float, help="mean return that ends training (1.15 floors)")
+    p.add_argument(
+        "--floor", type=float, help="lowest mean return that is written (default: by environment)"
+    )
+    p.add_argument(
+        "--target", type=float, help="mean return that ends training (default: 1.15 * floor)"
+    )
     args = p.parse_args(argv)
     if args.env is None and args.evaluate is None:
         p.error("--env or --evaluate is needed")
@@ -271,7 +277,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the process exit status."""
+    """Runs the command line; returns the exit status."""
     args = parse(argv)
     if args.evaluate is None:
         return train(args)
