@@ -202,6 +202,7 @@ def load_spec(expert: Path, options: str) -> Dataset:
     return fastifo.load(f"sibench:Hopper-v4/{options},expert={expert}", progress=False)
 
 
+@pytest.mark.slow
 def test_two_builds_are_equal_to_the_byte(expert: Path, tmp_path: Path) -> None:
     first = build(expert, tmp_path / "a")
     assert build(expert, tmp_path / "b") == first
@@ -210,6 +211,7 @@ def test_two_builds_are_equal_to_the_byte(expert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.5])
+@pytest.mark.slow
 def test_a_killed_build_ends_with_the_same_bytes(
     expert: Path, tmp_path: Path, seconds: float
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_killed_build_ends_with_the_same_bytes(
     assert build(expert, tmp_path / "cut", bc_updates=200) == whole
 
 
+@pytest.mark.slow
 def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> None:
     build(expert, tmp_path / "a")
     source = str(tmp_path / "a/demonstrations.fastifo")
@@ -250,6 +253,7 @@ def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> No
         ({"demos": 3}, "started with demos=4, now asked for 3"),
     ],
 )
+@pytest.mark.slow
 def test_a_folder_of_other_sets_is_refused(
     expert: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:

@@ -248,6 +248,7 @@ def test_from_a_spec_to_a_report(
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_quickstart_prints_a_table_of_all_methods_and_can_be_repeated(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_train_from_two_files(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert fastifo.open_run(tmp_path / "run").num_updates == 3
 
 
+@pytest.mark.slow
 def test_sibench_study_and_improve(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

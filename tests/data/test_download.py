@@ -125,6 +125,7 @@ def test_the_whole_file_arrives_in_the_end(server: Server, ways: list[str]) -> N
         ("page", "found one that begins with b'<html>no'"),
     ],
 )
+@pytest.mark.slow
 def test_what_never_becomes_the_file_is_refused(server: Server, way: str, message: str) -> None:
     server.ways = [way]
     with pytest.raises(OSError, match=message) as caught:

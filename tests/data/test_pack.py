@@ -91,6 +91,7 @@ def test_a_newer_version_is_refused_with_the_remedy(
         fastifo.load(path)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
     _, path = saved(tmp_path, env_id="Hopper-v4")
     whole = path.read_bytes()

@@ -48,6 +48,7 @@ __global__ void judge_iql(const IQL<float> method, int64_t rows, const float* in
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+@pytest.mark.slow
 def test_every_methods_loss_compiles_for_a_gpu(tmp_path: Path) -> None:
     headers = sorted((CSRC / "methods").glob("*.h"))
     taken = "struct (\\w+)[^{]*{\\n(?:(?!struct ).*\\n)*?.*kMetrics\\[\\]"

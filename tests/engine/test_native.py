@@ -82,6 +82,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
+@pytest.mark.slow
 def test_200_updates_in_double_equal_the_learner(
     name: str, fields: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_200_updates_in_double_equal_the_learner(
 
 @pytest.mark.parametrize("isa", _C.isas)
 @pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.slow
 def test_single_precision_equals_the_learner(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +305,7 @@ else:
 
 @pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
 @pytest.mark.no_address_sanitizer
+@pytest.mark.slow
 def test_a_system_short_of_threads_is_an_error_or_does_not_matter(
     members: int, expected: str
 ) -> None:

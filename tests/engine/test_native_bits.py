@@ -46,6 +46,7 @@ def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any
 @pytest.mark.usefixtures("keeps_threads")
 @pytest.mark.thread_sanitizer
 @pytest.mark.no_address_sanitizer
+@pytest.mark.slow
 def test_a_member_does_not_feel_its_population_place_or_threads(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

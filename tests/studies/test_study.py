@@ -32,6 +32,7 @@ def run_sibench(out: Path, sets: dict[str, Any], **fields: Any) -> None:
     study_sibench(out, ("bc", "vfo_bin"), ("Hopper-v4",), (1, 3), set_options=sets, **TINY | fields)
 
 
+@pytest.mark.slow
 def test_methods_that_standardise_have_a_run_for_each_set(
     tmp_path: Path, sets: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +51,7 @@ def test_methods_that_standardise_have_a_run_for_each_set(
     assert "seabo-rebrac" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_study_trains_all_sets_together_and_reports(
     tmp_path: Path, sets: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +164,7 @@ def test_an_improvement_goes_on_where_it_ended(tmp_path: Path, sets: dict[str, A
         run_improve(tmp_path / "cut", first, 0)
 
 
+@pytest.mark.slow
 def test_aggregates_use_what_all_algorithms_share(tmp_path: Path, sets: dict[str, Any]) -> None:
     out = tmp_path / "study"
     run_sibench(out, sets)

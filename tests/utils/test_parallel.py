@@ -87,6 +87,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="on one core the jobs run in the calling process"
 )
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     here = Path(__file__)
     path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
