@@ -47,10 +47,10 @@ class Fastifo:
             progress: bool = False
             precision: str = bits
 
-            def broken(self, place: int) -> bool:
+            def has_diverged(self, member: int) -> bool:
                 return False
 
-            def fail(self, place: int) -> None: ...
+            def mark_diverged(self, member: int) -> None: ...
 
             def note(self, name: str, value: Any) -> None: ...
 
@@ -62,9 +62,9 @@ class Fastifo:
                 dataset: Any,
                 spec: Any = None,
                 monitor: Any = None,
-                places: Any = None,
+                members: Any = None,
             ) -> Any:
-                return helper(configs, range(members), spec or run_spec, precision)
+                return helper(configs, learner.seeds, spec or run_spec, precision)
 
         dataset = learner_class.prepare(dataset, learner.configs, Untrained())
         torch.set_flush_denormal(True)

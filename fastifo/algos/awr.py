@@ -1,102 +1,55 @@
-"""Advantage-weighted regression on the true rewards: the oracle of the VfO study.
+"""AWR, advantage-weighted regression on the true rewards: the oracle of the VfO study.
 
-Source: Peng et al. 2019, arXiv:1910.00177, as arXiv 2507.06701 runs it: one-step targets, the
-same nets, head and temperature as VfO, background data only. Differs from the original: no
-TD(lambda), no standardised advantages, Adam instead of momentum.
+Source: Peng et al. 2019, arXiv:1910.00177, as run in arXiv 2507.06701: the nets, policy head,
+one-step targets and temperature of VfO, on background data only. Differs from the original: no
+TD(lambda) returns, no standardised advantages, Adam instead of momentum.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.learner import Learner, Metrics
 from fastifo.algos.native import NativeLoss
+from fastifo.algos.vfo import NATIVE_FLAGS, STATISTICS, AdvantageConfig
 from fastifo.data.sampler import Batch
 
 
-@dataclass(frozen=True)
-class AdvantageConfig(Config):
-    """What every advantage-weighted method of the study shares."""
+class AWR(Learner):
+    """Cloning of the background's actions, weighted by their advantage."""
 
-    gamma: float = 0.99  # discount
-    temperature: float = 1.0  # lambda: divides the advantage in the weight; 0.1 on Robomimic
-    max_weight: float = 100.0  # cap on the policy weight; inf is the paper, which has none
-    target_period: int = 200  # updates between hard copies into the target value
-    absorbing: bool = True  # a terminal is worth reward / (1 - gamma); False: its reward alone
-    advantage_bootstrap: str = "target"  # target | online: the value of the next observation
-    advantage_absorbing: bool = True  # the policy's advantage ends as the value does; as absorbing
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
-        require(self, "temperature", self.temperature > 0, "above 0")
-        require(self, "max_weight", self.max_weight > 0, "above 0")
-        require(self, "target_period", self.target_period >= 1, "at least 1")
-        require_choice(self, "advantage_bootstrap", ("target", "online"))
-
-
-NATIVE_FLAGS = {"own_next_value": ("advantage_bootstrap", "online")}
-
-
-class AdvantageLearner(Learner):
-    """A value net with its target copy, and a policy weighted by what the value says."""
-
-    def build(self) -> None:
-        self.policy = self.make_policy()
-        self.value = self.scalar_net("value")
-        self.value_target = self.target_of(self.value, every=self.cfg.target_period)
-
-    def judge(
-        self,
-        v: Tensor,
-        reward: Tensor,
-        next_obs: Tensor,
-        terminal: Tensor,
-        share: Tensor,
-        policy_rows: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Metrics]:
-        """The value's loss [P], its gradient in v [P, R], the weights of the last `policy_rows`
-        rows, [P, B], and what a log should say of them.
-
-        v: the online value, [P, R].  reward, share: [P, G], one per group of rows or per row.
-        next_obs: [P, R, width].  terminal: [P, R].
-        """
-        hp, cfg = self.hp, self.cfg
-        with torch.no_grad():
-            next_v = self.value_target(next_obs)
-            online = cfg.advantage_bootstrap == "online"
-            own_next_v = self.value(next_obs[:, -policy_rows:]) if online else None
-        loss, gradient, weight, statistics = self.ops.advantage(
-            v.detach(), next_v, own_next_v, reward, terminal, share, hp.gamma, hp.temperature,
-            hp.max_weight, None, cfg.absorbing, cfg.absorbing and cfg.advantage_absorbing,
-            policy_rows,
-        )  # fmt: skip
-        names = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")
-        return loss, gradient, weight, dict(zip(names, statistics.unbind(1), strict=True))
-
-
-class AWR(AdvantageLearner):
     Config = AdvantageConfig
     name: ClassVar[str] = "awr"
     native_loss = NativeLoss("awr", flags=NATIVE_FLAGS)
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
 
+    def build(self) -> None:
+        self.policy = self.make_policy()
+        self.value = self.scalar_net("value")
+        self.value_target = self.target_copy(self.value, every=self.cfg.target_period)
+
     def update(self, batch: Batch) -> Metrics:
-        b = batch.background
+        hp, cfg, b = self.hp, self.cfg, batch.background
         assert b.action is not None
         assert b.reward is not None
 
-        # Value: squared one-step error towards the target copy.
+        # Values: v(s), and vbar(s') of the target copy without gradient.
         v = self.value(b.obs)  # [P, B]
-        everything = torch.ones_like(self.hp.gamma)  # [P, 1]
-        value_loss, value_gradient, weight, weight_metrics = self.judge(
-            v, b.reward, b.next_obs, b.terminal, everything, v.shape[1]
-        )
+        with torch.no_grad():
+            next_v = self.value_target(b.next_obs)
+            online = cfg.advantage_bootstrap == "online"
+            policy_next_v = self.value(b.next_obs) if online else None
 
-        # Policy: log-likelihood weighted by exp(advantage / temperature).
+        # Value loss: L_v = E[(y - v(s))^2], y = r + gamma vbar(s'), at a terminal r / (1 - gamma).
+        # Policy weight: w = exp(A / temperature), A = y - v(s), both constant.
+        value_loss, value_gradient, weight, statistics = self.ops.advantage(
+            v=v.detach(), next_v=next_v, policy_next_v=policy_next_v, reward=b.reward,
+            terminal=b.terminal, share=torch.ones_like(hp.gamma), gamma=hp.gamma, expectile=None,
+            temperature=hp.temperature, max_weight=hp.max_weight, absorbing=cfg.absorbing,
+            policy_absorbing=cfg.absorbing and cfg.advantage_absorbing, policy_rows=v.shape[1],
+        )  # fmt: skip
+
+        # Policy loss: L_pi = -E[w log pi(a | s)].
         logits = self.policy.outputs(b.obs)
         policy_loss, policy_gradient = self.policy.loss(logits, b.action, weight)
 
@@ -107,5 +60,5 @@ class AWR(AdvantageLearner):
             "value_loss": value_loss,
             "policy_loss": policy_loss,
             "value_mean_background": v.detach().mean(1),
-            **weight_metrics,
+            **dict(zip(STATISTICS, statistics.unbind(1), strict=True)),
         }

@@ -1,7 +1,7 @@
-"""Behaviour cloning: the likeliest policy behind the background's actions. Expert data is unused.
+"""Behaviour cloning of the background's actions. Expert data are not used.
 
-Source: baseline of the VfO study, arXiv 2507.06701. With `top_share` below 1 it is %BC, an oracle:
-it clones the episodes of the best true returns alone (Chen et al. 2021, arXiv:2106.01345).
+Source: baseline of the VfO study, arXiv 2507.06701. With `top_share` below 1 it is %BC, an oracle
+that clones only the episodes with the highest true returns (Chen et al. 2021, arXiv:2106.01345).
 """
 
 import dataclasses
@@ -22,7 +22,9 @@ from fastifo.data.stack import member_ranges
 
 @dataclass(frozen=True)
 class BCConfig(Config):
-    top_share: float = 1.0  # of the background's episodes, the best by true return; 1 is all
+    """Fields of `bc`."""
+
+    top_share: float = 1.0  # share of background episodes to clone, best true return first; 1: all
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,48 +32,54 @@ class BCConfig(Config):
 
 
 class BC(Learner):
+    """Maximum likelihood of the background's actions."""
+
     Config = BCConfig
     name: ClassVar[str] = "bc"
     native_loss = NativeLoss("bc")
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+        """Keeps each member's `top_share` of the background episodes."""
         shares = [config.top_share for config in configs]
         if min(shares) == 1.0:
             return dataset
-        return dataclasses.replace(dataset, background=best_first(dataset.background, shares))
+        background = best_episodes(dataset.background, shares)
+        return dataclasses.replace(dataset, background=background)
 
     def build(self) -> None:
         self.policy = self.make_policy()
 
     def update(self, batch: Batch) -> Metrics:
-        # Policy: log-likelihood of the background's actions.
         b = batch.background
         assert b.action is not None
-        logits = self.policy.outputs(b.obs)  # [P, B, A, K]
-        policy_loss, gradient = self.policy.loss(logits, b.action)  # [P]
+
+        # Policy loss: L_pi = -E_{D_B}[log pi(a | s)].
+        logits = self.policy.outputs(b.obs)  # [P, B, A, K] with the binned head
+        policy_loss, gradient = self.policy.loss(logits, b.action)
         self.apply_gradients([(logits, gradient)], self.policy)
         return {"policy_loss": policy_loss}
 
 
-def best_first(episodes: Episodes, shares: Sequence[float]) -> Episodes:
-    """Episodes by falling return; each member draws from its share of the first, at least one.
+def best_episodes(episodes: Episodes, shares: Sequence[float]) -> Episodes:
+    """The episodes sorted by falling return, with ranges that limit each member to the best ones.
 
-    Raises ValueError where returns are unknown.
+    shares: of each member, in (0, 1]; it draws from that share of its episodes, at least one.
+    Raises ValueError if an episode's return is unknown.
     """
     returns = episodes.returns()
     if returns is None or not bool(returns.isfinite().all()):
         raise ValueError(
-            "top_share: the best episodes are those of the largest true returns, which this "
+            "top_share: the best episodes are those with the largest true returns, which this "
             "background lacks; pass 'reward' in every episode, or leave top_share at 1"
         )
     order, ranges = [], torch.zeros(len(shares), 2, dtype=torch.int64)
     for members, first, count in member_ranges(episodes, len(shares)):
         begin, end = torch.searchsorted(episodes.start, torch.tensor([first, first + count]))
-        own = begin + returns[begin:end].argsort(descending=True, stable=True)
-        transitions = episodes.lengths[own].cumsum(0)
+        best_first = begin + returns[begin:end].argsort(descending=True, stable=True)
+        transitions = episodes.lengths[best_first].cumsum(0)
         for member in range(members.start, members.stop):
-            kept = max(1, int(shares[member] * len(own)))
+            kept = max(1, int(shares[member] * len(best_first)))
             ranges[member] = torch.tensor([first, int(transitions[kept - 1])])
-        order.append(own)
+        order.append(best_first)
     return dataclasses.replace(episodes.take(torch.cat(order).tolist()), ranges=ranges)

@@ -1,8 +1,11 @@
-"""DILO: a value of successive observations, whose size weights the background's actions.
+"""DILO: a value of successive observations matches the expert's visits and weights the cloning of
+the background's actions.
 
-Source: Sikchi et al. 2024, arXiv:2406.08805, and its authors' code. The defaults are those of the
-VfO study (arXiv 2507.06701), which differentiates the loss as it stands; the preset `orig` makes
-the orthogonal gradient of the authors.
+Source: Sikchi et al. 2024, arXiv:2406.08805, and the authors' code. The defaults are those of the
+VfO study (arXiv 2507.06701), which follows the true gradient of the loss; the preset `orig` has the
+authors' orthogonal gradient.
+
+Notation of the comments: E_E, E_B are means over expert and background triples (s, s', s'').
 """
 
 from collections.abc import Sequence
@@ -21,18 +24,20 @@ from fastifo.data.sampler import Batch
 
 @dataclass(frozen=True)
 class DILOConfig(Config):
+    """Fields of `dilo`."""
+
     gamma: float = 0.99  # discount
-    beta: float = 0.5  # share of the expert in the mixture that the residual is taken over
-    residual_share: float = -1.0  # weight of the residual against the value of the background: 0.8
-    # in the authors' code, where it holds a semi-gradient. Differentiated, it has its minimum at
-    # values near -1 / (2 * (1 - gamma)^2); -1 takes the paper's, 1 / (1 + beta * (1 - gamma)).
-    inverse_temperature: float = 0.1  # tau: multiplies the value in the weight; authors 3 / 50
-    max_weight: float = 100.0  # cap on the policy weight; inf has none
-    orthogonal: bool = False  # twin values, targets and the authors' projected gradient
-    backward_share: float = 0.5  # eta: weight of the backward residual in the orthogonal gradient
-    polyak: float = 0.005  # share of the online value that its target takes, where orthogonal
+    beta: float = 0.5  # share of the expert in the mixture over which the residual is taken
+    residual_share: float = -1.0  # weight l of the residual in the value loss; -1: the paper's
+    # The paper's is 1 / (1 + beta (1 - gamma)). The authors' code has 0.8, with a semi-gradient;
+    # with the true gradient that loss has its minimum at values near -1 / (2 (1 - gamma)^2).
+    inverse_temperature: float = 0.1  # tau: multiplies the value in the policy weight; authors 0.06
+    max_weight: float = 100.0  # cap on the policy weight; inf is no cap
+    orthogonal: bool = False  # the authors' orthogonal gradient, with twin values and targets
+    backward_share: float = 0.5  # eta: weight of the backward residual, with orthogonal
+    polyak: float = 0.005  # rate at which the target values track the values, with orthogonal
     policy_learning_rate: float = 3e-4  # Adam, policy
-    policy_decay_updates: int = 0  # the policy's rate falls to 0 over so many; 0 keeps it
+    policy_decay_updates: int = 0  # cosine decay of the policy's rate to 0 over these; 0: constant
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +56,8 @@ class DILOConfig(Config):
 
 
 class DILO(Learner):
+    """Distribution matching by a value of successive observations, without a discriminator."""
+
     Config = DILOConfig
     name: ClassVar[str] = "dilo"
     native_loss = NativeLoss(
@@ -63,8 +70,11 @@ class DILO(Learner):
         return cls.needs | {"triples"}
 
     @classmethod
-    def check(cls, dataset: Dataset) -> None:
-        super().check(dataset)
+    def check_data(
+        cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
+    ) -> None:
+        """Expert and background each require an episode of two transitions."""
+        super().check_data(dataset, config, device, relabel_only=relabel_only)
         for name in ("expert", "background"):
             episodes = getattr(dataset, name)
             if int(episodes.lengths.max()) < 2:
@@ -77,111 +87,136 @@ class DILO(Learner):
         self.policy = self.make_policy()
         decay = self.cfg.policy_decay_updates
         self.param_group(self.policy, "policy_learning_rate", cosine_updates=decay)
-        self.value = self.scalar_net("value", inputs=2)
+        self.value = self.scalar_net("value", inputs=2)  # V(s, s')
         self.heads = [self.value]
         if self.cfg.orthogonal:
             self.twin = self.scalar_net("twin", inputs=2)
             self.heads.append(self.twin)
-            self.value_target = self.target_of(self.value, every=1)
-            self.twin_target = self.target_of(self.twin, every=1)
+            self.value_target = self.target_copy(self.value, every=1)
+            self.twin_target = self.target_copy(self.twin, every=1)
 
     def update(self, batch: Batch) -> Metrics:
-        e, b = batch.expert, batch.background
-        assert e is not None
-        assert e.after_obs is not None
-        assert b.after_obs is not None
-        assert b.action is not None
-        size = b.terminal.shape[1]
-        obs, next_obs = torch.cat([e.obs, b.obs], 1), torch.cat([e.next_obs, b.next_obs], 1)
-        first = torch.cat([obs, next_obs], -1)  # [P, 2B, 2W]
-        second = torch.cat([next_obs, torch.cat([e.after_obs, b.after_obs], 1)], -1)
+        expert, background = batch.expert, batch.background
+        assert expert is not None
+        assert expert.after_obs is not None
+        assert background.after_obs is not None
+        assert background.action is not None
+        B = background.terminal.shape[1]
+        obs = torch.cat([expert.obs, background.obs], 1)
+        next_obs = torch.cat([expert.next_obs, background.next_obs], 1)
+        after_obs = torch.cat([expert.after_obs, background.after_obs], 1)
+        pair = torch.cat([obs, next_obs], -1)  # (s, s'), [P, 2B, 2 width], the expert's rows first
+        next_pair = torch.cat([next_obs, after_obs], -1)  # (s', s'')
 
-        # Value: the dual of matching the expert's visits, by the chi2 divergence.
-        step = self._orthogonal if self.cfg.orthogonal else self._true
-        value_loss, gradients, value, statistics = step(first, second, size)
+        # Value: L = (1 - l) E_B[V(s, s')] + l {beta E_E[f*(y)] + (1 - beta) E_B[f*(y) - y]}, with
+        # y = gamma V(s', s'') - V(s, s'), f*(y) = y w - (w - 1)^2, w = max(y / 2 + 1, 0) (chi^2)
+        # and l = `residual_share`.
+        gradient_of = self.orthogonal_gradient if self.cfg.orthogonal else self.true_gradient
+        value_loss, value_gradients, value, statistics = gradient_of(pair, next_pair, B)
 
-        # Policy: log-likelihood of the background's actions, weighted by exp(tau * value).
-        exponent = self.hp.inverse_temperature * value[:, size:]
+        # Policy: L_pi = -E_B[w log pi(a | s)], w = min(exp(tau V(s, s')), max_weight), constant.
+        exponent = self.hp.inverse_temperature * value[:, B:]
         weight = torch.minimum(exponent, self.hp.max_weight.log()).exp()
-        outputs = self.policy.outputs(b.obs)
-        policy_loss, gradient = self.policy.loss(outputs, b.action, weight)
+        outputs = self.policy.outputs(background.obs)
+        policy_loss, policy_gradient = self.policy.loss(outputs, background.action, weight)
         policy_parameters = list(self.policy.parameters())
-        policy_gradients = torch.autograd.grad([outputs], policy_parameters, [gradient])
+        policy_gradients = torch.autograd.grad([outputs], policy_parameters, [policy_gradient])
 
-        self._step([*self._value_parameters(), *policy_parameters], [*gradients, *policy_gradients])
+        self.optimizer_step(
+            [*self.value_parameters(), *policy_parameters], [*value_gradients, *policy_gradients]
+        )
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
-            "value_mean_expert": value[:, :size].mean(1),
-            "value_mean_background": value[:, size:].mean(1),
+            "value_mean_expert": value[:, :B].mean(1),
+            "value_mean_background": value[:, B:].mean(1),
             "residual_mean": statistics[:, 0],
             "residual_std": statistics[:, 1],
             "weight_mean": weight.mean(1),
             "clip_fraction": (exponent >= self.hp.max_weight.log()).to(weight.dtype).mean(1),
         }
 
-    def _value_parameters(self) -> list[Tensor]:
-        return [parameter for net in self.heads for parameter in net.parameters()]
+    def value_parameters(self) -> list[Tensor]:
+        """Parameters of the value heads."""
+        return [parameter for head in self.heads for parameter in head.parameters()]
 
-    def _share(self) -> Tensor:
-        """Of the residual, [P, 1]."""
+    def residual_share(self) -> Tensor:
+        """l in the value loss, [P, 1]."""
         hp = self.hp
         balanced = 1.0 / (1.0 + hp.beta * (1.0 - hp.gamma))
         return torch.where(hp.residual_share < 0.0, balanced, hp.residual_share)
 
-    def _judge(self, v: Tensor, next_v: Tensor, size: int) -> tuple[Tensor, ...]:
-        """Loss [P], gradients in v and next_v [P, 2B], weights, statistics of the residual."""
+    def value_loss(self, v: Tensor, next_v: Tensor, B: int) -> tuple[Tensor, ...]:
+        """L [P] and its gradients in v = V(s, s') and next_v = V(s', s''), [P, 2B] each; policy
+        weights [P, B]; statistics of the background's y, [P, 4].
+        """
         hp = self.hp
         return self.ops.dilo(  # type: ignore[no-any-return]
-            v, next_v, torch.zeros_like(v), hp.gamma, hp.beta, self._share(),
-            hp.inverse_temperature, hp.max_weight, size,
+            v=v, next_v=next_v, gamma=hp.gamma, beta=hp.beta, residual_share=self.residual_share(),
+            inverse_temperature=hp.inverse_temperature, max_weight=hp.max_weight, expert_rows=B,
+            terminal=torch.zeros_like(v),  # the first transition of a triple never ends an episode
         )  # fmt: skip
 
-    def _true(
-        self, first: Tensor, second: Tensor, size: int
+    def true_gradient(
+        self, pair: Tensor, next_pair: Tensor, B: int
     ) -> tuple[Tensor, Sequence[Tensor], Tensor, Tensor]:
-        """The loss's own gradient, through both values."""
-        v = self.value(torch.cat([first, second], 1))
-        now, after = (part.contiguous() for part in v.detach().split(2 * size, 1))
-        loss, *gradients, _, statistics = self._judge(now, after, size)
-        found = torch.autograd.grad([v], self._value_parameters(), [torch.cat(gradients, 1)])
-        return loss, found, now, statistics
+        """The gradient of L through both V(s, s') and V(s', s'').
 
-    def _orthogonal(
-        self, first: Tensor, second: Tensor, size: int
+        Returns L [P], its gradients in `value_parameters`, V(s, s') [P, 2B], statistics [P, 4].
+        """
+        v = self.value(torch.cat([pair, next_pair], 1))  # [P, 4B]
+        now, after = (part.contiguous() for part in v.detach().split(2 * B, 1))
+        loss, *gradients, _, statistics = self.value_loss(now, after, B)
+        parameters = self.value_parameters()
+        return (
+            loss, torch.autograd.grad([v], parameters, [torch.cat(gradients, 1)]), now, statistics
+        )  # fmt: skip
+
+    def orthogonal_gradient(
+        self, pair: Tensor, next_pair: Tensor, B: int
     ) -> tuple[Tensor, Sequence[Tensor], Tensor, Tensor]:
-        """Forward gradient, and of the backward one what is orthogonal to it."""
-        hp, parameters = self.hp, self._value_parameters()
+        """The authors' gradient: (1 - kappa) g_f + g_b + g_l, kappa = <g_f, g_b> / <g_f, g_f>.
+
+        g_f: of the residual's terms in V(s, s'), with the target's V(s', s''). g_b: in V(s', s''),
+        with the target's V(s, s'), times eta (`backward_share`). g_l: of the linear term
+        (1 - l) E_B[V(s, s')]. The target is the smaller of two; each head counts half. Returns as
+        `true_gradient`, with the smaller V(s, s').
+        """
+        hp, parameters = self.hp, self.value_parameters()
         with torch.no_grad():
-            both = torch.cat([first, second], 1)
-            target = torch.minimum(self.value_target(both), self.twin_target(both))
-            target_now, target_after = (p.contiguous() for p in target.split(2 * size, 1))
-        online = [net(both) for net in self.heads]  # twice [P, 4B]
+            pairs = torch.cat([pair, next_pair], 1)
+            target = torch.minimum(self.value_target(pairs), self.twin_target(pairs))
+            target_now, target_after = (part.contiguous() for part in target.split(2 * B, 1))
+        online = [head(pairs) for head in self.heads]  # [P, 4B] each
         losses, forward, backward, linear = [], [], [], []
         for v in online:
-            now, after = (part.contiguous() for part in v.detach().split(2 * size, 1))
-            none = torch.zeros_like(now)
-            loss, in_now, *_, statistics = self._judge(now, target_after, size)
+            now, after = (part.contiguous() for part in v.detach().split(2 * B, 1))
+            loss, now_gradient, *_, statistics = self.value_loss(now, target_after, B)
             losses.append(loss)
-            # The value's own term is part of the loss; the projection leaves it alone.
-            own = torch.cat([none[:, :size], (1.0 - self._share()).expand(-1, size) / size], 1)
-            _, _, in_after, *_ = self._judge(target_now, after, size)
-            # Both heads count half.
-            forward.append(0.5 * torch.cat([in_now - own, none], 1))
-            backward.append(0.5 * torch.cat([none, hp.backward_share * in_after], 1))
-            linear.append(0.5 * torch.cat([own, none], 1))
+            _, _, after_gradient, *_ = self.value_loss(target_now, after, B)
+            zeros = torch.zeros_like(now)
+            linear_share = (1.0 - self.residual_share()).expand(-1, B) / B
+            now_linear = torch.cat([zeros[:, :B], linear_share], 1)
+            forward.append(0.5 * torch.cat([now_gradient - now_linear, zeros], 1))
+            backward.append(0.5 * torch.cat([zeros, hp.backward_share * after_gradient], 1))
+            linear.append(0.5 * torch.cat([now_linear, zeros], 1))
         g_f, g_b, g_l = (
-            torch.autograd.grad(online, parameters, parts, retain_graph=parts is not linear)
-            for parts in (forward, backward, linear)
+            torch.autograd.grad(online, parameters, part, retain_graph=part is not linear)
+            for part in (forward, backward, linear)
         )
-        shared = sum(((f * b).flatten(1).sum(1) for f, b in zip(g_f, g_b, strict=True)))
-        length = sum(f.square().flatten(1).sum(1) for f in g_f)
-        assert isinstance(shared, Tensor)
-        assert isinstance(length, Tensor)
-        kappa = shared / length.clamp(min=1e-10)
-        found = [
-            (1.0 - kappa.view(-1, *[1] * (f.ndim - 1))) * f + b + own
-            for f, b, own in zip(g_f, g_b, g_l, strict=True)
+        kappa = inner_product(g_f, g_b) / inner_product(g_f, g_f).clamp(min=1e-10)  # [P]
+        gradients = [
+            (1.0 - kappa.view(-1, *[1] * (f.ndim - 1))) * f + b + lin
+            for f, b, lin in zip(g_f, g_b, g_l, strict=True)
         ]
-        value = torch.minimum(*(v.detach()[:, : 2 * size] for v in online))
-        return torch.stack(losses).mean(0), found, value, statistics
+        value = torch.minimum(*(v.detach()[:, : 2 * B] for v in online))
+        return torch.stack(losses).mean(0), gradients, value, statistics
+
+
+def inner_product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Each member's inner product of two gradients over all parameters, [P].
+
+    first, second: one tensor [P, ...] per parameter.
+    """
+    terms = [(a * b).flatten(1).sum(1) for a, b in zip(first, second, strict=True)]
+    return sum(terms[1:], terms[0])

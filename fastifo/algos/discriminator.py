@@ -1,7 +1,8 @@
-"""Does this observation come from the expert? The first stage of VfO-disc, ORIL and SMODICE.
+"""A classifier of expert against background observations: the pre-training stage of VfO-disc,
+ORIL and SMODICE.
 
 Source: Zolna et al. 2020, arXiv:2011.13885 (ORIL); flat loss as in arXiv 2507.06701; gradient
-penalty of Gulrajani et al. 2017, arXiv:1704.00028, as SMODICE's authors have it.
+penalty of Gulrajani et al. 2017, arXiv:1704.00028, as in the SMODICE authors' code.
 """
 
 import dataclasses
@@ -27,11 +28,11 @@ from fastifo.utils.parallel import in_blocks, one_thread
 class DiscriminatorConfig(Config):
     """Fields of every method whose rewards come from a discriminator."""
 
-    disc_updates: int = 10_000  # length of the discriminator's training, before everything else
+    disc_updates: int = 10_000  # updates of the discriminator, in a stage before the others
     disc_batch_size: int = 256  # observations of each source in one discriminator update
     disc_learning_rate: float = 3e-4  # Adam, discriminator
-    disc_loss: str = "flat"  # flat | pu (positive-unlabelled)
-    pu_prior: float = 0.5  # share of the background that is expert-like, for pu
+    disc_loss: str = "flat"  # flat | pu: cross-entropy, or its positive-unlabelled version
+    pu_prior: float = 0.5  # share of the background that is expert-like, with disc_loss=pu
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +44,7 @@ class DiscriminatorConfig(Config):
 
 
 class Discriminator(Learner):
-    """Not an algorithm of its own: it has no policy."""
+    """A state-only discriminator d(s) = sigmoid(c(s)); a helper stage without a policy."""
 
     Config = DiscriminatorConfig
     name: ClassVar[str] = "discriminator"
@@ -59,23 +60,29 @@ class Discriminator(Learner):
         return cls.needs | ({"uniform"} if getattr(config, "gradient_penalty", 0) else set())
 
     def build(self) -> None:
-        self.logit = self.scalar_net("discriminator")
+        self.logit = self.scalar_net("discriminator")  # c(s)
 
     def update(self, batch: Batch) -> Metrics:
         assert batch.expert is not None
         expert = self.logit(batch.expert.obs)  # [P, B]
         background = self.logit(batch.background.obs)
+
+        # Classification: L_d = E_{D_E}[-log d(s)] + E_{D_B}[-log(1 - d(s))], or with pu and the
+        # prior eta: eta E_E[-log d] + max(0, E_B[-log(1 - d)] - eta E_E[-log(1 - d)]).
         if self.cfg.disc_loss == "pu":
             loss = losses.positive_unlabelled_loss(expert, background, self.hp.pu_prior)
         else:
             loss = losses.discriminator_loss(expert, background)
-        if batch.uniform is not None:  # between the sources the slope is to be one
+
+        # Gradient penalty: k E[(|grad c(x)| - 1)^2] at x = u s_E + (1 - u) s_B, u uniform
+        # (Gulrajani et al. 2017, Eq. 3).
+        if batch.uniform is not None:
             u = batch.uniform.unsqueeze(-1)
-            between = u * batch.expert.obs + (1.0 - u) * batch.background.obs
-            between.requires_grad_()
-            (slope,) = torch.autograd.grad(self.logit(between).sum(), between, create_graph=True)
-            penalty = (slope.square().sum(-1).sqrt() - 1.0).square().mean(1)
+            x = (u * batch.expert.obs + (1.0 - u) * batch.background.obs).requires_grad_()
+            (gradient,) = torch.autograd.grad(self.logit(x).sum(), x, create_graph=True)
+            penalty = (gradient.square().sum(-1).sqrt() - 1.0).square().mean(1)
             loss = loss + self.cfg.gradient_penalty * penalty
+
         self.minimise(loss, self.logit)
         return {
             "discriminator_loss": loss,
@@ -84,20 +91,23 @@ class Discriminator(Learner):
         }
 
     def logits(self, member: int, obs: Tensor) -> Tensor:
-        """One number of each observation, [N] in the training dtype.  obs: [N, D], on the CPU."""
-        found = torch.empty(len(obs), dtype=self.dtype)
-        alone = self.member(member)  # so that its numbers do not feel the others
-        assert isinstance(alone, Discriminator)
+        """The logit c(s) of each observation under one member, [N] in the training dtype.
 
-        def judge(rows: slice) -> None:
-            x = alone.encoder(obs[rows].to(alone.encoder.mean.device, self.dtype))
-            found[rows] = alone.logit(x.unsqueeze(0)).squeeze(0).cpu()
+        obs: raw, [N, D], on the CPU.
+        """
+        result = torch.empty(len(obs), dtype=self.dtype)
+        single = self.member(member)  # its outputs do not depend on the other members
+        assert isinstance(single, Discriminator)
 
-        in_blocks(judge, len(obs))
-        return found
+        def compute(rows: slice) -> None:
+            x = single.encoder(obs[rows].to(single.encoder.mean.device, self.dtype))
+            result[rows] = single.logit(x.unsqueeze(0)).squeeze(0).cpu()
+
+        in_blocks(compute, len(obs))
+        return result
 
 
-def with_rewards(
+def relabel_with_discriminator(
     dataset: Dataset,
     configs: Sequence[Any],
     trainer: StageTrainer,
@@ -106,36 +116,33 @@ def with_rewards(
     next_obs: bool,
     background_only: bool = False,
 ) -> Dataset:
-    """Trains the discriminator; its word on every observation becomes the reward, [P, N].
+    """Trains a discriminator and returns the dataset with rewards made from its logits, [P, N].
 
-    configs: of a method; its disc_ fields take the place of the learner's own.
-    reward_of: of logits, [N].  next_obs: the word on where a transition leads, not on its start.
+    configs: of the method, one per member; the fields disc_learning_rate, disc_batch_size,
+    disc_hidden_sizes and disc_activation replace learning_rate and so on where they are set.
+    reward_of: maps logits [n] to rewards [n].  next_obs: reward the state that a transition leads
+    to, not the one it starts from.  background_only: leave the expert without rewards.
     """
-    stage = [
-        dataclasses.replace(
-            config,
-            **{
-                name: getattr(config, f"disc_{name}")
-                for name in ("learning_rate", "batch_size", "hidden_sizes", "activation")
-                if getattr(config, f"disc_{name}", None)
-            },
-        )
-        for config in configs
-    ]
-    discriminator = trainer.train(Discriminator, stage, configs[0].disc_updates, dataset)
+    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation")
+    stage_configs = []
+    for config in configs:
+        values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
+        given = {name: value for name, value in values.items() if value}
+        stage_configs.append(dataclasses.replace(config, **given))
+    discriminator = trainer.train(Discriminator, stage_configs, configs[0].disc_updates, dataset)
     assert isinstance(discriminator, Discriminator)
 
     def relabel(episodes: Episodes) -> Episodes:
-        rows = episodes.rows() + int(next_obs)
-        reward = torch.zeros(len(configs), len(rows), dtype=discriminator.dtype)
+        obs_row = episodes.rows() + int(next_obs)  # of each transition
+        reward = torch.zeros(len(configs), len(obs_row), dtype=discriminator.dtype)
         for members, first, count in member_ranges(episodes, len(configs)):
-            own = rows[first : first + count]
-            obs = episodes.obs[int(own[0]) : int(own[-1]) + 1]
+            rows = obs_row[first : first + count]
+            obs = episodes.obs[int(rows[0]) : int(rows[-1]) + 1]
             for member in range(members.start, members.stop):
-                found = discriminator.logits(member, obs)
+                logits = discriminator.logits(member, obs)
                 with one_thread():
-                    found = reward_of(found)
-                reward[member, first : first + count] = found[own - own[0]]
+                    obs_reward = reward_of(logits)
+                reward[member, first : first + count] = obs_reward[rows - rows[0]]
         return dataclasses.replace(episodes, reward=reward)
 
     assert dataset.expert is not None

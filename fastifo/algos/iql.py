@@ -1,8 +1,8 @@
-"""Implicit Q-learning: offline RL that never judges an action outside the data.
+"""IQL, implicit Q-learning: offline RL that never evaluates an action outside the data.
 
-Source: Kostrikov et al. 2021, arXiv:2110.06169; what the paper leaves open as in the authors' code.
-Differs: a deterministic policy's squared error is the mean over action dimensions, in CORL's code
-the sum, which Adam's steps do not tell apart.
+Source: Kostrikov et al. 2021, arXiv:2110.06169; details that the paper leaves open follow the
+authors' code. Differs: the squared error of a deterministic policy is the mean over action
+dimensions, in CORL's code their sum; Adam's steps are the same for both.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,20 @@ from fastifo.data.sampler import Batch
 
 @dataclass(frozen=True)
 class IQLConfig(ScaledConfig):
-    hidden_sizes: tuple[int, ...] = (256, 256)  # of every net; () is linear
-    encoder_scales: tuple[float, ...] = ()  # tanh(scale * obs); none is the authors' code
-    standardize_obs: bool = True  # background mean and deviation before the nets
+    """Fields of `iql`; the defaults are those for MuJoCo locomotion."""
+
+    hidden_sizes: tuple[int, ...] = (256, 256)  # hidden widths of every net; () is linear
+    encoder_scales: tuple[float, ...] = ()  # inputs tanh(scale * obs); () is obs, as the authors do
+    standardize_obs: bool = True  # standardise observations by the background's mean and deviation
     policy_head: str = "normal"  # binned | deterministic | gaussian (squashed) | normal (IQL's)
     gamma: float = 0.99  # discount
     expectile: float = 0.7  # tau in Eq. 5; 0.5 is the mean, 1.0 the maximum over data actions
-    inverse_temperature: float = 3.0  # beta in Eq. 7; 0 is cloning
+    inverse_temperature: float = 3.0  # beta in Eq. 7; 0 is behaviour cloning
     max_weight: float = 100.0  # cap on the policy weight; authors' code, not in the paper
-    polyak: float = 0.005  # share by which the target critics follow in each update
-    absorbing: bool = False  # a terminal is worth reward / (1 - gamma); False: its reward alone
-    policy_dropout: float = 0.0  # share of hidden numbers left out in training; 0.1 on Adroit
-    policy_decay_updates: int = 1_000_000  # the policy's rate is 0 by then (theirs); 0 keeps it
+    polyak: float = 0.005  # rate at which the target critics track the critics in every update
+    absorbing: bool = False  # critic target at a terminal: reward / (1 - gamma); False: the reward
+    policy_dropout: float = 0.0  # dropout rate of the policy's hidden layers; 0.1 on Adroit
+    policy_decay_updates: int = 1_000_000  # cosine decay of the policy's rate to 0; 0: constant
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +49,8 @@ class IQLConfig(ScaledConfig):
 
 
 class IQL(Learner):
+    """Expectile regression of a value, twin critics, and advantage-weighted cloning."""
+
     Config: ClassVar[type[IQLConfig]] = IQLConfig
     name: ClassVar[str] = "iql"
     native_loss = NativeLoss(
@@ -64,14 +68,21 @@ class IQL(Learner):
 
     @property
     def noise_width(self) -> int:
+        """One random number per hidden unit of the policy, for dropout."""
         return sum(self.cfg.hidden_sizes)
 
     @classmethod
-    def check_training(cls, dataset: Dataset, config: Any) -> None:
-        check_reward_scaling(dataset, config)
+    def check_data(
+        cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
+    ) -> None:
+        """Reward scaling requires two background episodes."""
+        super().check_data(dataset, config, device, relabel_only=relabel_only)
+        if not relabel_only:
+            check_reward_scaling(dataset, config)
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+        """Scales the rewards."""
         return scale_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
@@ -79,8 +90,8 @@ class IQL(Learner):
         self.param_group(self.policy, cosine_updates=self.cfg.policy_decay_updates)
         self.value = self.scalar_net("value")
         self.critic, self.twin = self.critic_net("critic"), self.critic_net("twin")
-        self.critic_target = self.target_of(self.critic, every=1)
-        self.twin_target = self.target_of(self.twin, every=1)
+        self.critic_target = self.target_copy(self.critic, every=1)
+        self.twin_target = self.target_copy(self.twin, every=1)
 
     def update(self, batch: Batch) -> Metrics:
         hp, b = self.hp, batch.background
@@ -89,34 +100,39 @@ class IQL(Learner):
         pair = torch.cat([b.obs, b.action], -1)
         with torch.no_grad():
             q = torch.minimum(self.critic_target(pair), self.twin_target(pair))  # [P, B]
-            next_v = self.value(b.next_obs)
+            next_v = self.value(b.next_obs)  # before the value's step, as in the authors' code
+        zeros, one = torch.zeros_like(q), torch.ones_like(hp.gamma)
 
-        # Value: expectile regression towards the smaller target critic (Eq. 5), and the policy's
-        # weights exp(beta (q - v)) (Eq. 7).
-        v = self.value(b.obs)
-        nothing, one = torch.zeros_like(q), torch.ones_like(hp.gamma)
+        # Value: L_V = E[|tau - 1(u < 0)| u^2], u = min_i Qbar_i(s, a) - V(s) (Eq. 5).
+        # Policy weight: w = min(exp(beta u), max_weight), constant (Eq. 7).
+        # With gamma = 0 the op's target is its reward, here q.
+        v = self.value(b.obs)  # [P, B]
         value_loss, value_gradient, weight, statistics = self.ops.advantage(
-            v.detach(), nothing, None, q, nothing, one, 0.0 * hp.gamma,
-            1.0 / hp.inverse_temperature, hp.max_weight, hp.expectile, False, False, v.shape[1],
+            v=v.detach(), next_v=zeros, policy_next_v=None, reward=q, terminal=zeros, share=one,
+            gamma=0.0 * one, temperature=1.0 / hp.inverse_temperature, max_weight=hp.max_weight,
+            expectile=hp.expectile, absorbing=False, policy_absorbing=False, policy_rows=v.shape[1],
         )  # fmt: skip
-
-        # Critics: squared one-step error towards the value of the next observation (Eq. 6).
         pairs = [(v, value_gradient)]
+
+        # Critics: L_Q = mean_i E[(y - Q_i(s, a))^2], y = r + gamma V(s'), at a terminal r (Eq. 6).
         critic_loss = torch.zeros_like(value_loss)
         for critic in (self.critic, self.twin):
-            found = critic(pair)
+            q_i = critic(pair)
             loss, gradient, _, _ = self.ops.advantage(
-                found.detach(), next_v, None, b.reward, b.terminal, one, hp.gamma, one,
-                hp.max_weight, None, self.cfg.absorbing, False, 0,
+                v=q_i.detach(), next_v=next_v, policy_next_v=None, reward=b.reward,
+                terminal=b.terminal, share=one, gamma=hp.gamma, temperature=one,
+                max_weight=hp.max_weight, expectile=None, absorbing=self.cfg.absorbing,
+                policy_absorbing=False, policy_rows=0,
             )  # fmt: skip
-            critic_loss = critic_loss + 0.5 * loss  # the mean over the two
-            pairs.append((found, 0.5 * gradient))
+            critic_loss = critic_loss + 0.5 * loss
+            pairs.append((q_i, 0.5 * gradient))
 
-        # Policy: log-likelihood weighted by exp(beta * advantage).
-        outputs = self.policy.outputs(b.obs, dropout(batch.noise, hp.policy_dropout))
+        # Policy: L_pi = -E[w log pi(a | s)] (Eq. 7).
+        outputs = self.policy.outputs(b.obs, dropout_mask(batch.noise, hp.policy_dropout))
         policy_loss, policy_gradient = self.policy.loss(outputs, b.action, weight)
         pairs.append((outputs, policy_gradient))
 
+        # One joint step; the target critics then track: Qbar += polyak (Q - Qbar).
         self.apply_gradients(pairs, self.value, self.critic, self.twin, self.policy)
         names = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")
         return {
@@ -129,12 +145,12 @@ class IQL(Learner):
         }
 
 
-def dropout(noise: Tensor | None, share: Tensor) -> Tensor | None:
-    """What hidden numbers are multiplied by: 0 for a share of them, the rest grows in turn.
+def dropout_mask(noise: Tensor | None, rate: Tensor) -> Tensor | None:
+    """Factors of hidden units: 0 with probability `rate`, else 1 / (1 - rate); None without noise.
 
-    noise: [P, B, width] in [0, 1), or None.  share: [P, 1].
+    noise: [P, B, width], uniform in [0, 1).  rate: [P, 1].  Returns [P, B, width].
     """
     if noise is None:
         return None
-    left_out = share.unsqueeze(-1)
-    return (noise >= left_out).to(noise.dtype) / (1.0 - left_out)
+    rate = rate.unsqueeze(-1)
+    return (noise >= rate).to(noise.dtype) / (1.0 - rate)

@@ -15,12 +15,12 @@ PLAIN: dict[str, Any] = {"encoder_scales": (), "hidden_sizes": (256, 256)}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preset:
     fields: dict[str, Any]
     source: str
 
 
-ROBOMIMIC = Recipe(
+ROBOMIMIC = Preset(
     {"hidden_sizes": (1024, 1024), "weight_decay": 0.1},
     "arXiv 2507.06701, hyperparameter table, column Robomimic",
 )
@@ -81,20 +81,20 @@ REBRAC_PENALTIES = {
     for env, pair in row.items()
 }  # fmt: skip
 
-RECIPES: dict[tuple[str, str], Recipe] = {
-    ("bc", "orig"): Recipe(
+PRESETS: dict[tuple[str, str], Preset] = {
+    ("bc", "orig"): Preset(
         PLAIN | {"policy_head": "deterministic", "standardize_obs": True},
         "CORL's any_percent_bc: squared error, tanh output, observations standardised",
     ),
-    ("bco", "orig"): Recipe(
+    ("bco", "orig"): Preset(
         PLAIN | {"policy_head": "gaussian", "clones": "expert"},
         "Torabi et al. 2018, arXiv:1805.01954, without interaction, BCO(0): Gaussian actions, the "
         "likeliest as label, the expert alone cloned; net sizes as of the other originals",
     ),
-    ("awr", "true_mdp"): Recipe(
+    ("awr", "true_mdp"): Preset(
         {"absorbing": False}, "a terminal is worth its reward alone, as in the task itself"
     ),
-    ("smodice", "orig"): Recipe(
+    ("smodice", "orig"): Preset(
         PLAIN
         | {
             "batch_size": 512,
@@ -113,7 +113,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         },
         "Ma et al. 2022, arXiv:2202.02433, the authors' code; trained for 1e6 updates",
     ),
-    ("dilo", "orig"): Recipe(
+    ("dilo", "orig"): Preset(
         PLAIN
         | {
             "batch_size": 1024,
@@ -126,54 +126,54 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         },
         "Sikchi et al. 2024, arXiv:2406.08805, the authors' code; trained for 3e5 updates",
     ),
-    ("iql", "adroit"): Recipe(
+    ("iql", "adroit"): Preset(
         {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},
         "CORL's iql, Adroit: expectile 0.8, dropout 0.1, rewards as they are",
     ),
-    ("seabo", "adroit"): Recipe(
+    ("seabo", "adroit"): Preset(
         {"inverse_temperature": 0.5, "policy_dropout": 0.1} | OWN["seabo", "adroit"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on Adroit",
     ),
-    ("otr", "adroit"): Recipe(
+    ("otr", "adroit"): Preset(
         {"inverse_temperature": 0.5, "policy_dropout": 0.1},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on Adroit",
     ),
-    ("iql", "antmaze"): Recipe(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
-    ("seabo", "antmaze"): Recipe(
+    ("iql", "antmaze"): Preset(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
+    ("seabo", "antmaze"): Preset(
         IQL_ANTMAZE | OWN["seabo", "antmaze"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
     ),
-    ("otr", "antmaze"): Recipe(
+    ("otr", "antmaze"): Preset(
         IQL_ANTMAZE
         | OWN["otr", "antmaze"]
         | {"reward_scaling": "return_range", "reward_shift": -2.0},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
     ),
-    ("iql", "hopper-medium-expert"): Recipe(
+    ("iql", "hopper-medium-expert"): Preset(
         {"inverse_temperature": 6.0, "expectile": 0.5}, "CORL's iql, hopper medium-expert"
     ),
     **{
-        ("iql", f"hopper-{kind}"): Recipe(
+        ("iql", f"hopper-{kind}"): Preset(
             {"policy_head": "deterministic", "polyak": 0.001}, f"CORL's iql, hopper {kind}"
         )
         for kind in ("medium", "medium-replay")
     },
     **{
-        ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Recipe(
+        ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Preset(
             {"policy_penalty": one, "critic_penalty": two} | REBRAC_RATES.get(env, {}),
             "Tarasov et al. 2023, arXiv:2305.09836, the authors' settings by dataset",
         )
         for (env, kind), (one, two) in REBRAC_PENALTIES.items()
     },
     **{
-        (name, "robomimic"): Recipe(ROBOMIMIC.fields | {"temperature": 0.1}, ROBOMIMIC.source)
+        (name, "robomimic"): Preset(ROBOMIMIC.fields | {"temperature": 0.1}, ROBOMIMIC.source)
         for name in ("awr", "vfo_bin", "vfo_disc", "sqil", "oril")
     },
     **{(name, "robomimic"): ROBOMIMIC for name in ("bc", "bco", "smodice", "dilo")},
 }
 
 
-def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, Any]:
+def preset_fields(algorithm: str, preset: str, backbone: Any = None) -> dict[str, Any]:
     """The fields a preset sets; `vfo`, the default, sets none.
 
     A method with a backbone has its own presets for the first one, iql, and the backbone's.
@@ -181,14 +181,29 @@ def fields_of(algorithm: str, preset: str, backbone: Any = None) -> dict[str, An
     """
     if preset == "vfo":
         return {}
-    owners = [algorithm]
-    if algorithm in BACKBONES:
-        owners = [algorithm, "iql"] if backbone in (None, "iql") else [backbone]
+    owners = _owners(algorithm, backbone)
     for owner in owners:
-        if (owner, preset) in RECIPES:
+        if (owner, preset) in PRESETS:
             env = preset.partition("-")[0]
-            return RECIPES[owner, preset].fields | OWN.get(
+            return PRESETS[owner, preset].fields | OWN.get(
                 (algorithm, "adroit" if env in ADROIT else env), {}
             )
-    known = ["vfo", *(name for owner, name in RECIPES if owner in owners)]
+    known = ["vfo", *(name for owner, name in PRESETS if owner in owners)]
     raise ValueError(f"{algorithm} has no preset {preset!r}; {did_you_mean(preset, known)}")
+
+
+def preset_sources(algorithm: str, backbone: Any = None) -> dict[str, str]:
+    """The source of each preset that `preset_fields` knows for an algorithm, by name."""
+    sources = {"vfo": "the defaults"}
+    for owner in _owners(algorithm, backbone):
+        for (name, preset), value in PRESETS.items():
+            if name == owner:
+                sources.setdefault(preset, value.source)
+    return sources
+
+
+def _owners(algorithm: str, backbone: Any) -> list[str]:
+    """The algorithms whose presets apply, the first one with precedence."""
+    if algorithm not in BACKBONES:
+        return [algorithm]
+    return [algorithm, "iql"] if backbone in (None, "iql") else [backbone]

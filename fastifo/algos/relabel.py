@@ -1,4 +1,4 @@
-"""New rewards for a background, and their scale."""
+"""Relabelling a background with rewards that differ between members, and scaling rewards."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
@@ -19,11 +19,11 @@ RETURN_RANGE = 1000.0  # difference between the best and the worst return after 
 
 @dataclass(frozen=True)
 class ScaledConfig(Config):
-    """Of methods that scale rewards before they learn from them."""
+    """Fields of methods that scale the rewards before they learn from them."""
 
     reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
-    reward_multiplier: float = 1.0  # of what that makes of a reward
-    reward_shift: float = 0.0  # added to that
+    reward_multiplier: float = 1.0  # multiplies the rewards after reward_scaling
+    reward_shift: float = 0.0  # added to the rewards after reward_multiplier
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,105 +32,109 @@ class ScaledConfig(Config):
 
     @property
     def keeps_rewards(self) -> bool:
-        """Whether they stay as they are."""
-        plain = self.reward_multiplier == 1.0 and self.reward_shift == 0.0
-        return plain and self.reward_scaling == "none"
+        """Whether rewards are used as they are."""
+        identity = self.reward_multiplier == 1.0 and self.reward_shift == 0.0
+        return identity and self.reward_scaling == "none"
 
 
-def each_member(
+def relabel_each_member(
     dataset: Dataset,
     members: int,
-    change: Callable[[int, Dataset], Tensor],
-    same: Sequence[Hashable] | None = None,
+    reward_of: Callable[[int, Dataset], Tensor],
+    keys: Sequence[Hashable] | None = None,
 ) -> Dataset:
-    """The dataset with rewards of each member's own, [P, N] float64.
+    """The dataset with a reward column per member, [P, N] float64.
 
-    change: (member, its own part of the data) -> rewards of that part's background, [n].
-    same: members of one dataset for whom these are equal share what the first was given.
+    members: P.  reward_of: maps a member and the part of the data that it trains on to the rewards
+    of that part's background, [n].  keys: one per member; members with equal keys and data share
+    one call. None calls `reward_of` for every member.
     """
-    made: dict[Any, Tensor] = {}
+    cache: dict[Any, Tensor] = {}
     background = dataset.background
     reward = torch.zeros(members, background.num_transitions, dtype=torch.float64)
-    for own, first, count in member_ranges(background, members):
+    for sharing, first, count in member_ranges(background, members):
         part = _part(background, first, count)
-        for member in range(own.start, own.stop):
-            expert = dataset.expert
-            if expert is not None and expert.ranges is not None:
-                expert = _part(expert, *(int(x) for x in expert.ranges[member]))
-            own_reward = background.reward
-            if own_reward is not None and own_reward.ndim == 2:
-                own_reward = own_reward[member]
-            if own_reward is not None:
-                own_reward = own_reward[first : first + count]
-            own_data = dataclasses.replace(
-                dataset, background=dataclasses.replace(part, reward=own_reward), expert=expert
-            )
-            key = (first, count, member if same is None else same[member])
-            if key not in made:
-                made[key] = change(member, own_data).to(reward.dtype)
-            reward[member, first : first + count] = made[key]
+        for member in range(sharing.start, sharing.stop):
+            key = (first, count, member if keys is None else keys[member])
+            if key not in cache:
+                before = background.reward
+                if before is not None:
+                    before = (before[member] if before.ndim == 2 else before)[first : first + count]
+                expert = dataset.expert
+                if expert is not None and expert.ranges is not None:
+                    expert = _part(expert, *(int(x) for x in expert.ranges[member]))
+                member_data = dataclasses.replace(
+                    dataset, background=dataclasses.replace(part, reward=before), expert=expert
+                )
+                cache[key] = reward_of(member, member_data).to(reward.dtype)
+            reward[member, first : first + count] = cache[key]
     return dataclasses.replace(dataset, background=dataclasses.replace(background, reward=reward))
 
 
-def rewards_of(fields: type[Any], configs: Sequence[Any]) -> list[Hashable]:
-    """What each member's rewards come from: the fields of one part of its config, as a text."""
+def reward_keys(fields: type[Any], configs: Sequence[Any]) -> list[Hashable]:
+    """Keys for `relabel_each_member`: the values of the fields that a member's rewards depend on.
+
+    fields: the config class that declares these fields; those of `Config` do not count.
+    """
     names = [field.name for field in dataclasses.fields(fields)]
-    shared = {field.name for field in dataclasses.fields(Config)}
-    return [repr([getattr(c, name) for name in names if name not in shared]) for c in configs]
+    general = {field.name for field in dataclasses.fields(Config)}
+    return [repr([getattr(c, name) for name in names if name not in general]) for c in configs]
 
 
-def check_scaling(dataset: Dataset, config: Any) -> None:
-    """Raises ValueError where returns can have no range."""
+def check_reward_scaling(dataset: Dataset, config: Any) -> None:
+    """Raises ValueError if the config scales by the range of returns and there is one episode."""
     if config.reward_scaling == "return_range" and dataset.background.num_episodes < 2:
         raise ValueError(
-            "reward_scaling: return_range divides by the difference of the best and the worst "
-            "return, the background has one episode; use reward_scaling='none'"
+            "reward_scaling: return_range divides by the difference between the best and the worst "
+            "return; the background has one episode. Use reward_scaling='none'"
         )
 
 
-def scaled_rewards(dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-    """Rewards times 1000 / (best - worst return), multiplied and shifted, where configs ask for it.
+def scale_rewards(dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+    """Scales each member's rewards as its `ScaledConfig` fields say, [P, N].
 
-    A member whose returns are all the same fails.  Raises ValueError where none is left.
+    return_range multiplies by 1000 / (best return - worst return). A member whose returns are all
+    equal is marked as diverged. Raises ValueError if no member is left.
     """
     if all(config.keeps_rewards for config in configs):
         return dataset
-    same: dict[int, float] = {}  # member -> the return of all its episodes
+    equal_returns: dict[int, float] = {}  # member -> the return of all its episodes
 
-    def scaled(member: int, own: Dataset) -> Tensor:
-        config, returns, reward = configs[member], own.background.returns(), own.background.reward
+    def scaled(member: int, data: Dataset) -> Tensor:
+        config, returns, reward = configs[member], data.background.returns(), data.background.reward
         assert returns is not None
         assert reward is not None
-        if trainer.broken(member):
+        if trainer.has_diverged(member):
             return reward
         if config.reward_scaling == "return_range":
             spread = float(returns.max() - returns.min())
             if not spread > 0.0:
-                same[member] = float(returns[0])
+                equal_returns[member] = float(returns[0])
                 return reward
             reward = reward * (RETURN_RANGE / spread)
-        found: Tensor = reward * config.reward_multiplier + config.reward_shift
-        return found
+        result: Tensor = reward * config.reward_multiplier + config.reward_shift
+        return result
 
-    found = each_member(dataset, len(configs), scaled)
-    for member in same:
-        trainer.fail(member)
-    if same and all(map(trainer.broken, range(len(configs)))):
+    result = relabel_each_member(dataset, len(configs), scaled)
+    for member in equal_returns:
+        trainer.mark_diverged(member)
+    if equal_returns and all(map(trainer.has_diverged, range(len(configs)))):
+        value = next(iter(equal_returns.values()))
         raise ValueError(
-            "reward_scaling: return_range divides by the difference of the best and the worst "
-            f"return, every episode has {next(iter(same.values())):.6g}; use reward_scaling='none'"
+            "reward_scaling: return_range divides by the difference between the best and the worst "
+            f"return; every episode has {value:.6g}. Use reward_scaling='none'"
         )
-    return found
+    return result
 
 
 def unit_range(reward: Tensor) -> Tensor:
-    """Mapped onto [0, 1]; zeros where all are the same.  reward: [N]."""
+    """Rewards mapped linearly onto [0, 1], or zeros if all are equal.  reward: [N]."""
     low, high = reward.min(), reward.max()
     return (reward - low) / (high - low).clamp(min=torch.finfo(reward.dtype).tiny)
 
 
 def _part(episodes: Episodes, first: int, count: int) -> Episodes:
-    """Whole episodes of a range of transitions, without their rewards where members differ."""
+    """The whole episodes in a range of transitions, without rewards that differ between members."""
     if count == episodes.num_transitions:
         return dataclasses.replace(episodes, ranges=None)
     start = episodes.start

@@ -1,7 +1,10 @@
-"""SMODICE: match the expert's state occupancy, and weight the background's actions by the match.
+"""SMODICE: state-occupancy matching; the occupancy ratio weights the cloning of the background.
 
 Source: Ma et al. 2022, arXiv:2202.02433. The defaults are those of the VfO study (arXiv
 2507.06701); the preset `orig` is the authors' code.
+
+Notation of the comments: D_O is the background, rho_0 the first observations of its episodes, c(s)
+the discriminator's logit.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastifo.algos.config import require, require_choice
-from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
+from fastifo.algos.discriminator import DiscriminatorConfig, relabel_with_discriminator
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
@@ -25,18 +28,20 @@ from fastifo.utils.parallel import one_thread
 
 @dataclass(frozen=True)
 class SMODICEConfig(DiscriminatorConfig):
+    """Fields of `smodice`."""
+
     gamma: float = 0.99  # discount
-    divergence: str = "kl"  # kl | chi2; the authors take chi2 on Kitchen
-    absorbing: bool = False  # a terminal is worth reward / (1 - gamma); False: its reward alone
-    absorbing_indicator: bool = False  # a terminal leads to a state of its own, as the authors do
-    normalizes: bool = True  # weights are divided by their batch mean
-    max_weight: float = 100.0  # cap on the policy weight; inf is the authors' code
-    logit_clamp: float = 10.0  # of the reward; inf is the authors' code, which has the penalty
-    value_weight_decay: float = 0.0  # of the value alone, beside weight_decay
-    entropy_constraint: bool = False  # a Gaussian policy keeps an entropy of -action_dim
-    disc_hidden_sizes: tuple[int, ...] = ()  # of the discriminator; () as the other nets
-    disc_activation: str = ""  # of the discriminator; empty as the other nets
-    gradient_penalty: int = 0  # of the discriminator's slope between the sources
+    divergence: str = "kl"  # kl | chi2: f-divergence between occupancies; authors: chi2 on Kitchen
+    absorbing: bool = False  # residual at a terminal: reward / (1 - gamma); False: the reward
+    absorbing_indicator: bool = False  # terminals lead to an absorbing state, as the authors do
+    normalizes: bool = True  # divide policy weights by their batch mean
+    max_weight: float = 100.0  # cap on the policy weight; inf is no cap, as in the authors' code
+    logit_clamp: float = 10.0  # limit of |reward|; inf is no limit, as in the authors' code
+    value_weight_decay: float = 0.0  # weight decay of the value net, added to weight_decay
+    entropy_constraint: bool = False  # hold a Gaussian policy's entropy at -action_dim, as authors
+    disc_hidden_sizes: tuple[int, ...] = ()  # discriminator's hidden widths; () uses hidden_sizes
+    disc_activation: str = ""  # discriminator's activation; empty uses activation
+    gradient_penalty: int = 0  # coefficient of the discriminator's gradient penalty; authors 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +59,8 @@ class SMODICEConfig(DiscriminatorConfig):
 
 
 class SMODICE(Learner):
+    """State-occupancy matching through a dual value, and weighted cloning."""
+
     Config = SMODICEConfig
     name: ClassVar[str] = "smodice"
     native_loss = NativeLoss("smodice", next_from=1, flags={"chi2": ("divergence", "chi2")})
@@ -66,10 +73,10 @@ class SMODICE(Learner):
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """The discriminator's logit becomes the background's reward."""
+        """Pre-trains the discriminator; R(s) = c(s) becomes the background's reward."""
         if configs[0].absorbing_indicator:
             dataset = with_absorbing_states(dataset, standardizes=configs[0].standardize_obs)
-        return with_rewards(
+        return relabel_with_discriminator(
             dataset, configs, trainer, lambda logit: logit, next_obs=False, background_only=True
         )
 
@@ -79,7 +86,8 @@ class SMODICE(Learner):
         self.param_group(self.value, decays=("weight_decay", "value_weight_decay"))
         if self.cfg.entropy_constraint:
             zero = torch.zeros(len(self.seeds), 1, dtype=self.dtype)
-            self.log_price = torch.nn.ParameterList([torch.nn.Parameter(zero)])  # of entropy
+            # Logarithm of the entropy coefficient, [P, 1].
+            self.log_price = torch.nn.ParameterList([torch.nn.Parameter(zero)])
             self.param_group(self.log_price, decays=())
 
     def update(self, batch: Batch) -> Metrics:
@@ -87,25 +95,32 @@ class SMODICE(Learner):
         assert b.action is not None
         assert b.reward is not None
         assert batch.initial is not None
-        size = b.terminal.shape[1]
 
-        # Value: the dual of matching occupancies; its gradient passes through every value.
+        # Value, with delta = R(s) + gamma V(s') - V(s), at a terminal R(s) - V(s), R = c clamped:
+        #   kl:    L_V = (1 - gamma) E_{rho_0}[V(s_0)] + log E_{D_O}[exp(delta)]
+        #   chi2:  L_V = (1 - gamma) E_{rho_0}[V(s_0)] + E_{D_O}[delta + delta^2 / 2]
+        # The gradient flows through every V: there is no target net.
+        # Policy weight, constant: xi = exp(delta) (kl) or max(0, delta + 1) (chi2).
+        B = b.terminal.shape[1]
         v = self.value(torch.cat([b.obs, b.next_obs, batch.initial], 1))  # [P, 3B]
-        now, after, initial = (part.contiguous() for part in v.detach().split(size, 1))
-        reward = torch.maximum(torch.minimum(b.reward, hp.logit_clamp), -hp.logit_clamp)
-        value_loss, *gradients, weight, statistics = self.ops.smodice(
-            now, after, initial, reward, b.terminal, hp.gamma, hp.max_weight, cfg.divergence,
-            cfg.absorbing, cfg.normalizes,
+        now, after, initial = (part.contiguous() for part in v.detach().split(B, 1))
+        value_loss, *value_gradients, weight, statistics = self.ops.smodice(
+            v=now, next_v=after, initial_v=initial,
+            reward=torch.maximum(torch.minimum(b.reward, hp.logit_clamp), -hp.logit_clamp),
+            terminal=b.terminal, gamma=hp.gamma, max_weight=hp.max_weight,
+            divergence=cfg.divergence, absorbing=cfg.absorbing, normalizes=cfg.normalizes,
         )  # fmt: skip
 
-        # Policy: log-likelihood of the background's actions, weighted by the occupancy ratio.
+        # Policy: L_pi = -E_{D_O}[xi log pi(a | s)], with the entropy's term if it is constrained.
         outputs = self.policy.outputs(b.obs)
         policy_loss, policy_gradient = self.policy.loss(outputs, b.action, weight)
         if cfg.entropy_constraint:
-            policy_gradient = policy_gradient + self._entropy_gradient(outputs, batch)
+            policy_gradient = policy_gradient + self.entropy_gradient(outputs, batch)
 
         self.apply_gradients(
-            [(v, torch.cat(gradients, 1)), (outputs, policy_gradient)], self.value, self.policy
+            [(v, torch.cat(value_gradients, 1)), (outputs, policy_gradient)],
+            self.value,
+            self.policy,
         )
         names = ("residual_mean", "residual_std", "weight_mean", "clip_fraction")
         return {
@@ -115,68 +130,76 @@ class SMODICE(Learner):
             **dict(zip(names, statistics.unbind(1), strict=True)),
         }
 
-    def _entropy_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Of price * E[log pi] in the policy's outputs; then the price moves to its target.
+    def entropy_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The gradient of coefficient * E[log pi(a | s)] in the policy's outputs, [P, B, 2A].
 
-        Source: Haarnoja et al. 2018, arXiv:1812.05905, as SMODICE's authors have it.
+        It then steps the coefficient towards an entropy of -action_dim, by the loss
+        -log_coefficient * E[log pi(a | s) - action_dim].
+        Source: Haarnoja et al. 2018, arXiv:1812.05905, as in the SMODICE authors' code.
         """
         policy = self.policy
         assert isinstance(policy, GaussianPolicy)
         assert batch.noise is not None
-        raw = outputs.detach().requires_grad_()
-        log_prob = policy.log_prob(raw, policy.draw(raw, *batch.noise.chunk(2, -1)))
-        (log_price,) = self.log_price
-        price = log_price.detach().exp()
-        (gradient,) = torch.autograd.grad((price * log_prob).mean(1).sum(), raw)
-        lack = log_prob.detach() - self.spec.action_dim  # target entropy: -action_dim
-        self.minimise(-log_price.squeeze(1) * lack.mean(1), self.log_price)
+        leaf = outputs.detach().requires_grad_()
+        log_prob = policy.log_prob(leaf, policy.draw(leaf, *batch.noise.chunk(2, -1)))  # [P, B]
+        (log_coefficient,) = self.log_price
+        coefficient = log_coefficient.detach().exp()
+        (gradient,) = torch.autograd.grad((coefficient * log_prob).mean(1).sum(), leaf)
+        excess = log_prob.detach() - self.spec.action_dim
+        self.minimise(-log_coefficient.squeeze(1) * excess.mean(1), self.log_price)
         return gradient
 
 
 def with_absorbing_states(dataset: Dataset, *, standardizes: bool) -> Dataset:
-    """Observations with one number more: 0, or 1 in the state that follows a terminal.
+    """The dataset with an absorbing state after every terminal, as in the authors' code.
 
-    A terminal leads there and goes on; one more transition stays there and is terminal. The other
-    numbers of that state are what standardised observations have as 0.
+    Observations get one more entry, 1 in the absorbing state and 0 elsewhere. A terminal transition
+    now leads to the absorbing state and is no longer terminal; one more transition stays there and
+    is terminal. The state's other entries are 0 after standardisation.
+    standardizes: observations will be standardised by the background's mean.
     """
     with one_thread():
         mean = dataset.background.obs.mean(0) if standardizes else torch.zeros(dataset.obs_dim)
-    over = torch.cat([mean, torch.ones(1)])
-
-    def extended(episodes: Episodes) -> Episodes:
-        parts = []
-        for place in range(episodes.num_episodes):
-            one = episodes.take([place])
-            obs = torch.nn.functional.pad(one.obs, (0, 1))
-            if not bool(one.terminal[-1]):
-                parts.append(dataclasses.replace(one, obs=obs))
-                continue
-
-            def grown(column: Tensor | None, last: Any) -> Tensor | None:
-                if column is None:
-                    return None
-                return torch.cat([column, column[-1:] * 0 if last is None else last])
-
-            ends = torch.tensor([True])
-            parts.append(
-                Episodes(
-                    obs=torch.cat([obs[:-1], over.expand(2, -1)]),
-                    start=torch.tensor([0, one.num_transitions + 1]),
-                    terminal=torch.cat([one.terminal & False, ends]),
-                    timeout=torch.cat([one.timeout, ~ends]),
-                    action=grown(one.action, None),
-                    reward=grown(one.reward, None),
-                )
-            )
-        ranges = episodes.ranges
-        if ranges is not None:  # every terminal has added a transition to those behind it
-            added = torch.nn.functional.pad(episodes.terminal.cumsum(0), (1, 0))
-            first, last = ranges[:, 0], ranges.sum(1)
-            begin = first + added[first]
-            ranges = torch.stack([begin, last + added[last] - begin], 1)
-        return dataclasses.replace(Episodes.joined(parts), ranges=ranges)
-
+    absorbing = torch.cat([mean, torch.ones(1)])
     assert dataset.expert is not None
-    return dataclasses.replace(
-        dataset, background=extended(dataset.background), expert=extended(dataset.expert)
+    background, expert = (
+        _with_absorbing_state(episodes, absorbing)
+        for episodes in (dataset.background, dataset.expert)
+    )
+    return dataclasses.replace(dataset, background=background, expert=expert)
+
+
+def _with_absorbing_state(episodes: Episodes, absorbing: Tensor) -> Episodes:
+    """absorbing: the state, [D + 1]."""
+    extended = []
+    for index in range(episodes.num_episodes):
+        episode = episodes.take([index])
+        obs = torch.nn.functional.pad(episode.obs, (0, 1))
+        if bool(episode.terminal[-1]):
+            extended.append(_absorbed(episode, obs, absorbing))
+        else:
+            extended.append(dataclasses.replace(episode, obs=obs))
+    ranges = episodes.ranges
+    if ranges is not None:  # every terminal adds a transition, which shifts the later ones
+        added = torch.nn.functional.pad(episodes.terminal.cumsum(0), (1, 0))
+        first, end = ranges[:, 0], ranges.sum(1)
+        new_first = first + added[first]
+        ranges = torch.stack([new_first, end + added[end] - new_first], 1)
+    return dataclasses.replace(Episodes.joined(extended), ranges=ranges)
+
+
+def _absorbed(episode: Episodes, obs: Tensor, absorbing: Tensor) -> Episodes:
+    """A terminal episode, extended.  obs: with the new entry, [T + 1, D + 1]."""
+    true = torch.tensor([True])
+
+    def with_zeros(column: Tensor | None) -> Tensor | None:
+        return None if column is None else torch.cat([column, column[-1:] * 0])
+
+    return Episodes(
+        obs=torch.cat([obs[:-1], absorbing.expand(2, -1)]),
+        start=torch.tensor([0, episode.num_transitions + 1]),
+        terminal=torch.cat([torch.zeros_like(episode.terminal), true]),
+        timeout=torch.cat([episode.timeout, ~true]),
+        action=with_zeros(episode.action),
+        reward=with_zeros(episode.reward),
     )

@@ -1,7 +1,12 @@
-"""Value from Observations: learn where expert data leads, weight the background's actions by it.
+"""VfO, Value from Observations: a value learned from expert and background observations weights
+the cloning of the background's actions.
 
 Source: arXiv 2507.06701. `vfo_bin`: the reward is 1 on expert transitions and 0 on background
-ones. `vfo_disc`: it is a frozen discriminator's probability of "expert" at the arrival state.
+transitions. `vfo_disc`: the reward is a frozen discriminator's probability d(s') that the arrival
+state s' is the expert's.
+
+Notation of the comments: D_E, D_B are expert and background data; v, vbar are the value net and its
+target copy; alpha, lambda (`temperature`), gamma as in the paper.
 """
 
 from collections.abc import Sequence
@@ -11,20 +16,45 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.algos.awr import NATIVE_FLAGS, AdvantageConfig, AdvantageLearner
-from fastifo.algos.config import require, require_choice
-from fastifo.algos.discriminator import DiscriminatorConfig, with_rewards
-from fastifo.algos.learner import Metrics, StageTrainer
+from fastifo.algos.config import Config, require, require_choice
+from fastifo.algos.discriminator import DiscriminatorConfig, relabel_with_discriminator
+from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
 
+STATISTICS = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")  # of the op
+NATIVE_FLAGS = {"own_next_value": ("advantage_bootstrap", "online")}
+
+
+@dataclass(frozen=True)
+class AdvantageConfig(Config):
+    """Fields of every advantage-weighted method of the VfO study: VfO, AWR, ORIL and SQIL."""
+
+    gamma: float = 0.99  # discount
+    temperature: float = 1.0  # lambda: divides the advantage in the policy weight; 0.1 on Robomimic
+    max_weight: float = 100.0  # cap on the policy weight; inf is no cap, as in the paper
+    target_period: int = 200  # updates between hard copies of the value net into its target
+    absorbing: bool = True  # value target at a terminal: reward / (1 - gamma); False: the reward
+    advantage_bootstrap: str = "target"  # target | online: net that values s' in the advantage
+    advantage_absorbing: bool = True  # whether `absorbing` applies to the advantage too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
+        require(self, "temperature", self.temperature > 0, "above 0")
+        require(self, "max_weight", self.max_weight > 0, "above 0")
+        require(self, "target_period", self.target_period >= 1, "at least 1")
+        require_choice(self, "advantage_bootstrap", ("target", "online"))
+
 
 @dataclass(frozen=True)
 class VfOConfig(AdvantageConfig):
+    """Fields of `vfo_bin`."""
+
     alpha: float = 0.5  # weight of the background in the value loss; 1 ignores the expert
-    batch_mode: str = "halves"  # halves | bernoulli: two full batches mixed by alpha, or one drawn
-    policy_batch: str = "shared"  # shared | separate: the value's background rows, or fresh ones
+    batch_mode: str = "halves"  # halves | bernoulli: means mixed by alpha, or rows drawn by alpha
+    policy_batch: str = "shared"  # shared | separate: reuse the value's background rows, or not
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,14 +65,18 @@ class VfOConfig(AdvantageConfig):
 
 @dataclass(frozen=True)
 class VfODiscConfig(DiscriminatorConfig, VfOConfig):
-    disc_reward_at: str = "next"  # next | current: the paper's algorithm box, or its one equation
+    """Fields of `vfo_disc`."""
+
+    disc_reward_at: str = "next"  # next | current: state of d; the paper has both, its box next
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "disc_reward_at", ("next", "current"))
 
 
-class VfOBin(AdvantageLearner):
+class VfOBin(Learner):
+    """VfO with the data's provenance as reward."""
+
     Config = VfOConfig
     name: ClassVar[str] = "vfo_bin"
     native_loss = NativeLoss("vfo", flags=NATIVE_FLAGS)
@@ -50,47 +84,50 @@ class VfOBin(AdvantageLearner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
-        extra = {"uniform"} if config.batch_mode == "bernoulli" else set()
-        return cls.needs | extra | ({"policy"} if config.policy_batch == "separate" else set())
+        mixing = {"uniform"} if config.batch_mode == "bernoulli" else set()
+        return cls.needs | mixing | ({"policy"} if config.policy_batch == "separate" else set())
 
-    def reward(self, sources: Sequence[Transitions]) -> Tensor:
-        """One per source, [P, G]: 1 for expert rows, 0 for background rows."""
-        reward = sources[0].terminal.new_zeros(len(self.seeds), len(sources))
-        reward[:, 0] = 1.0
-        return reward
+    def build(self) -> None:
+        self.policy = self.make_policy()
+        self.value = self.scalar_net("value")
+        self.value_target = self.target_copy(self.value, every=self.cfg.target_period)
 
     def update(self, batch: Batch) -> Metrics:
-        hp = self.hp
-        e, b, p = batch.expert, batch.background, batch.policy or batch.background
-        assert e is not None
-        assert p.action is not None
-        size = b.terminal.shape[1]
-        sources = [e, b] if p is b else [e, b, p]
-        obs = torch.cat([s.obs for s in sources], 1)
-        next_obs = torch.cat([s.next_obs for s in sources], 1)
-        terminal = torch.cat([s.terminal for s in sources], 1)
+        hp, cfg = self.hp, self.cfg
+        expert, background = batch.expert, batch.background
+        assert expert is not None
+        B = background.terminal.shape[1]
+        sources = [expert, background] + ([batch.policy] if batch.policy else [])  # B rows each
+        actions = sources[-1].action  # the policy loss is over the last B rows, from D_B
+        assert actions is not None
+        obs = torch.cat([source.obs for source in sources], 1)  # [P, R, width], R = 2B or 3B
+        next_obs = torch.cat([source.next_obs for source in sources], 1)
+        terminal = torch.cat([source.terminal for source in sources], 1)  # [P, R]
 
-        # How much each source counts: alpha mixes their means, or picks rows one by one.
-        share = [1 - hp.alpha, hp.alpha]  # [P, 1] each
-        picked = torch.ones_like(b.terminal)
-        if batch.uniform is not None:
-            picked = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B]
-            share = [(1 - picked) / size, picked / size]
-        if p is not b:
-            share.append(torch.zeros_like(share[0]))
-            picked = torch.ones_like(b.terminal)
+        # Values: v(s), and vbar(s') without gradient; optionally A takes v(s') (paper: unstated).
+        v = self.value(obs)  # [P, R]
+        with torch.no_grad():
+            next_v = self.value_target(next_obs)  # [P, R]
+            online = cfg.advantage_bootstrap == "online"
+            policy_next_v = self.value(next_obs[:, -B:]) if online else None  # [P, B]
 
-        # Value: squared one-step error towards the target copy, on both sources.
-        v = self.value(obs)  # [P, 2B], or [P, 3B] with policy rows of their own
-        value_loss, value_gradient, weight, weight_metrics = self.judge(
-            v, self.reward(sources), next_obs, terminal, torch.cat(share, 1), size
-        )
+        # Value loss: L_v = (1 - alpha) E_{D_E}[(y - v(s))^2] + alpha E_{D_B}[(y - v(s))^2], with
+        # y = r + gamma vbar(s'), at a terminal y = r / (1 - gamma) (appendix, absorbing states).
+        # Policy weight: w = exp(A / lambda), A = y - v(s), both constant, over the last B rows.
+        # The op is losses.td_target and losses.advantage_weight in one pass, with dL_v / dv.
+        value_loss, value_gradient, weight, statistics = self.ops.advantage(
+            v=v.detach(), next_v=next_v, policy_next_v=policy_next_v, reward=self.reward(sources),
+            terminal=terminal, share=self.source_share(batch), gamma=hp.gamma, expectile=None,
+            temperature=hp.temperature, max_weight=hp.max_weight, absorbing=cfg.absorbing,
+            policy_absorbing=cfg.absorbing and cfg.advantage_absorbing, policy_rows=B,
+        )  # fmt: skip
 
-        # Policy: the background's actions, weighted by exp(advantage / temperature).
-        if batch.uniform is not None:  # of the policy's rows only the picked ones count
-            weight = weight * picked * (size / picked.sum(1, True).clamp(min=1.0))
-        logits = self.policy.outputs(obs[:, -size:])
-        policy_loss, policy_gradient = self.policy.loss(logits, p.action, weight)
+        # Policy loss: L_pi = -E_{D_B}[w log pi(a | s)].
+        if batch.uniform is not None and batch.policy is None:  # only over rows drawn for D_B
+            drawn = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B], 0 or 1
+            weight = weight * drawn * (B / drawn.sum(1, True).clamp(min=1.0))
+        logits = self.policy.outputs(obs[:, -B:])
+        policy_loss, policy_gradient = self.policy.loss(logits, actions, weight)
 
         self.apply_gradients(
             [(v, value_gradient), (logits, policy_gradient)], self.value, self.policy
@@ -98,13 +135,34 @@ class VfOBin(AdvantageLearner):
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
-            "value_mean_expert": v.detach()[:, :size].mean(1),
-            "value_mean_background": v.detach()[:, size : 2 * size].mean(1),
-            **weight_metrics,
+            "value_mean_expert": v.detach()[:, :B].mean(1),
+            "value_mean_background": v.detach()[:, B : 2 * B].mean(1),
+            **dict(zip(STATISTICS, statistics.unbind(1), strict=True)),
         }
+
+    def reward(self, sources: Sequence[Transitions]) -> Tensor:
+        """r = 1 on expert rows and 0 on background rows: one number per source, [P, G]."""
+        reward = sources[0].terminal.new_zeros(len(self.seeds), len(sources))
+        reward[:, 0] = 1.0
+        return reward
+
+    def source_share(self, batch: Batch) -> Tensor:
+        """The weight in L_v of each source's mean, [P, G], or of each row, [P, R].
+
+        Sources: expert, background, and rows for the policy only, whose weight is 0.
+        """
+        share = [1 - self.hp.alpha, self.hp.alpha]  # [P, 1] each
+        if batch.uniform is not None:  # bernoulli: the i-th row of D_B with chance alpha, or of D_E
+            drawn = (batch.uniform < self.hp.alpha).to(self.dtype)  # [P, B]
+            share = [(1 - drawn) / drawn.shape[1], drawn / drawn.shape[1]]
+        if batch.policy is not None:
+            share.append(torch.zeros_like(share[0]))
+        return torch.cat(share, 1)
 
 
 class VfODisc(VfOBin):
+    """VfO with a discriminator's output as reward."""
+
     Config = VfODiscConfig
     name: ClassVar[str] = "vfo_disc"
 
@@ -114,12 +172,14 @@ class VfODisc(VfOBin):
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """The discriminator's probability becomes the reward of both sources."""
-        after = configs[0].disc_reward_at == "next"
-        return with_rewards(dataset, configs, trainer, torch.sigmoid, next_obs=after)
+        """Pre-trains the discriminator; r = d(s') or d(s) becomes the reward of both sources."""
+        at_next = configs[0].disc_reward_at == "next"
+        return relabel_with_discriminator(
+            dataset, configs, trainer, torch.sigmoid, next_obs=at_next
+        )
 
     def reward(self, sources: Sequence[Transitions]) -> Tensor:
-        """The discriminator's word on each row, [P, R]."""
-        rewards = [rows.reward for rows in sources if rows.reward is not None]
+        """The discriminator's probability on each row, [P, R]."""
+        rewards = [source.reward for source in sources if source.reward is not None]
         assert len(rewards) == len(sources)
         return torch.cat(rewards, 1)

@@ -10,7 +10,7 @@ import torch
 
 from fastifo import algos
 from fastifo.algos.learner import InputSpec, Learner
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
 from fastifo.data.stack import check_together
@@ -27,7 +27,7 @@ def given_fields(
     """The algorithm without its backbone, and the fields that preset and caller set."""
     name, backbone = algos.split(algorithm)
     given = backbone | overrides
-    return name, fields_of(name, preset, given.get("backbone")) | given
+    return name, preset_fields(name, preset, given.get("backbone")) | given
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,8 @@ class Settings:
 
     def check_data(self, dataset: Dataset, *, trains: bool = True) -> None:
         """Raises ValueError where the method cannot learn from it.  trains: see `create_run`."""
-        self.learner_class.check(dataset)
         for config in {member.config: None for member in self.members}:
-            self.learner_class.check_fields(dataset, config, self.device)
-            if trains:
-                self.learner_class.check_training(dataset, config)
+            self.learner_class.check_data(dataset, config, self.device, relabel_only=not trains)
 
 
 def resolve_settings(

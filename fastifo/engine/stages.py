@@ -20,12 +20,12 @@ class _MonitorCallback:
     """A monitor as a callback of the helper's stage."""
 
     def __init__(self, monitor: StageMonitor, learner: Learner) -> None:
-        self.every, self.look, self.learner = monitor.every, monitor.look, learner
+        self.every, self.measure, self.learner = monitor.every, monitor.measure, learner
 
     def __call__(
         self, run: Any, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]]:
-        return {name: value.tolist() for name, value in self.look(self.learner).items()}
+        return {name: value.tolist() for name, value in self.measure(self.learner).items()}
 
 
 class PopulationTrainer:
@@ -36,11 +36,11 @@ class PopulationTrainer:
         self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
         self.device, self.precision = run.device, run.precision
 
-    def broken(self, place: int) -> bool:
-        return self.group.members[place] in self.run.failed
+    def has_diverged(self, member: int) -> bool:
+        return self.group.members[member] in self.run.failed
 
-    def fail(self, place: int) -> None:
-        self.run.failed.setdefault(self.group.members[place], 0)
+    def mark_diverged(self, member: int) -> None:
+        self.run.failed.setdefault(self.group.members[member], 0)
 
     def note(self, name: str, value: Any) -> None:
         if self.run.notes.get(name) == value:
@@ -59,11 +59,11 @@ class PopulationTrainer:
         dataset: Dataset,
         spec: InputSpec | None = None,
         monitor: StageMonitor | None = None,
-        places: Sequence[int] | None = None,
+        members: Sequence[int] | None = None,
     ) -> Learner:
         run, stage = self.run, self.stage
-        own = range(len(self.seeds)) if places is None else places
-        seeds = [self.seeds[place] for place in own]
+        trained = range(len(self.seeds)) if members is None else members
+        seeds = [self.seeds[member] for member in trained]
         learner = helper(configs, seeds, spec or run.spec, run.precision, fused=run.fused)
         learner.to_device(run.device)
         title = f"{run.algorithm}: {helper.name}"
@@ -75,7 +75,7 @@ class PopulationTrainer:
                 | {
                     "key": f"{self.group.index}-{helper.name}",
                     "title": title,
-                    "members": tuple(self.group.members[place] for place in own),
+                    "members": tuple(self.group.members[member] for member in trained),
                     "num_updates": num_updates,
                     "callbacks": () if monitor is None else (_MonitorCallback(monitor, learner),),
                 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,14 +67,17 @@ def advantage_loss(
     return loss, weight, statistics_of(a, weight, clipped)
 
 
-def with_gradients(loss_of: Any, leaves: int) -> Any:
-    """`loss_of` with gradients of the summed loss in its first `leaves` arguments, by autograd."""
+def with_gradients(loss_of: Callable[..., Any], leaves: int) -> Any:
+    """`loss_of` with autograd's gradients of the summed loss in its first `leaves` arguments."""
+    signature = inspect.signature(loss_of)
+    names = list(signature.parameters)[:leaves]
 
-    def reference(*arguments: Any) -> tuple[Tensor, ...]:
+    def reference(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        arguments = signature.bind(*args, **kwargs).arguments
         with torch.enable_grad():
-            inputs = [a.detach().requires_grad_() for a in arguments[:leaves]]
-            loss, *rest = loss_of(*inputs, *arguments[leaves:])
-            gradients = torch.autograd.grad(loss.sum(), inputs)
+            inputs = {name: arguments[name].detach().requires_grad_() for name in names}
+            loss, *rest = loss_of(**(arguments | inputs))
+            gradients = torch.autograd.grad(loss.sum(), list(inputs.values()))
         return loss.detach(), *gradients, *rest
 
     return reference

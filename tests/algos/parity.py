@@ -1,7 +1,7 @@
-"""Runs a learner beside its oracle on the same batches, from the same weights."""
+"""Helpers that compare a learner with its oracle on the same batches and initial weights."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ Layers = list[tuple[Tensor, Tensor]]
 
 
 def layers(net: nn.Module, member: int = 0) -> Layers:
-    """(weight [in, out], bias [out]) of every layer of one member, copied."""
+    """Copies of (weight [in, out], bias [out]) of every layer of one member."""
     body: Any = getattr(net, "body", net)
     return [
         (layer.weight[member].detach().clone(), layer.bias[member, 0].detach().clone())
@@ -28,6 +28,7 @@ def layers(net: nn.Module, member: int = 0) -> Layers:
 
 
 def nets_of(learner: Learner, member: int = 0) -> dict[str, Layers]:
+    """Layers of every net that the learner has, under the oracle's names."""
     names = {"policy": "policy", "value": "value", "twin": "value2", "logit": "discriminator"}
     return {
         name: layers(getattr(learner, attribute), member)
@@ -37,7 +38,7 @@ def nets_of(learner: Learner, member: int = 0) -> dict[str, Layers]:
 
 
 def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
-    """The member's config under the oracle's names."""
+    """The member's config, with the field names and values that oracles take."""
     config = dict(vars(learner.configs[member]))
     if config["kernel_reading"] == "none":
         config |= {"kernel_reading": "logits", "kernel_width": 0.0}
@@ -53,7 +54,7 @@ def oracle_config(learner: Learner, member: int = 0) -> dict[str, Any]:
 def oracle_batches(
     sampler: RawSampler, count: int, member: int, alpha: float
 ) -> list[dict[str, Any]]:
-    """The sampler's batches as the oracle wants them."""
+    """One member's first `count` batches, in the format that oracles take."""
     return [
         _oracle_batch(sampler.raw.draw(torch.tensor([update])), member, alpha)
         for update in range(count)
@@ -65,114 +66,136 @@ def _oracle_batch(batch: Batch, member: int, alpha: float) -> dict[str, Any]:
         columns = {k: v for k, v in vars(source).items() if v is not None}
         return {name: value[member] for name, value in columns.items()}
 
-    found: dict[str, Any] = {"background": rows(batch.background)}
+    result: dict[str, Any] = {"background": rows(batch.background)}
     if batch.expert is not None:
-        found["expert"] = rows(batch.expert)
+        result["expert"] = rows(batch.expert)
     if batch.uniform is not None:
-        found["is_background"] = (batch.uniform[member] < alpha).double()
-        found["mix"] = batch.uniform[member]
+        result["is_background"] = (batch.uniform[member] < alpha).double()
+        result["mix"] = batch.uniform[member]
     if batch.policy is not None:
-        found["policy"] = rows(batch.policy)
+        result["policy"] = rows(batch.policy)
     for name, values in (("initial", batch.initial), ("policy_noise", batch.noise)):
         if values is not None:
-            found[name] = values[member]
-    return found
+            result[name] = values[member]
+    return result
 
 
-def assert_layers_equal(found: Layers, expected: Layers, tolerance: float = 1e-9) -> None:
-    """Adam divides by the root of squared gradients, which magnifies rounding to about 1e-11."""
-    for (weight, bias), (oracle_weight, oracle_bias) in zip(found, expected, strict=True):
-        torch.testing.assert_close(weight, oracle_weight, rtol=0, atol=tolerance)
-        torch.testing.assert_close(bias, oracle_bias, rtol=0, atol=tolerance)
+def assert_layers_equal(actual: Layers, expected: Layers, tolerance: float = 1e-9) -> None:
+    """Asserts equal weights and biases of every layer.
+
+    tolerance: absolute. Adam divides by the root of the squared gradient, which amplifies rounding
+    errors to about 1e-11.
+    """
+    for (weight, bias), (expected_weight, expected_bias) in zip(actual, expected, strict=True):
+        torch.testing.assert_close(weight, expected_weight, rtol=0, atol=tolerance)
+        torch.testing.assert_close(bias, expected_bias, rtol=0, atol=tolerance)
 
 
 def assert_metrics_equal(
     metrics: list[dict[str, Tensor]], history: list[dict[str, float]], names: list[str]
 ) -> None:
-    for found, expected in zip(metrics, history, strict=True):
+    """Asserts that the first member's metrics are those of the oracle in every update."""
+    for actual, expected in zip(metrics, history, strict=True):
         for name in names:
             torch.testing.assert_close(
-                float(found[name][0].detach()), expected[name], rtol=1e-8, atol=1e-9
+                float(actual[name][0].detach()), expected[name], rtol=1e-8, atol=1e-9
             )
 
 
 def pair(name: str, **overrides: Any) -> tuple[Any, RawSampler]:
-    """A learner and its sampler on the random dataset."""
+    """A learner, and its sampler on the random dataset."""
     learner = make_learner(name, **overrides)
     standardise(learner)
     return learner, make_sampler(learner, random_dataset())
 
 
 def standardise(learner: Learner) -> None:
-    """Gives a learner that wants them the statistics of the random dataset."""
+    """Sets the statistics of the random dataset in a learner that standardises observations."""
     if learner.encoder.standardizes:
         obs = random_dataset().background.obs.double()
         learner.encoder.set_statistics(obs.mean(0), obs.std(0, correction=0))
 
 
+class FakeTrainer:
+    """A `StageTrainer` without an engine: it builds helpers and remembers them."""
+
+    folder: Path | None = None
+    progress: bool = False
+    device: torch.device = torch.device("cpu")
+
+    def __init__(
+        self, learner: Learner, fit: Callable[[Any, int, Dataset], Any] | None = None
+    ) -> None:
+        """fit: takes a built helper, its number of updates and its dataset, and returns the trained
+        helper; None leaves helpers untrained.
+        """
+        self.seeds, self.precision = learner.seeds, learner.precision
+        self.spec, self.fit = learner.spec, fit
+        self.diverged: set[int] = set()
+        self.trained: list[tuple[Any, Dataset]] = []  # helpers, and what they were trained on
+
+    def has_diverged(self, member: int) -> bool:
+        return member in self.diverged
+
+    def mark_diverged(self, member: int) -> None:
+        self.diverged.add(member)
+
+    def note(self, name: str, value: Any) -> None: ...
+
+    def train(
+        self,
+        helper: type[Learner],
+        configs: Sequence[Any],
+        num_updates: int,
+        dataset: Dataset,
+        spec: InputSpec | None = None,
+        monitor: StageMonitor | None = None,
+        members: Sequence[int] | None = None,
+    ) -> Learner:
+        seeds = self.seeds if members is None else [self.seeds[member] for member in members]
+        built = helper(configs, seeds, spec or self.spec, self.precision)
+        trained: Learner = built if self.fit is None else self.fit(built, num_updates, dataset)
+        self.trained.append((trained, dataset))
+        return trained
+
+
 def prepared(learner: Learner, dataset: Dataset | None = None) -> tuple[Dataset, Any, Dataset]:
-    """What `prepare` gives with an untrained first stage, that stage, and what it would learn."""
-    seen: list[Any] = []
+    """Runs `prepare` with an untrained helper.
 
-    class BuildOnly:
-        folder: Path | None = None
-        seeds, progress = learner.seeds, False
-        device, precision = torch.device("cpu"), "fp64"
-
-        def __init__(self) -> None:
-            self.failed: set[int] = set()
-
-        def broken(self, place: int) -> bool:
-            return place in self.failed
-
-        def fail(self, place: int) -> None:
-            self.failed.add(place)
-
-        def note(self, name: str, value: Any) -> None: ...
-
-        def train(
-            self,
-            helper: type[Learner],
-            configs: Sequence[Any],
-            num_updates: int,
-            dataset: Dataset,
-            spec: InputSpec | None = None,
-            monitor: StageMonitor | None = None,
-            places: Sequence[int] | None = None,
-        ) -> Learner:
-            seeds = learner.seeds if places is None else [learner.seeds[p] for p in places]
-            made = helper(configs, seeds, spec or learner.spec, "fp64")
-            seen.extend((made, dataset))
-            return made
-
+    Returns its dataset, then the helper of the first stage and the dataset that it would train on.
+    A method without a helper returns the dataset only.
+    """
+    trainer = FakeTrainer(learner)
     given = random_dataset() if dataset is None else dataset
-    found = type(learner).prepare(given, learner.configs, BuildOnly())
-    return found, *seen
+    result = type(learner).prepare(given, learner.configs, trainer)
+    return result, *(part for stage in trainer.trained for part in stage)  # type: ignore[return-value]
 
 
 def rewards(name: str, dataset: Dataset, **overrides: Any) -> Tensor:
-    """What a method makes of the background, before any scaling, [N]."""
+    """The rewards that a method gives the background, before any scaling, [N]."""
     learner = make_learner(name, reward_scaling="none", **overrides)
-    found = prepared(learner, dataset)[0].background.reward
-    assert found is not None
-    return found[0]
+    reward = prepared(learner, dataset)[0].background.reward
+    assert reward is not None
+    return reward[0]
 
 
 def background_like_the_expert(dataset: Dataset) -> Dataset:
-    """The first expert episode as the one demonstration, and in the background before another."""
+    """One demonstration, which is also the first of two background episodes."""
     assert dataset.expert is not None
-    one = dataset.expert.take([0])
+    demonstration = dataset.expert.take([0])
     mixed = Episodes.joined(
         [
-            dataclasses.replace(one, action=torch.zeros(one.num_transitions, 2)),
+            dataclasses.replace(
+                demonstration, action=torch.zeros(demonstration.num_transitions, 2)
+            ),
             dataclasses.replace(dataset.background.take([2]), reward=None),
         ]
     )
-    return dataclasses.replace(dataset, background=mixed, expert=one)
+    return dataclasses.replace(dataset, background=mixed, expert=demonstration)
 
 
 def make_discriminator(learner: Learner) -> Discriminator:
-    """The first stage of a learner's configs, as `prepare` builds it."""
-    stage = prepared(learner)[1]
-    assert isinstance(stage, Discriminator)
-    return stage
+    """The untrained discriminator of a learner, as `prepare` builds it."""
+    discriminator = prepared(learner)[1]
+    assert isinstance(discriminator, Discriminator)
+    return discriminator

@@ -12,7 +12,8 @@ from algos.parity import (
     oracle_config,
     pair,
 )
-from helpers import make_learner, random_dataset, run_updates
+from fastifo.algos.awr import AWR
+from helpers import random_dataset, run_updates
 from oracles import awr as oracle
 
 METRICS = ["value_loss", "policy_loss", "weight_mean", "clip_fraction", "advantage_mean"]
@@ -38,8 +39,9 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
 
 
 def test_a_dataset_without_rewards_is_refused_before_training() -> None:
+    dataset = random_dataset(reward=False)
     with pytest.raises(ValueError, match="awr needs the background's rewards"):
-        type(make_learner("awr")).check(random_dataset(reward=False))
+        AWR.check_data(dataset, AWR.Config(), torch.device("cpu"))
 
 
 def test_nan_rewards_are_refused_before_training() -> None:
@@ -47,7 +49,7 @@ def test_nan_rewards_are_refused_before_training() -> None:
     assert dataset.background.reward is not None
     dataset.background.reward[3] = math.nan
     with pytest.raises(ValueError, match="awr learns from the background's rewards; some are nan"):
-        type(make_learner("awr")).check(dataset)
+        AWR.check_data(dataset, AWR.Config(), torch.device("cpu"))
 
 
 def test_rewards_reach_the_targets() -> None:

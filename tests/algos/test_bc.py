@@ -14,7 +14,7 @@ from algos.parity import (
     oracle_config,
     pair,
 )
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import bc as oracle
@@ -29,7 +29,7 @@ from oracles import bc as oracle
         {"kernel_reading": "none", "activation": "silu"},
         {"encoder_scales": (), "activation": "elu", "weight_decay": 0.1},
         {"weight_decay": 0.1, "decoupled_weight_decay": False, "num_bins": 101},
-        fields_of("bc", "orig") | SMALL,
+        preset_fields("bc", "orig") | SMALL,
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
@@ -77,4 +77,5 @@ def test_converges_to_the_empirical_action_frequencies() -> None:
 
 def test_needs_no_expert() -> None:
     learner = make_learner("bc")
-    type(learner).check(random_dataset(expert=False, reward=False))
+    dataset = random_dataset(expert=False, reward=False)
+    type(learner).check_data(dataset, learner.cfg, torch.device("cpu"))

@@ -5,6 +5,7 @@ import torch
 
 import fastifo
 from algos.parity import (
+    FakeTrainer,
     assert_layers_equal,
     assert_metrics_equal,
     layers,
@@ -14,7 +15,7 @@ from algos.parity import (
     prepared,
 )
 from fastifo.algos.bco import InverseDynamics, split_held_out
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
@@ -24,7 +25,7 @@ HEADS: list[dict[str, Any]] = [
     {},
     {"policy_head": "deterministic"},
     {"policy_head": "gaussian", "encoder_scales": (), "activation": "tanh"},
-    fields_of("bco", "orig") | SMALL,
+    preset_fields("bco", "orig") | SMALL,
 ]
 
 
@@ -116,14 +117,11 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
     )  # fmt: skip
     learner = run.learners[0]
 
-    def trained(
-        helper: Any, configs: Any, num_updates: int, own: Dataset, monitor: Any = None
-    ) -> Any:
-        inverse = helper(configs, learner.seeds, learner.spec)
-        run_updates(inverse, make_sampler(inverse, own), num_updates)
+    def fit(inverse: Any, num_updates: int, training_data: Dataset) -> Any:
+        run_updates(inverse, make_sampler(inverse, training_data), num_updates)
         return inverse
 
-    trainer: Any = trained
+    trainer = FakeTrainer(learner, fit)
     labelled = type(learner).prepare(dataset, learner.configs, trainer)
     assert dataset.expert is not None
     assert labelled.expert is not None

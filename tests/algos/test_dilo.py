@@ -14,12 +14,12 @@ from algos.parity import (
     pair,
 )
 from fastifo.algos.dilo import DILO
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from helpers import SMALL, run_updates
 from oracles import dilo as oracle
 
-ORIG = fields_of("dilo", "orig") | SMALL
+ORIG = preset_fields("dilo", "orig") | SMALL
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def bias_gradient(share: float, value: float) -> float:
             parameter.zero_()
         learner.value.layers[-1].bias.fill_(value)
     found: list[Any] = []
-    learner._step = lambda parameters, gradients: found.extend(gradients)
+    learner.optimizer_step = lambda parameters, gradients: found.extend(gradients)
     learner.update(sampler.draw(torch.tensor([0])))
-    return float(found[len(learner._value_parameters()) - 1])
+    return float(found[len(learner.value_parameters()) - 1])
 
 
 def test_the_papers_share_has_its_minimum_at_nought_and_the_codes_far_below() -> None:
@@ -101,8 +101,8 @@ def test_the_projection_leaves_nothing_of_the_backward_gradient_along_the_forwar
     def keep(parameters: Any, gradients: Any) -> None:
         found.setdefault("gradients", [g.clone() for g in gradients])
 
-    learner._step = keep
-    value_parameters = len(learner._value_parameters())
+    learner.optimizer_step = keep
+    value_parameters = len(learner.value_parameters())
     whole = dict(learner.hp.__dict__)
     parts = {}
     for name, eta in (("both", 1.0), ("forward", 0.0)):
@@ -147,4 +147,4 @@ def test_episodes_of_one_transition_are_refused_before_training() -> None:
     short = {"obs": torch.randn(2, 3), "action": torch.zeros(1, 2)}
     dataset = Dataset.from_episodes([long], [short], min_steps=1)
     with pytest.raises(ValueError, match=r"dilo learns from three successive .* the expert has"):
-        DILO.check(dataset)
+        DILO.check_data(dataset, DILO.Config(), torch.device("cpu"))

@@ -6,17 +6,17 @@ import fastifo
 from engine.runs import QUIET, short
 from fastifo.algos import ALGORITHMS, find
 from fastifo.algos.config import expand
-from fastifo.algos.presets import RECIPES, fields_of
+from fastifo.algos.presets import PRESETS, preset_fields
 from helpers import random_dataset
 
 
-@pytest.mark.parametrize("key", sorted(RECIPES), ids=str)
+@pytest.mark.parametrize("key", sorted(PRESETS), ids=str)
 def test_a_preset_is_one_config_of_its_method(key: tuple[str, str]) -> None:
     name, preset = key
-    (config,) = expand(find(name).Config, fields_of(name, preset))
-    assert vars(config).items() >= fields_of(name, preset).items()
-    assert fields_of(name, preset)
-    assert RECIPES[key].source
+    (config,) = expand(find(name).Config, preset_fields(name, preset))
+    assert vars(config).items() >= preset_fields(name, preset).items()
+    assert preset_fields(name, preset)
+    assert PRESETS[key].source
 
 
 STUDY = ("bc", "awr", "vfo_bin", "vfo_disc", "bco", "smodice", "dilo", "oril", "sqil")
@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_studys_table(name: str) -> None:
     config = vars(find(name).Config())
     expected = TABLE | ({"alpha": 0.9} if name == "sqil" else {})  # which the study calls best
     assert config.items() >= {k: v for k, v in expected.items() if k in config}.items()
-    own = fields_of(name, "robomimic")
+    own = preset_fields(name, "robomimic")
     assert own["hidden_sizes"] == (1024, 1024)
     assert own["weight_decay"] == 0.1
     assert own.get("temperature") == (0.1 if "temperature" in config else None)
@@ -120,7 +120,7 @@ def test_defaults_are_the_papers(name: str, expected: dict[str, object]) -> None
 def test_presets_are_the_published_numbers(
     name: str, preset: str, expected: dict[str, object]
 ) -> None:
-    assert fields_of(name, preset).items() >= expected.items()
+    assert preset_fields(name, preset).items() >= expected.items()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_rebracs_penalties_are_those_of_the_dataset() -> None:
             published[f"{first}-{head}" if first == "antmaze" else f"{head}-{first}"] = one, two
     found = {
         preset: (recipe.fields["policy_penalty"], recipe.fields["critic_penalty"])
-        for (name, preset), recipe in RECIPES.items()
+        for (name, preset), recipe in PRESETS.items()
         if name == "rebrac"
     }
     assert found == published
@@ -186,17 +186,17 @@ def test_rebracs_penalties_are_those_of_the_dataset() -> None:
 
 
 def test_a_preset_sets_the_reward_and_what_learns_from_it() -> None:
-    door = fields_of("rebrac", "door-cloned")
+    door = preset_fields("rebrac", "door-cloned")
     assert door == {
         "policy_penalty": 0.01, "critic_penalty": 0.1, "batch_size": 256, "learning_rate": 3e-4,
         "critic_learning_rate": 3e-4,
     }  # fmt: skip
-    assert fields_of("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
-    maze = fields_of("rebrac", "antmaze-umaze")
-    assert fields_of("seabo", "antmaze-umaze", "rebrac") == maze | {"reward_slope": 5.0}
+    assert preset_fields("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
+    maze = preset_fields("rebrac", "antmaze-umaze")
+    assert preset_fields("seabo", "antmaze-umaze", "rebrac") == maze | {"reward_slope": 5.0}
     own = {"reward_slope": 1.0, "divides_by_observations": False}
-    assert fields_of("otr", "antmaze-umaze", "rebrac") == maze | own
-    assert fields_of("tge", "antmaze-umaze", "rebrac") == maze
+    assert preset_fields("otr", "antmaze-umaze", "rebrac") == maze | own
+    assert preset_fields("tge", "antmaze-umaze", "rebrac") == maze
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

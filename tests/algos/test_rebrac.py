@@ -12,7 +12,7 @@ from algos.parity import (
     oracle_batches,
     oracle_config,
 )
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import FOLLOWED
 from fastifo.nn.mlp import LayerNorm
@@ -146,14 +146,14 @@ def test_a_background_without_two_successive_actions_is_refused() -> None:
 
 
 def test_other_starting_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="init: expected fan_in_uniform, as its authors start"):
+    with pytest.raises(ValueError, match="init: expected fan_in_uniform, as in the authors' code"):
         make_learner("rebrac", init="orthogonal")
 
 
-def test_the_penalties_of_a_dataset_are_there_for_what_hands_over_to_rebrac() -> None:
-    own, handed = fields_of("rebrac", "door-expert"), fields_of("tge", "door-expert", "rebrac")
-    assert own == handed
+def test_rebracs_presets_exist_for_methods_with_rebrac_as_backbone() -> None:
+    expected = preset_fields("rebrac", "door-expert")
+    assert preset_fields("tge", "door-expert", "rebrac") == expected
     with pytest.raises(ValueError, match="tge has no preset 'adroit'"):
-        fields_of("tge", "adroit", "rebrac")
-    assert fields_of("tge", "adroit")["expectile"] == 0.8
-    assert fields_of("seabo", "adroit")["inverse_temperature"] == 0.5
+        preset_fields("tge", "adroit", "rebrac")
+    assert preset_fields("tge", "adroit")["expectile"] == 0.8
+    assert preset_fields("seabo", "adroit")["inverse_temperature"] == 0.5

@@ -15,12 +15,12 @@ from algos.parity import (
     prepared,
     standardise,
 )
-from fastifo.algos.presets import fields_of
+from fastifo.algos.presets import preset_fields
 from fastifo.algos.smodice import with_absorbing_states
 from helpers import SMALL, RawSampler, make_learner, make_sampler, random_dataset, run_updates
 from oracles import smodice as oracle
 
-ORIG = fields_of("smodice", "orig") | SMALL
+ORIG = preset_fields("smodice", "orig") | SMALL
 
 
 def ready(**overrides: Any) -> tuple[Any, Any, RawSampler, RawSampler]:

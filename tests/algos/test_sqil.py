@@ -75,4 +75,4 @@ def test_a_dataset_without_expert_actions_is_refused_before_training() -> None:
     assert dataset.expert is not None
     object.__setattr__(dataset.expert, "action", None)
     with pytest.raises(ValueError, match="sqil needs the expert's actions; the dataset has none"):
-        SQIL.check(dataset)
+        SQIL.check_data(dataset, SQIL.Config(), torch.device("cpu"))

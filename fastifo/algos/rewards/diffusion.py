@@ -110,7 +110,7 @@ class Diffusion(Learner):
         channels = spec.obs_dim + int(self.acts > 0)  # and whether the window is masked
         shape = cfg.unet_width, cfg.unet_multipliers, cfg.horizon
         self.net = UNet(init, channels, *shape)
-        self.average = self.target_of(self.net, every=EMA_PERIOD)
+        self.average = self.target_copy(self.net, every=EMA_PERIOD)
         self.targets_copy_until = cfg.ema_start
         self.register_buffer("kept", cosine_schedule(cfg.diffusion_steps).to(self.dtype))
 

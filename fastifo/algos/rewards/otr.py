@@ -19,7 +19,7 @@ from fastifo.algos.config import require
 from fastifo.algos.iql import IQL, IQLConfig
 from fastifo.algos.learner import StageTrainer
 from fastifo.algos.rebrac import ReBRAC, ReBRACConfig
-from fastifo.algos.relabel import each_member, rewards_of
+from fastifo.algos.relabel import relabel_each_member, reward_keys
 from fastifo.algos.rewards.base import Rewards, RewardsConfig
 from fastifo.algos.rewards.store import ResumableArray
 from fastifo.data.dataset import Dataset
@@ -86,8 +86,8 @@ class OTR(Rewards):
             found.finish()
             return torch.from_numpy(np.array(found.array[:, 0]))
 
-        kinds = rewards_of(OTRConfig, configs)
-        return each_member(dataset, len(configs), judged, kinds)
+        kinds = reward_keys(OTRConfig, configs)
+        return relabel_each_member(dataset, len(configs), judged, kinds)
 
 
 def _directions(episodes: Episodes, episode: int, mean: Tensor, std: Tensor) -> Tensor:

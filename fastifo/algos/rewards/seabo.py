@@ -16,7 +16,7 @@ from fastifo.algos.config import require, require_choice
 from fastifo.algos.iql import IQL, IQLConfig
 from fastifo.algos.learner import StageTrainer
 from fastifo.algos.rebrac import ReBRAC, ReBRACConfig
-from fastifo.algos.relabel import each_member, rewards_of
+from fastifo.algos.relabel import relabel_each_member, reward_keys
 from fastifo.algos.rewards.base import Rewards, RewardsConfig
 from fastifo.algos.rewards.knn import BACKENDS, Neighbours, check_backend, check_neighbours
 from fastifo.data.dataset import Dataset
@@ -51,8 +51,10 @@ class SEABO(Rewards):
         check_backend(config, device)
 
     @classmethod
-    def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
-        super().check_fields(dataset, config, device)
+    def check_data(
+        cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
+    ) -> None:
+        super().check_data(dataset, config, device, relabel_only=relabel_only)
         assert dataset.expert is not None
         check_neighbours(config.neighbours, dataset.expert.num_transitions, "transitions")
 
@@ -72,7 +74,7 @@ class SEABO(Rewards):
             reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
             return reward
 
-        return each_member(dataset, len(configs), judged, rewards_of(SEABOConfig, configs))
+        return relabel_each_member(dataset, len(configs), judged, reward_keys(SEABOConfig, configs))
 
 
 def _pairs(episodes: Episodes) -> Tensor:

@@ -20,7 +20,7 @@ from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.iql import IQL, IQLConfig
 from fastifo.algos.learner import InputSpec, StageTrainer
 from fastifo.algos.rebrac import ReBRAC, ReBRACConfig
-from fastifo.algos.relabel import each_member, unit_range
+from fastifo.algos.relabel import relabel_each_member, unit_range
 from fastifo.algos.rewards.base import Rewards, RewardsConfig
 from fastifo.algos.rewards.diffusion import Diffusion, DiffusionConfig
 from fastifo.algos.rewards.knn import BACKENDS, Neighbours, check_backend, check_neighbours
@@ -111,7 +111,7 @@ class TGE(Rewards):
                 first.diffusion_updates,
                 dataclasses.replace(dataset, background=rows, expert=None),
                 InputSpec(len(scale.mean), 0 if first.states_only else dataset.action_dim),
-                places=makers,
+                members=makers,
             )
             assert isinstance(model, Diffusion)
             models = {m: (model, place) for place, m in enumerate(makers)}
@@ -152,8 +152,8 @@ class TGE(Rewards):
         def judged(member: int, own: Dataset) -> Tensor:
             config, name = configs[member], names[member]
             maker = names.index(name)
-            if trainer.broken(maker):  # its losses were not finite, nor would its rewards be
-                trainer.fail(member)
+            if trainer.has_diverged(maker):  # its losses were not finite, nor would its rewards be
+                trainer.mark_diverged(member)
                 return torch.zeros(own.background.num_transitions)
             key = f"{name}-{config.neighbours}"
             if key not in near:
@@ -163,17 +163,7 @@ class TGE(Rewards):
             reward = tge_reward(near[key].double(), config.sigma, config.tge_reward)
             return unit_range(reward) if config.scales_to_unit else reward
 
-        return each_member(dataset, len(configs), judged)
-
-    @classmethod
-    def check(cls, dataset: Dataset) -> None:
-        super().check(dataset)
-        assert dataset.expert is not None
-        if dataset.expert.obs_dim != dataset.obs_dim:
-            raise ValueError(
-                f"tge: expected expert observations {dataset.obs_dim} wide, found "
-                f"{dataset.expert.obs_dim}"
-            )
+        return relabel_each_member(dataset, len(configs), judged)
 
     @classmethod
     def check_config(cls, config: Any, device: torch.device) -> None:
@@ -185,15 +175,22 @@ class TGE(Rewards):
             )
 
     @classmethod
-    def check_fields(cls, dataset: Dataset, config: Any, device: torch.device) -> None:
-        super().check_fields(dataset, config, device)
+    def check_data(
+        cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
+    ) -> None:
+        super().check_data(dataset, config, device, relabel_only=relabel_only)
+        assert dataset.expert is not None
+        if dataset.expert.obs_dim != dataset.obs_dim:
+            raise ValueError(
+                f"tge: expected expert observations {dataset.obs_dim} wide, found "
+                f"{dataset.expert.obs_dim}"
+            )
         longest = int(dataset.background.lengths.max())
         if config.horizon > longest:
             raise ValueError(
                 f"horizon: expected at most {longest}, the background's longest episode, found "
                 f"{config.horizon}; choose a smaller one"
             )
-        assert dataset.expert is not None
         windows = placed(dataset.expert, config.horizon, config.placement).unique_consecutive()
         check_neighbours(config.neighbours, len(windows), "windows")
 

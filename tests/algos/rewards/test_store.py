@@ -11,7 +11,7 @@ import torch
 
 import fastifo
 from algos.parity import rewards
-from fastifo.algos.relabel import each_member, unit_range
+from fastifo.algos.relabel import relabel_each_member, unit_range
 from fastifo.algos.rewards.store import ResumableArray, file_locks
 from fastifo.data.stack import stacked
 from fastifo.report.report import report
@@ -87,7 +87,7 @@ def test_members_are_judged_by_their_own_data() -> None:
         seen.append((member, own))
         return torch.full((own.background.num_transitions,), float(member))
 
-    found = each_member(together, 4, change).background
+    found = relabel_each_member(together, 4, change).background
     assert found.reward is not None
     assert found.ranges is not None
     for (member, own), original in zip(seen, [sets[i] for i in (0, 0, 1, 2)], strict=True):

@@ -14,7 +14,7 @@ import torch
 import fastifo
 from algos.parity import prepared
 from fastifo.algos.rewards.diffusion import Diffusion
-from fastifo.algos.rewards.tge import TGE, tge_reward
+from fastifo.algos.rewards.tge import TGEIQL, tge_reward
 from fastifo.data.dataset import Dataset
 from fastifo.report.reward_figures import read_summary
 from helpers import make_learner, random_dataset, small
@@ -544,4 +544,4 @@ def test_relabel_refuses_methods_that_make_no_rewards() -> None:
 
 def test_expert_observations_are_needed() -> None:
     with pytest.raises(ValueError, match="tge needs expert observations"):
-        TGE.check(random_dataset(expert=False))
+        TGEIQL.check_data(random_dataset(expert=False), TGEIQL.Config(), torch.device("cpu"))
