@@ -1,4 +1,8 @@
-"""Pure losses and targets, [P, B] in, [P] or [P, B] out. P members, B rows, K bins."""
+"""Formulas of the methods as pure functions: targets, weights, losses and the discretised action.
+
+Shapes: P members, B rows, K bins of an action dimension. A hyperparameter is [P, 1]; a loss is [P],
+one entry per member. The compiled ops in `fastifo/ops` are tested against these functions.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +15,15 @@ from torch import Tensor
 def td_target(
     reward: Tensor, next_value: Tensor, terminal: Tensor, gamma: Tensor, *, absorbing: bool
 ) -> Tensor:
-    """One-step value target.
+    """The one-step target y of a value, [P, B].
 
-    reward, next_value, terminal (0 or 1): [P, B].  gamma: [P, 1].  Returns [P, B].
-    A terminal transition is worth reward / (1 - gamma) where `absorbing` (the agent is imagined to
-    collect the same reward forever), else its reward alone.
-    Source: arXiv 2507.06701, termination rule of the appendix.
+        y = reward + gamma * next_value
+        y = reward / (1 - gamma)            at a terminal, if absorbing
+        y = reward                          at a terminal, otherwise
+
+    `absorbing`: the agent is imagined to collect the same reward forever after a terminal.
+    reward, next_value: [P, B].  terminal: 0 or 1, [P, B].  gamma: in [0, 1), [P, 1].
+    Source: arXiv 2507.06701, value loss; absorbing: its appendix, on termination.
     """
     final = reward / (1.0 - gamma) if absorbing else reward
     return torch.where(terminal > 0, final, reward + gamma * next_value)
@@ -25,10 +32,12 @@ def td_target(
 def advantage_weight(
     advantage: Tensor, temperature: Tensor, max_weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """exp(advantage / temperature), capped, and the share of rows that hit the cap.
+    """The policy weights min(exp(advantage / temperature), max_weight), [P, B].
 
-    advantage: [P, B].  temperature, max_weight: [P, 1].  Returns ([P, B], [P]).
-    The exponent is capped, not the exponential, so nothing overflows.  The paper has no cap.
+    Also returns the fraction of rows at the cap, [P]. The exponent is capped instead of the
+    exponential, so that nothing overflows.
+    advantage: [P, B].  temperature, max_weight: above 0, [P, 1].
+    Source: arXiv 2507.06701, policy loss. The cap is not in the paper.
     """
     exponent = advantage / temperature
     cap = max_weight.log()
@@ -36,9 +45,10 @@ def advantage_weight(
 
 
 def discriminator_loss(expert_logit: Tensor, background_logit: Tensor) -> Tensor:
-    """Cross-entropy of "expert or background", both expectations with weight one.
+    """Cross-entropy E_E[-log d] + E_B[-log(1 - d)] with d = sigmoid(logit), [P].
 
-    Logits: [P, B].  Returns [P].  Source: arXiv 2507.06701, VfO-disc; Zolna et al. 2020 (ORIL).
+    expert_logit, background_logit: [P, B] each; the two means have weight one.
+    Source: arXiv 2507.06701, VfO-disc; Zolna et al. 2020, arXiv:2011.13885 (ORIL).
     """
     return F.softplus(-expert_logit).mean(1) + F.softplus(background_logit).mean(1)
 
@@ -46,10 +56,13 @@ def discriminator_loss(expert_logit: Tensor, background_logit: Tensor) -> Tensor
 def positive_unlabelled_loss(
     expert_logit: Tensor, background_logit: Tensor, prior: Tensor
 ) -> Tensor:
-    """Discriminator loss when a share `prior` of the background is expert-like too.
+    """`discriminator_loss` if a share `prior` of the background is expert-like, [P].
 
-    Logits: [P, B].  prior: [P, 1], in (0, 1).  Returns [P].
-    The estimate of the negative part is kept at or above zero.  Source: Zolna et al. 2020 (ORIL).
+        prior E_E[-log d] + max(0, E_B[-log(1 - d)] - prior E_E[-log(1 - d)])
+
+    The max keeps the estimate of the negative part from falling below zero.
+    expert_logit, background_logit: [P, B] each.  prior: in (0, 1), [P, 1].
+    Source: Zolna et al. 2020, arXiv:2011.13885 (ORIL).
     """
     share = prior.squeeze(1)
     negative = F.softplus(background_logit).mean(1) - share * F.softplus(expert_logit).mean(1)
@@ -57,10 +70,14 @@ def positive_unlabelled_loss(
 
 
 def gaussian_kernel(width: float, num_bins: int) -> Tensor:
-    """Row-stochastic smoothing matrix over the bins of one action dimension, [K, K], float64.
+    """The smoothing matrix over the bins of one action dimension, [K, K] float64; rows sum to 1.
 
-    width: standard deviation in action units.  Cut at four deviations and renormalised: the far
-    entries would be subnormal numbers, which are slow to multiply.
+        G[i, j] = exp(-(c_i - c_j)^2 / (2 width^2)) / sum over j
+
+    c_i is the centre of bin i. The kernel is cut at four standard deviations before the division:
+    entries further away would be subnormal numbers, which are slow to multiply.
+    width: standard deviation in action units, above 0.  num_bins: K, at least 2.
+    Source: arXiv 2507.06701, policy head; the paper gives neither formula nor width.
     """
     centre = torch.linspace(-1.0, 1.0, num_bins, dtype=torch.float64)
     offset = centre[:, None] - centre[None, :]
@@ -71,15 +88,18 @@ def gaussian_kernel(width: float, num_bins: int) -> Tensor:
 
 
 def gaussian_taps(widths: Sequence[float], num_bins: int) -> tuple[Tensor, Tensor]:
-    """The same matrix as a filter per member: (taps [P, radius + 1], norm [P, K]), float64.
+    """`gaussian_kernel` of each member as a filter: taps [P, radius + 1], norm [P, K], float64.
 
-    matrix[i, j] = norm[i] * taps[|i - j|]; entries beyond a member's own radius are zero.
+        G[i, j] = norm[i] * taps[|i - j|]
+
+    The radius is the largest of all members; taps beyond a member's radius are zero.
+    widths: one per member, in action units.  num_bins: K, at least 2.
     """
     taps, norms = [], []
     for width in widths:
         kernel = gaussian_kernel(width, num_bins)
         offset = torch.arange(num_bins, dtype=torch.float64) * (2.0 / (num_bins - 1))
-        # Row 0 holds every distance, cut and scaled by its own sum.
+        # Row 0 of the kernel has every distance, cut at the radius and divided by its own sum.
         tap = torch.exp(-0.5 * (offset / width) ** 2) * (kernel[0] > 0)
         norms.append(kernel.diagonal() / tap[0])
         taps.append(tap)
@@ -89,12 +109,18 @@ def gaussian_taps(widths: Sequence[float], num_bins: int) -> tuple[Tensor, Tenso
 
 
 def encode_action(action: Tensor, num_bins: int) -> Tensor:
-    """Index of the bin whose centre is nearest, int64, same shape.  action: in [-1, 1]."""
+    """Index of the bin with the nearest centre, int64 in [0, K - 1], same shape as `action`.
+
+    action: in [-1, 1]; values outside take the first or last bin.  num_bins: K, at least 2.
+    """
     half = 0.5 * (num_bins - 1)
     # One product and one sum: adding 1 to the action first would round in float32.
     return (action * half + (half + 0.5)).floor().clamp(0, num_bins - 1).long()
 
 
 def decode_action(index: Tensor, num_bins: int, dtype: torch.dtype) -> Tensor:
-    """Bin centre in [-1, 1] of each index, same shape."""
+    """The centre in [-1, 1] of each bin, same shape as `index`.
+
+    index: in [0, K - 1].  num_bins: K, at least 2.  dtype: of the result.
+    """
     return index.to(dtype) * (2.0 / (num_bins - 1)) - 1.0

@@ -1,4 +1,4 @@
-"""The algorithms by name."""
+"""The registry of algorithms: classes by name, and the backbones of methods that make rewards."""
 
 from typing import Any
 
@@ -25,7 +25,8 @@ ALGORITHMS: dict[str, type[Learner]] = {
         OTRIQL,
     )
 }  # fmt: skip
-BACKBONES: dict[str, dict[str, type[Learner]]] = {  # methods that make rewards for another
+# Methods that make rewards for an offline RL method, by the name of that backbone.
+BACKBONES: dict[str, dict[str, type[Learner]]] = {
     "tge": {"iql": TGEIQL, "rebrac": TGEReBRAC},
     "seabo": {"iql": SEABOIQL, "rebrac": SEABOReBRAC},
     "otr": {"iql": OTRIQL, "rebrac": OTRReBRAC},
@@ -33,13 +34,20 @@ BACKBONES: dict[str, dict[str, type[Learner]]] = {  # methods that make rewards 
 
 
 def split(name: str) -> tuple[str, dict[str, str]]:
-    """tge-rebrac is tge with that backbone: the algorithm, and the field that says so."""
+    """Splits a name such as tge-rebrac into the algorithm and {"backbone": "rebrac"}.
+
+    Returns the name and an empty dict if it has no backbone.
+    """
     method, _, backbone = name.partition("-")
     return (method, {"backbone": backbone}) if backbone in BACKBONES.get(method, {}) else (name, {})
 
 
 def find(name: str, backbone: Any = None) -> type[Learner]:
-    """The algorithm.  backbone: None is its first one.  Raises ValueError with the nearest name."""
+    """The class of an algorithm.
+
+    name: without backbone, see `split`.  backbone: of a method that makes rewards; None is iql.
+    Raises ValueError for an unknown name or backbone, naming the nearest one.
+    """
     if name not in ALGORITHMS:
         raise ValueError(f"unknown algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}")
     known = BACKBONES.get(name, {})

@@ -1,6 +1,8 @@
-"""Algorithm configs: frozen dataclasses; floats vary inside a population, the rest splits it.
+"""Algorithm configs: frozen dataclasses, sweeps over their fields, and their way through JSON.
 
-A field's default is the published or chosen value; the comment behind it is its help text.
+The members of one population may differ in `float` fields only; a sweep over any other field trains
+one population per value. A field's default is the published or chosen value, and the comment after
+it is its help text on the command line.
 """
 
 import dataclasses
@@ -15,28 +17,30 @@ from typing import Any, get_type_hints
 
 from fastifo.utils.text import did_you_mean
 
-LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be infinite: no limit
-FOLDERS = ("embeddings",)  # fields that say where something is kept
+LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be inf, which is no limit
+FOLDERS = ("embeddings",)  # fields that name a folder; results do not depend on them
 
 
 @dataclass(frozen=True)
 class Config:
-    """What every method of the VfO study shares (arXiv 2507.06701, hyperparameter table)."""
+    """Fields of every method. Source of the defaults: arXiv 2507.06701, hyperparameter table."""
 
     batch_size: int = 256  # transitions drawn from each source in one update
-    hidden_sizes: tuple[int, ...] = (512, 512)  # of every net; 1024 on Robomimic; () is linear
-    activation: str = "relu"  # relu | elu | silu | tanh; the paper gives none
-    init: str = "fan_in_uniform"  # fan_in_uniform (torch's own) | orthogonal; the paper is silent
+    hidden_sizes: tuple[int, ...] = (512, 512)  # hidden widths of every net; () is linear
+    activation: str = "relu"  # relu | elu | silu | tanh; not in the paper
+    init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal; not in the paper
     learning_rate: float = 3e-4  # Adam
-    weight_decay: float = 0.0  # 0.1 on Robomimic
+    weight_decay: float = 0.0  # weight decay of every net; 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
-    encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # tanh(scale * obs)
-    standardize_obs: bool = False  # background mean and deviation before the encoder
+    encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # inputs tanh(scale * obs)
+    standardize_obs: bool = (
+        False  # standardise observations first, with the background's statistics
+    )
     policy_head: str = "binned"  # binned | deterministic | gaussian (squashed) | normal (IQL's)
-    num_bins: int = 101  # per action dimension, centres evenly spaced over [-1, 1]
-    kernel_width: float = 0.04  # deviation of the Gaussian kernel in action units; one bin is 0.02
+    num_bins: int = 101  # bins per action dimension; their centres are evenly spaced over [-1, 1]
+    kernel_width: float = 0.04  # deviation of the kernel over bins, in action units; a bin is 0.02
     kernel_reading: str = "logits"  # logits | targets | probs | none: what the kernel smooths
-    action_jitter: bool = False  # sampled actions spread evenly over their bin
+    action_jitter: bool = False  # spread sampled actions uniformly over their bin
 
     def __post_init__(self) -> None:
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
@@ -56,34 +60,38 @@ class Config:
         require_choice(self, "kernel_reading", ("logits", "targets", "probs", "none"))
 
 
-def require(config: Config, name: str, good: bool, expected: str) -> None:
-    if not good:
-        found = getattr(config, name)
-        raise ValueError(f"{name}: expected {expected}, found {found!r}")
+def require(config: Config, name: str, is_valid: bool, expected: str) -> None:
+    """Raises ValueError naming the field unless `is_valid`.  expected: what values are valid."""
+    if not is_valid:
+        raise ValueError(f"{name}: expected {expected}, found {getattr(config, name)!r}")
 
 
 def require_choice(config: Config, name: str, choices: Sequence[str]) -> None:
+    """Raises ValueError naming the field unless its value is one of `choices`."""
     require(config, name, getattr(config, name) in choices, "one of " + ", ".join(choices))
 
 
 def float_fields(config: type[Config]) -> list[str]:
-    """Fields that may differ between the members of one population."""
+    """Names of the fields that may differ between the members of one population."""
     hints = get_type_hints(config)
     return [field.name for field in dataclasses.fields(config) if hints[field.name] is float]
 
 
 def field_help(config: type[Config]) -> dict[str, str]:
-    """Each field's comment in the source, which is its help on the command line."""
-    found: dict[str, str] = {}
+    """Help text of each field: the comment after it in the source, "" without one."""
+    texts: dict[str, str] = {}
     for base in reversed(config.__mro__):
         if base is not object:
             pattern = r"^    (\w+): [^#\n]*#\s*(.+)$"
-            found.update(re.findall(pattern, inspect.getsource(base), re.MULTILINE))
-    return {field.name: found.get(field.name, "") for field in dataclasses.fields(config)}
+            texts.update(re.findall(pattern, inspect.getsource(base), re.MULTILINE))
+    return {field.name: texts.get(field.name, "") for field in dataclasses.fields(config)}
 
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
-    """`value` as the field's type.  Raises TypeError naming field, expected and found."""
+    """`value` converted to the type of its field.
+
+    Raises TypeError if it cannot be, ValueError for nan, and for inf in a field that is no limit.
+    """
     numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is float and numeric:
         if math.isnan(value):
@@ -104,7 +112,7 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
 
 
 def _values(name: str, hint: Any, value: Any) -> list[Any]:
-    """The values a sweep takes for one field: a list gives one member per entry."""
+    """The values of one field in a sweep: the entries of a list, or the one value."""
     is_tuple_field = hint not in (float, int, bool, str)
     nested = isinstance(value, list) and any(isinstance(entry, list | tuple) for entry in value)
     sweeps = isinstance(value, list) and (nested or not is_tuple_field)
@@ -116,10 +124,12 @@ def _values(name: str, hint: Any, value: Any) -> list[Any]:
 def expand(
     config: type[Config], overrides: Mapping[str, Any], owner: str | None = None
 ) -> list[Config]:
-    """The product of all overridden values, in the order given; the last one varies fastest.
+    """Configs for every combination of the overridden values; the last field varies fastest.
 
+    overrides: field -> a value, or a list of values.  owner: name in error messages; None is the
+    config's class name.
     Raises TypeError for an unknown field (with the nearest name) or a value of the wrong type,
-    ValueError for one out of range.
+    and ValueError for a value out of range.
     """
     hints = get_type_hints(config)
     known = [field.name for field in dataclasses.fields(config)]
@@ -134,22 +144,25 @@ def expand(
 
 
 def shape_key(config: Config) -> tuple[Any, ...]:
-    """What members of one population must share: every field that is not a float."""
-    varying = set(float_fields(type(config)))
-    return tuple(value for name, value in vars(config).items() if name not in varying)
+    """The values of all fields that are not floats; the members of one population share them."""
+    floats = set(float_fields(type(config)))
+    return tuple(value for name, value in vars(config).items() if name not in floats)
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Field values as JSON can hold them; infinity becomes the text "inf".
+    """Field values as JSON types; infinity becomes the string "inf".
 
-    Less `FOLDERS`: a run is the same when they have moved.
+    `FOLDERS` are left out: a run is the same after such a folder has moved.
     """
     values = {k: v for k, v in vars(config).items() if k not in FOLDERS}
     return {k: "inf" if v == math.inf else v for k, v in values.items()}
 
 
 def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
-    """The config that `to_json` gave.  Raises ValueError for a field this version does not know."""
+    """The config of values from `to_json`; fields that are absent take their defaults.
+
+    Raises ValueError for an unknown field, and as `expand` for a wrong value.
+    """
     hints = get_type_hints(config)
     unknown = [name for name in values if name not in hints]
     if unknown:

@@ -1,7 +1,22 @@
-"""Published settings that differ from a method's defaults, each with its source.
+"""Presets: published settings that differ from a method's defaults, each with its source.
 
-`fastifo.train(..., preset="orig")`. Without a preset a method runs as in the VfO study on D4RL
-(arXiv 2507.06701, hyperparameter table); fields given beside a preset come first.
+Without a preset (or with `vfo`, the default) a method has the settings of the VfO study on D4RL
+(arXiv 2507.06701, hyperparameter table), or the defaults of its own paper if it is not part of the
+study. A preset sets some fields on top of that; fields given explicitly override the preset:
+
+    fastifo.train("smodice", dataset, preset="orig", gamma=0.98)      # --preset orig --gamma 0.98
+
+| preset | methods | settings |
+| --- | --- | --- |
+| `orig` | bc, bco, smodice, dilo | the authors' code, or the usual reference implementation |
+| `robomimic` | the methods of the VfO study | the study's column for Robomimic |
+| `true_mdp` | awr | no absorbing bootstrap at terminals |
+| `adroit`, `antmaze` | iql, seabo, otr, tge | the settings of IQL for these domains |
+| `hopper-medium-expert`, ... | iql, tge, seabo, otr | CORL's settings for single datasets |
+| `<environment>-<dataset>` | rebrac, and tge, seabo, otr with it | penalties per dataset |
+
+A method with a backbone (tge, seabo, otr) has its own presets and those of iql, or with
+`backbone="rebrac"` those of rebrac. A preset never sets the number of updates.
 """
 
 import math
@@ -11,23 +26,25 @@ from typing import Any
 from fastifo.algos import BACKBONES
 from fastifo.utils.text import did_you_mean
 
-PLAIN: dict[str, Any] = {"encoder_scales": (), "hidden_sizes": (256, 256)}
-
 
 @dataclass(frozen=True)
 class Preset:
+    """Field values that a method is trained with, and where they are published."""
+
     fields: dict[str, Any]
     source: str
 
 
+# Raw observations and nets of 256 units, which the originals share.
+ORIGINAL_NETS: dict[str, Any] = {"encoder_scales": (), "hidden_sizes": (256, 256)}
 ROBOMIMIC = Preset(
     {"hidden_sizes": (1024, 1024), "weight_decay": 0.1},
     "arXiv 2507.06701, hyperparameter table, column Robomimic",
 )
 
 ADROIT = ("pen", "door", "hammer", "relocate")
-# How a method makes its rewards there, whatever learns from them.
-OWN: dict[tuple[str, str], dict[str, Any]] = {
+# (method, domain) -> how it makes its rewards there, with any backbone. Source: the authors' code.
+REWARD_FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("seabo", "adroit"): {"divides_by_actions": False},
     ("seabo", "antmaze"): {"reward_slope": 5.0},
     ("otr", "antmaze"): {"reward_slope": 1.0, "divides_by_observations": False},
@@ -35,6 +52,7 @@ OWN: dict[tuple[str, str], dict[str, Any]] = {
 IQL_ANTMAZE: dict[str, Any] = {
     "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none", "reward_shift": -1.0,
 }  # fmt: skip
+# Environment -> ReBRAC's settings that do not depend on the dataset.
 REBRAC_RATES: dict[str, dict[str, Any]] = {
     **{
         env: {"batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 3e-4}
@@ -45,7 +63,7 @@ REBRAC_RATES: dict[str, dict[str, Any]] = {
         "reward_multiplier": 100.0,
     },
 }  # fmt: skip
-# (environment, dataset) -> penalties of the policy and of the critic.
+# (environment, dataset) -> policy_penalty, critic_penalty. Source: the authors' code.
 REBRAC_PENALTIES = {
     (env, kind): pair
     for kind, row in {
@@ -83,19 +101,19 @@ REBRAC_PENALTIES = {
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("bc", "orig"): Preset(
-        PLAIN | {"policy_head": "deterministic", "standardize_obs": True},
-        "CORL's any_percent_bc: squared error, tanh output, observations standardised",
+        ORIGINAL_NETS | {"policy_head": "deterministic", "standardize_obs": True},
+        "CORL's any_percent_bc: squared error, tanh output, standardised observations",
     ),
     ("bco", "orig"): Preset(
-        PLAIN | {"policy_head": "gaussian", "clones": "expert"},
-        "Torabi et al. 2018, arXiv:1805.01954, without interaction, BCO(0): Gaussian actions, the "
-        "likeliest as label, the expert alone cloned; net sizes as of the other originals",
+        ORIGINAL_NETS | {"policy_head": "gaussian", "clones": "expert"},
+        "Torabi et al. 2018, arXiv:1805.01954, BCO(0), without interaction: Gaussian actions, the "
+        "mode as label, only the expert cloned; net sizes of the other originals",
     ),
     ("awr", "true_mdp"): Preset(
-        {"absorbing": False}, "a terminal is worth its reward alone, as in the task itself"
+        {"absorbing": False}, "the value of a terminal is its reward, as in the task itself"
     ),
     ("smodice", "orig"): Preset(
-        PLAIN
+        ORIGINAL_NETS
         | {
             "batch_size": 512,
             "policy_head": "gaussian",
@@ -111,10 +129,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "disc_activation": "tanh",
             "gradient_penalty": 10,
         },
-        "Ma et al. 2022, arXiv:2202.02433, the authors' code; trained for 1e6 updates",
+        "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates",
     ),
     ("dilo", "orig"): Preset(
-        PLAIN
+        ORIGINAL_NETS
         | {
             "batch_size": 1024,
             "policy_head": "deterministic",
@@ -124,28 +142,28 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "policy_learning_rate": 1e-4,
             "policy_decay_updates": 1_000_000,
         },
-        "Sikchi et al. 2024, arXiv:2406.08805, the authors' code; trained for 3e5 updates",
+        "Sikchi et al. 2024, arXiv:2406.08805, the authors' code, which trains for 3e5 updates",
     ),
     ("iql", "adroit"): Preset(
         {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},
-        "CORL's iql, Adroit: expectile 0.8, dropout 0.1, rewards as they are",
+        "CORL's iql, Adroit: expectile 0.8, dropout 0.1, unscaled rewards",
     ),
     ("seabo", "adroit"): Preset(
-        {"inverse_temperature": 0.5, "policy_dropout": 0.1} | OWN["seabo", "adroit"],
+        {"inverse_temperature": 0.5, "policy_dropout": 0.1} | REWARD_FIELDS["seabo", "adroit"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on Adroit",
     ),
     ("otr", "adroit"): Preset(
         {"inverse_temperature": 0.5, "policy_dropout": 0.1},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on Adroit",
     ),
-    ("iql", "antmaze"): Preset(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards less 1"),
+    ("iql", "antmaze"): Preset(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards minus 1"),
     ("seabo", "antmaze"): Preset(
-        IQL_ANTMAZE | OWN["seabo", "antmaze"],
+        IQL_ANTMAZE | REWARD_FIELDS["seabo", "antmaze"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
     ),
     ("otr", "antmaze"): Preset(
         IQL_ANTMAZE
-        | OWN["otr", "antmaze"]
+        | REWARD_FIELDS["otr", "antmaze"]
         | {"reward_scaling": "return_range", "reward_shift": -2.0},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
     ),
@@ -160,10 +178,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
     },
     **{
         ("rebrac", f"{env}-{kind.removeprefix('adroit-')}"): Preset(
-            {"policy_penalty": one, "critic_penalty": two} | REBRAC_RATES.get(env, {}),
-            "Tarasov et al. 2023, arXiv:2305.09836, the authors' settings by dataset",
+            {"policy_penalty": policy, "critic_penalty": critic} | REBRAC_RATES.get(env, {}),
+            "Tarasov et al. 2023, arXiv:2305.09836, the authors' settings per dataset",
         )
-        for (env, kind), (one, two) in REBRAC_PENALTIES.items()
+        for (env, kind), (policy, critic) in REBRAC_PENALTIES.items()
     },
     **{
         (name, "robomimic"): Preset(ROBOMIMIC.fields | {"temperature": 0.1}, ROBOMIMIC.source)
@@ -174,10 +192,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
 
 
 def preset_fields(algorithm: str, preset: str, backbone: Any = None) -> dict[str, Any]:
-    """The fields a preset sets; `vfo`, the default, sets none.
+    """The fields that a preset sets; `vfo`, the default, sets none.
 
-    A method with a backbone has its own presets for the first one, iql, and the backbone's.
-    Raises ValueError for another.
+    algorithm: a name in `ALGORITHMS`.  backbone: of tge, seabo and otr; None is iql.
+    Raises ValueError for an unknown preset, naming the nearest one.
     """
     if preset == "vfo":
         return {}
@@ -185,7 +203,7 @@ def preset_fields(algorithm: str, preset: str, backbone: Any = None) -> dict[str
     for owner in owners:
         if (owner, preset) in PRESETS:
             env = preset.partition("-")[0]
-            return PRESETS[owner, preset].fields | OWN.get(
+            return PRESETS[owner, preset].fields | REWARD_FIELDS.get(
                 (algorithm, "adroit" if env in ADROIT else env), {}
             )
     known = ["vfo", *(name for owner, name in PRESETS if owner in owners)]
