@@ -165,6 +165,6 @@ def variants(
 
 
 def native_kinds() -> tuple[str, ...]:
-    from fastifo.engine.native_engine import PRECISIONS
+    from fastifo.engine.native_plan import PRECISIONS
 
     return tuple(name for name in PRECISIONS if name != "fp64")

@@ -6,7 +6,8 @@ from fastifo import benchmarks, callbacks
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
-from fastifo.engine.run import Run, open_run
+from fastifo.engine.reopen import open_run
+from fastifo.engine.run import Run
 from fastifo.engine.train import relabel, train
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import Returns

@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints, logs. It calls the algorithms, never the other way round."""
+"""Training: runs and their folders, the loop, the two executors, checkpoints and logs."""

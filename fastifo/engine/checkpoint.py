@@ -1,4 +1,4 @@
-"""A run's weights on disk: safetensors, a manifest with hashes, every step of writing atomic."""
+"""A run's weights on disk: safetensors files and a manifest with hashes, written atomically."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,24 +15,27 @@ FORMAT = "fastifo-checkpoint"
 
 
 class Checkpoints:
-    """`checkpoint/` of a run folder: the newest state of each population and stage."""
+    """`checkpoint/` of a run folder: the newest state of each population and stage.
+
+    A key names a population and a stage, such as "0-train".
+    """
 
     def __init__(self, folder: Path) -> None:
+        """Reads the manifest, if there is one.  Raises ValueError if it is another file."""
         self.folder = folder
         self.manifest = folder / "manifest.json"
         self.entries: dict[str, dict[str, Any]] = {}
-        self.metrics_bytes = 0
-        self.train_s = 0.0  # spent in updates by all processes so far
-        self.failed: dict[int, int] = {}  # member -> update where it broke
+        self.metrics_bytes = 0  # size of metrics.jsonl at the last checkpoint
+        self.train_s = 0.0  # seconds spent in updates so far, by all processes
+        self.failed: dict[int, int] = {}  # diverged member -> update
         if self.manifest.exists():
             content = read_json(self.manifest)
             try:
-                kept = ("file", "sha256", "num_updates")
-                files = content["files"].items()
+                required = ("file", "sha256", "num_updates")
                 self.entries = {
-                    key: {name: entry[name] for name in kept}
+                    key: {name: entry[name] for name in required}
                     | {"owes_callbacks": bool(entry.get("owes_callbacks"))}
-                    for key, entry in files
+                    for key, entry in content["files"].items()
                 }
                 self.metrics_bytes = int(content["metrics_bytes"])
                 self.train_s = float(content.get("train_s", 0.0))
@@ -48,11 +51,15 @@ class Checkpoints:
         learner: Learner,
         extra: Mapping[str, Tensor],
         metrics_bytes: int,
-        owes_callbacks: bool = False,
+        pending_callbacks: bool = False,
     ) -> None:
-        """Writes the state, then the manifest that names it, then removes what it replaces.
+        """Writes the state, then the manifest that names it, and then removes the old state.
 
-        owes_callbacks: those of this update were cut short and are to be called again.
+        learner: its parameters, targets and optimizer state are saved.
+        extra: tensors of the training loop.
+        metrics_bytes: size of metrics.jsonl now.
+        pending_callbacks: those of this update were cut short and are called again on resume.
+        Raises OSError.
         """
         name = f"{key}-{learner.num_updates:09d}.safetensors"
         state = {k: v.detach().cpu().contiguous() for k, v in tensors(learner).items()}
@@ -63,7 +70,7 @@ class Checkpoints:
         digest = sha256_file(self.folder / name)
         self.entries[key] = {
             "file": name, "sha256": digest, "num_updates": learner.num_updates,
-            "owes_callbacks": owes_callbacks,
+            "owes_callbacks": pending_callbacks,
         }  # fmt: skip
         self.metrics_bytes = metrics_bytes
         write_json(
@@ -79,17 +86,19 @@ class Checkpoints:
             (self.folder / old).unlink(missing_ok=True)
 
     def num_updates(self, key: str) -> int:
-        """Updates in the saved state of a population and stage; 0 where none is saved."""
+        """Updates that the saved state has made; 0 if there is none."""
         return int(self.entries.get(key, {}).get("num_updates", 0))
 
-    def owes_callbacks(self, key: str) -> bool:
-        """Whether those of the saved update are still to be called."""
+    def has_pending_callbacks(self, key: str) -> bool:
+        """Whether the callbacks of the saved update must be called again."""
         return bool(self.entries.get(key, {}).get("owes_callbacks"))
 
     def load(self, key: str, learner: Learner) -> dict[str, Tensor] | None:
-        """Puts the saved state into `learner`; returns the engine's own tensors, or None.
+        """Copies the saved state into `learner`; returns the tensors saved as `extra`.
 
-        Raises ValueError naming the file where it is damaged or of another shape.
+        Returns None and changes nothing if no state is saved.
+        Raises FileNotFoundError or ValueError naming the file that is missing, damaged or of other
+        shapes.
         """
         entry = self.entries.get(key)
         if entry is None:
@@ -100,14 +109,14 @@ class Checkpoints:
             raise ValueError(f"{path}: damaged, its hash differs from {self.manifest}")
         if any(name.startswith("adam.") for name in state):
             learner.start_optimizer()
-        own = dict(tensors(learner))
-        engine = {k.removeprefix("engine."): v for k, v in state.items() if k.startswith("engine.")}
+        current = dict(tensors(learner))
+        extra = {k.removeprefix("engine."): v for k, v in state.items() if k.startswith("engine.")}
         saved = {k: v for k, v in state.items() if not k.startswith("engine.")}
         shapes = {k: tuple(v.shape) for k, v in saved.items()}
-        if shapes != {k: tuple(v.shape) for k, v in own.items()}:
-            raise ValueError(f"{path}: its nets are not the ones config.json describes")
+        if shapes != {k: tuple(v.shape) for k, v in current.items()}:
+            raise ValueError(f"{path}: its nets differ from those that config.json describes")
         with torch.no_grad():
             for name, value in saved.items():
-                own[name].copy_(value)
+                current[name].copy_(value)
         learner.num_updates = header["num_updates"]
-        return engine
+        return extra

@@ -9,35 +9,35 @@ from typing import Any
 
 
 class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, so that an update is never cut in half."""
+    """Context in which Ctrl-C and SIGTERM only set a flag, so that no update is cut in half."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False  # whether a signal has arrived
         self.raises = False
-        self.old: dict[int, Any] = {}
+        self.old_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._ask)
+                self.old_handlers[number] = signal.signal(number, self._handle)
         return self
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
         if self.raises:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def cutting(self) -> Iterator[None]:
-        """What is done in this block is left at once when told to stop."""
+    def raising(self) -> Iterator[None]:
+        """A block that a signal leaves immediately; execution continues after it."""
         self.raises = True
         try:
             yield
         except KeyboardInterrupt:
-            self.asked = True
+            self.requested = True
         finally:
             self.raises = False
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self.old.items():
+        for number, handler in self.old_handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Members of a run, and how they split into populations that train together."""
+"""The members of a run, and how they split into populations that train together."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,22 +10,22 @@ from fastifo.algos.config import Config, expand, shape_key
 
 @dataclass(frozen=True)
 class Member:
-    """One policy of a run."""
+    """One policy of a run: its seed, its config and the dataset it learns from."""
 
     seed: int
     config: Config
-    dataset: int = 0  # its place in the run's datasets
+    dataset: int = 0  # index into the run's datasets
 
 
 @dataclass(frozen=True)
 class Group:
-    """Members whose configs differ in floats only: one population."""
+    """One population: members whose configs differ only in float fields."""
 
-    index: int
-    members: tuple[int, ...]  # places in the run's list of members
+    index: int  # among the run's populations
+    members: tuple[int, ...]  # indices into the run's members
     seeds: tuple[int, ...]
     configs: tuple[Config, ...]
-    datasets: tuple[int, ...]
+    datasets: tuple[int, ...]  # indices into the run's datasets
 
 
 def make_members(
@@ -37,38 +37,40 @@ def make_members(
 ) -> list[Member]:
     """The product of datasets, overridden values and seeds; seeds vary fastest.
 
-    Raises TypeError or ValueError naming the argument.
+    algorithm: named in error messages.
+    overrides: values of config fields; a list gives one member per value.
+    Raises TypeError or ValueError naming the argument that is wrong.
     """
     try:
-        wanted = [operator.index(s) for s in (seeds if isinstance(seeds, Iterable) else [seeds])]
+        seed_list = [operator.index(s) for s in (seeds if isinstance(seeds, Iterable) else [seeds])]
     except TypeError:
-        raise TypeError(f"seeds: expected an integer or several, found {seeds!r}") from None
-    if not wanted:
+        raise TypeError(f"seeds: expected one or more integers, found {seeds!r}") from None
+    if not seed_list:
         raise ValueError("seeds: expected one or more, found none")
-    for seed in wanted:
+    for seed in seed_list:
         if not 0 <= seed < 2**32:
             raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {seed!r}")
-    values = expand(config, overrides, owner=algorithm)
+    configs = expand(config, overrides, owner=algorithm)
     return [
-        Member(seed, value, dataset)
+        Member(seed, member_config, dataset)
         for dataset in range(num_datasets)
-        for value in values
-        for seed in wanted
+        for member_config in configs
+        for seed in seed_list
     ]
 
 
 def group_members(members: Sequence[Member]) -> list[Group]:
-    """Populations in the order of their first member."""
-    places: dict[Any, list[int]] = {}
-    for place, member in enumerate(members):
-        places.setdefault(shape_key(member.config), []).append(place)
+    """The populations that the members form, in the order of their first member."""
+    indices_of: dict[Any, list[int]] = {}
+    for index, member in enumerate(members):
+        indices_of.setdefault(shape_key(member.config), []).append(index)
     return [
         Group(
-            index=index,
-            members=tuple(own),
-            seeds=tuple(members[place].seed for place in own),
-            configs=tuple(members[place].config for place in own),
-            datasets=tuple(members[place].dataset for place in own),
+            index=group,
+            members=tuple(indices),
+            seeds=tuple(members[index].seed for index in indices),
+            configs=tuple(members[index].config for index in indices),
+            datasets=tuple(members[index].dataset for index in indices),
         )
-        for index, own in enumerate(places.values())
+        for group, indices in enumerate(indices_of.values())
     ]

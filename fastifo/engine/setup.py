@@ -1,7 +1,10 @@
-"""What comes before the first update: everything that can be refused is refused here."""
+"""From arguments to a run before its first update; every argument that can be refused is checked.
 
-import json
-from collections.abc import Sequence
+`resolve_settings` checks what does not depend on the data, `create_run` loads the data and checks
+the rest. Training itself is in `train.py`.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,22 @@ from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
 from fastifo.data.stack import check_together
-from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
-from fastifo.engine.run import Run, read_config, refuse_occupied
+from fastifo.engine.run import Run
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
+
+DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 
 
 def given_fields(
     algorithm: str, preset: str, overrides: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """The algorithm without its backbone, and the fields that preset and caller set."""
+    """The algorithm's name without a backbone suffix, and the config fields that were set.
+
+    Values in `overrides` take precedence over those of the preset.
+    """
     name, backbone = algos.split(algorithm)
     given = backbone | overrides
     return name, preset_fields(name, preset, given.get("backbone")) | given
@@ -32,7 +40,7 @@ def given_fields(
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked for, found possible before data is read or made."""
+    """Arguments of a run that are valid whatever the data are."""
 
     algorithm: str
     learner_class: type[Learner]
@@ -40,10 +48,13 @@ class Settings:
     device: torch.device
     precision: str
 
-    def check_data(self, dataset: Dataset, *, trains: bool = True) -> None:
-        """Raises ValueError where the method cannot learn from it.  trains: see `create_run`."""
+    def check_data(self, dataset: Dataset, *, relabel_only: bool = False) -> None:
+        """Raises ValueError if the method cannot learn from the dataset.
+
+        relabel_only: check only what the stages before the last one need.
+        """
         for config in {member.config: None for member in self.members}:
-            self.learner_class.check_data(dataset, config, self.device, relabel_only=not trains)
+            self.learner_class.check_data(dataset, config, self.device, relabel_only=relabel_only)
 
 
 def resolve_settings(
@@ -54,77 +65,76 @@ def resolve_settings(
     device: str = "auto",
     precision: str = "auto",
 ) -> Settings:
-    """Raises TypeError or ValueError naming the argument that is wrong whatever the data are."""
+    """Checks every argument that does not depend on the content of the data.
+
+    algorithm, fields: as `given_fields` returns them.
+    The others are those of `fastifo.train`.
+    Raises TypeError or ValueError naming the argument that is wrong.
+    """
     learner_class = algos.find(algorithm, fields.get("backbone"))
     members = make_members(algorithm, learner_class.Config, seeds, fields, num_datasets)
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
+    run_device = choose_device(device)
+    precision = choose_precision(precision, run_device)
     for config in {member.config: None for member in members}:
-        learner_class.check_config(config, place)
+        learner_class.check_config(config, run_device)
     standardizes = any(member.config.standardize_obs for member in members)
-    if num_datasets > 1 and (standardizes or learner_class.one_dataset):
-        reason = "standardize_obs" if standardizes else algorithm
+    if num_datasets > 1 and standardizes:
         raise ValueError(
-            f"{reason}: several datasets in one run have each their own mean and deviation; "
-            "train them one by one"
+            "standardize_obs: each dataset has its own mean and deviation; train them one by one"
         )
-    return Settings(algorithm, learner_class, members, place, precision)
+    if num_datasets > 1 and learner_class.one_dataset:
+        raise ValueError(
+            f"{algorithm}: expected one dataset per run, found {num_datasets}; train them one by "
+            "one"
+        )
+    return Settings(algorithm, learner_class, members, run_device, precision)
 
 
 def create_run(
     algorithm: str,
-    dataset: Any,
+    dataset: DatasetLike | Sequence[DatasetLike],
     fields: dict[str, Any],
-    seeds: int | Sequence[int],
-    num_updates: int,
-    device: str,
-    precision: str,
-    out: str | Path | None,
-    fused: bool,
-    progress: bool,
+    options: TrainOptions,
     *,
-    trains: bool = True,
+    relabel_only: bool = False,
 ) -> tuple[Run, list[Dataset]]:
-    """The run before its first update, and its data.  Everything that can be refused is here.
+    """Checks all arguments, loads the data and builds the run; writes nothing.
 
-    trains: False asks nothing of the data that the last stage alone needs.
+    relabel_only: do not require of the data what only the last stage needs.
+    Raises TypeError, ValueError, FileNotFoundError or OSError naming what is wrong.
     """
     given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
     if not given:
         raise ValueError("dataset: expected one or more, found none")
     for each in given:
         if not isinstance(each, Dataset | str | Path) and not callable(each):
-            found = type(each).__name__
-            raise TypeError(f"dataset: expected a Dataset, a file's path or a spec, found {found}")
-    settings = resolve_settings(algorithm, fields, seeds, len(given), device, precision)
-    datasets = [_loaded(each, progress) for each in given]
+            raise TypeError(
+                f"dataset: expected a Dataset, a file's path or a spec, found {type(each).__name__}"
+            )
+    settings = resolve_settings(
+        algorithm, fields, options.seeds, len(given), options.device, options.precision
+    )
+    datasets = [_load(each, options.progress) for each in given]
     for each in datasets:
-        settings.check_data(each, trains=trains)
+        settings.check_data(each, relabel_only=relabel_only)
         each.verify()
     check_together(datasets)
-    path = None if out is None else Path(out)
-    return _make_run(settings, num_updates, datasets, path, fused), datasets
+    return _build_run(settings, datasets, options), datasets
 
 
-def _loaded(given: Any, progress: bool) -> Dataset:
-    if isinstance(given, Dataset):
-        return given
-    made = load(given, progress=progress) if isinstance(given, str | Path) else given()
-    if not isinstance(made, Dataset):
+def _load(dataset: DatasetLike, progress: bool) -> Dataset:
+    if isinstance(dataset, Dataset):
+        return dataset
+    loaded = load(dataset, progress=progress) if isinstance(dataset, str | Path) else dataset()
+    if not isinstance(loaded, Dataset):
         raise TypeError(
-            f"dataset: expected a Dataset of that function, found {type(made).__name__}"
+            "dataset: expected a function that returns a Dataset, found one that returns "
+            f"{type(loaded).__name__}"
         )
-    return made
+    return loaded
 
 
-def _make_run(
-    settings: Settings,
-    num_updates: int,
-    datasets: Sequence[Dataset],
-    path: Path | None,
-    fused: bool,
-) -> Run:
-    """The run before its first update."""
+def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
     dataset = datasets[0]
     obs = dataset.background.obs
     with one_thread():
@@ -132,23 +142,23 @@ def _make_run(
     run = Run(
         algorithm=settings.algorithm,
         members=settings.members,
-        num_updates=num_updates,
+        num_updates=options.num_updates,
         precision=settings.precision,
         spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std),
         env_id=dataset.env_id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
-        path=path,
+        path=options.folder,
         device=settings.device,
-        fused=fused,
+        fused=options.fused,
     )
     run.build_learners()
     return run
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
-    """What config.json keeps of the data: identity and the numbers a report needs."""
+    """What `config.json` keeps of a dataset: its identity and the numbers that a report needs."""
     returns = dataset.background.returns()
     description: dict[str, Any] = {
         "fingerprint": dataset.fingerprint(),
@@ -159,36 +169,3 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     if returns is not None:
         description["background_returns"] = [round(float(value), 3) for value in returns]
     return description
-
-
-def open_folder(run: Run, folder: Path, resume: bool, *, trains: bool = True) -> Checkpoints:
-    """The folder's checkpoints, once it is known to be new or to hold this very run.
-
-    trains: False looks at the stages before the last and leaves a run's config as it is.
-    """
-    if not (folder / "config.json").exists() or not resume:
-        refuse_occupied(folder)
-        run.write_config(folder)
-        return Checkpoints(folder / "checkpoint")
-    found, mine = read_config(folder), json.loads(json.dumps(run.to_json()))
-    same = ("format", "algorithm", "members", "precision", "env_id", "action_bounds", "datasets")
-    differing = [name for name in same if found.get(name) != mine[name]]
-    if differing:
-        raise ValueError(
-            f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
-            "folder"
-        )
-    checkpoints = Checkpoints(folder / "checkpoint")
-    run.failed.update({int(member): update for member, update in found["failed"].items()})
-    run.failed.update(checkpoints.failed)  # a run that was killed has them here alone
-    run.notes.update(found.get("notes", {}))
-    if not trains:
-        return checkpoints
-    done = max((checkpoints.num_updates(f"{group.index}-train") for group in run.groups), default=0)
-    if done > run.num_updates:
-        raise ValueError(
-            f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
-            "ask for at least as many, or choose another folder"
-        )
-    run.write_config(folder)
-    return checkpoints

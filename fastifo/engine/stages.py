@@ -1,5 +1,6 @@
-"""How a population trains its stages: the helpers that a method asks for, and its own last one."""
+"""How a population trains its stages: the helpers that a method asks for, and its last stage."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +11,36 @@ from fastifo.data.sampler import Sampler
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.meter import Engine
 from fastifo.engine.native_engine import NativeEngine, why_not
+from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Group
-from fastifo.engine.run import Run, read_config
+from fastifo.engine.reopen import RunFiles
+from fastifo.engine.run import Run
+from fastifo.engine.run_folder import read_config
 from fastifo.engine.torch_engine import TorchEngine
 from fastifo.utils.files import write_json
 
 
+def last_stage(run: Run, group: Group, options: TrainOptions, files: RunFiles) -> Stage:
+    """The stage that trains the method's own learner."""
+    return Stage(
+        key=f"{group.index}-train",
+        title=run.algorithm,
+        members=group.members,
+        num_updates=run.num_updates,
+        metrics=files.metrics,
+        checkpoints=files.checkpoints,
+        log_every=options.log_every,
+        checkpoint_every=options.checkpoint_every,
+        progress=options.progress,
+        describe=run.describe,
+        callbacks=options.callbacks,
+        run=run,
+        failed=run.failed,
+    )
+
+
 class _MonitorCallback:
-    """A monitor as a callback of the helper's stage."""
+    """A monitor of a helper, as a callback of the helper's stage."""
 
     def __init__(self, monitor: StageMonitor, learner: Learner) -> None:
         self.every, self.measure, self.learner = monitor.every, monitor.measure, learner
@@ -29,20 +52,27 @@ class _MonitorCallback:
 
 
 class PopulationTrainer:
-    """Trains the helper stages of a population; implements `StageTrainer`."""
+    """Trains the helper stages of one population; the engine's `StageTrainer`.
+
+    Members are indices into the population.
+    """
 
     def __init__(self, run: Run, group: Group, stage: Stage) -> None:
+        """stage: the population's last stage, whose files and intervals the helpers share."""
         self.run, self.group, self.stage = run, group, stage
         self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
         self.device, self.precision = run.device, run.precision
 
     def has_diverged(self, member: int) -> bool:
+        """See `StageTrainer`."""
         return self.group.members[member] in self.run.failed
 
     def mark_diverged(self, member: int) -> None:
+        """See `StageTrainer`; the member counts as diverged at update 0."""
         self.run.failed.setdefault(self.group.members[member], 0)
 
     def note(self, name: str, value: Any) -> None:
+        """See `StageTrainer`."""
         if self.run.notes.get(name) == value:
             return
         self.run.notes[name] = value
@@ -61,46 +91,43 @@ class PopulationTrainer:
         monitor: StageMonitor | None = None,
         members: Sequence[int] | None = None,
     ) -> Learner:
-        run, stage = self.run, self.stage
+        """See `StageTrainer`.  Resumes from the helper's checkpoint in the run folder."""
+        run = self.run
         trained = range(len(self.seeds)) if members is None else members
         seeds = [self.seeds[member] for member in trained]
         learner = helper(configs, seeds, spec or run.spec, run.precision, fused=run.fused)
         learner.to_device(run.device)
         title = f"{run.algorithm}: {helper.name}"
-        if run.engine == "native" and stage.progress:
-            say_torch(title, why_not(learner))
-        run_stage(
-            Stage(
-                **vars(stage)
-                | {
-                    "key": f"{self.group.index}-{helper.name}",
-                    "title": title,
-                    "members": tuple(self.group.members[member] for member in trained),
-                    "num_updates": num_updates,
-                    "callbacks": () if monitor is None else (_MonitorCallback(monitor, learner),),
-                }
-            ),
-            learner,
-            make_engine(run, learner, dataset, needs_of(helper, configs), helper.name),
+        if run.engine == "native" and self.progress:
+            report_fallback(title, why_not(learner))
+        stage = dataclasses.replace(
+            self.stage,
+            key=f"{self.group.index}-{helper.name}",
+            title=title,
+            members=tuple(self.group.members[member] for member in trained),
+            num_updates=num_updates,
+            callbacks=() if monitor is None else (_MonitorCallback(monitor, learner),),
         )
+        engine = make_engine(run, learner, dataset, batch_needs(helper, configs), helper.name)
+        run_stage(stage, learner, engine)
         return learner
 
 
-def say_torch(title: str, reason: str | None) -> None:
-    """That a stage trains in torch, where there is a reason for it."""
+def report_fallback(title: str, reason: str | None) -> None:
+    """Prints why a stage trains in torch instead of the native engine, if there is a reason."""
     if reason is not None:
-        print(f"{title}  engine torch: not native, for {reason}", file=sys.stderr)
+        print(f"{title}: training in torch, because {reason}", file=sys.stderr)
 
 
-def needs_of(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:
-    """What any member's batches hold."""
+def batch_needs(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:
+    """Parts of a batch that any member needs; see `Learner.batch_needs`."""
     return frozenset().union(*map(learner_class.batch_needs, configs))
 
 
 def make_engine(
     run: Run, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
 ) -> Engine:
-    """What makes a stage's updates, with the batches it draws under the stage's name."""
+    """The executor of a stage's updates.  stage: its name, which its random numbers depend on."""
     if run.engine == "native" and why_not(learner) is None:
         return NativeEngine(learner, dataset, needs, stage)
     sampler = Sampler(

@@ -1,4 +1,4 @@
-"""Named tensors as one safetensors file with a JSON header and its hash. No pickle."""
+"""Named tensors as one safetensors file with a JSON header and its hash; no pickle."""
 
 import hashlib
 import json
@@ -15,8 +15,7 @@ VERSION = 1
 
 
 def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
-    """Safetensors with `header` as JSON metadata, written atomically."""
-
+    """Writes a safetensors file atomically, with `header` as JSON metadata.  Raises OSError."""
     text = json.dumps(header)
 
     def write(temporary: Path) -> None:
@@ -29,29 +28,34 @@ def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path)
 
 
 def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header.  Raises FileNotFoundError, or ValueError for a cut or foreign file."""
+    """Reads a file that `save_tensors` wrote; returns its tensors and header.
+
+    expected_format: the "format" entry that the header must have.
+    Raises FileNotFoundError if there is no file; ValueError if it is damaged, has another format,
+    or was written by a newer version.
+    """
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise FileNotFoundError(f"{path}: expected a {expected_format} file, found {found}")
+        kind = "a folder" if path.is_dir() else "nothing there"
+        raise FileNotFoundError(f"{path}: expected a {expected_format} file, found {kind}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected a {expected_format} file, found one that is cut or foreign "
+            f"{path}: expected a {expected_format} file, found a damaged or unrelated one "
             f"({error}); write it again"
         ) from None
     text = metadata.get("fastifo", "")
     if metadata.get("sha256", _text_hash(text)) != _text_hash(text):
-        raise ValueError(f"{path}: its header is damaged, the hash differs; write it again")
+        raise ValueError(f"{path}: its header is damaged (the hash differs); write it again")
     try:
         header = json.loads(text)
-        found, version = header["format"], header["version"]
+        file_format, version = header["format"], header["version"]
     except (KeyError, TypeError, json.JSONDecodeError):
-        found, version = "a safetensors file of another program", 0
-    if found != expected_format:
-        raise ValueError(f"{path}: expected a {expected_format} file, found {found}")
+        file_format, version = "a safetensors file of another program", 0
+    if file_format != expected_format:
+        raise ValueError(f"{path}: expected a {expected_format} file, found {file_format}")
     if version > VERSION:
         raise ValueError(
             f"{path}: expected version {VERSION} or older, found {version}; update fastifo"

@@ -1,4 +1,4 @@
-"""The torch engine: updates on any device, captured as CUDA graphs on a GPU."""
+"""The torch executor: updates on any device, captured as CUDA graphs on a GPU."""
 
 from functools import partial
 
@@ -9,13 +9,13 @@ from fastifo.engine.meter import Meter
 
 
 class TorchEngine:
-    """Updates in torch on any device; one CUDA graph each on a GPU."""
+    """Runs `Learner.update`; on a GPU, one captured graph per phase of the learner's period."""
 
     def __init__(self, learner: Learner, sampler: Sampler) -> None:
         self.learner = learner
         meter = self.meter = Meter()
 
-        def update(phase: int) -> None:  # without `self`, so that the engine ends with its stage
+        def update(phase: int) -> None:  # does not refer to `self`, so that no cycle keeps it alive
             learner.phase = phase
             meter.add(learner.update(sampler.draw(learner.counter)))
             learner.counter.add_(1)
@@ -26,11 +26,13 @@ class TorchEngine:
         ]
 
     def load(self) -> None:
+        """Sets the counter on the device to the learner's number of updates."""
         self.learner.counter.fill_(self.learner.num_updates)
 
     def store(self) -> None:
-        """The learner's tensors are the state."""
+        """Nothing to do: updates change the learner's own tensors."""
 
     def advance(self, most: int) -> int:
+        """Makes one update."""
         self.steps[self.learner.num_updates % self.learner.period]()
         return 1

@@ -1,7 +1,10 @@
-"""`fastifo.train`: the whole job from a dataset to a run."""
+"""`fastifo.train` and `fastifo.relabel`: the whole job from a dataset to a run or to rewards.
+
+Both functions are longer than 50 lines because their docstrings are the reference of the API.
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,24 @@ from fastifo.algos.learner import Learner
 from fastifo.algos.rewards.base import Rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.stack import stacked
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.loop import Callback, Stage, run_stage
-from fastifo.engine.metrics import MetricsFile
+from fastifo.engine.callbacks import Callback
+from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
+from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Group
+from fastifo.engine.reopen import open_files
 from fastifo.engine.run import Run
-from fastifo.engine.setup import create_run, given_fields, open_folder
-from fastifo.engine.stages import PopulationTrainer, make_engine, needs_of, say_torch
+from fastifo.engine.setup import DatasetLike, create_run, given_fields
+from fastifo.engine.stages import (
+    PopulationTrainer,
+    batch_needs,
+    last_stage,
+    make_engine,
+    report_fallback,
+)
 from fastifo.utils.devices import tf32
 
-DatasetLike = Dataset | str | Path | Callable[[], Dataset]
-DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; the gain seen here is there by 1e5
+DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; we saw the same gains by 1e5
 
 
 def train(
@@ -46,53 +55,59 @@ def train(
     progress: bool = True,
     **overrides: Any,
 ) -> Run:
-    """Trains one policy per seed and per value of a swept field, together where shapes allow.
+    """Trains one policy per seed and swept value, all members together where shapes allow.
 
-    algorithm: a name in `fastifo.algos.ALGORITHMS`.  dataset: a Dataset, a file or a spec such as
-    "sibench:Hopper-v4/d=5", or a function that makes one, called when all else is right; of
-    several, which must be of one task, each gets members of its own.  seeds: of the weights and
-    batches, one member each.  num_updates: 100,000 unless given.  preset: published settings, see
-    `fastifo.algos.presets`.  device: auto | cpu | cuda.  precision: auto | fp32 | fp32x (two
-    bfloat16 parts) | tf32 | bf16 | fp64.  engine: auto, torch or native, which trains whole
-    updates in compiled code on the CPU; auto takes it where it can.  fused: the compiled ops;
-    False: their references, which train the same up to rounding.  out: the run folder; without
-    one nothing is written.  resume: continue what the folder holds.  callbacks: called as (run, update, members)
-    every `callback.every` updates, such as `fastifo.callbacks.EvaluateEvery`.  log_every,
-    checkpoint_every: in updates.  progress: a bar, or plain lines where there is no terminal.
-    overrides: the algorithm's fields; a list gives one member per value.
-    Ctrl-C ends with a checkpoint in `out` and KeyboardInterrupt.
-    Raises TypeError, ValueError, FileNotFoundError or OSError before training where an argument,
-    the dataset or the folder is wrong; FloatingPointError when every member diverged.
+    algorithm: a name in `fastifo.algos.ALGORITHMS`, such as "vfo_disc" or "tge"; "tge-rebrac" sets
+        the backbone too.
+    dataset: a `Dataset`; a file or a spec such as "sibench:Hopper-v4/d=5" (see `fastifo.load`); or
+        a function that returns a Dataset, called once all other arguments have been checked. With
+        a list of datasets of one task, every dataset gets its own members.
+    num_updates: updates of every member; default 100,000.
+    seeds: one member per seed, integers in [0, 2**32); a seed sets initial weights and batches.
+    preset: published settings to start from, see `fastifo.algos.presets`; default "vfo".
+    device: auto (a GPU if there is one), cpu or cuda.
+    precision: auto, fp32, fp32x (products of two bfloat16 parts), tf32, bf16 or fp64.
+    engine: auto, torch or native. native runs whole updates in compiled code on the CPU; auto
+        chooses it where it supports the method and is faster.
+    fused: use the compiled ops; False uses their torch references, equal up to rounding.
+    out: the run folder, new or empty, or one to continue; None (default) writes nothing.
+    resume: continue the run in `out`; False requires a new or empty folder.
+    callbacks: called during training, see `fastifo.engine.callbacks.Callback`; for example
+        `fastifo.callbacks.EvaluateEvery`.
+    log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
+    checkpoint_every: updates between checkpoints in `out`.
+    progress: show a progress bar, or plain lines if the output is not a terminal.
+    overrides: fields of the algorithm's config; a list gives one member per value, and lists and
+        seeds combine as a product.
+
+    Returns the `Run`. A member whose losses are not finite is reported by a warning and listed in
+    `Run.failed`; the others train on.
+
+    Ctrl-C and SIGTERM finish the current update, write a checkpoint to `out` and raise
+    KeyboardInterrupt. The same call then continues from that checkpoint with the same result, bit
+    for bit, as a run that was never stopped. A larger `num_updates` continues a finished run.
+
+    Raises, before training, TypeError or ValueError naming a wrong argument or what the dataset
+    lacks, FileNotFoundError or OSError for files; FloatingPointError if every member diverged.
     """
-    total = DEFAULT_NUM_UPDATES if num_updates is None else num_updates
-    counts = {"num_updates": total, "log_every": log_every, "checkpoint_every": checkpoint_every}
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
-    algorithm, fields = given_fields(algorithm, preset, overrides)
-    run, datasets = create_run(
-        algorithm, dataset, fields, seeds, total, device, precision, out, fused, progress
+    options = TrainOptions(
+        num_updates=DEFAULT_NUM_UPDATES if num_updates is None else num_updates,
+        seeds=seeds,
+        device=device,
+        precision=precision,
+        engine=engine,
+        fused=fused,
+        out=out,
+        resume=resume,
+        callbacks=callbacks,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
     )
-    run.engine = _choose(engine, run, progress)
-    for callback in callbacks:
-        getattr(callback, "check", lambda run: None)(run)
-    path = run.path
-    checkpoints = None if path is None else open_folder(run, path, resume)
-    metrics = _metrics(run, checkpoints)
-    torch.set_flush_denormal(True)  # subnormal numbers are slow and never matter here
-    for group, learner in zip(run.groups, run.learners, strict=True):
-        stage = _stage(
-            run, group, metrics, checkpoints, log_every, checkpoint_every, progress, callbacks
-        )
-        with tf32(run.precision == "tf32"):
-            _train_group(run, group, learner, stacked(datasets, group.datasets), stage)
-    if path is not None:
-        run.write_config(path)
-    if len(run.failed) == len(run.members):
-        raise FloatingPointError(
-            f"{algorithm}: no member's losses are finite; lower learning_rate, or raise temperature"
-        )
-    return run
+    algorithm, fields = given_fields(algorithm, preset, overrides)
+    run, datasets = create_run(algorithm, dataset, fields, options)
+    run.engine = _choose_engine(run, options)
+    return _train_run(run, datasets, options)
 
 
 def relabel(
@@ -109,97 +124,107 @@ def relabel(
     progress: bool = True,
     **overrides: Any,
 ) -> Dataset:
-    """The dataset with the rewards that a method makes for its background, float32 [N]: tge, seabo
-    or otr.
+    """Computes a method's rewards for the background data, without training a policy.
 
-    What learns from them may then be anything; `Dataset.save` and `Dataset.save_d4rl` write files
-    of it.  They are as the method makes them, before its learner scales them.  out: a folder that
-    keeps the method's own model, from which a second call goes on.  The rest, and what is raised:
-    as in `train`.
+    Any offline RL method can then learn from the result; `Dataset.save` and `Dataset.save_d4rl`
+    write it to a file.
+
+    algorithm: tge, seabo or otr, the methods that compute rewards.
+    dataset: as in `train`, one.
+    seed: of the method's own model.
+    out: a folder that keeps the method's model; a second call with it continues or reuses it.
+    preset, device, precision, log_every, checkpoint_every, progress: as in `train`.
+    overrides: fields of the algorithm's config, one value each.
+
+    Returns the dataset with background rewards, float32 [N], as the method computes them: before
+    any reward scaling by its learner. The settings are kept in `Dataset.info["rewards"]`.
+    Ctrl-C behaves as in `train`.
+    Raises what `train` raises; ValueError for a method without rewards, or for a sweep.
     """
-    algorithm, fields = given_fields(algorithm, preset, overrides)
-    learner_class = algos.find(algorithm, fields.get("backbone"))
-    if not issubclass(learner_class, Rewards):
-        raise ValueError(f"relabel: {algorithm} makes no rewards; expected tge, seabo or otr")
-    run, (own,) = create_run(
-        algorithm, dataset, fields, (seed,), 1, device, precision, out, True, progress, trains=False
-    )
-    if len(run.members) > 1:
-        raise ValueError("relabel: expected one value of each field, found a sweep")
-    checkpoints = None if run.path is None else open_folder(run, run.path, True, trains=False)
-    torch.set_flush_denormal(True)
-    (group,) = run.groups
-    metrics = _metrics(run, checkpoints)
-    stage = _stage(run, group, metrics, checkpoints, log_every, checkpoint_every, progress)
-    with tf32(run.precision == "tf32"):
-        found = learner_class.relabel(own, group.configs, PopulationTrainer(run, group, stage))
-    reward = found.background.reward
-    assert reward is not None
-    if run.failed:
-        raise FloatingPointError(
-            f"{algorithm}: its model's losses are not finite; lower its learning rate"
-        )
-    background = dataclasses.replace(own.background, reward=reward[0].float())
-    spec = {"algorithm": algorithm, "seed": seed} | to_json(group.configs[0])
-    return dataclasses.replace(
-        own, background=background, info={**own.info, "rewards": spec}, unverified=()
-    )
-
-
-def _metrics(run: Run, checkpoints: Checkpoints | None) -> MetricsFile:
-    """The run's log, cut back to what its last checkpoint knows."""
-    if run.path is None or checkpoints is None:
-        return MetricsFile(None, 0)
-    return MetricsFile(run.path / "metrics.jsonl", checkpoints.metrics_bytes)
-
-
-def _stage(
-    run: Run,
-    group: Group,
-    metrics: MetricsFile,
-    checkpoints: Checkpoints | None,
-    log_every: int,
-    checkpoint_every: int,
-    progress: bool,
-    callbacks: Sequence[Callback] = (),
-) -> Stage:
-    """The last stage of one population."""
-    return Stage(
-        key=f"{group.index}-train",
-        title=run.algorithm,
-        members=group.members,
-        num_updates=run.num_updates,
-        metrics=metrics,
-        checkpoints=checkpoints,
+    options = TrainOptions(
+        num_updates=1,  # of the policy, which is not trained
+        seeds=(seed,),
+        device=device,
+        precision=precision,
+        out=out,
         log_every=log_every,
         checkpoint_every=checkpoint_every,
         progress=progress,
-        describe=run.describe,
-        callbacks=callbacks,
-        run=run,
-        failed=run.failed,
+    )
+    algorithm, fields = given_fields(algorithm, preset, overrides)
+    learner_class = algos.find(algorithm, fields.get("backbone"))
+    if not issubclass(learner_class, Rewards):
+        raise ValueError(f"relabel: {algorithm} computes no rewards; expected tge, seabo or otr")
+    run, (source,) = create_run(algorithm, dataset, fields, options, relabel_only=True)
+    if len(run.members) > 1:
+        raise ValueError("relabel: expected one value of each field, found a sweep")
+    reward = _compute_rewards(run, learner_class, source, options)
+    info = {"algorithm": algorithm, "seed": seed} | to_json(run.members[0].config)
+    return dataclasses.replace(
+        source,
+        background=dataclasses.replace(source.background, reward=reward),
+        info={**source.info, "rewards": info},
+        unverified=(),
     )
 
 
-def _choose(engine: str, run: Run, progress: bool) -> str:
-    """The engine of every population: torch where one of them needs it."""
-    chosen = [choose_engine(engine, learner) for learner in run.learners]
-    if all(name == "native" for name, _ in chosen):
-        return "native"
-    if engine == "auto" and progress and run.device.type == "cpu":
-        reason = next(reason for _, reason in chosen if reason)
-        say_torch(run.algorithm, reason)
-    return "torch"
+def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
+    """Trains every population of a run."""
+    for callback in options.callbacks:
+        getattr(callback, "check", lambda run: None)(run)
+    files = open_files(run, options.resume)
+    torch.set_flush_denormal(True)  # subnormal numbers are slow and never matter here
+    for group, learner in zip(run.groups, run.learners, strict=True):
+        stage = last_stage(run, group, options, files)
+        with tf32(run.precision == "tf32"):
+            _train_population(run, group, learner, stacked(datasets, group.datasets), stage)
+    if run.path is not None:
+        run.write_config(run.path)
+    if len(run.failed) == len(run.members):
+        raise FloatingPointError(
+            f"{run.algorithm}: no member's losses are finite; lower learning_rate, or raise "
+            "temperature"
+        )
+    return run
 
 
-def _train_group(run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage) -> None:
-    """The stages of one population."""
+def _train_population(
+    run: Run, group: Group, learner: Learner, dataset: Dataset, stage: Stage
+) -> None:
+    """Trains the helper stages of a population, if any, and then its last stage."""
     saved = stage.checkpoints
     is_done = saved is not None and saved.num_updates(stage.key) == run.num_updates
-    if saved is not None and is_done and not saved.owes_callbacks(stage.key):
+    if saved is not None and is_done and not saved.has_pending_callbacks(stage.key):
         saved.load(stage.key, learner)
         return
-
     prepared = type(learner).prepare(dataset, group.configs, PopulationTrainer(run, group, stage))
-    needs = needs_of(type(learner), group.configs)
+    needs = batch_needs(type(learner), group.configs)
     run_stage(stage, learner, make_engine(run, learner, prepared, needs, "train"))
+
+
+def _compute_rewards(
+    run: Run, learner_class: type[Rewards], dataset: Dataset, options: TrainOptions
+) -> torch.Tensor:
+    """The rewards of the background for the run's one member, float32 [N]."""
+    files = open_files(run, options.resume, relabel_only=True)
+    torch.set_flush_denormal(True)
+    (group,) = run.groups
+    trainer = PopulationTrainer(run, group, last_stage(run, group, options, files))
+    with tf32(run.precision == "tf32"):
+        reward = learner_class.relabel(dataset, group.configs, trainer).background.reward
+    assert reward is not None
+    if run.failed:
+        raise FloatingPointError(
+            f"{run.algorithm}: its model's losses are not finite; lower its learning rate"
+        )
+    return reward[0].float()
+
+
+def _choose_engine(run: Run, options: TrainOptions) -> str:
+    """The engine of all populations: torch if any of them needs it."""
+    choices = [choose_engine(options.engine, learner) for learner in run.learners]
+    if all(name == "native" for name, _ in choices):
+        return "native"
+    if options.engine == "auto" and options.progress and run.device.type == "cpu":
+        report_fallback(run.algorithm, next(reason for _, reason in choices if reason))
+    return "torch"

@@ -230,7 +230,7 @@ def test_a_member_that_diverges_is_named_and_the_others_go_on() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"activation": "elu"}, "relu, not elu"),
+        ({"activation": "elu"}, "with relu, not elu"),
         ({"kernel_reading": "targets"}, "smooths logits, not targets"),
         ({"precision": "tf32"}, "does not train in tf32"),
         ({"fused": False}, "references"),
@@ -263,7 +263,7 @@ def test_a_stage_that_stays_with_torch_says_so(capsys: pytest.CaptureFixture[str
     run = train("smodice", random_dataset(), 5, **fields)
     assert run.engine == "native"
     said = capsys.readouterr().err
-    assert "smodice: discriminator  engine torch: not native, for its hidden layers are" in said
+    assert "smodice: discriminator: training in torch, because the native engine needs" in said
 
 
 def test_an_unknown_engine_is_refused() -> None:

@@ -290,5 +290,5 @@ def test_the_last_tenth_is_the_mean_of_what_was_found_while_training(tmp_path: P
     with pytest.raises(ValueError, match="protocol: expected final or last_tenth, found 'best'"):
         run.evaluate(protocol="best")
     plain = fastifo.train("bc", dataset, num_updates=2, hidden_sizes=(8,), progress=False)
-    with pytest.raises(ValueError, match=r"protocol: last_tenth .* the run has nothing; train"):
+    with pytest.raises(ValueError, match=r"protocol: last_tenth .* the run has none\. Train"):
         plain.evaluate(protocol="last_tenth")

@@ -396,7 +396,7 @@ def test_what_cannot_work_is_refused_before_any_training(
 
 def test_several_datasets_in_one_run_are_refused() -> None:
     both = [random_dataset(0), random_dataset(1)]
-    with pytest.raises(ValueError, match="tge: several datasets in one run have each their own"):
+    with pytest.raises(ValueError, match="tge: expected one dataset per run, found 2; train"):
         fastifo.train("tge-rebrac", both, **SIZES)
 
 

@@ -1,0 +1,129 @@
+"""Opening run folders: a run to use, or the files of a run to continue."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fastifo import algos
+from fastifo.algos.config import from_json
+from fastifo.algos.learner import InputSpec
+from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine.metrics import MetricsFile
+from fastifo.engine.population import Member
+from fastifo.engine.run import Run
+from fastifo.engine.run_folder import read_config, refuse_occupied
+from fastifo.utils.devices import choose_device
+
+SAME_RUN_KEYS = (  # in which two configs of the same run agree
+    "format",
+    "algorithm",
+    "members",
+    "precision",
+    "env_id",
+    "action_bounds",
+    "datasets",
+)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run writes while it trains; without a folder nothing is written."""
+
+    metrics: MetricsFile
+    checkpoints: Checkpoints | None
+
+
+def open_run(path: str | Path, device: str = "cpu") -> Run:
+    """Opens a run folder with the weights of its newest checkpoint.
+
+    path: the folder that `fastifo.train(out=...)` or `Run.save` wrote.
+    device: cpu (default), cuda or auto (a GPU if there is one).
+
+    Returns the run. Its policies act and can be evaluated; to train on, call `fastifo.train` with
+    the same folder.
+    Raises FileNotFoundError if the folder holds no run or a file is missing; ValueError naming the
+    file that is damaged, incomplete or from a newer version.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no run here (no config.json)")
+    content = read_config(folder)
+    backbone = content["members"][0]["config"].get("backbone")
+    learner_class = algos.find(content["algorithm"], backbone)
+    members = [
+        Member(
+            entry["seed"], from_json(learner_class.Config, entry["config"]), entry.get("dataset", 0)
+        )
+        for entry in content["members"]
+    ]
+    bounds = content["action_bounds"]
+    low, high = (None if bounds[k] is None else torch.tensor(bounds[k]) for k in ("low", "high"))
+    run = Run(
+        algorithm=content["algorithm"],
+        members=members,
+        num_updates=content["num_updates"],
+        precision=content["precision"],
+        spec=InputSpec(content["obs_dim"], content["action_dim"]),
+        env_id=content["env_id"],
+        action_low=low,
+        action_high=high,
+        datasets=content["datasets"],
+        failed={int(member): update for member, update in content["failed"].items()},
+        path=folder,
+        device=choose_device(device),
+    )
+    run.build_learners()
+    _load_weights(run, folder)
+    return run
+
+
+def _load_weights(run: Run, folder: Path) -> None:
+    checkpoints = Checkpoints(folder / "checkpoint")
+    for group, learner in zip(run.groups, run.learners, strict=True):
+        diverged = all(member in run.failed for member in group.members)
+        if checkpoints.load(f"{group.index}-train", learner) is None and not diverged:
+            raise FileNotFoundError(f"{folder}/checkpoint: no weights of population {group.index}")
+
+
+def open_files(run: Run, resume: bool, *, relabel_only: bool = False) -> RunFiles:
+    """Creates the run's folder, or opens it if it holds the same run, and writes `config.json`.
+
+    The metrics file is cut back to the last checkpoint.
+    resume: whether to continue a run that the folder holds.
+    relabel_only: only pre-training stages run; the config of a run in the folder is left as it is.
+    Raises ValueError if the folder holds something else, or more updates than the run asks for.
+    """
+    if run.path is None:
+        return RunFiles(MetricsFile(None, 0), None)
+    checkpoints = _open_checkpoints(run, run.path, resume, relabel_only)
+    return RunFiles(MetricsFile(run.path / "metrics.jsonl", checkpoints.metrics_bytes), checkpoints)
+
+
+def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) -> Checkpoints:
+    if not (folder / "config.json").exists() or not resume:
+        refuse_occupied(folder)
+        run.write_config(folder)
+        return Checkpoints(folder / "checkpoint")
+    old, new = read_config(folder), json.loads(json.dumps(run.to_json()))
+    differing = [name for name in SAME_RUN_KEYS if old.get(name) != new[name]]
+    if differing:
+        raise ValueError(
+            f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
+            "folder"
+        )
+    checkpoints = Checkpoints(folder / "checkpoint")
+    run.failed.update({int(member): update for member, update in old["failed"].items()})
+    run.failed.update(checkpoints.failed)  # a run that was killed has them only here
+    run.notes.update(old.get("notes", {}))
+    if relabel_only:
+        return checkpoints
+    done = max((checkpoints.num_updates(f"{group.index}-train") for group in run.groups), default=0)
+    if done > run.num_updates:
+        raise ValueError(
+            f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
+            "ask for at least as many, or choose another folder"
+        )
+    run.write_config(folder)
+    return checkpoints
