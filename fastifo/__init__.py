@@ -1,6 +1,10 @@
-"""fastifo: imitation from observation, from expert episodes without actions to a policy."""
+"""Imitation from observation: policies from expert episodes without actions and background data.
 
-import torch  # noqa: F401  before the compiled core, so that both use one OpenMP runtime
+`load` reads a dataset, `train` trains policies on it and returns a `Run`; `Run.evaluate` plays
+episodes with them.
+"""
+
+import torch  # noqa: F401  imported before the compiled core: both then share an OpenMP runtime
 
 from fastifo import benchmarks, callbacks
 from fastifo.data.dataset import Dataset

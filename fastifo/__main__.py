@@ -1,4 +1,4 @@
-"""`python -m fastifo`, the same as `fastifo`."""
+"""`python -m fastifo`: the same command line as `fastifo`."""
 
 from fastifo.cli.main import main
 

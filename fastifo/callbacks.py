@@ -1,5 +1,5 @@
-"""Callbacks that `fastifo.train` takes."""
+"""Callbacks for `fastifo.train`, and the protocol that your own implement."""
 
-from fastifo.engine.callbacks import EvaluateEvery
+from fastifo.engine.callbacks import Callback, EvaluateEvery
 
-__all__ = ["EvaluateEvery"]
+__all__ = ["Callback", "EvaluateEvery"]

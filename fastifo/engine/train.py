@@ -72,7 +72,7 @@ def train(
     fused: use the compiled ops; False uses their torch references, equal up to rounding.
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
-    callbacks: called during training, see `fastifo.engine.callbacks.Callback`; for example
+    callbacks: called during training, see `fastifo.callbacks.Callback`; for example
         `fastifo.callbacks.EvaluateEvery`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
