@@ -7,7 +7,7 @@ import torch
 
 from fastifo import _C
 
-# Child processes of a test import the installed package too, not the checkout they start in.
+# Child processes of a test also import the installed package, not the checkout they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
 
 HAS_GPU = torch.cuda.is_available() and _C.has_cuda
@@ -24,18 +24,18 @@ SEES_GPU = torch.cuda.is_available
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Only tests that are marked see a GPU: elsewhere `auto` is the CPU on every machine."""
+    """Hides the GPU from unmarked tests, so that `auto` is the CPU on every machine."""
     marked = item.get_closest_marker("cuda") is not None
     setattr(torch.cuda, "is_available", SEES_GPU if marked else lambda: False)  # noqa: B010
 
 
 @pytest.fixture(params=["cpu", cuda_param])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device an op runs on."""
+    """Each device that ops run on."""
     return torch.device(request.param)
 
 
 @pytest.fixture(params=[cuda_param])
 def cuda_device(request: pytest.FixtureRequest) -> torch.device:
-    """The GPU, for claims about streams and graphs."""
+    """The GPU, for tests of streams and graphs."""
     return torch.device(request.param)

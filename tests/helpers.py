@@ -14,7 +14,7 @@ from fastifo.data.sampler import Sampler
 OBS_DIM, ACTION_DIM = 3, 2
 
 SMALL: dict[str, Any] = {"hidden_sizes": (16, 12), "batch_size": 8, "num_bins": 11}
-SMALL_UNET: dict[str, Any] = {  # of methods that have one
+SMALL_UNET: dict[str, Any] = {  # for methods with a diffusion model
     "unet_width": 8,
     "unet_multipliers": (1, 2),
     "horizon": 4,
@@ -25,7 +25,7 @@ SMALL_UNET: dict[str, Any] = {  # of methods that have one
 def random_dataset(
     seed: int = 0, *, expert: bool = True, reward: bool = True, **fields: Any
 ) -> fastifo.Dataset:
-    """Random episodes, a third of them ending in a terminal."""
+    """Six random background episodes, two of them terminal, and two demonstrations."""
     generator = torch.Generator().manual_seed(seed)
 
     def episode(steps: int, terminal: bool) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def random_dataset(
 
 
 def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> Any:
-    """A float64 learner of the small sizes; a list gives one member per value.
+    """A float64 learner of small size; a list of field values gives one member per value.
 
-    Returns Any, because each method has nets of its own.
+    Returns Any, because methods have different nets as attributes.
     """
     name, backbone = split(name)
     learner_class = find(name, **backbone)
@@ -58,7 +58,7 @@ def make_learner(name: str, seeds: tuple[int, ...] = (0,), **overrides: Any) -> 
 
 
 def small(name: str) -> dict[str, Any]:
-    """Small sizes of whatever the method has."""
+    """Fields that make the nets of a method small."""
     known = vars(ALGORITHMS[name].Config())
     return SMALL | {k: v for k, v in SMALL_UNET.items() if k in known}
 
@@ -70,17 +70,18 @@ class RawSampler(Sampler):
 
 
 def make_sampler(learner: Learner, dataset: fastifo.Dataset) -> RawSampler:
+    """A sampler of the batches that the engine would draw for the learner's last stage."""
     needs = type(learner).batch_needs(learner.cfg)
     size = learner.batch_rows(learner.cfg)
     fixed = (dataset, learner.seeds, size, needs, "train", torch.device("cpu"), learner.dtype)
-    own: dict[str, Any] = {"noise_width": learner.noise_width, "window": learner.window}
-    sampler = RawSampler(*fixed, learner.encoder, **own)
-    sampler.raw = Sampler(*fixed, **own)
+    widths: dict[str, Any] = {"noise_width": learner.noise_width, "window": learner.window}
+    sampler = RawSampler(*fixed, learner.encoder, **widths)
+    sampler.raw = Sampler(*fixed, **widths)
     return sampler
 
 
 def run_updates(learner: Learner, sampler: Sampler, count: int) -> list[dict[str, Tensor]]:
-    """`count` updates as the engine makes them; their metrics."""
+    """Makes `count` updates as the engine does; returns their metrics."""
     history = []
     for update in range(learner.num_updates, learner.num_updates + count):
         learner.counter.fill_(update)

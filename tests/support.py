@@ -1,4 +1,4 @@
-"""Players, files and limits that several tests share."""
+"""Policies, files and limits that several tests share."""
 
 import contextlib
 import resource
@@ -15,7 +15,7 @@ HOPPER = {"obs_dim": 11, "action_dim": 3}
 
 
 class LinearPolicy:
-    """A fixed linear map plus noise, computed row by row: a row never feels its neighbours."""
+    """A fixed linear map plus noise, computed per row, so that rows do not affect each other."""
 
     def __init__(self, seed: int = 0, gain: float = 0.5, obs_dim: int = 11, action_dim: int = 3):
         self.seed = torch.tensor([seed])
@@ -38,7 +38,7 @@ class LinearPolicy:
 
 
 def write_expert(path: Path, obs_dim: int = 11, action_dim: int = 3, seed: int = 0) -> Path:
-    """A clumsy expert in the shipped layout: it falls within some tens of steps."""
+    """A random expert in the shipped file format; it falls within some tens of steps."""
     rng = np.random.default_rng(seed)
     np.savez(
         path,
@@ -60,7 +60,7 @@ def write_expert(path: Path, obs_dim: int = 11, action_dim: int = 3, seed: int =
 
 @contextlib.contextmanager
 def full_disk(size_bytes: int = 100) -> Iterator[None]:
-    """No file can grow past `size_bytes`; the operating system answers as on a full disk."""
+    """Limits the size of every file, so that writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -70,7 +70,7 @@ def full_disk(size_bytes: int = 100) -> Iterator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, byte for byte."""
+    """The bytes of every file below a folder, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -33,9 +33,7 @@ class Config:
     weight_decay: float = 0.0  # weight decay of every net; 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
     encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # inputs tanh(scale * obs)
-    standardize_obs: bool = (
-        False  # standardise observations first, with the background's statistics
-    )
+    standardize_obs: bool = False  # standardise observations by the background's statistics
     policy_head: str = "binned"  # binned | deterministic | gaussian (squashed) | normal (IQL's)
     num_bins: int = 101  # bins per action dimension; their centres are evenly spaced over [-1, 1]
     kernel_width: float = 0.04  # deviation of the kernel over bins, in action units; a bin is 0.02

@@ -26,7 +26,7 @@ class IQLConfig(ScaledConfig):
 
     hidden_sizes: tuple[int, ...] = (256, 256)  # hidden widths of every net; () is linear
     encoder_scales: tuple[float, ...] = ()  # inputs tanh(scale * obs); () is obs, as the authors do
-    standardize_obs: bool = True  # standardise observations first, with the background's statistics
+    standardize_obs: bool = True  # standardise observations by the background's statistics
     policy_head: str = "normal"  # binned | deterministic | gaussian (squashed) | normal (IQL's)
     gamma: float = 0.99  # discount
     expectile: float = 0.7  # tau in Eq. 5; 0.5 is the mean, 1.0 the maximum over data actions

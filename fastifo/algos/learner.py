@@ -237,8 +237,8 @@ class Learner(Construction):
             for target, source in zip(single.parameters(), self.parameters(), strict=True):
                 target.copy_(source[index : index + 1])
             statistics = zip(single.encoder.buffers(), self.encoder.buffers(), strict=True)
-            for target, source in statistics:
-                target.copy_(source)
+            for buffer, shared in statistics:
+                buffer.copy_(shared)
         return single
 
     @torch.no_grad()

@@ -61,11 +61,11 @@ def test_rewards_reach_the_targets() -> None:
     torch.testing.assert_close(loss, (batch.reward - v).square().mean(1), rtol=1e-12, atol=0)
 
 
-def test_the_advantage_can_end_at_the_reward_while_the_value_absorbs() -> None:
-    usual, sampler = pair("awr", batch_size=256)
+def test_the_absorbing_bootstrap_can_be_limited_to_the_value_loss() -> None:
+    default, sampler = pair("awr", batch_size=256)
     other, _ = pair("awr", batch_size=256, advantage_absorbing=False)
     batch = sampler.draw(torch.tensor([0]))
     assert bool((batch.background.terminal > 0).any())
-    first, second = usual.update(batch), other.update(batch)
+    first, second = default.update(batch), other.update(batch)
     assert torch.equal(first["value_loss"], second["value_loss"])
     assert not torch.equal(first["advantage_mean"], second["advantage_mean"])

@@ -41,41 +41,41 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
     assert_metrics_equal(metrics, history, ["policy_loss"])
 
 
-def test_a_top_share_needs_returns() -> None:
+def test_top_share_requires_returns() -> None:
     with pytest.raises(ValueError, match=r"top_share: .* which this background lacks"):
         fastifo.train("bc", random_dataset(reward=False), top_share=0.5, progress=False)
 
 
-def test_a_top_share_clones_the_best_episodes_alone() -> None:
+def test_top_share_clones_only_the_best_episodes() -> None:
     dataset = random_dataset()
     returns = dataset.background.returns()
     assert returns is not None
     best = returns.argsort(descending=True)[:2].tolist()
-    only = dataclasses.replace(dataset, background=dataset.background.take(best))
+    best_only = dataclasses.replace(dataset, background=dataset.background.take(best))
     fields: dict[str, Any] = {"num_updates": 20, "precision": "fp64", "progress": False, **SMALL}
     for engine in ("native", "torch"):
-        both = fastifo.train("bc", dataset, top_share=[0.4, 1.0], engine=engine, **fields)
-        alone = fastifo.train("bc", only, engine=engine, **fields)
+        run = fastifo.train("bc", dataset, top_share=[0.4, 1.0], engine=engine, **fields)
+        expected = fastifo.train("bc", best_only, engine=engine, **fields)
         obs = dataset.background.obs
-        torch.testing.assert_close(both.policy(0).act(obs), alone.policy(0).act(obs))
-        moved = [layers(x.learners[0].policy, 0)[0][0] for x in (both, alone)]
-        torch.testing.assert_close(*moved, rtol=0, atol=1e-9)
+        torch.testing.assert_close(run.policy(0).act(obs), expected.policy(0).act(obs))
+        weights = [layers(r.learners[0].policy, 0)[0][0] for r in (run, expected)]
+        torch.testing.assert_close(*weights, rtol=0, atol=1e-9)
 
 
-def test_converges_to_the_empirical_action_frequencies() -> None:
+def test_bc_converges_to_the_empirical_action_frequencies() -> None:
     # One state, three actions seen 3, 2 and 1 times of 6.
     actions = torch.tensor([-1.0, -1.0, -1.0, 0.0, 0.0, 1.0])[:, None].expand(6, 2)
     episode = {"obs": torch.zeros(7, 3), "action": actions}
     dataset = Dataset.from_episodes([episode])
     learner = make_learner("bc", kernel_reading="none", num_bins=3, learning_rate=0.01)
     run_updates(learner, make_sampler(learner, dataset), 1200)
-    found = learner.policy.log_probs(learner.encoder(torch.zeros(1, 1, 3).double())).exp()
+    probability = learner.policy.log_probs(learner.encoder(torch.zeros(1, 1, 3).double())).exp()
     expected = torch.tensor([3 / 6, 2 / 6, 1 / 6]).double().expand(2, 3)
-    # Batches of 8 leave noise of the order of the rate times the spread of a batch's mean.
-    torch.testing.assert_close(found[0, 0].detach(), expected, rtol=0, atol=0.05)
+    # Batches of 8 leave noise of about the learning rate times the spread of a batch's mean.
+    torch.testing.assert_close(probability[0, 0].detach(), expected, rtol=0, atol=0.05)
 
 
-def test_needs_no_expert() -> None:
+def test_bc_needs_neither_expert_nor_rewards() -> None:
     learner = make_learner("bc")
     dataset = random_dataset(expert=False, reward=False)
     type(learner).check_data(dataset, learner.cfg, torch.device("cpu"))

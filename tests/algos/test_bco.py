@@ -50,12 +50,12 @@ def test_20_updates_of_the_inverse_dynamics_equal_the_oracle(overrides: dict[str
     metrics = run_updates(inverse, sampler, 20)
     after, history = oracle.train_inverse(start, batches, oracle_config(learner))
     assert_layers_equal(layers(inverse.policy), after["inverse"])
-    found = [float(each["inverse_loss"][0].detach()) for each in metrics]
-    assert found == pytest.approx(history, rel=1e-8)
+    losses = [float(values["inverse_loss"][0].detach()) for values in metrics]
+    assert losses == pytest.approx(history, rel=1e-8)
 
 
 @pytest.mark.parametrize("overrides", HEADS)
-def test_labels_equal_the_oracles(overrides: dict[str, Any]) -> None:
+def test_labels_equal_those_of_the_oracle(overrides: dict[str, Any]) -> None:
     learner = make_learner("bco", **overrides)
     dataset, inverse, given = prepared(learner)
     labelled = dataset.expert if learner.cfg.clones == "both" else dataset.background
@@ -68,14 +68,14 @@ def test_labels_equal_the_oracles(overrides: dict[str, Any]) -> None:
     torch.testing.assert_close(labelled.action[0], expected, rtol=0, atol=1e-12)
 
 
-def test_the_mixture_is_exactly_half_of_each_source() -> None:
+def test_half_of_a_batch_comes_from_each_source() -> None:
     learner = make_learner("bco", batch_size=10)
     batch = make_sampler(learner, prepared(learner)[0]).draw(torch.tensor([0]))
     assert batch.expert is not None
     assert batch.expert.obs.shape[1] == batch.background.obs.shape[1] == 5
 
 
-def test_the_original_clones_the_labelled_expert_alone() -> None:
+def test_clones_expert_trains_on_the_labelled_expert_only() -> None:
     learner = make_learner("bco", clones="expert", encoder_scales=())
     dataset, inverse, given = prepared(learner)
     assert given.expert is not None
@@ -84,13 +84,13 @@ def test_the_original_clones_the_labelled_expert_alone() -> None:
     assert batch.expert is None
     assert batch.background.obs.shape[1] == learner.cfg.batch_size
     rows = given.expert.rows()
-    shown = given.expert.obs[rows].double()
+    expert_obs = given.expert.obs[rows].double()
     labels = inverse.labels(0, given.expert.obs[rows], given.expert.obs[rows + 1])
     assert batch.background.action is not None
     for obs, action in zip(batch.background.obs[0], batch.background.action[0], strict=True):
-        place = int((shown - obs).abs().sum(1).argmin())
-        assert torch.equal(shown[place], obs)
-        assert torch.equal(labels[place], action)
+        row = int((expert_obs - obs).abs().sum(1).argmin())
+        assert torch.equal(expert_obs[row], obs)
+        assert torch.equal(labels[row], action)
 
 
 def test_an_odd_batch_is_refused() -> None:
@@ -98,8 +98,8 @@ def test_an_odd_batch_is_refused() -> None:
         make_learner("bco", batch_size=7)
 
 
-def steps_of_an_invertible_world() -> Dataset:
-    """s' = s + 0.1 a, with nothing else to it."""
+def invertible_dynamics() -> Dataset:
+    """Random actions under s' = s + 0.1 a."""
     generator = torch.Generator().manual_seed(0)
     episodes = []
     for _ in range(200):
@@ -109,8 +109,8 @@ def steps_of_an_invertible_world() -> Dataset:
     return Dataset.from_episodes(episodes[:180], episodes[180:])
 
 
-def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() -> None:
-    dataset = steps_of_an_invertible_world()
+def test_inverse_dynamics_recover_actions_within_one_bin() -> None:
+    dataset = invertible_dynamics()
     run = fastifo.train(
         "bco", dataset, num_updates=1, inverse_updates=4000, hidden_sizes=(128, 128), num_bins=21,
         kernel_width=0.1, learning_rate=1e-3, encoder_scales=(), progress=False,
@@ -131,7 +131,7 @@ def test_inverse_dynamics_of_s_plus_a_tenth_of_a_are_recovered_within_one_bin() 
     bins = [(10.0 * (action + 1.0)).round() for action in actions]
     distance = (bins[0] - bins[1]).abs()
     assert float(distance.max()) <= 1.0
-    assert float(distance.mean()) < 0.2  # the labels are the true actions, but for a few
+    assert float(distance.mean()) < 0.2  # nearly all labels are the true actions
 
 
 def test_sampled_labels_follow_the_inverse_dynamics() -> None:
@@ -140,26 +140,26 @@ def test_sampled_labels_follow_the_inverse_dynamics() -> None:
         [config_class(label="sample", kernel_reading="none", **SMALL)], [0],
         fastifo.algos.learner.InputSpec(3, 2), "fp64",
     )  # fmt: skip
-    chances = torch.arange(1.0, 12.0).double() / 66.0  # of the 11 bins
+    probability = torch.arange(1.0, 12.0).double() / 66.0  # of the 11 bins
     last: Any = inverse.policy.body.layers[-1]
     with torch.no_grad():
         last.weight.zero_()
-        last.bias.copy_(chances.log().repeat(2).view_as(last.bias))
+        last.bias.copy_(probability.log().repeat(2).view_as(last.bias))
     obs = torch.randn(20_000, 3)
-    found = inverse.labels(0, obs, obs)
-    for column in found.T:
+    labels = inverse.labels(0, obs, obs)
+    for column in labels.T:
         counts = torch.bincount((5.0 * (column + 1.0)).round().long(), minlength=11)
-        spread = (20_000 * chances * (1.0 - chances)).sqrt()
-        assert float(((counts - 20_000 * chances) / spread).abs().max()) < 4.0
+        spread = (20_000 * probability * (1.0 - probability)).sqrt()
+        assert float(((counts - 20_000 * probability) / spread).abs().max()) < 4.0
 
 
-def test_expert_actions_are_never_seen() -> None:
+def test_expert_actions_are_never_read() -> None:
     learner = make_learner("bco")
-    plain = random_dataset()
-    assert plain.expert is not None
-    object.__setattr__(plain.expert, "action", None)
+    without_actions = random_dataset()
+    assert without_actions.expert is not None
+    object.__setattr__(without_actions.expert, "action", None)
     labels = []
-    for dataset in (random_dataset(), plain):
+    for dataset in (random_dataset(), without_actions):
         expert = prepared(learner, dataset)[0].expert
         assert expert is not None
         assert expert.action is not None
@@ -168,32 +168,32 @@ def test_expert_actions_are_never_seen() -> None:
 
 
 @pytest.mark.parametrize("engine", ["native", "torch"])
-def test_the_inverse_dynamics_of_the_least_held_out_loss_label(
+def test_the_inverse_dynamics_with_the_least_held_out_loss_make_the_labels(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[float, torch.Tensor]] = []
+    measured: list[tuple[float, torch.Tensor]] = []  # held-out loss, weights
     original = InverseDynamics.keep_best
 
     def watched(self: Any, held_out: Episodes) -> dict[str, torch.Tensor]:
-        found = original(self, held_out)
-        loss = float(found["held_out_loss"][1])
-        seen.append((loss, self.policy.body.layers[0].weight[1].detach().clone()))
-        self_check.append(self.best.body.layers[0].weight[1].detach().clone())
+        metrics = original(self, held_out)
+        loss = float(metrics["held_out_loss"][1])
+        measured.append((loss, self.policy.body.layers[0].weight[1].detach().clone()))
+        kept.append(self.best.body.layers[0].weight[1].detach().clone())
         assert held_out.ranges is not None
         assert held_out.ranges[:, 1].tolist() == [5, 5]  # one episode of six
-        return found
+        return metrics
 
-    self_check: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []  # weights of the best model so far
     monkeypatch.setattr(InverseDynamics, "keep_best", watched)
     fastifo.train(
         "bco", random_dataset(), seeds=[0, 1], num_updates=2, inverse_updates=60, progress=False,
         holdout_percent=20, learning_rate=3e-2, engine=engine, **SMALL,
     )  # fmt: skip
-    losses = [loss for loss, _ in seen]
+    losses = [loss for loss, _ in measured]
     assert len(losses) == 60
     least = losses.index(min(losses))
-    assert least < 59  # it overfits by then
-    assert torch.equal(self_check[-1], seen[least][1])
+    assert least < 59  # the last model overfits
+    assert torch.equal(kept[-1], measured[least][1])
 
 
 def test_held_out_episodes_are_never_trained_on() -> None:

@@ -1,4 +1,4 @@
-"""Algorithm fields: types, ranges, sweeps, names and their way through JSON."""
+"""Config fields: types, ranges, sweeps, names, and their way through JSON."""
 
 import dataclasses
 import json
@@ -24,13 +24,13 @@ from fastifo.utils.text import did_you_mean
 CONFIGS = [learner.Config for learner in ALGORITHMS.values()]
 
 
-def test_no_override_is_one_default_config() -> None:
+def test_without_overrides_there_is_one_default_config() -> None:
     assert expand(Config, {}) == [Config()]
 
 
-def test_a_list_gives_one_config_per_value_and_lists_multiply_the_last_fastest() -> None:
-    found = expand(Config, {"learning_rate": [1e-3, 1e-4], "kernel_width": [0.02, 0.08]})
-    assert [(c.learning_rate, c.kernel_width) for c in found] == [
+def test_lists_give_every_combination_and_the_last_varies_fastest() -> None:
+    configs = expand(Config, {"learning_rate": [1e-3, 1e-4], "kernel_width": [0.02, 0.08]})
+    assert [(c.learning_rate, c.kernel_width) for c in configs] == [
         (1e-3, 0.02),
         (1e-3, 0.08),
         (1e-4, 0.02),
@@ -38,17 +38,17 @@ def test_a_list_gives_one_config_per_value_and_lists_multiply_the_last_fastest()
     ]
 
 
-def test_a_list_of_sizes_is_one_net_and_a_list_of_lists_is_a_sweep() -> None:
+def test_a_list_of_sizes_is_one_value_and_a_list_of_lists_is_a_sweep() -> None:
     assert [c.hidden_sizes for c in expand(Config, {"hidden_sizes": [8, 4]})] == [(8, 4)]
-    found = expand(Config, {"hidden_sizes": [[8], (4, 4), []]})
-    assert [c.hidden_sizes for c in found] == [(8,), (4, 4), ()]
+    configs = expand(Config, {"hidden_sizes": [[8], (4, 4), []]})
+    assert [c.hidden_sizes for c in configs] == [(8,), (4, 4), ()]
     assert expand(Config, {"encoder_scales": []})[0].encoder_scales == ()
 
 
-def test_whole_numbers_become_the_type_of_their_field() -> None:
-    (found,) = expand(Config, {"learning_rate": 1, "batch_size": 64.0})
-    assert isinstance(found.learning_rate, float)
-    assert isinstance(found.batch_size, int)
+def test_whole_numbers_are_converted_to_the_type_of_their_field() -> None:
+    (config,) = expand(Config, {"learning_rate": 1, "batch_size": 64.0})
+    assert isinstance(config.learning_rate, float)
+    assert isinstance(config.batch_size, int)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_whole_numbers_become_the_type_of_their_field() -> None:
         ("kernel_reading", "logit", ValueError, "kernel_reading: expected one of logits"),
     ],
 )
-def test_a_bad_value_is_named_with_what_was_expected_and_found(
+def test_the_error_of_a_bad_value_names_field_expectation_and_value(
     field: str, value: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -89,12 +89,12 @@ def test_a_bad_value_is_named_with_what_was_expected_and_found(
     assert str(caught.value).startswith(message)
 
 
-def test_an_unknown_field_is_named_with_the_nearest_known_one() -> None:
+def test_the_error_of_an_unknown_field_suggests_the_nearest_name() -> None:
     with pytest.raises(TypeError, match="has no field 'temprature'; did you mean 'temperature'"):
         expand(AWR.Config, {"temprature": 1.0})
 
 
-def test_a_name_near_nothing_is_answered_with_all_names() -> None:
+def test_a_name_without_near_match_lists_all_names() -> None:
     assert did_you_mean("zzz", ["beta", "alpha"]) == "known: alpha, beta"
 
 
@@ -104,13 +104,13 @@ def test_every_field_has_help(config: type[Config]) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_config_comes_back_from_json_as_it_was(config: type[Config]) -> None:
+def test_a_config_survives_the_round_trip_through_json(config: type[Config]) -> None:
     limits: dict[str, Any] = {name: math.inf for name in LIMITS if hasattr(config(), name)}
     before = config(hidden_sizes=(3, 2), **limits)
     assert from_json(config, json.loads(json.dumps(to_json(before), allow_nan=False))) == before
 
 
-def test_a_field_of_a_newer_version_is_named() -> None:
+def test_a_field_of_a_newer_version_is_refused() -> None:
     with pytest.raises(ValueError, match="Config has no field 'momentum'; update fastifo"):
         from_json(Config, {"momentum": 0.9})
 
@@ -128,6 +128,6 @@ def test_only_floats_vary_inside_a_population(config: type[Config]) -> None:
         assert shape_key(dataclasses.replace(default, **other)) != shape_key(default)
 
 
-def test_configs_cannot_be_changed() -> None:
+def test_configs_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().batch_size = 3  # type: ignore[misc]

@@ -46,10 +46,10 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
     assert_metrics_equal(metrics, history, ["value_loss", "policy_loss", "weight_mean"])
 
 
-def test_a_temperature_of_infinity_is_cloning() -> None:
+def test_inverse_temperature_0_is_cloning() -> None:
     learner, sampler = pair("dilo", inverse_temperature=0.0)
-    cloning, own = pair("bc")
-    # Triples are drawn where cloning draws transitions: give it DILO's rows.
+    cloning, _ = pair("bc")
+    # Triples come from other rows than transitions, so cloning takes DILO's batches.
     for update in range(20):
         learner.counter.fill_(update)
         cloning.counter.fill_(update)
@@ -57,10 +57,9 @@ def test_a_temperature_of_infinity_is_cloning() -> None:
         learner.update(batch)
         cloning.update(batch)
     assert_layers_equal(layers(learner.policy), layers(cloning.policy))
-    assert own is not None
 
 
-def test_a_constant_value_has_the_residual_gamma_minus_one_times_it() -> None:
+def test_the_residual_of_a_constant_value_is_gamma_minus_one_times_it() -> None:
     learner, sampler = pair("dilo")
     with torch.no_grad():
         for parameter in learner.value.parameters():
@@ -72,19 +71,19 @@ def test_a_constant_value_has_the_residual_gamma_minus_one_times_it() -> None:
 
 
 def bias_gradient(share: float, value: float) -> float:
-    """Of the loss in a constant added to a value that is `value` everywhere."""
+    """The gradient of the loss in the last bias, where the value is `value` everywhere."""
     learner, sampler = pair("dilo", residual_share=share)
     with torch.no_grad():
         for parameter in learner.value.parameters():
             parameter.zero_()
         learner.value.layers[-1].bias.fill_(value)
-    found: list[Any] = []
-    learner.optimizer_step = lambda parameters, gradients: found.extend(gradients)
+    recorded: list[Any] = []
+    learner.optimizer_step = lambda parameters, gradients: recorded.extend(gradients)
     learner.update(sampler.draw(torch.tensor([0])))
-    return float(found[len(learner.value_parameters()) - 1])
+    return float(recorded[len(learner.value_parameters()) - 1])
 
 
-def test_the_papers_share_has_its_minimum_at_nought_and_the_codes_far_below() -> None:
+def test_the_papers_share_has_its_minimum_at_0_and_that_of_the_code_far_below() -> None:
     assert bias_gradient(-1.0, 0.0) == pytest.approx(0.0, abs=1e-12)
     assert bias_gradient(-1.0, 1.0) > 0.0 > bias_gradient(-1.0, -1.0)
     # 0.2 = 0.4 (1 - gamma) (1 + y) at y = -(1 - gamma) v
@@ -92,37 +91,37 @@ def test_the_papers_share_has_its_minimum_at_nought_and_the_codes_far_below() ->
     assert bias_gradient(0.8, -4800.0) > 0.0 > bias_gradient(0.8, -5000.0)
 
 
-def test_the_projection_leaves_nothing_of_the_backward_gradient_along_the_forward_one() -> None:
+def test_the_projected_backward_gradient_is_orthogonal_to_the_forward_gradient() -> None:
     learner, sampler = pair("dilo", **ORIG)
     run_updates(learner, sampler, 3)
     batch = sampler.draw(torch.tensor([5]))
-    found: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     def keep(parameters: Any, gradients: Any) -> None:
-        found.setdefault("gradients", [g.clone() for g in gradients])
+        recorded.setdefault("gradients", [g.clone() for g in gradients])
 
     learner.optimizer_step = keep
     value_parameters = len(learner.value_parameters())
-    whole = dict(learner.hp.__dict__)
+    fields = dict(learner.hp.__dict__)
     parts = {}
     for name, eta in (("both", 1.0), ("forward", 0.0)):
-        learner.hp.backward_share = torch.full_like(whole["backward_share"], eta)
-        found.clear()
+        learner.hp.backward_share = torch.full_like(fields["backward_share"], eta)
+        recorded.clear()
         learner.update(batch)
-        parts[name] = [g.flatten() for g in found["gradients"][:value_parameters]]
+        parts[name] = [g.flatten() for g in recorded["gradients"][:value_parameters]]
     # both = (1 - kappa) f + b + linear, forward = f + linear: their difference is b - kappa f.
-    rest = torch.cat(parts["both"]) - torch.cat(parts["forward"])
-    learner.hp.residual_share = torch.zeros_like(whole["residual_share"])
-    found.clear()
-    learner.update(batch)  # the value's own term alone, at share one
-    linear = torch.cat([g.flatten() for g in found["gradients"][:value_parameters]])
+    projected = torch.cat(parts["both"]) - torch.cat(parts["forward"])
+    learner.hp.residual_share = torch.zeros_like(fields["residual_share"])
+    recorded.clear()
+    learner.update(batch)  # only the linear term, with weight one
+    linear = torch.cat([g.flatten() for g in recorded["gradients"][:value_parameters]])
     forward = torch.cat(parts["forward"]) - 0.2 * linear
-    cosine = (rest @ forward) / (rest.norm() * forward.norm())
+    cosine = (projected @ forward) / (projected.norm() * forward.norm())
     assert abs(float(cosine)) < 1e-9
-    assert float(rest.norm()) > 1e-6
+    assert float(projected.norm()) > 1e-6
 
 
-def test_targets_follow_by_polyak_after_every_update() -> None:
+def test_targets_track_by_polyak_after_every_update() -> None:
     learner, sampler = pair("dilo", **ORIG | {"polyak": 0.25})
     before = layers(learner.twin_target)
     run_updates(learner, sampler, 1)
@@ -139,7 +138,9 @@ def test_triples_stay_in_one_episode() -> None:
     batch = sampler.raw.draw(torch.tensor([0]))
     for source in (batch.background, batch.expert):
         assert source is not None
-        assert not bool(source.terminal.any())  # a triple goes on after its first transition
+        assert not bool(
+            source.terminal.any()
+        )  # an episode continues after the first transition of a triple
 
 
 def test_episodes_of_one_transition_are_refused_before_training() -> None:

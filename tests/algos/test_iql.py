@@ -25,11 +25,12 @@ PARTS = ["value_loss", "critic_loss", "policy_loss", "weight_mean", "clip_fracti
 
 
 def batches_of(sampler: Any, count: int) -> list[dict[str, Any]]:
-    found = oracle_batches(sampler, count, 0, 0.5)
-    for batch in found:
+    """The first batches, with the noise under the name that IQL's oracle takes."""
+    batches = oracle_batches(sampler, count, 0, 0.5)
+    for batch in batches:
         if "policy_noise" in batch:
             batch["noise"] = batch.pop("policy_noise")
-    return found
+    return batches
 
 
 @pytest.mark.parametrize(
@@ -61,21 +62,23 @@ def test_at_expectile_one_half_the_value_regresses_to_the_smaller_critic() -> No
     sampler = make_sampler(learner, random_dataset())
     b = sampler.draw(learner.counter).background
     assert b.action is not None
-    found = torch.cat([b.obs, b.action], -1)
-    q = torch.minimum(learner.critic_target(found), learner.twin_target(found)).detach()
+    pair = torch.cat([b.obs, b.action], -1)
+    q = torch.minimum(learner.critic_target(pair), learner.twin_target(pair)).detach()
     expected = 0.5 * (q - learner.value(b.obs)).square().mean(1)
     metrics = learner.update(sampler.draw(learner.counter))
     torch.testing.assert_close(metrics["value_loss"], expected.detach())
 
 
-def test_the_expectile_of_0_and_1_at_seven_tenths_is_seven_tenths() -> None:
+def test_the_07_expectile_of_0_and_1_is_07() -> None:
     learner = make_learner("iql", expectile=0.7)
     q = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
-    nothing, one = torch.zeros_like(q), torch.ones(1, 1, dtype=torch.float64)
+    zeros, one = torch.zeros_like(q), torch.ones(1, 1, dtype=torch.float64)
     v = torch.full_like(q, 0.7)
     gradient = learner.ops.advantage(
-        v, nothing, None, q, nothing, one, 0.0 * one, one, one, 0.7 * one, False, False, 0
-    )[1]
+        v=v, next_v=zeros, policy_next_v=None, reward=q, terminal=zeros, share=one,
+        gamma=0.0 * one, temperature=one, max_weight=one, expectile=0.7 * one,
+        absorbing=False, policy_absorbing=False, policy_rows=0,
+    )[1]  # fmt: skip
     assert abs(float(gradient.sum())) < 1e-15
 
 
@@ -90,16 +93,17 @@ def test_inverse_temperature_0_is_cloning() -> None:
     assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-6)
 
 
-def test_the_weight_is_capped_where_the_advantage_is_ln_100_over_beta() -> None:
+def test_the_weight_is_capped_from_an_advantage_of_ln_100_over_beta() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
     edge = math.log(100.0) / 3.0
     assert abs(edge - 1.535) < 1e-3
     q = torch.tensor([[edge - 1e-6, edge + 1e-6, 9.0]], dtype=torch.float64)
-    nothing = torch.zeros_like(q)
+    zeros = torch.zeros_like(q)
     learner = make_learner("iql")
     _, _, weight, statistics = learner.ops.advantage(
-        nothing, nothing, None, q, nothing, one, 0.0 * one, one / 3.0, 100.0 * one, 0.7 * one,
-        False, False, 3,
+        v=zeros, next_v=zeros, policy_next_v=None, reward=q, terminal=zeros, share=one,
+        gamma=0.0 * one, temperature=one / 3.0, max_weight=100.0 * one, expectile=0.7 * one,
+        absorbing=False, policy_absorbing=False, policy_rows=3,
     )  # fmt: skip
     assert float(weight[0, 0]) < 100.0
     torch.testing.assert_close(weight[0, 1:], torch.full((2,), 100.0, dtype=torch.float64))
@@ -109,16 +113,16 @@ def test_the_weight_is_capped_where_the_advantage_is_ln_100_over_beta() -> None:
 def test_rewards_are_scaled_by_the_range_of_returns() -> None:
     dataset = random_dataset()
     learner = make_learner("iql", seeds=(0, 1))
-    found = prepared(learner, dataset)[0].background.reward
+    scaled = prepared(learner, dataset)[0].background.reward
     background = dataset.background
     assert background.reward is not None
-    assert found is not None
+    assert scaled is not None
     expected = scaling.return_range_scaled(background.reward.double(), background.start)
-    for own in found:
-        torch.testing.assert_close(own, expected, rtol=1e-6, atol=0)
+    for member_reward in scaled:
+        torch.testing.assert_close(member_reward, expected, rtol=1e-6, atol=0)
 
 
-def test_rewards_are_multiplied_and_shifted_after_that() -> None:
+def test_rewards_are_multiplied_then_shifted_after_scaling() -> None:
     dataset = random_dataset()
     rewards = dataset.background.reward
     assert rewards is not None
@@ -127,13 +131,13 @@ def test_rewards_are_multiplied_and_shifted_after_that() -> None:
         learner = make_learner(
             "iql", reward_scaling=scale, reward_multiplier=[1.0, 100.0], reward_shift=[0.0, -1.0]
         )
-        found = prepared(learner, dataset)[0].background.reward
-        assert found is not None
-        torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=0)
-        torch.testing.assert_close(found[3], 100.0 * expected - 1.0, rtol=1e-6, atol=1e-9)
+        scaled = prepared(learner, dataset)[0].background.reward
+        assert scaled is not None
+        torch.testing.assert_close(scaled[0], expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(scaled[3], 100.0 * expected - 1.0, rtol=1e-6, atol=1e-9)
 
 
-def test_equal_returns_have_no_range() -> None:
+def test_scaling_by_the_range_of_equal_returns_is_refused() -> None:
     episode = {"obs": torch.randn(6, 3), "action": torch.zeros(5, 2), "reward": torch.ones(5)}
     dataset = Dataset.from_episodes([episode, episode])
     with pytest.raises(ValueError, match=r"reward_scaling: return_range divides .* every episode"):
@@ -147,7 +151,7 @@ def test_one_background_episode_is_refused_before_training() -> None:
         fastifo.train("tge", one, horizon=4, progress=False)
 
 
-def test_near_constant_observations_are_not_blown_up() -> None:
+def test_nearly_constant_observations_are_not_amplified() -> None:
     learner = make_learner("iql")
     assert learner.deviation_epsilon == 1e-3
     made = type(learner)(

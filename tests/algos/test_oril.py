@@ -30,13 +30,13 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
     assert_metrics_equal(metrics, history, ["value_loss", "policy_loss", "weight_mean"])
 
 
-def test_it_is_vfo_disc_whose_value_learns_from_the_background_alone() -> None:
+def test_oril_is_vfo_disc_whose_value_learns_from_the_background_only() -> None:
     learner = make_learner("oril")
     sampler = make_sampler(learner, prepared(learner)[0])
     other = make_learner("vfo_disc", alpha=1.0, disc_reward_at="current")
-    own = make_sampler(other, prepared(other)[0])
+    other_sampler = make_sampler(other, prepared(other)[0])
     run_updates(learner, sampler, 20)
-    run_updates(other, own, 20)
+    run_updates(other, other_sampler, 20)
     assert_layers_equal(layers(learner.policy), layers(other.policy))
 
 

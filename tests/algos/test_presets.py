@@ -1,4 +1,4 @@
-"""Presets name fields that their methods have, and train."""
+"""Presets set fields that their methods have, to the published values, and train."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from helpers import random_dataset
 
 
 @pytest.mark.parametrize("key", sorted(PRESETS), ids=str)
-def test_a_preset_is_one_config_of_its_method(key: tuple[str, str]) -> None:
+def test_a_preset_is_a_config_of_its_method(key: tuple[str, str]) -> None:
     name, preset = key
     (config,) = expand(find(name).Config, preset_fields(name, preset))
     assert vars(config).items() >= preset_fields(name, preset).items()
@@ -30,12 +30,12 @@ TABLE = {  # the study's hyperparameters on D4RL, for the methods that have them
 @pytest.mark.parametrize("name", STUDY)
 def test_defaults_are_those_of_the_studys_table(name: str) -> None:
     config = vars(find(name).Config())
-    expected = TABLE | ({"alpha": 0.9} if name == "sqil" else {})  # which the study calls best
+    expected = TABLE | ({"alpha": 0.9} if name == "sqil" else {})  # the study's best
     assert config.items() >= {k: v for k, v in expected.items() if k in config}.items()
-    own = preset_fields(name, "robomimic")
-    assert own["hidden_sizes"] == (1024, 1024)
-    assert own["weight_decay"] == 0.1
-    assert own.get("temperature") == (0.1 if "temperature" in config else None)
+    robomimic = preset_fields(name, "robomimic")
+    assert robomimic["hidden_sizes"] == (1024, 1024)
+    assert robomimic["weight_decay"] == 0.1
+    assert robomimic.get("temperature") == (0.1 if "temperature" in config else None)
 
 
 IQL = {
@@ -75,7 +75,7 @@ TGE = {
         }),
     ],
 )  # fmt: skip
-def test_defaults_are_the_papers(name: str, expected: dict[str, object]) -> None:
+def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object]) -> None:
     plain, _, backbone = name.partition("-")
     config = vars(find(plain, backbone or None).Config())
     assert {k: config[k] for k in expected} == expected
@@ -140,7 +140,7 @@ def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path:
     assert again.policy(1).act(obs).abs().max() <= 1.0
 
 
-def test_fields_given_beside_a_preset_come_first() -> None:
+def test_given_fields_override_the_preset() -> None:
     run = fastifo.train(
         "awr", random_dataset(), num_updates=2, preset="true_mdp", gamma=[0.9, 0.5], absorbing=True,
         **QUIET,
@@ -165,7 +165,7 @@ antmaze   0.003/0.002 0.003/0.001 0.001/0.0005 0.001/0 0.002/0.001 0.002/0.002
 """
 
 
-def test_rebracs_penalties_are_those_of_the_dataset() -> None:
+def test_rebrac_presets_have_the_published_penalties_of_their_dataset() -> None:
     published: dict[str, tuple[float, float]] = {}
     heads: list[str] = []
     for line in PENALTIES.strip().splitlines():
@@ -176,16 +176,16 @@ def test_rebracs_penalties_are_those_of_the_dataset() -> None:
         for head, pair in zip(heads, rest, strict=True):
             one, two = map(float, pair.split("/"))
             published[f"{first}-{head}" if first == "antmaze" else f"{head}-{first}"] = one, two
-    found = {
-        preset: (recipe.fields["policy_penalty"], recipe.fields["critic_penalty"])
-        for (name, preset), recipe in PRESETS.items()
+    penalties = {
+        preset: (value.fields["policy_penalty"], value.fields["critic_penalty"])
+        for (name, preset), value in PRESETS.items()
         if name == "rebrac"
     }
-    assert found == published
-    assert len(found) == 18 + 12 + 6
+    assert penalties == published
+    assert len(penalties) == 18 + 12 + 6
 
 
-def test_a_preset_sets_the_reward_and_what_learns_from_it() -> None:
+def test_a_preset_sets_the_reward_and_the_backbone() -> None:
     door = preset_fields("rebrac", "door-cloned")
     assert door == {
         "policy_penalty": 0.01, "critic_penalty": 0.1, "batch_size": 256, "learning_rate": 3e-4,
@@ -194,12 +194,12 @@ def test_a_preset_sets_the_reward_and_what_learns_from_it() -> None:
     assert preset_fields("seabo", "door-cloned", "rebrac") == door | {"divides_by_actions": False}
     maze = preset_fields("rebrac", "antmaze-umaze")
     assert preset_fields("seabo", "antmaze-umaze", "rebrac") == maze | {"reward_slope": 5.0}
-    own = {"reward_slope": 1.0, "divides_by_observations": False}
-    assert preset_fields("otr", "antmaze-umaze", "rebrac") == maze | own
+    otr = {"reward_slope": 1.0, "divides_by_observations": False}
+    assert preset_fields("otr", "antmaze-umaze", "rebrac") == maze | otr
     assert preset_fields("tge", "antmaze-umaze", "rebrac") == maze
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
-def test_a_wrong_preset_is_named_with_those_there_are(name: str) -> None:
+def test_an_unknown_preset_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name} has no preset 'original'"):
         fastifo.train(name, random_dataset(), num_updates=2, preset="original")

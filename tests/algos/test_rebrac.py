@@ -51,15 +51,15 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
     for name in NETS:
         assert_layers_equal(layers(getattr(learner, name)), after[name])
     for name in CRITICS:
-        for found, expected in zip(
+        for norm, expected in zip(
             norms(getattr(learner, name)), after[f"{name}_norms"], strict=True
         ):
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+            torch.testing.assert_close(norm, expected, rtol=0, atol=1e-9)
     assert_metrics_equal(metrics, history, ["critic_loss"])
     assert_metrics_equal(metrics[1::2], history[1::2], ["policy_loss"])
 
 
-def test_the_policy_rests_in_odd_updates() -> None:
+def test_the_policy_trains_in_every_second_update() -> None:
     learner = make_learner("rebrac")
     sampler = make_sampler(learner, random_dataset())
     seen = [layers(learner.policy)]
@@ -70,7 +70,7 @@ def test_the_policy_rests_in_odd_updates() -> None:
     assert changed == [False, True, False, True]
 
 
-def test_the_penalty_is_nought_where_the_target_repeats_the_data() -> None:
+def test_the_penalty_is_zero_if_the_target_policy_repeats_the_data() -> None:
     learner = make_learner("rebrac", policy_noise=0.0)
     sampler = make_sampler(learner, random_dataset())
     batch = sampler.draw(learner.counter)
@@ -80,7 +80,7 @@ def test_the_penalty_is_nought_where_the_target_repeats_the_data() -> None:
     assert float(learner.update(batch)["next_distance"].detach()) == 0.0
 
 
-def test_without_penalty_at_the_next_state_it_is_td3_bc() -> None:
+def test_without_layer_norm_the_policy_loss_is_that_of_td3_bc() -> None:
     """(1 / 2.5) / A: TD3+BC averages over dimensions and multiplies the critic by 2.5."""
     width = 2
     learner = make_learner("rebrac", policy_penalty=1.0 / (2.5 * width), critic_layer_norm=False)
@@ -90,7 +90,7 @@ def test_without_penalty_at_the_next_state_it_is_td3_bc() -> None:
     learner.phase = 1
     batch = sampler.draw(learner.counter)
     critic, twin = learner.critic, learner.twin
-    metrics = learner.update(batch)  # moves the critics, then judges by them, then the policy
+    metrics = learner.update(batch)  # steps the critics, then evaluates them in the policy loss
     b = batch.background
     assert b.action is not None
     before = make_learner("rebrac", policy_penalty=1.0 / (2.5 * width), critic_layer_norm=False)
@@ -101,7 +101,7 @@ def test_without_penalty_at_the_next_state_it_is_td3_bc() -> None:
     torch.testing.assert_close(2.5 * metrics["policy_loss"].squeeze(), td3_bc.detach())
 
 
-def test_a_norm_gives_rows_of_mean_0_and_variance_1() -> None:
+def test_layer_norm_gives_rows_of_mean_0_and_variance_1() -> None:
     norm = LayerNorm(2, 64, torch.float64)
     out = norm(3.0 + 5.0 * torch.randn(2, 7, 64, dtype=torch.float64))
     torch.testing.assert_close(out.mean(-1), torch.zeros(2, 7, dtype=torch.float64))
@@ -110,7 +110,7 @@ def test_a_norm_gives_rows_of_mean_0_and_variance_1() -> None:
     )
 
 
-def test_starting_weights_are_those_of_the_authors() -> None:
+def test_initial_weights_are_those_of_the_authors() -> None:
     learner = make_learner("rebrac")
     for net, bound in ((learner.policy.body, 1e-3), (learner.critic, 3e-3)):
         *hidden, last = net.layers
@@ -119,7 +119,7 @@ def test_starting_weights_are_those_of_the_authors() -> None:
             assert 0.0 < float(values.detach().abs().max()) <= bound
 
 
-def test_only_the_step_that_the_clock_ended_is_never_drawn() -> None:
+def test_every_transition_but_a_timeout_is_drawn() -> None:
     background = random_dataset().background
     first, before = background.windows(FOLLOWED)
     drawn = torch.cat([f + torch.arange(int(n)) for f, n in zip(first, before.diff(), strict=True)])
@@ -130,12 +130,12 @@ def test_only_the_step_that_the_clock_ended_is_never_drawn() -> None:
     assert batch.next_action is not None
     assert batch.action is not None
     assert background.action is not None
-    going_on = batch.terminal[0] == 0
+    continues = batch.terminal[0] == 0
     for action, after in zip(
-        batch.action[0][going_on], batch.next_action[0][going_on], strict=True
+        batch.action[0][continues], batch.next_action[0][continues], strict=True
     ):
-        place = int((background.action.double() == action).all(1).nonzero()[0])
-        assert torch.equal(background.action[place + 1].double(), after)
+        row = int((background.action.double() == action).all(1).nonzero()[0])
+        assert torch.equal(background.action[row + 1].double(), after)
 
 
 def test_a_background_without_two_successive_actions_is_refused() -> None:
@@ -145,7 +145,7 @@ def test_a_background_without_two_successive_actions_is_refused() -> None:
         fastifo.train("rebrac", dataset, progress=False)
 
 
-def test_other_starting_weights_are_refused() -> None:
+def test_other_initial_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="init: expected fan_in_uniform, as in the authors' code"):
         make_learner("rebrac", init="orthogonal")
 

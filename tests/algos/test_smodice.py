@@ -24,17 +24,17 @@ ORIG = preset_fields("smodice", "orig") | SMALL
 
 
 def ready(**overrides: Any) -> tuple[Any, Any, RawSampler, RawSampler]:
-    """Learner, untrained discriminator, and what each draws from."""
+    """A learner and its untrained discriminator, and a sampler for each."""
     learner = make_learner("smodice", **overrides)
     standardise(learner)
-    dataset, discriminator, own = prepared(learner)
+    dataset, discriminator, discriminator_data = prepared(learner)
     discriminator.encoder.load_state_dict(learner.encoder.state_dict())
     learner_sampler = make_sampler(learner, dataset)
-    if learner.encoder.standardizes:  # rewards with the statistics in place
+    if learner.encoder.standardizes:  # recompute rewards with the statistics set
         rewards = [discriminator.logits(0, dataset.background.obs)[dataset.background.rows()]]
         object.__setattr__(dataset.background, "reward", torch.stack(rewards))
         learner_sampler = make_sampler(learner, dataset)
-    return learner, discriminator, learner_sampler, make_sampler(discriminator, own)
+    return learner, discriminator, learner_sampler, make_sampler(discriminator, discriminator_data)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
     batches = oracle_batches(sampler, 20, 0, 0.5)
     metrics = run_updates(learner, sampler, 20)
     after, history = oracle.run(start, batches, oracle_config(learner))
-    # Once the entropy's price has moved, both sides have it from their own sums.
+    # The two sides sum the entropy coefficient's gradient in their own order.
     assert_layers_equal(layers(learner.policy), after["policy"])
-    found, expected = layers(learner.value), after["value"]
+    value, expected = layers(learner.value), after["value"]
     if learner.cfg.divergence == "kl":
-        # Then the last bias has no gradient but rounding, which Adam steps by.
-        found[-1] = found[-1][0], expected[-1][1]
-    assert_layers_equal(found, expected, tolerance=1e-8)
-    # The oracle's policy loss has the entropy's term in it, where there is one.
+        # The last bias has no gradient except rounding errors, which Adam steps by.
+        value[-1] = value[-1][0], expected[-1][1]
+    assert_layers_equal(value, expected, tolerance=1e-8)
+    # The oracle's policy loss includes the entropy term.
     names = ["value_loss", "weight_mean"]
     names += [] if learner.cfg.entropy_constraint else ["policy_loss"]
     assert_metrics_equal(metrics, history, names)
@@ -78,7 +78,7 @@ def test_20_updates_of_the_discriminator_equal_the_oracle(overrides: dict[str, A
     assert_layers_equal(layers(discriminator.logit), after["discriminator"])
 
 
-def test_no_constant_added_to_the_value_changes_the_kl_loss_without_terminals() -> None:
+def test_without_terminals_the_kl_loss_is_invariant_to_a_constant_in_the_value() -> None:
     learner, _, sampler, _ = ready(max_weight=math.inf)
     batch = sampler.draw(torch.tensor([0]))
     batch.background.terminal.zero_()
@@ -92,8 +92,8 @@ def test_no_constant_added_to_the_value_changes_the_kl_loss_without_terminals() 
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
-def test_reward_zero_and_a_constant_value_are_cloning() -> None:
-    # Without normalisation: weights of one kind that sum to one would say nothing.
+def test_reward_0_and_a_constant_value_are_cloning() -> None:
+    # Not normalised: normalised weights are 1 for every constant value.
     learner, _, sampler, _ = ready(logit_clamp=1e-30, normalizes=False)
     cloning, _ = pair("bc")
     with torch.no_grad():
@@ -107,11 +107,11 @@ def test_reward_zero_and_a_constant_value_are_cloning() -> None:
     assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-7)
 
 
-def test_terminals_lead_to_a_state_of_their_own_and_stay_there() -> None:
+def test_terminals_lead_to_an_absorbing_state_and_stay_there() -> None:
     dataset = random_dataset()
-    found = with_absorbing_states(dataset, standardizes=False)
+    extended = with_absorbing_states(dataset, standardizes=False)
     for before, after in (
-        (dataset.background, found.background), (dataset.expert, found.expert),
+        (dataset.background, extended.background), (dataset.expert, extended.expert),
     ):  # fmt: skip
         assert before is not None
         assert after is not None
@@ -120,26 +120,28 @@ def test_terminals_lead_to_a_state_of_their_own_and_stay_there() -> None:
         assert int(after.terminal.sum()) == ends
         for episode in range(before.num_episodes):
             old, new = before.take([episode]), after.take([episode])
-            over = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            absorbing = torch.tensor([0.0, 0.0, 0.0, 1.0])
             if not bool(old.terminal[-1]):
                 assert torch.equal(new.obs[:, :3], old.obs)
                 assert not bool(new.obs[:, 3].any())
                 assert not bool(new.terminal.any())
                 continue
             assert torch.equal(new.obs[:-2, :3], old.obs[:-1])
-            assert torch.equal(new.obs[-2:], over.expand(2, -1))
+            assert torch.equal(new.obs[-2:], absorbing.expand(2, -1))
             assert new.terminal.tolist() == [False] * len(old.terminal) + [True]
             assert new.timeout.tolist() == [False] * len(new.terminal)
 
 
-def test_the_absorbing_state_is_nought_where_observations_are_standardised() -> None:
+def test_the_absorbing_state_is_zero_in_standardised_observations() -> None:
     learner, _, sampler, _ = ready(**ORIG)
     rows = learner.encoder(sampler.raw.background.gather("rows", torch.arange(40)[None]).next_obs)
-    over = rows[rows[..., 3] == 1.0]
-    assert len(over) > 0
-    torch.testing.assert_close(over[:, :3], torch.zeros(len(over), 3).double(), rtol=0, atol=1e-6)
+    absorbing = rows[rows[..., 3] == 1.0]
+    assert len(absorbing) > 0
+    torch.testing.assert_close(
+        absorbing[:, :3], torch.zeros(len(absorbing), 3).double(), rtol=0, atol=1e-6
+    )
 
 
-def test_an_entropy_constraint_needs_a_gaussian_policy() -> None:
+def test_an_entropy_constraint_requires_a_gaussian_policy() -> None:
     with pytest.raises(ValueError, match="entropy_constraint: expected policy_head='gaussian'"):
         make_learner("smodice", entropy_constraint=True)

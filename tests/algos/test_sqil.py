@@ -34,19 +34,19 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
     assert_metrics_equal(metrics, history, ["value_loss", "policy_loss"])
 
 
-def test_alpha_one_is_cloning_once_the_value_is_zero() -> None:
+def test_alpha_1_with_a_value_of_0_is_cloning() -> None:
     learner, sampler = pair("sqil", alpha=1.0)
-    cloning, own = pair("bc")
+    cloning, cloning_sampler = pair("bc")
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
             for parameter in net.parameters():
                 parameter.zero_()
     run_updates(learner, sampler, 20)
-    run_updates(cloning, own, 20)
+    run_updates(cloning, cloning_sampler, 20)
     assert_layers_equal(layers(learner.policy), layers(cloning.policy))
 
 
-def test_the_advantage_of_expert_rows_uses_a_reward_of_one() -> None:
+def test_the_advantage_of_expert_rows_uses_a_reward_of_1() -> None:
     learner, sampler = pair("sqil", temperature=1.0, max_weight=1e9)
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
@@ -54,18 +54,18 @@ def test_the_advantage_of_expert_rows_uses_a_reward_of_one() -> None:
                 parameter.zero_()
     batch = sampler.draw(torch.tensor([0]))
     assert batch.expert is not None
-    # A value of nought: advantages are 1 or, at an absorbing end, 100, and 0 for the background.
+    # The value is 0: advantages are 1, at a terminal 100, and 0 for the background.
     ends = batch.expert.terminal[0]
     expected = torch.cat([1.0 + 99.0 * ends, torch.zeros_like(ends)]).mean()
-    found = learner.update(batch)["advantage_mean"][0]
-    torch.testing.assert_close(found, expected)
+    advantage = learner.update(batch)["advantage_mean"][0]
+    torch.testing.assert_close(advantage, expected)
 
 
-def test_without_the_experts_policy_rows_it_is_vfo_bin() -> None:
+def test_without_expert_rows_in_the_policy_loss_it_is_vfo_bin() -> None:
     learner, sampler = pair("sqil", alpha=0.7, policy_alpha=1.0)
-    other, own = pair("vfo_bin", alpha=0.7)
+    other, other_sampler = pair("vfo_bin", alpha=0.7)
     run_updates(learner, sampler, 20)
-    run_updates(other, own, 20)
+    run_updates(other, other_sampler, 20)
     assert_layers_equal(layers(learner.policy), layers(other.policy))
     assert_layers_equal(layers(learner.value), layers(other.value))
 

@@ -43,8 +43,8 @@ def test_20_updates_of_vfo_bin_equal_the_oracle(overrides: dict[str, object]) ->
     after, history = oracle.run_bin(start, batches, oracle_config(learner))
     assert_layers_equal(layers(learner.policy), after["policy"])
     assert_layers_equal(layers(learner.value), after["value"])
-    # The oracle's other statistics are over the rows that a Bernoulli batch picked, its mean value
-    # over the policy's.
+    # The oracle's other statistics are over the rows that a Bernoulli batch draws, and its mean
+    # value is over the policy's rows.
     extra = [] if "batch_mode" in overrides else ROW_METRICS
     extra = extra[:-1] if "policy_batch" in overrides else extra
     assert_metrics_equal(metrics, history, METRICS + extra)
@@ -134,8 +134,8 @@ def test_the_policy_loss_does_not_reach_the_value() -> None:
     assert_layers_equal(layers(full.value), layers(other.value), tolerance=0.0)
 
 
-def test_the_value_reaches_the_policy_through_its_weights_alone() -> None:
-    # At an infinite temperature every weight is 1, whatever the value: it has no other way in.
+def test_the_value_reaches_the_policy_only_through_the_weights() -> None:
+    # At infinite temperature every weight is 1, so the value must not matter.
     full, sampler = pair("vfo_bin", temperature=1e30)
     other, _ = pair("vfo_bin", temperature=1e30)
     with torch.no_grad():
@@ -149,15 +149,14 @@ def test_the_value_reaches_the_policy_through_its_weights_alone() -> None:
 
 def test_infinite_temperature_is_cloning() -> None:
     learner, sampler = pair("vfo_bin", temperature=1e12)
-    cloning, own = pair("bc")
+    cloning, cloning_sampler = pair("bc")
     run_updates(learner, sampler, 20)
-    run_updates(cloning, own, 20)
+    run_updates(cloning, cloning_sampler, 20)
     assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-7)
 
 
 def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
-    # v = kappa / (1 - gamma) everywhere, here 1 to the last bit, has no gradient, makes every
-    # advantage 0 and every weight 1.
+    # v = kappa / (1 - gamma), here exactly 1, has no gradient, and every advantage is 0.
     learner = make_learner("vfo_disc", gamma=0.5)
     with torch.no_grad():
         for net in (learner.value, learner.value_target):
@@ -174,12 +173,12 @@ def test_a_constant_discriminator_is_cloning_at_the_fixed_point() -> None:
 
     trainer = FakeTrainer(learner, fit=constant)
     sampler = make_sampler(learner, VfODisc.prepare(random_dataset(), learner.configs, trainer))
-    cloning, own = pair("bc")
+    cloning, cloning_sampler = pair("bc")
     for metrics in run_updates(learner, sampler, 20):
         assert float(metrics["value_loss"][0]) == 0.0
         assert float(metrics["advantage_mean"][0]) == 0.0
         assert float(metrics["weight_mean"][0]) == 1.0
-    run_updates(cloning, own, 20)
+    run_updates(cloning, cloning_sampler, 20)
     assert_layers_equal(layers(learner.value), before, tolerance=0.0)
     assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-12)
 
@@ -189,15 +188,15 @@ def test_separate_policy_batches_differ_from_the_value_batch() -> None:
     batch = sampler.draw(torch.tensor([0]))
     assert batch.policy is not None
     assert not torch.equal(batch.policy.obs, batch.background.obs)
-    # The value's update is the same as with shared batches; only the policy's rows are others.
-    shared, own = pair("vfo_bin")
+    # The value's update is the same as with shared batches; only the policy's rows differ.
+    shared, shared_sampler = pair("vfo_bin")
     run_updates(learner, sampler, 1)
-    run_updates(shared, own, 1)
+    run_updates(shared, shared_sampler, 1)
     assert_layers_equal(layers(learner.value), layers(shared.value), tolerance=1e-12)
     assert not torch.equal(layers(learner.policy)[0][0], layers(shared.policy)[0][0])
 
 
-def test_fresh_policy_rows_all_count_whatever_the_value_picks() -> None:
+def test_all_separate_policy_rows_count_whatever_a_bernoulli_batch_draws() -> None:
     fields = {"policy_batch": "separate", "batch_mode": "bernoulli", "temperature": 1e12}
     losses = []
     for alpha in (0.1, 0.9):
