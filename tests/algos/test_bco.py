@@ -109,6 +109,7 @@ def invertible_dynamics() -> Dataset:
     return Dataset.from_episodes(episodes[:180], episodes[180:])
 
 
+@pytest.mark.slow
 def test_inverse_dynamics_recover_actions_within_one_bin() -> None:
     dataset = invertible_dynamics()
     run = fastifo.train(

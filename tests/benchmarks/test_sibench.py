@@ -182,6 +182,7 @@ def build(expert: Path, out: Path, **options: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_sets_built_together_are_nested_and_say_what_they_are(expert: Path, tmp_path: Path) -> None:
     found = build(expert, tmp_path / "sets")
     assert sorted(found) == ["d=1.fastifo", "d=2.fastifo", "d=4.fastifo"]

@@ -106,7 +106,7 @@ def test_a_reader_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        ("while True: pass", "does not come to an end"),
+        pytest.param("while True: pass", "does not come to an end", marks=pytest.mark.slow),
         ("x = bytearray(1 << 32)", "more memory than a sound file"),
         ("import os; os.abort()", r"crashed on it \(signal 6\)"),
         ("import os; os._exit(0)", "ended without an answer"),
@@ -132,6 +132,7 @@ def test_the_reader_is_held_to_its_limits(
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.slow
 def test_damaged_files_never_crash_and_never_load_as_nonsense(tmp_path: Path, kind: str) -> None:
     counts: dict[str, int] = {}
     for path, _ in mutants(kind, tmp_path, count=60, seed=1):
