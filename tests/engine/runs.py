@@ -1,4 +1,4 @@
-"""What the engine's tests share."""
+"""Runs of the test sizes, and comparisons between runs."""
 
 from typing import Any
 
@@ -13,36 +13,34 @@ from helpers import SMALL, small
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}
 ALL = list(ALGORITHMS)
 NATIVE = [name for name in ALL if name not in {"rebrac", *BACKBONES}]
-STAGES = {
+STAGES = {  # fields that set the length of a pre-training stage
     "disc_updates": 20,
     "inverse_updates": 20,
     "diffusion_updates": 20,
-}  # of methods that have them
+}
 
 
 def train(name: str, dataset: Dataset, num_updates: int = 30, **fields: Any) -> fastifo.Run:
+    """`fastifo.train` with small nets and short pre-training stages."""
     return fastifo.train(
         name, dataset, num_updates=num_updates, **QUIET | small(name) | short(name) | fields
     )
 
 
 def short(name: str, count: int | None = None) -> dict[str, int]:
-    """Lengths of the stages that the method has before its own, `count` each."""
+    """Lengths of the method's pre-training stages; `count` updates each if given."""
     known = vars(ALGORITHMS[name].Config())
     return {k: v if count is None else count for k, v in STAGES.items() if k in known}
 
 
 def state(run: fastifo.Run) -> dict[str, torch.Tensor]:
-    """Every tensor of a run by name."""
+    """Every tensor of a run's checkpoints, by population and name."""
     return {f"{i}.{k}": v for i, x in enumerate(run.learners) for k, v in tensors(x).items()}
 
 
-def weights(run: fastifo.Run) -> list[dict[str, torch.Tensor]]:
-    return [{k: v.clone() for k, v in tensors(learner).items()} for learner in run.learners]
-
-
 def assert_equal_bits(a: fastifo.Run, b: fastifo.Run) -> None:
-    for found, expected in zip(weights(a), weights(b), strict=True):
-        assert found.keys() == expected.keys()
-        for name, value in found.items():
-            assert torch.equal(value, expected[name]), name
+    """Asserts that two runs have the same tensors, bit for bit."""
+    actual, expected = state(a), state(b)
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert torch.equal(value, expected[name]), name

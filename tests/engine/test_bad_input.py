@@ -1,6 +1,6 @@
-"""Each wrong input names what is wrong, what was expected, what was found and what to do.
+"""Errors name the wrong input, what was expected, what was found and what to do.
 
-Whatever stood on the disk before is still there, byte for byte.
+Files that were on the disk before stay unchanged, byte for byte.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ QUIET: dict[str, Any] = {"num_updates": 4, "progress": False, **SMALL}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A run, a dataset and another program's files; all must survive the test unchanged."""
+    """A folder with a run, a dataset and another program's file, which the test must not change."""
     train("bc", random_dataset(), out=tmp_path / "run")
     random_dataset().save(tmp_path / "set.fastifo")
     (tmp_path / "other").mkdir()
@@ -60,16 +60,16 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(
         train(name, random_dataset(), out=folder / "new", **fields)
 
 
-def test_what_a_method_lacks_in_the_data_is_named_with_the_remedy(folder: Path) -> None:
+def test_data_that_a_method_lacks_is_named_with_the_remedy(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"vfo_bin needs expert observations.*Pass expert=\["):
         train("vfo_bin", random_dataset(expert=False), out=folder / "new")
     with pytest.raises(ValueError, match=r"awr needs the background's rewards.*Pass 'reward'"):
         train("awr", random_dataset(reward=False), out=folder / "new")
-    silent = random_dataset()
-    assert silent.expert is not None
-    object.__setattr__(silent.expert, "action", None)
+    no_actions = random_dataset()
+    assert no_actions.expert is not None
+    object.__setattr__(no_actions.expert, "action", None)
     with pytest.raises(ValueError, match=r"sqil needs the expert's actions; the dataset has none"):
-        train("sqil", silent, out=folder / "new")
+        train("sqil", no_actions, out=folder / "new")
     step = {"obs": [[0.0] * 3] * 2, "action": [[0.0] * 2]}
     walk = {"obs": [[0.0] * 3] * 3, "action": [[0.0] * 2] * 2}
     for background, expert, name in (([step], [walk], "background"), ([walk], [step], "expert")):
@@ -79,16 +79,17 @@ def test_what_a_method_lacks_in_the_data_is_named_with_the_remedy(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("place", "found"), [("run", "another run"), ("other", "other files"), ("set.fastifo", "other")]
+    ("name", "content"),
+    [("run", "another run"), ("other", "other files"), ("set.fastifo", "other")],
 )
 def test_a_folder_that_holds_something_else_is_refused(
-    folder: Path, place: str, found: str
+    folder: Path, name: str, content: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"{place}: .*{found}.*choose another"):
-        train("vfo_bin", random_dataset(), out=folder / place)
+    with pytest.raises(ValueError, match=f"{name}: .*{content}.*choose another"):
+        train("vfo_bin", random_dataset(), out=folder / name)
     run = train("bc", random_dataset())
-    with pytest.raises(ValueError, match=f"expected a new or empty folder, found {found}"):
-        run.save(folder / place)
+    with pytest.raises(ValueError, match=f"expected a new or empty folder, found {content}"):
+        run.save(folder / name)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_asking_for_fewer_updates_than_were_made_is_refused(folder: Path) -> Non
         train("bc", random_dataset(), out=folder / "run", num_updates=2)
 
 
-def test_starting_over_does_not_overwrite(folder: Path) -> None:
+def test_training_without_resume_does_not_overwrite_a_run(folder: Path) -> None:
     with pytest.raises(ValueError, match="found another run; choose another"):
         train("bc", random_dataset(), out=folder / "run", resume=False)
 
@@ -125,7 +126,7 @@ def test_evaluating_without_an_environment_names_the_remedy(folder: Path) -> Non
         run.evaluate(1)
 
 
-def test_evaluating_in_an_environment_of_other_sizes_names_both(tmp_path: Path) -> None:
+def test_an_environment_of_other_sizes_is_refused_naming_them(tmp_path: Path) -> None:
     run = train("bc", random_dataset(env_id="Hopper-v4"), out=tmp_path / "run")
     before = contents(tmp_path)
     with pytest.raises(ValueError, match="Hopper-v4: its observations are 11 wide"):
@@ -133,13 +134,13 @@ def test_evaluating_in_an_environment_of_other_sizes_names_both(tmp_path: Path) 
     assert contents(tmp_path) == before
 
 
-def test_evaluating_in_an_unknown_environment_names_the_nearest() -> None:
+def test_an_unknown_environment_is_named_with_the_nearest() -> None:
     run = train("bc", random_dataset(env_id="Hoper-v4"))
     with pytest.raises(ValueError, match="no environment 'Hoper-v4'; did you mean 'Hopper-v4'"):
         run.evaluate(1, progress=False)
 
 
-def test_evaluating_while_training_without_an_environment_is_refused_at_the_start(
+def test_evaluation_during_training_without_an_environment_is_refused_at_the_start(
     folder: Path,
 ) -> None:
     with pytest.raises(ValueError, match="names no environment; pass env_id="):
@@ -159,9 +160,9 @@ def test_an_evaluation_interval_below_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dataset", [None, 3, {"obs": [1.0]}])
-def test_what_is_no_dataset_is_named(folder: Path, dataset: Any) -> None:
-    found = type(dataset).__name__
-    with pytest.raises(TypeError, match=f"dataset: expected a Dataset, .* found {found}"):
+def test_an_argument_that_is_not_a_dataset_is_named(folder: Path, dataset: Any) -> None:
+    kind = type(dataset).__name__
+    with pytest.raises(TypeError, match=f"dataset: expected a Dataset, .* found {kind}"):
         train("bc", dataset, out=folder / "new")
 
 

@@ -1,3 +1,5 @@
+"""Training on a GPU, compared with the CPU."""
+
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from helpers import SMALL, random_dataset, small
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ALL),
     *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "dilo")),
-    ("vfo_bin", {"seeds": [0]}),  # one member has products of its own
+    ("vfo_bin", {"seeds": [0]}),  # products of a single member take another path
     ("vfo_bin", {"standardize_obs": True, "kernel_reading": "probs"}),
     ("vfo_disc", {"policy_batch": "separate", "batch_mode": "bernoulli"}),
     ("smodice", {"divergence": "chi2", "gradient_penalty": 10}),
@@ -22,22 +24,22 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "own"), CASES, ids=str)
+@pytest.mark.parametrize(("name", "case"), CASES, ids=str)
 def test_training_on_a_gpu_equals_training_on_the_cpu(
-    name: str, own: dict[str, Any], cuda_device: torch.device
+    name: str, case: dict[str, Any], cuda_device: torch.device
 ) -> None:
     fields = dict(small(name), num_updates=20, precision="fp64", seeds=[0, 1], progress=False)
-    fields |= short(name) | own
+    fields |= short(name) | case
     on_gpu = fastifo.train(name, random_dataset(), device=cuda_device.type, **fields)
     on_cpu = fastifo.train(name, random_dataset(), device="cpu", **fields)
     pairs = zip(on_gpu.learners[0].parameters(), on_cpu.learners[0].parameters(), strict=True)
-    for found, expected in pairs:
-        # Batches are equal exactly; sums run in another order, which Adam magnifies.
-        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-6)
+    for actual, expected in pairs:
+        # Batches are equal exactly; sums run in another order, and Adam amplifies the difference.
+        torch.testing.assert_close(actual.cpu(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp32", 1e-3), ("tf32", 0.1), ("bf16", 0.1)])
-def test_few_bits_on_a_gpu_stay_near_the_cpus_double(
+def test_low_precision_on_a_gpu_stays_near_double_precision_on_the_cpu(
     precision: str, share: float, cuda_device: torch.device
 ) -> None:
     def trained(num_updates: int, device: str, precision: str) -> torch.Tensor:
@@ -48,14 +50,15 @@ def test_few_bits_on_a_gpu_stay_near_the_cpus_double(
         weights = [p.detach().cpu().double().flatten() for p in run.learners[0].parameters()]
         return torch.cat(weights)
 
-    found = trained(20, cuda_device.type, precision)
+    low = trained(20, cuda_device.type, precision)
     exact, early = (trained(count, "cpu", "fp64") for count in (20, 1))
-    # Of the way that training went; on a CPU fp32 strays by 5e-6 of it, bf16 by 0.03.
-    assert float((found - exact).norm()) < share * float((exact - early).norm())
+    # Relative to the distance that training moves the weights; on a CPU the error of fp32 is 5e-6
+    # of it, that of bf16 is 0.03.
+    assert float((low - exact).norm()) < share * float((exact - early).norm())
 
 
 @pytest.mark.parametrize("name", ["vfo_disc", "rebrac"])
-def test_a_run_on_a_gpu_goes_on_from_its_checkpoint(
+def test_a_run_on_a_gpu_continues_from_its_checkpoint(
     name: str, cuda_device: torch.device, tmp_path: Path
 ) -> None:
     fields = dict(small(name), precision="fp64", progress=False, device=cuda_device.type)
@@ -64,8 +67,8 @@ def test_a_run_on_a_gpu_goes_on_from_its_checkpoint(
     resumed = fastifo.train(name, random_dataset(), num_updates=20, out=tmp_path / "run", **fields)
     whole = fastifo.train(name, random_dataset(), num_updates=20, **fields)
     pairs = zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True)
-    for found, expected in pairs:
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    for actual, expected in pairs:
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 
 
 def test_policies_trained_on_a_gpu_act_together_on_the_cpu(cuda_device: torch.device) -> None:
@@ -77,8 +80,8 @@ def test_policies_trained_on_a_gpu_act_together_on_the_cpu(cuda_device: torch.de
     sampling = SamplingStep(7, 3, 4)
     obs, rows = torch.randn(4, 3), np.arange(4)
     expected = policy.act_rows(obs, policy.noise(*sampling))
-    found = PolicyBatch([policy]).act(obs, np.array([0, 4]), rows, sampling)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    actual = PolicyBatch([policy]).act(obs, np.array([0, 4]), rows, sampling)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 def test_a_policy_trained_on_a_gpu_acts_on_cpu_observations(cuda_device: torch.device) -> None:

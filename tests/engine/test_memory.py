@@ -1,3 +1,5 @@
+"""Peak memory of training."""
+
 import subprocess
 import sys
 

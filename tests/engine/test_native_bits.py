@@ -1,4 +1,4 @@
-"""What the native engine makes of a member depends on nothing but the member."""
+"""A member's result in the native engine depends on the member only, bit for bit."""
 
 import copy
 import signal
@@ -28,17 +28,20 @@ def keeps_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any) -> None:
-    """Seed 5 alone on one thread, and among others: (threads, members)."""
+def assert_independent(name: str, populations: list[tuple[int, int]], **fields: Any) -> None:
+    """Asserts that seed 5 has the same bits alone on one thread and within each population.
+
+    populations: number of threads and of members.
+    """
     torch.set_num_threads(1)
     alone = state(train(name, random_dataset(), 30, seeds=5, **fields))
-    for threads, members in crowds:
+    for threads, members in populations:
         torch.set_num_threads(threads)
         seeds = [5 if i == members // 2 else 100 + i for i in range(members)]
-        found = state(train(name, random_dataset(), 30, seeds=seeds, **fields))
+        together = state(train(name, random_dataset(), 30, seeds=seeds, **fields))
         for key, value in alone.items():
             if ".encoder" not in key:
-                assert torch.equal(found[key][members // 2], value[0]), (threads, members, key)
+                assert torch.equal(together[key][members // 2], value[0]), (threads, members, key)
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -47,25 +50,25 @@ def assert_feels_nothing(name: str, crowds: list[tuple[int, int]], **fields: Any
 @pytest.mark.thread_sanitizer
 @pytest.mark.no_address_sanitizer
 @pytest.mark.slow
-def test_a_member_does_not_feel_its_population_place_or_threads(
+def test_a_member_does_not_depend_on_its_population_its_index_or_the_threads(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
-    crowds = [(2, 1), (1, 8), (3, 8), (2, 64), (5, 2)]
-    assert_feels_nothing(name, crowds, batch_size=40, hidden_sizes=(24, 24))
+    populations = [(2, 1), (1, 8), (3, 8), (2, 64), (5, 2)]
+    assert_independent(name, populations, batch_size=40, hidden_sizes=(24, 24))
 
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 @pytest.mark.parametrize("kernel", HALF_KERNELS)
 @pytest.mark.usefixtures("keeps_threads")
 @pytest.mark.thread_sanitizer
-def test_in_few_bits_a_member_does_not_feel_its_population_either(
+def test_a_member_does_not_depend_on_its_population_in_low_precision(
     precision: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", kernel)
     fields: dict[str, Any] = {"engine": "native", "precision": precision}
     shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
-    assert_feels_nothing("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
+    assert_independent("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
 
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
@@ -73,8 +76,10 @@ def test_in_few_bits_a_member_does_not_feel_its_population_either(
     ("name", "members"), [("vfo_bin", 64), ("dilo", 8), ("vfo_disc", 8), ("sqil", 8)]
 )
 @pytest.mark.usefixtures("keeps_threads")
-def test_nor_does_it_in_crowds_of_other_methods(name: str, members: int, precision: str) -> None:
-    assert_feels_nothing(
+def test_a_member_of_another_method_does_not_depend_on_its_population_in_low_precision(
+    name: str, members: int, precision: str
+) -> None:
+    assert_independent(
         name, [(2, members)], engine="native", precision=precision, batch_size=24,
         hidden_sizes=(24, 24),
     )  # fmt: skip
@@ -82,7 +87,7 @@ def test_nor_does_it_in_crowds_of_other_methods(name: str, members: int, precisi
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 @pytest.mark.usefixtures("keeps_threads")
-def test_packed_weights_are_made_again_when_a_run_resumes(precision: str, tmp_path: Path) -> None:
+def test_packed_weights_are_rebuilt_when_a_run_resumes(precision: str, tmp_path: Path) -> None:
     for name, seeds in (("vfo_bin", [0]), ("dilo", [0, 1, 2])):
         fields: dict[str, Any] = {"precision": precision, "engine": "native", "seeds": seeds}
         fields |= {"target_period": 7} if name == "vfo_bin" else {}
@@ -96,12 +101,12 @@ def test_packed_weights_are_made_again_when_a_run_resumes(precision: str, tmp_pa
 
 @pytest.mark.parametrize("precision", ["fp32", "fp32x", "bf16"])
 @pytest.mark.thread_sanitizer
-def test_the_length_of_a_call_changes_nothing(
+def test_the_length_of_a_call_does_not_change_the_result(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
     fields: dict[str, Any] = {"precision": precision, "engine": "native", "log_every": 25}
-    for seconds in (0.0, 1e-3, 1e3):  # one update, a few, all until the next log
+    for seconds in (0.0, 1e-3, 1e3):  # one update; a few; all until the next log
         monkeypatch.setattr("fastifo.engine.native_engine.CALL_S", seconds)
         runs.append(train("vfo_bin", random_dataset(), 60, seeds=[1, 2, 3], **fields))
     assert_equal_bits(runs[0], runs[1])
@@ -123,10 +128,10 @@ fastifo.train("vfo_bin", random_dataset(), num_updates=10**8, hidden_sizes=(256,
             deadline = time.monotonic() + 120
             before = metrics_bytes(tmp_path)
             while metrics_bytes(tmp_path) == before and time.monotonic() < deadline:
-                time.sleep(0.1)  # until it has logged, so that it is in the midst of training
+                time.sleep(0.1)  # until its first log: then it is training
             process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        assert b"a checkpoint was written" in said
+            _, stderr = process.communicate(timeout=60)
+        assert b"a checkpoint was written" in stderr
         assert process.returncode != 0
         assert list((tmp_path / "run/checkpoint").glob("0-train-*.safetensors"))
 
@@ -146,31 +151,31 @@ def engine_of(learner: Learner) -> NativeEngine:
 
 @pytest.mark.parametrize("name", NATIVE)
 @pytest.mark.thread_sanitizer
-def test_lanes_of_one_member_add_no_number_in_another_order(name: str) -> None:
+def test_threads_that_share_a_member_sum_in_the_same_order(name: str) -> None:
     fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
     run = train(name, random_dataset(), 1, seeds=3, **fields)
     before = torch.get_num_threads()
     for learner in run.learners:
-        found = []
+        results = []
         for threads in (1, 2, 3, 6):
-            own = copy.deepcopy(learner)
-            engine = engine_of(own)
+            trained = copy.deepcopy(learner)
+            engine = engine_of(trained)
             try:
                 torch.set_num_threads(threads)
                 for _ in range(4):
                     engine.advance(1)
-                    own.num_updates += 1
+                    trained.num_updates += 1
             finally:
                 torch.set_num_threads(before)
             engine.store()
-            found.append(dict(tensors(own)) | {"metrics": engine.totals})
-        for other in found[1:]:
-            for key, value in found[0].items():
-                assert torch.equal(other[key], value), key
+            results.append(dict(tensors(trained)) | {"metrics": engine.totals})
+        for result in results[1:]:
+            for key, value in results[0].items():
+                assert torch.equal(result[key], value), key
 
 
 @pytest.mark.thread_sanitizer
-def test_the_parts_of_an_update_are_timed_for_each_member_and_lane() -> None:
+def test_the_parts_of_an_update_are_timed_for_each_member_and_thread() -> None:
     learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
     before = torch.get_num_threads()
     for threads in (1, 4):

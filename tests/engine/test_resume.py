@@ -1,3 +1,5 @@
+"""Runs that stop, resume, are reopened, or fail: nothing is lost and nothing changes."""
+
 import json
 import math
 import os
@@ -71,44 +73,46 @@ def test_an_interrupt_in_the_last_update_is_not_lost(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_signal_cuts_short_in_a_callback_is_done_again(tmp_path: Path) -> None:
-    """At once, not at the callback's end; also in the last update."""
-    called: list[tuple[int, str]] = []
+def test_a_signal_ends_a_callback_immediately_and_it_is_called_again_on_resume(
+    tmp_path: Path,
+) -> None:
+    """Also after the last update."""
+    events: list[tuple[int, str]] = []
 
-    def look(run: Any, update: int, members: Any) -> dict[str, list[float]]:
-        called.append((update, "begun"))
-        if len(called) in (3, 8):
+    def interrupt_twice(run: Any, update: int, members: Any) -> dict[str, list[float]]:
+        events.append((update, "begin"))
+        if len(events) in (3, 8):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
-        called.append((update, "ended"))
-        return {"seen": [float(update)]}
+        events.append((update, "end"))
+        return {"value": [float(update)]}
 
-    look.every = 10  # type: ignore[attr-defined]
-    fields: dict[str, Any] = {"callbacks": [look], "out": tmp_path / "run"}
+    interrupt_twice.every = 10  # type: ignore[attr-defined]
+    fields: dict[str, Any] = {"callbacks": [interrupt_twice], "out": tmp_path / "run"}
     for stopped_at in (20, 40):
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt, match=f"stopped at update {stopped_at}; a check"):
             train("bc", random_dataset(), 40, **fields)
         assert time.monotonic() - started < 25
     train("bc", random_dataset(), 40, **fields)
-    train("bc", random_dataset(), 40, **fields)  # nothing is left to call
-    assert [update for update, what in called if what == "ended"] == [10, 20, 30, 40]
+    train("bc", random_dataset(), 40, **fields)  # no callback is left to call
+    assert [update for update, event in events if event == "end"] == [10, 20, 30, 40]
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
-    assert [row["seen"] for row in rows if row["stage"] == "callback"] == [10, 20, 30, 40]
+    assert [row["value"] for row in rows if row["stage"] == "callback"] == [10, 20, 30, 40]
 
 
-def test_a_checkpoint_between_logs_keeps_no_broken_weights(tmp_path: Path) -> None:
+def test_a_checkpoint_between_logs_never_holds_diverged_weights(tmp_path: Path) -> None:
     fields: dict[str, Any] = {"log_every": 1000, "checkpoint_every": 10, "out": tmp_path / "run"}
     train("vfo_bin", random_dataset(), 20, **fields)
     before = (tmp_path / "run/checkpoint/manifest.json").read_bytes()
     run = fastifo.open_run(tmp_path / "run")
     original = type(run.learners[0]).update
 
-    def broken(self: Any, batch: Any) -> Any:
+    def diverging(self: Any, batch: Any) -> Any:
         return {name: value * math.nan for name, value in original(self, batch).items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(run.learners[0]), "update", broken)
+        patch.setattr(type(run.learners[0]), "update", diverging)
         with (
             pytest.raises(FloatingPointError, match="no member's losses are finite"),
             pytest.warns(UserWarning, match="is nan by update 30"),
@@ -127,7 +131,7 @@ def test_other_action_bounds_are_another_run(tmp_path: Path) -> None:
         train("bc", bounded(5.0), 5, out=tmp_path)
 
 
-def test_a_longer_horizon_continues_the_run(tmp_path: Path) -> None:
+def test_a_larger_num_updates_continues_the_run(tmp_path: Path) -> None:
     train("vfo_bin", random_dataset(), 20, out=tmp_path / "a")
     longer = train("vfo_bin", random_dataset(), 40, out=tmp_path / "a")
     assert_equal_bits(longer, train("vfo_bin", random_dataset(), 40))
@@ -140,8 +144,8 @@ def test_a_saved_and_reopened_run_acts_identically(tmp_path: Path) -> None:
     obs = torch.randn(4, 3)
     for member in range(2):
         for deterministic in (True, False):
-            found = reopened.policy(member).act(obs, deterministic)
-            assert torch.equal(found, run.policy(member).act(obs, deterministic))
+            action = reopened.policy(member).act(obs, deterministic)
+            assert torch.equal(action, run.policy(member).act(obs, deterministic))
     assert not list((tmp_path / "run").rglob("*.pkl"))
 
 
@@ -176,23 +180,23 @@ def test_standardised_observations_survive_reopening(tmp_path: Path) -> None:
         assert float(encoded[:, 1::5].std()) > 0.05  # the 0.1 scale is not saturated
     x = dataset.background.obs[None]
     learners: list[Any] = [reopened.learners[0], run.learners[0]]
-    found, expected = (each.policy.log_probs(each.encoder(x)) for each in learners)
-    assert torch.equal(found, expected)
+    actual, expected = (each.policy.log_probs(each.encoder(x)) for each in learners)
+    assert torch.equal(actual, expected)
 
 
-def test_training_time_adds_up_over_processes_and_leaves_callbacks_out(
+def test_training_time_adds_up_over_processes_without_callbacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train_s() -> float:
         manifest = json.loads((tmp_path / "run/checkpoint/manifest.json").read_text())
         return float(manifest["train_s"])
 
-    clock = [0.0]
+    waited = [0.0]
     real = time.monotonic
-    monkeypatch.setattr("fastifo.engine.loop.time.monotonic", lambda: real() + sum(clock))
+    monkeypatch.setattr("fastifo.engine.loop.time.monotonic", lambda: real() + sum(waited))
 
     def slow(run: Any, update: int, members: Any) -> None:
-        clock.append(1000.0)
+        waited.append(1000.0)
 
     slow.every = 1000  # type: ignore[attr-defined]
     train("bc", random_dataset(), 10, out=tmp_path / "run", callbacks=[slow])

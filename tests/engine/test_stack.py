@@ -17,38 +17,41 @@ from helpers import random_dataset
 
 
 def datasets() -> list[Dataset]:
-    """Of different sizes; the first two share their demonstrations."""
+    """Three datasets of different sizes; the first two share their demonstrations."""
     first, second, third = (random_dataset(seed, env_id="Hopper-v4") for seed in range(3))
     cut = second.background.take([0, 2, 3])
     return [first, Dataset(cut, first.expert, "Hopper-v4"), third]
 
 
-ON_BOTH = [*NATIVE, "seabo", "otr"]  # tge takes one dataset
+BOTH_ENGINES = [*NATIVE, "seabo", "otr"]  # not tge, which learns from one dataset
 
 
 @pytest.mark.parametrize(
     ("engine", "name"),
-    [*(("torch", name) for name in [*ON_BOTH, "rebrac"]), *(("native", name) for name in ON_BOTH)],
+    [
+        *(("torch", name) for name in [*BOTH_ENGINES, "rebrac"]),
+        *(("native", name) for name in BOTH_ENGINES),
+    ],
 )
-def test_a_member_learns_as_if_its_dataset_were_alone(name: str, engine: str) -> None:
+def test_a_member_learns_as_in_a_run_with_only_its_dataset(name: str, engine: str) -> None:
     fields: dict[str, Any] = {"engine": engine, "seeds": [3, 1], "learning_rate": [1e-3, 1e-2]}
     if name == "vfo_bin":
         fields |= {"policy_batch": "separate", "batch_mode": "bernoulli"}
     if name in ("iql", "seabo", "otr"):
         fields |= {"standardize_obs": False}
-    both = fastifo.train(name, datasets(), num_updates=25, **QUIET | fields | short(name))
-    assert len(both.members) == 12
-    assert len(both.groups) == 1
-    found = tensors(both.learners[0])
-    for place, dataset in enumerate(datasets()):
-        alone = train(name, dataset, 25, **fields)
-        for key, value in tensors(alone.learners[0]).items():
+    together = fastifo.train(name, datasets(), num_updates=25, **QUIET | fields | short(name))
+    assert len(together.members) == 12
+    assert len(together.groups) == 1
+    state = tensors(together.learners[0])
+    for index, dataset in enumerate(datasets()):
+        single = train(name, dataset, 25, **fields)
+        for key, value in tensors(single.learners[0]).items():
             if "encoder" not in key:
-                assert torch.equal(found[key][4 * place : 4 * place + 4], value), (place, key)
-    assert both.describe(9) == "member 9, seed=1, learning_rate=0.001, dataset=2"
+                assert torch.equal(state[key][4 * index : 4 * index + 4], value), (index, key)
+    assert together.describe(9) == "member 9, seed=1, learning_rate=0.001, dataset=2"
 
 
-def test_what_datasets_share_is_kept_once() -> None:
+def test_episodes_that_datasets_share_are_kept_once() -> None:
     whole = stacked(datasets(), [0, 0, 1, 2])
     assert whole.expert is not None
     assert whole.expert.num_episodes == 4
@@ -71,8 +74,8 @@ def test_a_run_of_several_datasets_resumes_and_reports(tmp_path: Path) -> None:
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"holds another run .*datasets"):
         fastifo.train("vfo_bin", datasets()[::-1], num_updates=14, **fields)
-    again = fastifo.open_run(tmp_path / "run")
-    assert [member.dataset for member in again.members] == [0, 0, 1, 1, 2, 2]
+    reopened = fastifo.open_run(tmp_path / "run")
+    assert [member.dataset for member in reopened.members] == [0, 0, 1, 1, 2, 2]
     entries = read_runs(tmp_path)
     assert [entry.members for entry in entries] == [[0, 1], [2, 3], [4, 5]]
     assert len(by_dataset(entries)) == 3
@@ -93,7 +96,7 @@ def test_datasets_of_different_tasks_are_refused(other: dict[str, Any], message:
         fastifo.train("bc", [first, random_dataset(1, **other)], num_updates=1, **QUIET)
 
 
-def test_several_datasets_are_not_standardised_together() -> None:
+def test_several_datasets_in_one_run_cannot_be_standardised() -> None:
     with pytest.raises(ValueError, match="train them one by one"):
         fastifo.train("bc", datasets(), num_updates=1, **QUIET, standardize_obs=True)
     with pytest.raises(ValueError, match="dataset: expected one or more, found none"):

@@ -1,4 +1,4 @@
-"""The expert policies that ship."""
+"""The expert policies that ship with the package."""
 
 import json
 
@@ -13,7 +13,9 @@ FLOORS = {"Hopper-v4": 2500, "HalfCheetah-v4": 4000, "Walker2d-v4": 3000, "Ant-v
 
 
 @pytest.mark.parametrize("env_id", sorted(FLOORS))
-def test_a_shipped_expert_is_small_states_its_origin_and_reaches_its_floor(env_id: str) -> None:
+def test_a_shipped_expert_is_small_states_its_origin_and_reaches_its_minimum_return(
+    env_id: str,
+) -> None:
     file = FOLDER / f"{env_id}.npz"
     assert file.stat().st_size <= 400_000
     origin = json.loads((FOLDER / f"{env_id}.json").read_text())
@@ -21,11 +23,11 @@ def test_a_shipped_expert_is_small_states_its_origin_and_reaches_its_floor(env_i
     (played,) = rollout(
         [load_expert(env_id)], env_id, 6, True, seed=3, record=False, progress=False
     )
-    # Few episodes, one of which may stumble: the floor is that of the mean of 50.
+    # The median: one of so few episodes may fail early. The minimum is for the mean of 50 episodes.
     assert np.median(played.returns) > FLOORS[env_id]
 
 
-def test_an_expert_samples_around_its_mean_action_with_its_own_deviation() -> None:
+def test_an_expert_samples_around_its_mean_action_with_the_deviation_of_its_file() -> None:
     expert = load_expert("Walker2d-v4")
     obs = torch.zeros(20_000, 17)
     assert expert.noise(7, 0, 4) is None
@@ -38,7 +40,7 @@ def test_an_expert_samples_around_its_mean_action_with_its_own_deviation() -> No
     torch.testing.assert_close(noise.mean(0), torch.zeros(6), rtol=0, atol=0.04)
     torch.testing.assert_close(noise.std(0), torch.ones(6), rtol=0, atol=0.03)
     mean, sampled = expert.act_rows(obs, None), expert.act_rows(obs, noise)
-    inside = mean[0].abs() < 0.3  # far from the bounds, so that clipping hardly matters
+    inside = mean[0].abs() < 0.3  # far from the bounds, where clipping hardly matters
     assert bool(inside.any())
     assert expert.deviation is not None
     ratio = (sampled - mean).std(0)[inside] / (0.5 * expert.deviation[inside])
