@@ -41,7 +41,7 @@ class AWR(Learner):
             policy_next_v = self.value(b.next_obs) if online else None
 
         # Value loss: L_v = E[(y - v(s))^2], y = r + gamma vbar(s'), at a terminal r / (1 - gamma).
-        # Policy weight: w = exp(A / temperature), A = y - v(s), both constant.
+        # Policy weight: w = exp(A / temperature) up to max_weight, A = y - v(s), both constant.
         value_loss, value_gradient, weight, statistics = self.ops.advantage(
             v=v.detach(), next_v=next_v, policy_next_v=policy_next_v, reward=b.reward,
             terminal=b.terminal, share=torch.ones_like(hp.gamma), gamma=hp.gamma, expectile=None,

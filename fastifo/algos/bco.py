@@ -30,7 +30,7 @@ MEASUREMENTS = 50  # of the held-out loss, during the training of the inverse dy
 class BCOConfig(Config):
     """Fields of `bco`."""
 
-    inverse_updates: int = 200_000  # updates of the inverse dynamics, in a stage before cloning
+    inverse_updates: int = 200_000  # updates of the inverse dynamics model, before cloning
     holdout_percent: int = 0  # episodes held out to select inverse dynamics; 0 keeps the last ones
     label: str = "mode"  # mode | sample: the action taken from the inverse dynamics
     clones: str = "both"  # both | expert: whose actions the policy clones; expert in the original

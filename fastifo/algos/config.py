@@ -29,7 +29,7 @@ class Config:
     hidden_sizes: tuple[int, ...] = (512, 512)  # hidden widths of every net; () is linear
     activation: str = "relu"  # relu | elu | silu | tanh; not in the paper
     init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal; not in the paper
-    learning_rate: float = 3e-4  # Adam
+    learning_rate: float = 3e-4  # learning rate of Adam
     weight_decay: float = 0.0  # weight decay of every net; 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
     encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # inputs tanh(scale * obs)

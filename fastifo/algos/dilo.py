@@ -36,7 +36,7 @@ class DILOConfig(Config):
     orthogonal: bool = False  # the authors' orthogonal gradient, with twin values and targets
     backward_share: float = 0.5  # eta: weight of the backward residual, with orthogonal
     polyak: float = 0.005  # rate at which the target values track the values, with orthogonal
-    policy_learning_rate: float = 3e-4  # Adam, policy
+    policy_learning_rate: float = 3e-4  # learning rate of Adam, policy
     policy_decay_updates: int = 0  # cosine decay of the policy's rate to 0 over these; 0: constant
 
     def __post_init__(self) -> None:

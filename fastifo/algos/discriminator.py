@@ -28,9 +28,9 @@ from fastifo.utils.parallel import in_blocks, one_thread
 class DiscriminatorConfig(Config):
     """Fields of every method whose rewards come from a discriminator."""
 
-    disc_updates: int = 10_000  # updates of the discriminator, in a stage before the others
+    disc_updates: int = 10_000  # updates of the discriminator, before the method's own
     disc_batch_size: int = 256  # observations of each source in one discriminator update
-    disc_learning_rate: float = 3e-4  # Adam, discriminator
+    disc_learning_rate: float = 3e-4  # learning rate of Adam, discriminator
     disc_loss: str = "flat"  # flat | pu: cross-entropy, or its positive-unlabelled version
     pu_prior: float = 0.5  # share of the background that is expert-like, with disc_loss=pu
 

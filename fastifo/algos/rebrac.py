@@ -30,8 +30,8 @@ class ReBRACConfig(ScaledConfig):
 
     batch_size: int = 1024  # transitions drawn in one update; 256 on Adroit and AntMaze
     hidden_sizes: tuple[int, ...] = (256, 256, 256)  # hidden widths of every net; () is linear
-    learning_rate: float = 1e-3  # Adam, policy; 3e-4 on Adroit and AntMaze
-    critic_learning_rate: float = 1e-3  # Adam, critics; 3e-4 on Adroit, 5e-5 on AntMaze
+    learning_rate: float = 1e-3  # learning rate of Adam, policy; 3e-4 on Adroit and AntMaze
+    critic_learning_rate: float = 1e-3  # of Adam, critics; 3e-4 on Adroit, 5e-5 on AntMaze
     encoder_scales: tuple[float, ...] = ()  # inputs tanh(scale * obs); () is obs, as the authors do
     policy_head: str = "deterministic"  # ReBRAC has no other
     reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart

@@ -100,7 +100,8 @@ class SMODICE(Learner):
         #   kl:    L_V = (1 - gamma) E_{rho_0}[V(s_0)] + log E_{D_O}[exp(delta)]
         #   chi2:  L_V = (1 - gamma) E_{rho_0}[V(s_0)] + E_{D_O}[delta + delta^2 / 2]
         # The gradient flows through every V: there is no target net.
-        # Policy weight, constant: xi = exp(delta) (kl) or max(0, delta + 1) (chi2).
+        # Policy weight, constant: xi = exp(delta) (kl) or max(0, delta + 1) (chi2), divided by its
+        # batch mean if `normalizes`, up to max_weight.
         B = b.terminal.shape[1]
         v = self.value(torch.cat([b.obs, b.next_obs, batch.initial], 1))  # [P, 3B]
         now, after, initial = (part.contiguous() for part in v.detach().split(B, 1))

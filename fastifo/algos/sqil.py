@@ -88,7 +88,8 @@ class SQIL(Learner):
         # Value loss, as in VfO-bin: r = 1 on D_E, 0 on D_B;
         # L_v = (1 - alpha) E_{D_E}[(y - v(s))^2] + alpha E_{D_B}[(y - v(s))^2], with
         # y = r + gamma vbar(s'), at a terminal y = r / (1 - gamma).
-        # Policy weight, on both sources: w = exp(A / temperature), A = y - v(s), both constant.
+        # Policy weight, on both sources: w = exp(A / temperature) up to max_weight, A = y - v(s),
+        # both constant.
         value_loss, value_gradient, weight, statistics = self.ops.advantage(
             v=v.detach(), next_v=next_v, policy_next_v=policy_next_v, terminal=terminal,
             reward=torch.cat([torch.ones_like(hp.alpha), torch.zeros_like(hp.alpha)], 1),

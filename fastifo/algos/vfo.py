@@ -53,8 +53,8 @@ class VfOConfig(AdvantageConfig):
     """Fields of `vfo_bin`."""
 
     alpha: float = 0.5  # weight of the background in the value loss; 1 ignores the expert
-    batch_mode: str = "halves"  # halves | bernoulli: means mixed by alpha, or rows drawn by alpha
-    policy_batch: str = "shared"  # shared | separate: reuse the value's background rows, or not
+    batch_mode: str = "halves"  # halves | bernoulli: alpha mixes batch means, or draws rows
+    policy_batch: str = "shared"  # shared | separate: the value's background rows, or new ones
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +67,7 @@ class VfOConfig(AdvantageConfig):
 class VfODiscConfig(DiscriminatorConfig, VfOConfig):
     """Fields of `vfo_disc`."""
 
-    disc_reward_at: str = "next"  # next | current: state of d; the paper has both, its box next
+    disc_reward_at: str = "next"  # next | current: state that d rates; the paper's box: next
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +104,7 @@ class VfOBin(Learner):
         next_obs = torch.cat([source.next_obs for source in sources], 1)
         terminal = torch.cat([source.terminal for source in sources], 1)  # [P, R]
 
-        # Values: v(s), and vbar(s') without gradient; optionally A takes v(s') (paper: unstated).
+        # Values: v(s), and vbar(s') without gradient. A may take v(s') instead: not in the paper.
         v = self.value(obs)  # [P, R]
         with torch.no_grad():
             next_v = self.value_target(next_obs)  # [P, R]
@@ -113,8 +113,9 @@ class VfOBin(Learner):
 
         # Value loss: L_v = (1 - alpha) E_{D_E}[(y - v(s))^2] + alpha E_{D_B}[(y - v(s))^2], with
         # y = r + gamma vbar(s'), at a terminal y = r / (1 - gamma) (appendix, absorbing states).
-        # Policy weight: w = exp(A / lambda), A = y - v(s), both constant, over the last B rows.
-        # The op is losses.td_target and losses.advantage_weight in one pass, with dL_v / dv.
+        # Policy weight, over the last B rows: w = exp(A / lambda) up to max_weight, A = y - v(s),
+        # both constant. The op is losses.td_target and losses.advantage_weight in one pass, and
+        # the gradient dL_v / dv.
         value_loss, value_gradient, weight, statistics = self.ops.advantage(
             v=v.detach(), next_v=next_v, policy_next_v=policy_next_v, reward=self.reward(sources),
             terminal=terminal, share=self.source_share(batch), gamma=hp.gamma, expectile=None,
@@ -123,7 +124,7 @@ class VfOBin(Learner):
         )  # fmt: skip
 
         # Policy loss: L_pi = -E_{D_B}[w log pi(a | s)].
-        if batch.uniform is not None and batch.policy is None:  # only over rows drawn for D_B
+        if batch.uniform is not None and batch.policy is None:  # the mean of rows drawn for D_B
             drawn = (batch.uniform < hp.alpha).to(self.dtype)  # [P, B], 0 or 1
             weight = weight * drawn * (B / drawn.sum(1, True).clamp(min=1.0))
         logits = self.policy.outputs(obs[:, -B:])
@@ -152,7 +153,7 @@ class VfOBin(Learner):
         Sources: expert, background, and rows for the policy only, whose weight is 0.
         """
         share = [1 - self.hp.alpha, self.hp.alpha]  # [P, 1] each
-        if batch.uniform is not None:  # bernoulli: the i-th row of D_B with chance alpha, or of D_E
+        if batch.uniform is not None:  # bernoulli: row i counts for D_B (chance alpha) or for D_E
             drawn = (batch.uniform < self.hp.alpha).to(self.dtype)  # [P, B]
             share = [(1 - drawn) / drawn.shape[1], drawn / drawn.shape[1]]
         if batch.policy is not None:
