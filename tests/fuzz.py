@@ -1,9 +1,9 @@
-"""Damaged files against the readers: `python tests/fuzz.py --count 10000`.
+"""Fuzzes the readers with damaged files: `python tests/fuzz.py --count 10000`.
 
-For each format a sound file is damaged in many ways (bits flipped, bytes cut off, blocks zeroed or
-copied, lengths made huge, datasets replaced) and loaded. A file may be refused by an error that
-names it, or load with the same numbers; where foreign formats carry no checksums it may load with
-others, which is counted. Anything else, or a load of over 5 s, is a failure.
+For each format a valid file is damaged in many ways (flipped bits, truncation, blocks zeroed or
+copied, huge lengths, replaced datasets) and loaded. A file may be refused by an error that names
+it, or load with the same values. Formats without checksums may also load with other values, which
+is counted. Everything else, and a load that takes more than 5 s, is a failure.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def _columns() -> dict[str, np.ndarray]:
 
 
 def write(kind: str, path: Path) -> None:
-    """A small sound file."""
+    """Writes a small valid file of the given format."""
     c = _columns()
-    whole = np.concatenate([c["observations"], c["next_observations"][-1:]])
+    all_obs = np.concatenate([c["observations"], c["next_observations"][-1:]])
     if kind == "pack":
         from fastifo import Dataset
 
-        part = {"obs": whole, "action": c["actions"], "reward": c["rewards"], "terminal": True}
-        Dataset.from_episodes([part], [part], "Hopper-v4").save(path)
+        episode = {"obs": all_obs, "action": c["actions"], "reward": c["rewards"], "terminal": True}
+        Dataset.from_episodes([episode], [episode], "Hopper-v4").save(path)
     elif kind == "npz":
         np.savez_compressed(path, **c)  # type: ignore[arg-type]
     else:
@@ -58,7 +58,7 @@ def write(kind: str, path: Path) -> None:
                     file.create_dataset(name, data=value, compression="gzip")
             elif kind == "minari":
                 group = file.create_group("episode_0")
-                group["observations"], group["actions"] = whole, c["actions"]
+                group["observations"], group["actions"] = all_obs, c["actions"]
                 group["rewards"] = c["rewards"].astype("f8")
                 group["terminations"], group["truncations"] = c["terminals"], c["timeouts"]
             else:
@@ -71,25 +71,25 @@ def write(kind: str, path: Path) -> None:
 
 
 def mutants(kind: str, folder: Path, count: int, seed: int) -> Iterator[tuple[Path, str]]:
-    """Damaged files, one after another in one place, and what was done."""
+    """Yields a damaged file and the kind of damage; each file replaces the previous one."""
     rng = np.random.default_rng(seed)
-    path = folder / ("main_data.hdf5" if kind == "minari" else f"sound.{kind}")
+    path = folder / ("main_data.hdf5" if kind == "minari" else f"valid.{kind}")
     if kind == "npz":
-        path = folder / "sound.npz"
+        path = folder / "valid.npz"
     write(kind, path)
-    sound = path.read_bytes()
+    valid = path.read_bytes()
     bad = folder / f"bad-{path.name}"
     ways = ["flip", "flips", "cut", "zero", "copy", "huge", "insert"]
     if kind in ("d4rl", "minari", "robomimic"):
         ways.append("replace")
     for i in range(count):
         way = ways[i % len(ways)]
-        content = bytearray(sound)
+        content = bytearray(valid)
         at = int(rng.integers(len(content)))
         size = int(rng.integers(1, 200))
         if way in ("flip", "flips"):
-            for place in rng.integers(len(content), size=1 if way == "flip" else 20):
-                content[place] ^= 1 << int(rng.integers(8))
+            for index in rng.integers(len(content), size=1 if way == "flip" else 20):
+                content[index] ^= 1 << int(rng.integers(8))
         elif way == "cut":
             del content[at:]
         elif way == "zero":
@@ -108,7 +108,7 @@ def mutants(kind: str, folder: Path, count: int, seed: int) -> Iterator[tuple[Pa
 
 
 def _replace(path: Path, rng: np.random.Generator) -> None:
-    """One dataset in another shape, type or place."""
+    """Replaces one dataset by one of another shape, type or value, or by a link."""
     with h5py.File(path, "r+") as file:
         names: list[str] = []
         file.visititems(
@@ -126,33 +126,35 @@ def _replace(path: Path, rng: np.random.Generator) -> None:
 
 
 def outcome(kind: str, path: Path) -> str:
-    """refused, same, changed; or what went wrong."""
+    """What loading did: "refused", "same" or "changed" values, or a description of the failure."""
     from fastifo import load
 
     started = time.monotonic()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = load(path if kind == "pack" else f"{kind}:{path}")
+            dataset = load(path if kind == "pack" else f"{kind}:{path}")
     except (ValueError, FileNotFoundError) as error:
-        result = "refused" if path.name in str(error) else f"refused without a name: {error}"
+        result = (
+            "refused" if path.name in str(error) else f"refused without naming the file: {error}"
+        )
     except Exception as error:
         result = f"{type(error).__name__}: {error}"
     else:
-        sound = path.with_name(path.name.removeprefix("bad-"))
-        expected = load(sound if kind == "pack" else f"{kind}:{sound}")
-        result = "same" if found.fingerprint() == expected.fingerprint() else "changed"
+        valid = path.with_name(path.name.removeprefix("bad-"))
+        expected = load(valid if kind == "pack" else f"{kind}:{valid}")
+        result = "same" if dataset.fingerprint() == expected.fingerprint() else "changed"
     return result if time.monotonic() - started < LIMIT_S else f"over {LIMIT_S} s, {result}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=1000, help="files of each format")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1000, help="damaged files per format")
+    parser.add_argument("--seed", type=int, default=0, help="of the random damage")
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
     options = parser.parse_args()
     failed = False
-    print("| format | files | refused | loads the same | loads changed | failures | seconds |")
+    print("| format | files | refused | same values | other values | failures | seconds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for kind in options.formats:
         started = time.monotonic()
@@ -163,12 +165,11 @@ def main() -> None:
                 counts[result] += 1
                 if result not in ("refused", "same", "changed"):
                     print(f"{kind}, {way}: {result}", file=sys.stderr)
-        known = sum(counts[name] for name in ("refused", "same", "changed"))
-        wrong = options.count - known
-        failed |= wrong > 0 or (kind == "pack" and counts["changed"] > 0)
+        failures = options.count - sum(counts[name] for name in ("refused", "same", "changed"))
+        failed |= failures > 0 or (kind == "pack" and counts["changed"] > 0)
         print(
             f"| {kind} | {options.count} | {counts['refused']} | {counts['same']} | "
-            f"{counts['changed']} | {wrong} | {time.monotonic() - started:.0f} |",
+            f"{counts['changed']} | {failures} | {time.monotonic() - started:.0f} |",
             flush=True,
         )
     sys.exit(1 if failed else 0)

@@ -1,8 +1,8 @@
-"""The native engine under valgrind: `python tests/valgrind.py`, a quarter of an hour.
+"""Runs the native engine under valgrind: `python tests/valgrind.py`, about 15 minutes.
 
-Trains every method it serves for a few updates in every precision, on one and two threads, and
-shows what valgrind says of memory where the compiled module stands in the stack. The interpreter
-and torch are not judged.
+Trains every supported method for a few updates in every precision, on one and two threads, and
+prints valgrind's memory errors with the compiled module in their stack. Errors of the interpreter
+and of torch are ignored.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-MODULE = "/_C."  # in the name of the compiled module
+MODULE = "/_C."  # part of the compiled module's path
 
 
 def train_all() -> None:
@@ -28,7 +28,7 @@ def train_all() -> None:
         if name == "iql" and precision in ("fp32x", "bf16"):
             continue
         torch.set_num_threads(threads)
-        for seeds in ([0], [0, 1]):  # lanes of one member, and one thread for each
+        for seeds in ([0], [0, 1]):  # threads that share a member, and one thread per member
             train(
                 name, random_dataset(), 3, seeds=seeds, engine="native", precision=precision,
                 hidden_sizes=(40, 24), batch_size=20,
@@ -47,7 +47,7 @@ def main() -> None:
         subprocess.run(command, env=environment, check=True)
         blocks = log.read_text().split("== \n")
     ours = [block for block in blocks if MODULE in block]
-    print(f"{len(blocks)} blocks in valgrind's log, {len(ours)} of them through the module")
+    print(f"{len(blocks)} reports by valgrind, {len(ours)} of them with the module in the stack")
     print("\n".join(ours))
     sys.exit(1 if ours else 0)
 

@@ -1,4 +1,4 @@
-"""Datasets: flat columns plus episode offsets, their file, and batches drawn from them."""
+"""Datasets: flat columns with episode offsets, their file format, readers, and batch sampling."""
 
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes

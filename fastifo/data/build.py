@@ -1,4 +1,4 @@
-"""Checks arrays that come from outside and lays them out as columns."""
+"""Checks episodes that a user passes as arrays, and stores them as columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from fastifo.data.episodes import Episodes
 
 KEYS = {"obs", "action", "reward", "terminal"}
-NEEDED = {"expert": {"obs"}, "background": {"obs", "action"}}
+REQUIRED = {"expert": {"obs"}, "background": {"obs", "action"}}
 
 
 def build_dataset(
@@ -22,43 +22,48 @@ def build_dataset(
     action_high: Any,
     min_steps: int,
 ) -> dict[str, Any]:
-    """The fields of the dataset; see `Dataset.from_episodes`."""
+    """The fields of a `Dataset`; arguments and errors as in `Dataset.from_episodes`."""
     if env_id is not None and not isinstance(env_id, str):
         raise TypeError(f"env_id: expected a name such as 'Hopper-v4', found {env_id!r}")
-    background, expert = _listed("background", background), _listed("expert", expert)
+    background, expert = _as_list("background", background), _as_list("expert", expert)
     if not background:
         raise ValueError("background: expected one or more episodes, found none")
     low, high = _bounds(action_low, action_high, background[0])
-    offline = _columns("background", background, min_steps, low, high)
-    demos = _columns("expert", expert, min_steps, low, high) if expert else None
-    if demos is not None and demos.obs_dim != offline.obs_dim:
+    columns = _columns("background", background, min_steps, low, high)
+    expert_columns = _columns("expert", expert, min_steps, low, high) if expert else None
+    if expert_columns is not None and expert_columns.obs_dim != columns.obs_dim:
         raise ValueError(
-            f"expert observations are {demos.obs_dim} wide, background ones {offline.obs_dim}; "
-            "both must come from the same observation space"
+            f"expert observations have width {expert_columns.obs_dim}, background observations "
+            f"{columns.obs_dim}; both must come from the same observation space"
         )
     return {
-        "background": offline,
-        "expert": demos,
+        "background": columns,
+        "expert": expert_columns,
         "env_id": env_id,
         "action_low": low,
         "action_high": high,
     }
 
 
-def _listed(name: str, episodes: Any) -> list[Any]:
-    """Raises TypeError for anything but several episodes."""
+def _as_list(name: str, episodes: Any) -> list[Any]:
+    """Raises TypeError unless it is an iterable of episodes; one episode or one array is not."""
     if isinstance(episodes, Mapping | str | Tensor | np.ndarray) or not isinstance(
         episodes, Iterable
     ):
-        found = type(episodes).__name__
         raise TypeError(
-            f"{name}: expected a list of episodes such as [{{'obs': ...}}], found {found}"
+            f"{name}: expected a list of episodes such as [{{'obs': ...}}], found "
+            f"{type(episodes).__name__}"
         )
     return list(episodes)
 
 
 def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tensor:
-    """A float32 CPU tensor, finite if asked.  Raises TypeError or ValueError naming `name`."""
+    """A contiguous float32 tensor on the CPU.
+
+    name: what errors call the array.  ndim: its required number of dimensions.
+    finite: whether NaN and infinity are refused.
+    Raises TypeError if it is no array of real numbers, ValueError for another shape or value.
+    """
     try:
         if isinstance(value, Tensor):
             tensor = value
@@ -66,46 +71,49 @@ def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tenso
             array = np.asarray(value)
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"of dtype {array.dtype}")
-            # torch takes no negative strides, no other byte order and nothing read-only.
-            plain = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
-            tensor = torch.from_numpy(plain)
+            # torch supports neither negative strides nor foreign byte order nor read-only arrays.
+            array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+            tensor = torch.from_numpy(array)
         else:
             tensor = torch.utils.dlpack.from_dlpack(value)
         if tensor.is_complex():
             raise TypeError(f"of dtype {tensor.dtype}")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        found = type(value).__name__
-        raise TypeError(f"{name}: expected an array of numbers, found {found} ({error})") from None
+        kind = type(value).__name__
+        raise TypeError(f"{name}: expected an array of numbers, found {kind} ({error})") from None
     tensor = tensor.detach().to("cpu", torch.float32)
     if tensor.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, found shape {tuple(tensor.shape)}")
     if finite and not bool(torch.isfinite(tensor).all()):
-        place = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
+        index = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
         raise ValueError(
-            f"{name}: expected finite numbers, found {float(tensor[tuple(place)])} at {place}; "
+            f"{name}: expected finite numbers, found {float(tensor[tuple(index)])} at {index}; "
             "drop the episode or repair the file"
         )
     return tensor.contiguous()
 
 
 def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Both bounds at the action's width, [A]; one number stands for every dimension."""
+    """Both bounds, [A] each; a number is expanded to the action's width."""
     if (low is None) != (high is None):
         raise ValueError("action_low and action_high: expected both or neither, found one")
     if low is None or not isinstance(episode, Mapping) or "action" not in episode:
-        return None, None  # the episode itself is refused later
+        return None, None  # a faulty episode is refused later
     width = to_tensor("background[0]['action']", episode["action"], 2).shape[1]
-    sides = []
+    bounds = []
     for name, value in (("action_low", low), ("action_high", high)):
-        side = to_tensor(name, [value] * width if np.ndim(value) == 0 else value, 1)
-        if len(side) != width:
+        bound = to_tensor(name, [value] * width if np.ndim(value) == 0 else value, 1)
+        if len(bound) != width:
             raise ValueError(
-                f"{name}: expected one number or {width}, as wide as the actions, found {len(side)}"
+                f"{name}: expected one number or {width}, the width of the actions, found "
+                f"{len(bound)}"
             )
-        sides.append(side)
-    if not bool((sides[0] < sides[1]).all()):
-        raise ValueError(f"action_low: expected below action_high, found {low} and {high}")
-    return sides[0], sides[1]
+        bounds.append(bound)
+    if not bool((bounds[0] < bounds[1]).all()):
+        raise ValueError(
+            f"action_low: expected less than action_high in every dimension, found {low} and {high}"
+        )
+    return bounds[0], bounds[1]
 
 
 def _columns(
@@ -115,42 +123,52 @@ def _columns(
     low: Tensor | None,
     high: Tensor | None,
 ) -> Episodes:
+    """The checked episodes of one source, end to end."""
     checked = [
         _episode(f"{source}[{i}]", source, episode, min_steps, low, high)
         for i, episode in enumerate(episodes)
     ]
+    _check_agreement(source, checked)
+    given = {key: [episode[key] for episode in checked] for key in sorted(KEYS)}
+    length = torch.tensor([len(obs) - 1 for obs in given["obs"]])
+    start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    timeout = torch.zeros_like(terminal)
+    is_terminal = torch.tensor(given["terminal"], dtype=torch.bool)
+    terminal[start[1:] - 1] = is_terminal
+    timeout[start[1:] - 1] = ~is_terminal
+    return Episodes(
+        obs=torch.cat(given["obs"]),
+        start=start,
+        terminal=terminal,
+        timeout=timeout,
+        action=_joined(given["action"]),
+        reward=_joined(given["reward"]),
+    )
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    """None unless every episode has the column."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors) if len(tensors) == len(parts) else None
+
+
+def _check_agreement(source: str, episodes: list[dict[str, Any]]) -> None:
+    """Raises ValueError if episodes differ in width, or only some of them have rewards."""
     for column in ("obs", "action"):
-        widths = [e[column].shape[1] for e in checked if e[column] is not None]
+        widths = [e[column].shape[1] for e in episodes if e[column] is not None]
         odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
         if odd is not None:
             raise ValueError(
                 f"{source}[{odd}]['{column}']: expected width {widths[0]} as in the first episode, "
                 f"found {widths[odd]}"
             )
-    given = {k: [e[k] for e in checked] for k in ("obs", "action", "reward", "terminal")}
-    has_reward = given["reward"][0] is not None
-    odd = next((i for i, r in enumerate(given["reward"]) if (r is not None) != has_reward), None)
-    if odd is not None:
-        with_it, without = (0, odd) if has_reward else (odd, 0)
+    has_reward = [episode["reward"] is not None for episode in episodes]
+    if any(has_reward) and not all(has_reward):
         raise ValueError(
-            f"{source}[{without}]: expected 'reward' in every episode or in none, found it in "
-            f"{source}[{with_it}] and not here"
+            f"{source}[{has_reward.index(False)}]: expected 'reward' in every episode or in none, "
+            f"found it in {source}[{has_reward.index(True)}] but not here"
         )
-    length = torch.tensor([len(obs) - 1 for obs in given["obs"]])
-    start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
-    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
-    timeout = torch.zeros_like(terminal)
-    ended = torch.tensor(given["terminal"], dtype=torch.bool)
-    terminal[start[1:] - 1] = ended
-    timeout[start[1:] - 1] = ~ended
-    return Episodes(
-        obs=torch.cat(given["obs"]),
-        start=start,
-        terminal=terminal,
-        timeout=timeout,
-        action=torch.cat(given["action"]) if all(a is not None for a in given["action"]) else None,
-        reward=torch.cat(given["reward"]) if has_reward else None,
-    )
 
 
 def _episode(
@@ -161,19 +179,21 @@ def _episode(
     low: Tensor | None,
     high: Tensor | None,
 ) -> dict[str, Any]:
-    """One checked episode: tensors by key, None where a key is absent."""
+    """One checked episode: tensors by key, None for a missing one.  `name` is for errors."""
     if not isinstance(episode, Mapping):
-        found = type(episode).__name__
-        raise TypeError(f"{name}: expected a mapping with 'obs', found {found}")
-    needed = NEEDED[source]
-    if set(episode) - KEYS or not needed <= set(episode):
+        kind = type(episode).__name__
+        raise TypeError(f"{name}: expected a mapping with 'obs', found {kind}")
+    required = REQUIRED[source]
+    if set(episode) - KEYS or not required <= set(episode):
         raise ValueError(
-            f"{name}: expected keys {sorted(needed)} and optionally {sorted(KEYS - needed)}, "
+            f"{name}: expected keys {sorted(required)} and optionally {sorted(KEYS - required)}, "
             f"found {sorted(map(str, episode))}"
         )
     obs = to_tensor(f"{name}['obs']", episode["obs"], 2)
     if obs.shape[1] == 0:
-        raise ValueError(f"{name}['obs']: expected one or more columns, found {tuple(obs.shape)}")
+        raise ValueError(
+            f"{name}['obs']: expected one or more columns, found shape {tuple(obs.shape)}"
+        )
     steps = len(obs) - 1
     if steps < max(min_steps, 1):
         raise ValueError(
@@ -189,7 +209,7 @@ def _episode(
         )
     checked = {"obs": obs, "terminal": bool(terminal), "action": None, "reward": None}
     if source == "expert":
-        if "action" in episode:  # may be anything: who learns from it looks at it
+        if "action" in episode:  # its values are checked by the method that learns from it
             action = _rows(f"{name}['action']", episode["action"], 2, steps, finite=False)
             checked["action"] = _to_unit(f"{name}['action']", action, low, high)
     else:
@@ -201,7 +221,7 @@ def _episode(
 
 
 def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) -> Tensor:
-    """One row per step. Rewards may be nan: what learns from them refuses it."""
+    """One row per step.  Rewards may be NaN; methods that learn from them refuse it."""
     tensor = to_tensor(name, value, ndim, finite=finite and ndim > 1)
     if len(tensor) != steps or 0 in tensor.shape:
         raise ValueError(
@@ -212,18 +232,18 @@ def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) 
 
 
 def _to_unit(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    """Actions mapped from [low, high] to [-1, 1]."""
+    """Actions mapped from [low, high] to [-1, 1]; unchanged without bounds."""
     if low is None or high is None:
         return action
     if action.shape[1] != len(low):
         raise ValueError(
-            f"{name}: expected width {len(low)} as action_low has, found {action.shape[1]}"
+            f"{name}: expected width {len(low)}, that of action_low, found {action.shape[1]}"
         )
     return 2.0 * (action - low) / (high - low) - 1.0
 
 
 def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    """The same, and none is outside."""
+    """Actions mapped to [-1, 1].  Raises ValueError if one is outside by more than rounding."""
     action = _to_unit(name, action, low, high)
     worst = action.abs().max() if action.numel() else torch.zeros(())
     if worst > 1.0 + 1e-5:

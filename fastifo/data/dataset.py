@@ -1,4 +1,4 @@
-"""Expert episodes (observations only) and background episodes, as flat columns."""
+"""`Dataset`: background episodes and expert episodes, and what can be done with them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,22 @@ from fastifo.data.pack import read_pack, verify, write_pack
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run learns from: expert observations and background transitions.
+    """The data of a run: background transitions with actions, and expert observations.
 
-    Rewards of the background serve reports and oracles, actions of the expert privileged methods;
-    imitation methods never see them.
+    Build one with `Dataset.from_episodes` or `fastifo.load`. Imitation methods see neither the
+    background's rewards, which are for reports and for methods that learn from true rewards, nor
+    the expert's actions, which are for the privileged method `sqil`.
+
+    All tensors are on the CPU. Actions of both parts are on the scale [-1, 1].
     """
 
-    background: Episodes
-    expert: Episodes | None = None
-    env_id: str | None = None  # EnvPool's name, for evaluation
-    action_low: Tensor | None = None  # [A]; actions in the columns are mapped from here to [-1, 1]
-    action_high: Tensor | None = None  # [A]
-    info: Mapping[str, Any] = field(default_factory=dict)  # provenance, JSON values
-    unverified: tuple[Path, ...] = ()  # large files whose blocks nobody has checked yet
+    background: Episodes  # of any quality
+    expert: Episodes | None = None  # no rewards; actions only if every episode came with them
+    env_id: str | None = None  # EnvPool's name of the environment to evaluate in
+    action_low: Tensor | None = None  # [A] float32, the environment's bound that -1 stands for
+    action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
+    info: Mapping[str, Any] = field(default_factory=dict)  # provenance, as JSON values
+    unverified: tuple[Path, ...] = ()  # large files whose checksums have not been checked yet
 
     @staticmethod
     def from_episodes(
@@ -41,16 +44,34 @@ class Dataset:
         action_high: Any = None,
         min_steps: int = 2,
     ) -> "Dataset":
-        """A dataset from arrays in memory: numpy, torch, or anything `torch.from_dlpack` takes.
+        """A dataset from arrays in memory, which are copied and stored as float32.
 
-        expert: {"obs": [T+1, D], "terminal": bool} each; "reward" may be there and is left out,
-        "action" too, which is kept unchecked for `sqil` where every episode has it.
-        background: {"obs": [T+1, D], "action": [T, A], "reward": [T], "terminal": bool} each.
-        Reward and terminal may be left out; an episode that is not terminal ended at its time
-        limit.  Actions lie in [action_low, action_high], each a number or [A], [-1, 1] unless
-        given.  env_id: EnvPool's name; without it a run cannot be evaluated.  An episode needs
-        `min_steps` transitions.
-        Raises ValueError or TypeError naming the episode, what was expected and what was found.
+        Arrays are NumPy, PyTorch, nested lists, or anything that `torch.from_dlpack` takes.
+
+        background: one mapping per episode of T transitions, with
+            "obs": [T + 1, D], the final observation included;
+            "action": [T, A], each within [action_low, action_high];
+            "reward": [T], optional, but in all episodes or in none. It may hold NaN, which
+            methods that learn from rewards refuse;
+            "terminal": bool, optional: the task ended with the last transition. False, the
+            default, means that the episode was cut by a time limit.
+        expert: one mapping per demonstration, with "obs" and optionally "terminal" as above.
+            "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
+            it; its values are not checked. "reward" is dropped.
+        env_id: EnvPool's name of the environment, as in "Hopper-v4"; needed only for evaluation.
+        action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by
+            default. Actions are mapped from them to [-1, 1].
+        min_steps: shortest episode that is accepted, in transitions.
+
+        Raises ValueError or TypeError naming the episode and the array, what was expected and what
+        was found: a missing or unknown key, a shape, a width or a dtype, a value that is not
+        finite, an action out of bounds, an episode that is too short, bounds that do not fit.
+
+        >>> Dataset.from_episodes(
+        ...     background=[{"obs": np.zeros((51, 11)), "action": np.zeros((50, 3))}],
+        ...     expert=[{"obs": np.ones((51, 11))}],
+        ...     env_id="Hopper-v4",
+        ... )
         """
         return Dataset(
             **build_dataset(background, expert, env_id, action_low, action_high, min_steps)
@@ -58,39 +79,54 @@ class Dataset:
 
     @property
     def obs_dim(self) -> int:
+        """D, the width of an observation."""
         return self.background.obs_dim
 
     @property
     def action_dim(self) -> int:
+        """A, the width of an action; 0 if the background has none."""
         return 0 if self.background.action is None else self.background.action.shape[1]
 
     def save(self, path: str | Path) -> None:
-        """Writes one file; what was there before stays until the new one is complete.
+        """Writes the dataset to one file, a pack, which `fastifo.load` maps into memory.
 
-        Raises OSError where it cannot be written.
+        path: the file; the extension `.fastifo` is customary. An existing file is replaced only
+        once the new one is complete. The pack has checksums, `env_id`, bounds and `info`.
+        Raises OSError naming the file if it cannot be written.
         """
         parts = {"background": self.background}
         if self.expert is not None:
             parts["expert"] = self.expert
         bounds = {"action_low": self.action_low, "action_high": self.action_high}
-        given = {name: bound for name, bound in bounds.items() if bound is not None}
-        write_pack(Path(path), parts, given, self.env_id, self.info)
+        known_bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+        write_pack(Path(path), parts, known_bounds, self.env_id, self.info)
 
     def save_d4rl(self, path: str | Path) -> None:
-        """Writes the background as D4RL does, one HDF5 file that offline RL programs read.
+        """Writes the background in D4RL's layout, one HDF5 file that other offline RL code reads.
 
-        Actions are in the environment's bounds again, where those are known.
-        Raises ValueError without rewards or actions, OSError where it cannot be written.
+        The columns are `observations`, `next_observations`, `actions`, `rewards`, `terminals` and
+        `timeouts`. Actions are mapped back to the environment's bounds, if those are known.
+
+        path: the file; an existing one is replaced only once the new one is complete.
+        Raises ValueError if the background has no actions or no rewards, or if each member of a
+        population has its own rewards; OSError naming the file if it cannot be written.
         """
         d4rl.write(Path(path), self.background, self.action_low, self.action_high)
 
     def verify(self) -> None:
-        """Checks what was left when large files were opened.  Raises ValueError naming a file."""
+        """Checks the checksums of large packs, which `fastifo.load` leaves for later.
+
+        `fastifo.train` calls it.  Raises ValueError naming the file and the damaged column.
+        """
         for path in self.unverified:
             verify(path)
 
     def fingerprint(self) -> str:
-        """A hash of every column, so that a resumed run is known to see the same data."""
+        """SHA-256 of all columns of both parts, in hexadecimal: equal data, equal fingerprint.
+
+        A run stores it and refuses to resume with other data. `env_id`, bounds and `info` do not
+        enter.
+        """
         digest = hashlib.sha256()
         for source in ("expert", "background"):
             episodes = getattr(self, source)
@@ -100,23 +136,28 @@ class Dataset:
         return digest.hexdigest()
 
     def summary(self) -> str:
-        """Sizes, lengths and returns of both parts, as text."""
+        """Several lines of text: environment, widths, and of each part its size and returns.
+
+        For a file that was read from another format, they also say what was dropped or changed.
+        """
         lines = [f"environment  {self.env_id or '(none: cannot be evaluated)'}"]
         lines.append(f"observation  {self.obs_dim} wide    action  {self.action_dim} wide")
         for name in ("expert", "background"):
             episodes = getattr(self, name)
             lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
-        for what, count in self.info.get("notes", {}).items():
-            lines.append(f"{what}: {count}")
+        lines += [f"{note}: {count}" for note, count in self.info.get("notes", {}).items()]
         if "expert_returns" in self.info:
-            alone, shown = self.info["expert_returns"], self.info["demonstration_return_mean"]
-            mean = sum(alone) / len(alone)
-            lines.append(f"expert's return {mean:.1f}, that of its demonstrations {shown:.1f}")
+            returns = self.info["expert_returns"]
+            demos = self.info["demonstration_return_mean"]
+            lines.append(
+                f"expert's mean return {sum(returns) / len(returns):.1f} without exploration "
+                f"noise, {demos:.1f} in its demonstrations"
+            )
         return "\n".join(lines)
 
 
 def load_dataset(path: Path) -> Dataset:
-    """The dataset that `Dataset.save` wrote, its columns mapped into memory.
+    """The dataset in a file that `Dataset.save` wrote, its columns mapped into memory.
 
     Raises FileNotFoundError, or ValueError naming the file and what is damaged.
     """

@@ -1,4 +1,4 @@
-"""Episodes laid end to end, as flat columns."""
+"""Episodes stored end to end, as flat columns."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,76 +7,91 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FOLLOWED = -1  # a length of windows: one transition, and the next where the task goes on
+# Special window lengths of `Episodes.windows`.
+EPISODE_START = 0  # one window per episode, at its first transition
+WITH_NEXT_ACTION = -1  # one window per transition whose next action is known or not needed
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes laid end to end: N transitions, E episodes.
+    """E episodes with N transitions in total, stored end to end.
 
-    An episode of T transitions keeps its T + 1 observations, so the true final observation is
-    there after a timeout, and (obs, next_obs) of a transition are neighbouring rows.
+    An episode of T transitions has T + 1 observations, so the true final observation is available
+    after a timeout. The observation and the next observation of a transition are successive rows
+    of `obs`; `rows` gives the first of the two.
     """
 
     obs: Tensor  # [N + E, D] float32
-    start: Tensor  # [E + 1] int64; episode e holds transitions start[e] .. start[e + 1] - 1
+    start: Tensor  # [E + 1] int64; episode e has transitions start[e] .. start[e + 1] - 1
     terminal: Tensor  # [N] bool: the task ended with this transition
-    timeout: Tensor  # [N] bool: the clock ran out here; the task would have gone on
-    action: Tensor | None = None  # [N, A] float32, in [-1, 1], or [P, N, A] as the reward
-    reward: Tensor | None = None  # [N] float32, or [P, N] where each population member has its own
-    ranges: Tensor | None = None  # [P, 2] first and count of the transitions each member draws from
+    timeout: Tensor  # [N] bool: the episode was cut here, by a time limit or the end of the data
+    action: Tensor | None = None  # [N, A] float32 in [-1, 1]; [P, N, A] if each member has its own
+    reward: Tensor | None = None  # [N] float32; [P, N] if each population member has its own
+    ranges: Tensor | None = (
+        None  # [P, 2] int64: first transition and count that a member draws from
+    )
 
     @property
     def num_transitions(self) -> int:
+        """N, the number of transitions."""
         return len(self.terminal)
 
     @property
     def num_episodes(self) -> int:
+        """E, the number of episodes."""
         return len(self.start) - 1
 
     @property
     def obs_dim(self) -> int:
+        """D, the width of an observation."""
         return self.obs.shape[1]
 
     @property
     def lengths(self) -> Tensor:
-        """Transitions of each episode, [E]."""
+        """Number of transitions of each episode, [E] int64."""
         return self.start.diff()
 
     def rows(self) -> Tensor:
-        """Row in `obs` of each transition's observation, [N]; the next observation follows it."""
+        """Row of `obs` that holds each transition's observation, [N] int64.
+
+        The next observation is in the row after it.
+        """
         episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
         return torch.arange(self.num_transitions) + episode
 
     def windows(
         self, length: int, first: int = 0, count: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Windows of `length` successive transitions of one episode, as `draw_windows` wants them;
-        at length 0 one a whole episode, from its start; at FOLLOWED every transition but the one
-        that the clock ended.
+        """Where windows of successive transitions start, in the form that `draw_windows` takes.
 
-        first, count: a range of whole episodes, in transitions.
-        (first transition of each episode [E], windows in the episodes before it [E + 1]), int64.
-        Raises ValueError where no episode is so long.
+        length: transitions in a window, which never crosses an episode's end; or `EPISODE_START`;
+        or `WITH_NEXT_ACTION`, which omits the last transition of an episode that timed out.
+        first, count: only the episodes within this range of transitions; all of them by default.
+        Returns the first transition of each of the K episodes, [K] int64, and the number of windows
+        in all episodes before it, [K + 1] int64; the last entry is the total.
+        Raises ValueError if no episode is long enough.
         """
         start = self.start[:-1]
-        last = self.num_transitions if count is None else first + count
-        own = (start >= first) & (start < last)
-        lengths = self.lengths[own]
-        if length == FOLLOWED:
-            counts = lengths - (~self.terminal[self.start[1:][own] - 1]).long()
+        end = self.num_transitions if count is None else first + count
+        in_range = (start >= first) & (start < end)
+        lengths = self.lengths[in_range]
+        if length == WITH_NEXT_ACTION:
+            timed_out = ~self.terminal[self.start[1:][in_range] - 1]
+            counts = lengths - timed_out.long()
+        elif length == EPISODE_START:
+            counts = torch.ones_like(lengths)
         else:
-            counts = (lengths - length + 1).clamp(min=0) if length else torch.ones_like(lengths)
+            counts = (lengths - length + 1).clamp(min=0)
         before = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        if length < FOLLOWED or int(before[-1]) == 0:
+        if length < WITH_NEXT_ACTION or int(before[-1]) == 0:
             raise ValueError(
-                f"length: expected 1 to {int(lengths.max())}, the longest episode's transitions, "
+                f"length: expected 1 to {int(lengths.max())}, the length of the longest episode, "
                 f"found {length}"
             )
-        return start[own].clone(), before
+        return start[in_range].clone(), before
 
     def returns(self) -> Tensor | None:
-        """Undiscounted reward sum of each episode, [E] float64."""
+        """Undiscounted sum of rewards of each episode, [E] float64; None without rewards."""
         if self.reward is None:
             return None
         total = self.reward.double().cumsum(0)
@@ -84,7 +99,7 @@ class Episodes:
         return total[self.start[1:]] - total[self.start[:-1]]
 
     def take(self, episodes: Sequence[int]) -> "Episodes":
-        """The named episodes, in that order."""
+        """The episodes with these indices, in that order; their columns are copied."""
         index = torch.as_tensor(episodes, dtype=torch.int64)
         first, length = self.start[index], self.lengths[index]
         start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
@@ -100,7 +115,7 @@ class Episodes:
 
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
-        """All of them, end to end; every part has the same columns."""
+        """All episodes of all parts, in order.  Every part must have the same columns."""
         before = torch.tensor([0, *(part.num_transitions for part in parts)]).cumsum(0)
         starts = [part.start[:-1] + first for part, first in zip(parts, before, strict=False)]
         columns = {
@@ -111,10 +126,13 @@ class Episodes:
         return Episodes(start=torch.cat([*starts, before[-1:]]), **columns)
 
     def without_rewards(self) -> "Episodes":
-        """An expert's part of a dataset. Its actions, where known, are for privileged methods."""
+        """The same episodes without rewards, as an expert's are stored.
+
+        Actions stay where they are known: privileged methods such as `sqil` need them.
+        """
         return Episodes(self.obs, self.start, self.terminal, self.timeout, self.action)
 
     def columns(self) -> dict[str, Tensor]:
-        """The tensors that are there, by name."""
-        named = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {k: v for k, v in named if v is not None and k != "ranges"}
+        """The columns that are present, by field name; without `ranges`, which is not a column."""
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {k: v for k, v in fields if v is not None and k != "ranges"}

@@ -1,4 +1,4 @@
-"""Batches drawn by counter: what update t sees is a function of the seed and t alone."""
+"""Batches drawn by counter: the batch of update t is a function of the seed and t only."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -8,53 +8,56 @@ import torch
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset
-from fastifo.data.episodes import FOLLOWED, Episodes
+from fastifo.data.episodes import EPISODE_START, WITH_NEXT_ACTION, Episodes
 from fastifo.data.stack import member_ranges
 from fastifo.nn.encoder import Encoder
 from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.gather import Gatherer, gather_reference
 
-ROWS = ("obs", "next_obs", "after_obs")  # successive observations
+SUCCESSIVE = ("obs", "next_obs", "after_obs")  # fields of `Transitions`, in the order of time
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """B transitions for each of P members."""
+    """B transitions for each of P members, in the training dtype."""
 
-    obs: Tensor  # [P, B, width], encoded: what a net reads
-    next_obs: Tensor  # [P, B, width]; of triples the one after it is `after_obs`
-    terminal: Tensor  # [P, B] 0 or 1
+    obs: Tensor  # [P, B, width], encoded: the input of the networks
+    next_obs: Tensor  # [P, B, width]
+    terminal: Tensor  # [P, B], 0 or 1
     action: Tensor | None = None  # [P, B, A]
     next_action: Tensor | None = None  # [P, B, A], of the next transition; arbitrary at a terminal
     reward: Tensor | None = None  # [P, B]
-    after_obs: Tensor | None = None  # [P, B, width], where asked for
+    after_obs: Tensor | None = None  # [P, B, width], the observation after `next_obs`
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees."""
+    """The input of one update.  Fields that the sampler was not asked for are None."""
 
     background: Transitions
     expert: Transitions | None = None
-    policy: Transitions | None = None  # background rows for the policy alone, where asked for
-    uniform: Tensor | None = None  # [P, B] in [0, 1), where asked for
-    initial: Tensor | None = None  # [P, B, width]: first observations of episodes, where asked for
-    windows: Tensor | None = None  # [H, P, B, width], where asked for
-    noise: Tensor | None = None  # [P, B, width] in [0, 1), as wide as the learner says
+    policy: Transitions | None = None  # a second, independent draw of background transitions
+    uniform: Tensor | None = None  # [P, B] in [0, 1)
+    initial: Tensor | None = None  # [P, B, width], first observations of background episodes
+    windows: Tensor | None = None  # [H, P, B, width], rows of windows of the background
+    noise: Tensor | None = None  # [P, B, noise_width] in [0, 1)
 
 
-def purpose(stage: str, what: str) -> int:
-    """The stream of random numbers for one use, so that uses never share draws."""
-    return zlib.crc32(f"{stage}/{what}".encode())
+def purpose(stage: str, use: str) -> int:
+    """Number of the random stream for one use in one stage, so that no two uses share draws."""
+    return zlib.crc32(f"{stage}/{use}".encode())
 
 
 def uniform(seed: Tensor, counter: Tensor, stream: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Numbers in [0, 1) with 24 random bits, [P, size]."""
+    """Random numbers in [0, 1) with 24 bits each, [P, size].
+
+    seed: [P] int64.  counter: [1] int64.  stream: see `purpose`.
+    """
     return draw(seed, counter, stream, 1 << 24, size).to(dtype) * 2.0**-24
 
 
 class Columns:
-    """One source's columns on the training device, gathered by transition index."""
+    """The columns of one source of transitions on the training device."""
 
     def __init__(
         self,
@@ -70,53 +73,64 @@ class Columns:
         next_action: bool = False,
         reuses: bool = False,
     ) -> None:
-        """steps: successive observations of a row, which stay in one episode if drawn so."""
+        """Copies the columns that batches need to the device.
 
-        def place(column: Tensor) -> Tensor:
+        encoder: applied to observations; None leaves them as they are.
+        action, reward, next_action: whether batches have that column.
+        fused: whether the compiled op gathers, or its reference in torch.
+        steps: number of successive observations in a row, 2 or more.
+        reuses: whether every batch is written to the memory of the previous one of the same name.
+        """
+
+        def to_device(column: Tensor) -> Tensor:
             return column.to(device, dtype).contiguous()
 
-        named = {"terminal": place(episodes.terminal)}
-        own: dict[str, Tensor] = {}
+        shared = {"terminal": to_device(episodes.terminal)}
+        per_member: dict[str, Tensor] = {}
         if action and episodes.action is not None:
-            (own if episodes.action.ndim == 3 else named)["action"] = place(episodes.action)
+            columns = per_member if episodes.action.ndim == 3 else shared
+            columns["action"] = to_device(episodes.action)
             if next_action:
-                named["next_action"] = place(episodes.action.roll(-1, 0))
+                shared["next_action"] = to_device(episodes.action.roll(-1, 0))
         if reward and episodes.reward is not None:
-            (own if episodes.reward.ndim == 2 else named)["reward"] = place(episodes.reward)
-        self.names = ["obs", *named, *own]
-        self.episodes = episodes
+            columns = per_member if episodes.reward.ndim == 2 else shared
+            columns["reward"] = to_device(episodes.reward)
         scale, mean, deviation = torch.empty(0, dtype=dtype, device=device), None, None
         if encoder is not None:
             scale = encoder.scale
             if encoder.standardizes:
                 mean, deviation = encoder.mean, encoder.deviation
-        fixed = (
-            episodes.rows().to(device), place(episodes.obs), scale, mean, deviation, steps,
-            list(named.values()), list(own.values()),
+        self.episodes = episodes
+        self.names = ["obs", *shared, *per_member]  # of what is gathered
+        self.inputs = (
+            episodes.rows().to(device), to_device(episodes.obs), scale, mean, deviation, steps,
+            list(shared.values()), list(per_member.values()),
         )  # fmt: skip
-        self.fixed, self.fused, self.reuses = fixed, fused, reuses
-        self.take: dict[str, Callable[[Tensor], list[Tensor]]] = {}
+        self.fused, self.reuses = fused, reuses
+        self.gatherers: dict[str, Callable[[Tensor], list[Tensor]]] = {}  # by name of the batch
+        self.successive_obs = torch.empty(0)  # [steps, P, B, width], of the last batch
 
-    def gather(self, what: str, index: Tensor) -> Transitions:
-        """index: [P, B] transitions.  Returns their columns in the training dtype.
+    def gather(self, name: str, index: Tensor) -> Transitions:
+        """The transitions at the given indices, encoded and in the training dtype.
 
-        what: names the batch; where memory is reused, each name has its own.
+        name: of the batch; if memory is reused, only batches of the same name share it.
+        index: [P, B] int64.
         """
-        if what not in self.take:
-            fixed = self.fixed
-            self.take[what] = (
-                Gatherer(*fixed, reuses=self.reuses)
+        if name not in self.gatherers:
+            inputs = self.inputs
+            self.gatherers[name] = (
+                Gatherer(*inputs, reuses=self.reuses)
                 if self.fused
-                else lambda index: gather_reference(index, *fixed)
+                else lambda index: gather_reference(index, *inputs)
             )
-        found = dict(zip(self.names, self.take[what](index), strict=True))
-        self.rows = found.pop("obs")  # [steps, P, B, width]
-        rows = dict(zip(ROWS, self.rows.unbind(0), strict=False))
-        return Transitions(**rows, **found)
+        columns = dict(zip(self.names, self.gatherers[name](index), strict=True))
+        self.successive_obs = columns.pop("obs")
+        obs = dict(zip(SUCCESSIVE, self.successive_obs.unbind(0), strict=False))
+        return Transitions(**obs, **columns)
 
 
 class Sampler:
-    """Draws the batch of an update for every member from its own seed."""
+    """Draws the batch of an update, for every member from its own seed."""
 
     def __init__(
         self,
@@ -134,12 +148,20 @@ class Sampler:
         fused: bool = True,
         reuses: bool = False,
     ) -> None:
-        """encoder: what observations pass on the way; None leaves them as they are.
+        """Copies the columns that batches need to the device.
 
-        noise_width: numbers a row, where noise is needed.  window: observations of each window,
-        in data that `window_rows` made.
-
-        reuses: a batch is good until the next is drawn, which takes its memory.
+        seeds: [P], one per member.  batch_size: B, rows per member.
+        needs: the parts of a batch beyond background transitions with their actions:
+        "expert", "policy", "uniform", "initial" and "noise" (fields of `Batch`); "reward",
+        "expert_action" and "next_action" (columns of `Transitions`; with "next_action" the last
+        transition of an episode that timed out is never drawn); "triples" (`after_obs`).
+        stage: name of the training stage; stages draw different batches.
+        device, dtype: of the batches.
+        encoder: applied to observations; None leaves them as they are.
+        noise_width: values per row of `Batch.noise`.
+        window: rows H of `Batch.windows`, from a background that `window_rows` made; 0 for none.
+        fused: whether the compiled op gathers, or its reference in torch.
+        reuses: whether a batch is overwritten when the next one is drawn.
         """
         self.seed = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.batch_size = batch_size
@@ -161,7 +183,10 @@ class Sampler:
         self.windows: dict[tuple[str, int, int], tuple[Tensor, Tensor]] = {}
 
     def draw(self, counter: Tensor) -> Batch:
-        """counter: [1] int64 on the device, the number of updates made."""
+        """The batch of one update.
+
+        counter: [1] int64 on the device, the number of updates made so far.
+        """
         expert = policy = mix = None
         if self.expert is not None:
             expert = self._transitions("expert", self.expert, counter)
@@ -172,37 +197,39 @@ class Sampler:
             mix = uniform(self.seed, counter, stream, self.batch_size, self.dtype)
         initial = noise = None
         if "initial" in self.needs:
-            index = self._windows("initial", self.background, counter, 0)
+            index = self._draw_windows("initial", self.background, counter, EPISODE_START)
             initial = self.background.gather("initial", index).obs
         if "noise" in self.needs:
             stream, size = purpose(self.stage, "noise"), self.batch_size * self.noise_width
             noise = uniform(self.seed, counter, stream, size, self.dtype)
             noise = noise.view(len(self.seed), self.batch_size, -1)
         background = self._transitions("background", self.background, counter)
-        windows = self.background.rows[: self.window] if self.window else None
+        windows = self.background.successive_obs[: self.window] if self.window else None
         return Batch(background, expert, policy, mix, initial, windows, noise)
 
-    def _transitions(self, what: str, columns: Columns, counter: Tensor) -> Transitions:
+    def _transitions(self, use: str, columns: Columns, counter: Tensor) -> Transitions:
         if self.steps > 2:
-            return columns.gather(what, self._windows(what, columns, counter, self.steps - 1))
-        if "next_action" in self.needs:
-            return columns.gather(what, self._windows(what, columns, counter, FOLLOWED))
-        stream = purpose(self.stage, what)
-        parts = [
-            draw(self.seed[members], counter, stream, count, self.batch_size) + first
-            for members, first, count in member_ranges(columns.episodes, len(self.seed))
-        ]
-        return columns.gather(what, parts[0] if len(parts) == 1 else torch.cat(parts))
+            index = self._draw_windows(use, columns, counter, self.steps - 1)
+        elif "next_action" in self.needs:
+            index = self._draw_windows(use, columns, counter, WITH_NEXT_ACTION)
+        else:
+            stream = purpose(self.stage, use)
+            parts = [
+                draw(self.seed[members], counter, stream, count, self.batch_size) + first
+                for members, first, count in member_ranges(columns.episodes, len(self.seed))
+            ]
+            index = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return columns.gather(use, index)
 
-    def _windows(self, what: str, columns: Columns, counter: Tensor, length: int) -> Tensor:
-        """First transitions of windows of `length`, see `Episodes.windows`, [P, B]."""
-        stream = purpose(self.stage, what)
+    def _draw_windows(self, use: str, columns: Columns, counter: Tensor, length: int) -> Tensor:
+        """First transitions of windows, [P, B]; `length` as in `Episodes.windows`."""
+        stream = purpose(self.stage, use)
         parts = []
         for members, first, count in member_ranges(columns.episodes, len(self.seed)):
-            key = (what, first, count)
+            key = (use, first, count)
             if key not in self.windows:
-                found = columns.episodes.windows(length, first, count)
-                self.windows[key] = (found[0].to(counter.device), found[1].to(counter.device))
+                start, before = columns.episodes.windows(length, first, count)
+                self.windows[key] = (start.to(counter.device), before.to(counter.device))
             start, before = self.windows[key]
             seed = self.seed[members]
             parts.append(draw_windows(seed, counter, stream, start, before, self.batch_size))

@@ -1,4 +1,4 @@
-"""Windows of successive (observation, action) rows, one from every transition on."""
+"""Windows of successive (observation, action) rows, one starting at every transition."""
 
 from dataclasses import dataclass
 
@@ -7,42 +7,43 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 
-EPSILON = 1e-3  # added to deviations
-LIMIT = 10.0  # of a scaled number
+EPSILON = 1e-3  # added to standard deviations, so that nearly constant values are not blown up
+LIMIT = 10.0  # scaled values are clipped to [-LIMIT, LIMIT]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean of each number of a row, and its deviation with 1e-3 added, [C] each."""
+    """Mean and standard deviation that rows of C values are standardized with."""
 
-    mean: Tensor
-    deviation: Tensor
+    mean: Tensor  # [C]
+    deviation: Tensor  # [C], EPSILON added
 
     @staticmethod
     def of(background: Episodes, *, actions: bool) -> "Scale":
-        """Of the background, whose near-constant numbers are not blown up."""
+        """Statistics of the background's observations, followed by its actions' if asked for."""
         columns = [background.obs]
         if actions:
             assert background.action is not None
             columns.append(background.action)
-        found = [torch.std_mean(column, 0, correction=0) for column in columns]
-        deviation, mean = (torch.cat(parts) for parts in zip(*found, strict=True))
+        moments = [torch.std_mean(column, 0, correction=0) for column in columns]
+        deviation, mean = (torch.cat(parts) for parts in zip(*moments, strict=True))
         return Scale(mean, deviation + EPSILON)
 
 
 def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
-    """Episodes whose `obs` are rows, so long that a window starts at every transition.
+    """Episodes whose `obs` are scaled rows, padded so that a window starts at every transition.
 
-    Behind its last row an episode goes on with that row's observation and action 0.  Rows hold as
-    many numbers as the scale, observations first; actions that are not there are 0.
-    Windows of `horizon` rows are those of `window_length(horizon)` transitions.
+    A row is an observation followed by its action, as far as `scale` has entries for one; missing
+    actions are 0. After its last transition an episode is padded with that transition's
+    observation and action 0. A window of `horizon` rows covers `window_length(horizon)` transitions
+    of the result, which has neither actions nor rewards nor terminals.
     """
     extra, count = window_length(horizon), episodes.num_transitions
     lengths = episodes.lengths
-    grown = lengths + extra
-    begin = grown.cumsum(0) - grown
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), grown)
-    within = torch.arange(int(grown.sum())) - begin[episode]
+    padded = lengths + extra
+    begin = padded.cumsum(0) - padded
+    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), padded)
+    within = torch.arange(int(padded.sum())) - begin[episode]
     last = lengths[episode] - 1
     step = episodes.start[:-1][episode] + torch.minimum(within, last)
     rows = episodes.obs[step + episode]
@@ -56,27 +57,29 @@ def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
     rows -= scale.mean
     rows /= scale.deviation
     rows.clamp_(-LIMIT, LIMIT)
-    start = torch.cat([begin, grown.sum(0, keepdim=True)]) - torch.arange(len(lengths) + 1)
-    over = torch.zeros(int(start[-1]), dtype=torch.bool)
+    start = torch.cat([begin, padded.sum(0, keepdim=True)]) - torch.arange(len(lengths) + 1)
+    no_end = torch.zeros(int(start[-1]), dtype=torch.bool)
     ranges = episodes.ranges
     if ranges is not None:
-        first, behind = ranges[:, 0], ranges.sum(1)
-        of_episode = torch.searchsorted(episodes.start, torch.stack([first, behind]))
-        first, behind = start[of_episode]
-        ranges = torch.stack([first, behind - first], 1)
+        edges = torch.stack([ranges[:, 0], ranges.sum(1)])  # [2, P]: first transition and end
+        first, end = start[torch.searchsorted(episodes.start, edges)]
+        ranges = torch.stack([first, end - first], 1)
     assert count == 0 or int(start[-1]) == count + len(lengths) * (extra - 1)
-    return Episodes(obs=rows, start=start, terminal=over, timeout=over, ranges=ranges)
+    return Episodes(obs=rows, start=start, terminal=no_end, timeout=no_end, ranges=ranges)
 
 
 def window_length(horizon: int) -> int:
-    """Transitions of a window; one at least, since `Episodes` has no rows without them."""
+    """Number of transitions in a window of `horizon` rows, at least 1.
+
+    `Episodes` has one row more than transitions and cannot hold an episode without any.
+    """
     return max(1, horizon - 1)
 
 
 def first_rows(episodes: Episodes, horizon: int) -> Tensor:
-    """The first row of the window of every transition, in `window_rows` of the same, [N]."""
+    """Row of `window_rows(episodes, horizon, ...)` where each transition's window starts, [N]."""
     lengths = episodes.lengths
-    grown = lengths + window_length(horizon)
-    begin = grown.cumsum(0) - grown
+    padded = lengths + window_length(horizon)
+    begin = padded.cumsum(0) - padded
     episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), lengths)
     return begin[episode] + torch.arange(episodes.num_transitions) - episodes.start[episode]

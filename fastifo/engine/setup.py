@@ -16,7 +16,7 @@ from fastifo.algos.learner import InputSpec, Learner
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
-from fastifo.data.stack import check_together
+from fastifo.data.stack import check_compatible
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run
@@ -118,7 +118,7 @@ def create_run(
     for each in datasets:
         settings.check_data(each, relabel_only=relabel_only)
         each.verify()
-    check_together(datasets)
+    check_compatible(datasets)
     return _build_run(settings, datasets, options), datasets
 
 

@@ -14,7 +14,7 @@ from algos.parity import (
 )
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
-from fastifo.data.episodes import FOLLOWED
+from fastifo.data.episodes import WITH_NEXT_ACTION
 from fastifo.nn.mlp import LayerNorm
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 from oracles import rebrac as oracle
@@ -121,7 +121,7 @@ def test_initial_weights_are_those_of_the_authors() -> None:
 
 def test_every_transition_but_a_timeout_is_drawn() -> None:
     background = random_dataset().background
-    first, before = background.windows(FOLLOWED)
+    first, before = background.windows(WITH_NEXT_ACTION)
     drawn = torch.cat([f + torch.arange(int(n)) for f, n in zip(first, before.diff(), strict=True)])
     expected = torch.arange(background.num_transitions)[~background.timeout]
     assert torch.equal(drawn, expected)

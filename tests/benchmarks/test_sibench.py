@@ -139,7 +139,7 @@ def test_a_damaged_cache_is_named_with_the_remedy(cache: Path, expert: Path) -> 
     load(expert)
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"cut or foreign.*delete this file and ask again"):
+    with pytest.raises(ValueError, match=r"truncated or of another.*delete this file and ask again"):
         load(expert)
 
 

@@ -1,4 +1,4 @@
-"""Runs whose files are cut, foreign or missing, and disks that are full."""
+"""Runs whose files are damaged or missing, and full disks."""
 
 import json
 from pathlib import Path
@@ -19,33 +19,32 @@ def train(name: str, dataset: Any, **fields: Any) -> fastifo.Run:
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", ".safetensors", "set.fastifo"])
-@pytest.mark.parametrize("damage", ["cut", "foreign", "empty"])
-def test_a_cut_or_foreign_file_is_named_and_left_alone(
-    tmp_path: Path, name: str, damage: str
-) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "other format", "empty"])
+def test_a_damaged_file_is_named_and_not_changed(tmp_path: Path, name: str, damage: str) -> None:
     train("bc", random_dataset(), out=tmp_path / "run")
     random_dataset().save(tmp_path / "set.fastifo")
     (path,) = (p for p in tmp_path.rglob("*") if p.name.endswith(name))
-    whole = path.read_bytes()
-    path.write_bytes({"cut": whole[:-9], "foreign": b"\x89PNG\r\n\x1a\n" * 9, "empty": b""}[damage])
+    content = path.read_bytes()
+    damaged = {"truncated": content[:-9], "other format": b"\x89PNG\r\n\x1a\n" * 9, "empty": b""}
+    path.write_bytes(damaged[damage])
     before = contents(tmp_path)
     opening: Any = fastifo.open_run
-    place = tmp_path / "run"
+    target = tmp_path / "run"
     if name == "set.fastifo":
-        opening, place = fastifo.load, path
+        opening, target = fastifo.load, path
     with pytest.raises(ValueError, match=f"{name}.*expected"):
-        opening(place)
+        opening(target)
     with pytest.raises(ValueError, match=name):
         train("bc", path if name == "set.fastifo" else random_dataset(), out=tmp_path / "run")
     assert contents(tmp_path) == before
 
 
-def test_flipped_weights_are_named(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_weights_is_detected(tmp_path: Path) -> None:
     train("bc", random_dataset(), out=tmp_path)
     (path,) = tmp_path.rglob("*.safetensors")
-    whole = bytearray(path.read_bytes())
-    whole[-20] ^= 1
-    path.write_bytes(whole)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=r"safetensors: damaged, its hash differs"):
         fastifo.open_run(tmp_path)
 
@@ -73,13 +72,13 @@ def test_a_full_disk_stops_a_run_and_keeps_its_last_checkpoint(tmp_path: Path) -
     assert all(after[name] == kept[name] for name in kept if "checkpoint" in name)
     assert not [name for name in after if Path(name).name.startswith(".")]
     resumed = train("bc", random_dataset(), out=tmp_path / "run", num_updates=8)
-    whole = train("bc", random_dataset(), num_updates=8)
+    uninterrupted = train("bc", random_dataset(), num_updates=8)
     obs = torch.ones(2, 3)
-    assert torch.equal(resumed.policy().act(obs), whole.policy().act(obs))
+    assert torch.equal(resumed.policy().act(obs), uninterrupted.policy().act(obs))
 
 
 @pytest.mark.parametrize("size_bytes", [100, 4000])
-def test_a_full_disk_leaves_no_half_run_where_one_is_saved(tmp_path: Path, size_bytes: int) -> None:
+def test_a_full_disk_leaves_nothing_of_a_run_that_is_saved(tmp_path: Path, size_bytes: int) -> None:
     run = train("bc", random_dataset())
     with full_disk(size_bytes), pytest.raises(OSError, match=r"run/.*could not be written"):
         run.save(tmp_path / "run")
@@ -88,7 +87,7 @@ def test_a_full_disk_leaves_no_half_run_where_one_is_saved(tmp_path: Path, size_
     assert fastifo.open_run(tmp_path / "run").num_updates == 4
 
 
-def test_a_full_disk_while_metrics_are_written_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_while_metrics_are_written_names_the_file(tmp_path: Path) -> None:
     train("bc", random_dataset(), out=tmp_path, log_every=1)
     size = len((tmp_path / "metrics.jsonl").read_bytes())
     with full_disk(max(size + 50, 3000)), pytest.raises(OSError, match=r"metrics\.jsonl"):
@@ -98,7 +97,7 @@ def test_a_full_disk_while_metrics_are_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])
 @pytest.mark.parametrize("content", ["{}", "[]", '{"format": "fastifo-run"}'])
-def test_json_of_another_program_is_named(tmp_path: Path, name: str, content: str) -> None:
+def test_json_of_another_program_is_refused(tmp_path: Path, name: str, content: str) -> None:
     train("bc", random_dataset(), out=tmp_path)
     (path,) = tmp_path.rglob(name)
     path.write_text(content)

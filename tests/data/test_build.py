@@ -1,4 +1,4 @@
-"""Arrays that make no dataset: each mistake is named with what was expected and found."""
+"""Invalid episodes: each error names the array, what was expected and what was found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,8 @@ def episode(steps: int = 4, obs_dim: int = 3, action_dim: int = 2, **fields: Any
     return {"obs": np.zeros((steps + 1, obs_dim)), "action": np.zeros((steps, action_dim))} | fields
 
 
-def hole(rows: int = 5, value: float = np.nan) -> Any:
+def observations_with(value: float = np.nan, rows: int = 5) -> Any:
+    """Zeros except for the value at [2, 1]."""
     array = np.zeros((rows, 3))
     array[2, 1] = value
     return array
@@ -24,19 +25,19 @@ def build(*background: Any, **fields: Any) -> Callable[[], Dataset]:
     return lambda: Dataset.from_episodes(list(background), **fields)
 
 
-ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
+INVALID: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
     "nan_in_observations": (
-        build(episode(), episode(obs=hole())),
+        build(episode(), episode(obs=observations_with())),
         ValueError,
         ["background[1]['obs']", "expected finite numbers", "found nan at [2, 1]", "drop the epis"],
     ),
     "nan_in_expert": (
-        build(episode(), expert=[{"obs": hole()}]),
+        build(episode(), expert=[{"obs": observations_with()}]),
         ValueError,
         ["expert[0]['obs']", "found nan at [2, 1]", "drop the episode or repair"],
     ),
-    "number_past_float32": (
-        build(episode(obs=hole(value=1e300))),
+    "number_beyond_float32": (
+        build(episode(obs=observations_with(1e300))),
         ValueError,
         ["background[0]['obs']", "found inf at [2, 1]"],
     ),
@@ -46,7 +47,7 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
         ValueError,
         ["background[1]", "expected at least 2 steps", "found 0 (1 observations)", "drop the epis"],
     ),
-    "episode_of_nothing": (
+    "episode_without_observations": (
         build(episode(obs=np.zeros((0, 3)))),
         ValueError,
         ["background[0]", "expected at least 2 steps", "found 0 (0 observations)"],
@@ -69,7 +70,7 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
     "observations_without_columns": (
         build(episode(obs=np.zeros((5, 0)))),
         ValueError,
-        ["background[0]['obs']", "expected one or more columns", "found (5, 0)"],
+        ["background[0]['obs']", "expected one or more columns", "found shape (5, 0)"],
     ),
     "as_many_observations_as_actions": (
         build(episode(obs=np.zeros((4, 3)))),
@@ -84,7 +85,7 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
     "rewards_in_some_episodes": (
         build(episode(reward=np.zeros(4)), episode()),
         ValueError,
-        ["background[1]", "'reward' in every episode or in none", "background[0] and not here"],
+        ["background[1]", "'reward' in every episode or in none", "background[0] but not here"],
     ),
     "observation_widths_differ": (
         build(episode(), episode(obs_dim=4)),
@@ -99,7 +100,7 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
     "expert_of_another_width": (
         build(episode(), expert=[{"obs": np.zeros((4, 5))}]),
         ValueError,
-        ["expert observations are 5 wide", "background ones 3", "the same observation space"],
+        ["expert observations have width 5", "background observations 3", "the same observ"],
     ),
     "action_out_of_bounds": (
         build(episode(action=np.array([[0, 0], [0, -1.5], [0, 0], [0, 0]]))),
@@ -121,10 +122,10 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
         ValueError,
         ["action_low", "expected one number or 2", "found 3"],
     ),
-    "bounds_upside_down": (
+    "lower_bound_above_the_upper": (
         build(episode(), action_low=1, action_high=-1),
         ValueError,
-        ["action_low", "expected below action_high", "found 1 and -1"],
+        ["action_low", "expected less than action_high", "found 1 and -1"],
     ),
     "no_actions": (
         build({"obs": np.zeros((5, 3))}),
@@ -151,22 +152,22 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
         TypeError,
         ["background[0]['terminal']", "one bool", "of shape (4,)", "pass its last entry"],
     ),
-    "one_episode_for_many": (
+    "one_episode_instead_of_a_list": (
         lambda: Dataset.from_episodes(episode()),  # type: ignore[arg-type]
         TypeError,
         ["background", "expected a list of episodes", "found dict"],
     ),
-    "no_list_of_experts": (
+    "no_list_of_demonstrations": (
         build(episode(), expert=None),
         TypeError,
         ["expert", "expected a list of episodes", "found NoneType"],
     ),
-    "array_for_an_episode": (
+    "array_instead_of_an_episode": (
         build(np.zeros((5, 3))),
         TypeError,
         ["background[0]", "expected a mapping with 'obs'", "found ndarray"],
     ),
-    "words": (
+    "strings": (
         build(episode(obs=[["a", "b", "c"]] * 5)),
         TypeError,
         ["background[0]['obs']", "expected an array of numbers", "found list"],
@@ -189,41 +190,41 @@ ARRAYS: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", ARRAYS)
-def test_arrays_that_make_no_dataset_are_named(case: str) -> None:
-    make, error, words = ARRAYS[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_episodes_are_refused(case: str) -> None:
+    make, error, phrases = INVALID[case]
     with pytest.raises(error) as caught:
         make()
-    for word in words:
-        assert word in str(caught.value)
+    for phrase in phrases:
+        assert phrase in str(caught.value)
 
 
-def test_a_one_step_episode_is_kept_where_asked_for() -> None:
+def test_a_one_step_episode_is_kept_if_asked_for() -> None:
     dataset = Dataset.from_episodes([episode(steps=1)], min_steps=1)
     assert dataset.background.lengths.tolist() == [1]
 
 
-def test_an_experts_actions_are_kept_and_its_rewards_left_out_whatever_they_hold() -> None:
+def test_expert_actions_are_kept_and_expert_rewards_dropped_whatever_they_hold() -> None:
     demo = episode() | {"action": np.full((4, 2), np.nan), "reward": np.full(4, np.nan)}
     plain = {"obs": demo["obs"]}
-    found = Dataset.from_episodes([episode()], [demo])
-    assert found.expert is not None
-    assert found.expert.action is not None
-    assert bool(found.expert.action.isnan().all())
-    assert found.expert.reward is None
+    dataset = Dataset.from_episodes([episode()], [demo])
+    assert dataset.expert is not None
+    assert dataset.expert.action is not None
+    assert bool(dataset.expert.action.isnan().all())
+    assert dataset.expert.reward is None
     some = Dataset.from_episodes([episode()], [demo, plain])
     assert some.expert is not None
     assert some.expert.action is None
 
 
-def test_an_experts_actions_are_mapped_as_the_backgrounds_are() -> None:
+def test_expert_actions_are_mapped_like_background_actions() -> None:
     one = episode() | {"action": np.full((4, 2), 3.0)}
-    found = Dataset.from_episodes([one], [one], action_low=0.0, action_high=4.0)
-    assert found.expert is not None
-    assert found.expert.action is not None
-    assert found.expert.action.unique().tolist() == [0.5]
+    dataset = Dataset.from_episodes([one], [one], action_low=0.0, action_high=4.0)
+    assert dataset.expert is not None
+    assert dataset.expert.action is not None
+    assert dataset.expert.action.unique().tolist() == [0.5]
 
 
-def test_an_environment_that_is_no_name_is_refused() -> None:
+def test_an_env_id_that_is_no_string_is_refused() -> None:
     with pytest.raises(TypeError, match="env_id: expected a name such as 'Hopper-v4', found 3"):
         Dataset.from_episodes([episode()], env_id=3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Episodes laid out as columns, and what may become one."""
+"""How `Dataset.from_episodes` stores episodes as columns, and the methods of `Episodes`."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ OBS_DIM, ACTION_DIM = 3, 2
 
 
 def episode(steps: int, first: float = 0.0, **fields: Any) -> dict[str, Any]:
-    """Observations count up from `first`, so that a row tells where it came from."""
+    """Observations count up from `first`, so that a value identifies its row."""
     rows = torch.arange(steps + 1, dtype=torch.float32) + first
     return {
         "obs": rows[:, None].repeat(1, OBS_DIM),
@@ -31,47 +31,47 @@ def numbered() -> Episodes:
     return Dataset.from_episodes(parts).background
 
 
-def test_columns_lie_end_to_end_with_one_more_observation_per_episode() -> None:
-    found = numbered()
-    assert found.start.tolist() == [0, 2, 6, 9]
-    assert found.lengths.tolist() == [2, 4, 3]
-    assert (found.num_episodes, found.num_transitions, found.obs_dim) == (3, 9, OBS_DIM)
-    assert found.obs[:, 0].tolist() == [10, 11, 12, 20, 21, 22, 23, 24, 30, 31, 32, 33]
+def test_columns_are_stored_end_to_end_with_one_more_observation_per_episode() -> None:
+    episodes = numbered()
+    assert episodes.start.tolist() == [0, 2, 6, 9]
+    assert episodes.lengths.tolist() == [2, 4, 3]
+    assert (episodes.num_episodes, episodes.num_transitions, episodes.obs_dim) == (3, 9, OBS_DIM)
+    assert episodes.obs[:, 0].tolist() == [10, 11, 12, 20, 21, 22, 23, 24, 30, 31, 32, 33]
 
 
 def test_the_true_final_observation_is_the_last_next_observation() -> None:
-    found = numbered()
-    next_obs = found.obs[found.rows() + 1, 0]
-    assert found.obs[found.rows(), 0].tolist() == [10, 11, 20, 21, 22, 23, 30, 31, 32]
+    episodes = numbered()
+    next_obs = episodes.obs[episodes.rows() + 1, 0]
+    assert episodes.obs[episodes.rows(), 0].tolist() == [10, 11, 20, 21, 22, 23, 30, 31, 32]
     assert next_obs.tolist() == [11, 12, 21, 22, 23, 24, 31, 32, 33]
 
 
-def test_terminal_and_timeout_are_apart_and_only_at_ends() -> None:
-    found = numbered()
-    assert torch.nonzero(found.terminal).flatten().tolist() == [5]
-    assert torch.nonzero(found.timeout).flatten().tolist() == [1, 8]
+def test_terminals_and_timeouts_are_separate_and_only_at_episode_ends() -> None:
+    episodes = numbered()
+    assert torch.nonzero(episodes.terminal).flatten().tolist() == [5]
+    assert torch.nonzero(episodes.timeout).flatten().tolist() == [1, 8]
 
 
-def test_expert_episodes_keep_their_terminal_and_have_neither_action_nor_reward() -> None:
+def test_expert_episodes_keep_their_terminal_and_may_lack_actions_and_rewards() -> None:
     demos: list[dict[str, Any]] = [
         {"obs": np.zeros((4, OBS_DIM)), "terminal": True},
         {"obs": np.zeros((3, OBS_DIM))},
     ]
-    found = Dataset.from_episodes([episode(3)], demos).expert
-    assert found is not None
-    assert found.action is None
-    assert found.reward is None
-    assert found.terminal.tolist() == [False, False, True, False, False]
-    assert found.timeout.tolist() == [False, False, False, False, True]
+    expert = Dataset.from_episodes([episode(3)], demos).expert
+    assert expert is not None
+    assert expert.action is None
+    assert expert.reward is None
+    assert expert.terminal.tolist() == [False, False, True, False, False]
+    assert expert.timeout.tolist() == [False, False, False, False, True]
 
 
-def test_take_gives_the_named_episodes_in_that_order() -> None:
-    found = numbered().take([2, 0])
-    assert found.start.tolist() == [0, 3, 5]
-    assert found.obs[:, 0].tolist() == [30, 31, 32, 33, 10, 11, 12]
-    assert found.action is not None
-    assert found.action[:, 0].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.1, 0.1])
-    assert found.timeout.tolist() == [False, False, True, False, True]
+def test_take_returns_the_given_episodes_in_that_order() -> None:
+    taken = numbered().take([2, 0])
+    assert taken.start.tolist() == [0, 3, 5]
+    assert taken.obs[:, 0].tolist() == [30, 31, 32, 33, 10, 11, 12]
+    assert taken.action is not None
+    assert taken.action[:, 0].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.1, 0.1])
+    assert taken.timeout.tolist() == [False, False, True, False, True]
     assert numbered().take([1]).terminal.tolist() == [False, False, False, True]
 
 
@@ -86,11 +86,11 @@ def test_returns_are_reward_sums_of_each_episode_in_float64() -> None:
     steps = 1000
     rewards = torch.full((steps,), 0.1)
     rows = [episode(steps, reward=1e4 + rewards), episode(3, reward=torch.tensor([1.0, -2.0, 4.0]))]
-    found = Dataset.from_episodes(rows).background.returns()
-    assert found is not None
-    assert found.dtype == torch.float64
+    returns = Dataset.from_episodes(rows).background.returns()
+    assert returns is not None
+    assert returns.dtype == torch.float64
     expected = float((1e4 + rewards).double().sum())
-    assert found.tolist() == pytest.approx([expected, 3.0], rel=1e-12)
+    assert returns.tolist() == pytest.approx([expected, 3.0], rel=1e-12)
 
 
 def test_without_rewards_there_are_no_returns() -> None:
@@ -99,7 +99,7 @@ def test_without_rewards_there_are_no_returns() -> None:
 
 
 class OnlyDlpack:
-    """An array of another library."""
+    """An array of a library that only supports DLPack."""
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
@@ -130,19 +130,29 @@ def read_only(values: Tensor) -> Any:
         lambda v: v.double().requires_grad_(),
         OnlyDlpack,
     ],
-    ids=["plain", "float64", "swapped", "reversed", "fortran", "locked", "list", "grad", "dlpack"],
+    ids=[
+        "plain",
+        "f8",
+        "byte-swapped",
+        "reversed",
+        "fortran",
+        "read-only",
+        "list",
+        "grad",
+        "dlpack",
+    ],
 )
 def test_any_kind_of_array_gives_the_same_columns(convert: Any) -> None:
     plain = episode(4, 3.0)
     other = {k: v if k == "terminal" else convert(v) for k, v in plain.items()}
-    found = Dataset.from_episodes([other]).background.columns()
+    columns = Dataset.from_episodes([other]).background.columns()
     for name, value in Dataset.from_episodes([plain]).background.columns().items():
-        assert torch.equal(found[name], value), name
-        assert found[name].dtype == value.dtype
-        assert not found[name].requires_grad
+        assert torch.equal(columns[name], value), name
+        assert columns[name].dtype == value.dtype
+        assert not columns[name].requires_grad
 
 
-def test_a_dataset_does_not_share_memory_with_the_arrays_it_was_made_from() -> None:
+def test_a_dataset_does_not_share_memory_with_its_source_arrays() -> None:
     source = episode(4)
     dataset = Dataset.from_episodes([source], [{"obs": source["obs"]}])
     before = dataset.fingerprint()
@@ -151,12 +161,12 @@ def test_a_dataset_does_not_share_memory_with_the_arrays_it_was_made_from() -> N
     assert dataset.fingerprint() == before
 
 
-def test_any_iterable_of_episodes_is_taken() -> None:
+def test_any_iterable_of_episodes_is_accepted() -> None:
     background: Any = (episode(3, i) for i in range(2))
     expert: Any = iter(())
-    found = Dataset.from_episodes(background, expert)
-    assert found.background.num_episodes == 2
-    assert found.expert is None
+    dataset = Dataset.from_episodes(background, expert)
+    assert dataset.background.num_episodes == 2
+    assert dataset.expert is None
 
 
 def test_actions_are_mapped_from_their_bounds_and_back() -> None:
@@ -172,7 +182,7 @@ def test_actions_are_mapped_from_their_bounds_and_back() -> None:
     torch.testing.assert_close(back, action)
 
 
-def test_one_bound_stands_for_every_dimension() -> None:
+def test_a_scalar_bound_applies_to_every_dimension() -> None:
     dataset = Dataset.from_episodes(
         [episode(3, action=np.full((3, 2), 2.0))], action_low=-2, action_high=np.float32(2.0)
     )
@@ -182,13 +192,14 @@ def test_one_bound_stands_for_every_dimension() -> None:
     assert dataset.background.action.unique().tolist() == [1.0]
 
 
-def test_rounding_just_past_the_bound_is_clipped_not_refused() -> None:
-    found = Dataset.from_episodes([episode(3, action=torch.full((3, 2), 1.0 + 5e-6))]).background
-    assert found.action is not None
-    assert float(found.action.max()) == 1.0
+def test_rounding_errors_beyond_the_bound_are_clipped_not_refused() -> None:
+    action = torch.full((3, 2), 1.0 + 5e-6)
+    background = Dataset.from_episodes([episode(3, action=action)]).background
+    assert background.action is not None
+    assert float(background.action.max()) == 1.0
 
 
-def test_a_fingerprint_notices_every_column() -> None:
+def test_the_fingerprint_depends_on_every_column() -> None:
     first = random_dataset()
     assert first.fingerprint() == random_dataset().fingerprint()
     for source in ("background", "expert"):
@@ -199,7 +210,7 @@ def test_a_fingerprint_notices_every_column() -> None:
             assert other.fingerprint() != first.fingerprint(), (source, name)
 
 
-def test_a_summary_names_sizes_ends_and_returns() -> None:
+def test_the_summary_has_sizes_ends_and_returns() -> None:
     text = random_dataset(env_id="Hopper-v4").summary()
     for part in ("Hopper-v4", "6 episodes", "45 transitions", "2 terminal, 4 timeout", "return"):
         assert part in text
@@ -214,5 +225,5 @@ def test_windows_are_counted_per_episode_and_short_ones_have_none() -> None:
     first, before = episodes.windows(7)
     assert first.tolist() == episodes.start[:-1].tolist()
     assert before.tolist() == [0, 0, 0, 1, 3, 6, 10]
-    with pytest.raises(ValueError, match="length: expected 1 to 10, the longest episode's"):
+    with pytest.raises(ValueError, match="length: expected 1 to 10, the length of the longest"):
         episodes.windows(11)

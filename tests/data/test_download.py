@@ -1,4 +1,4 @@
-"""Downloads from a local server that cuts, stalls, lies and sends something else."""
+"""Downloads from a local server that truncates, stalls, or sends a wrong size or wrong bytes."""
 
 import hashlib
 import http.server
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastifo
-from data.test_formats import assert_same, episodes, write_d4rl
+from data.formats.files import assert_same, episodes, write_d4rl
 from fastifo.data import download
 from fastifo.data.formats import d4rl
 from fastifo.utils.files import cache_folder
@@ -19,7 +19,7 @@ NAME = "hopper-medium-v2.hdf5"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers as `ways` says, one way a request, then the last one again."""
+    """Answers each request in the next of `ways`, and all further ones in the last."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -76,19 +76,19 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
     write_d4rl(tmp_path / "sound.hdf5", episodes())
-    found = Server((tmp_path / "sound.hdf5").read_bytes())
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    server = Server((tmp_path / "sound.hdf5").read_bytes())
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 def fetch(server: Server, **fields: str) -> Path:
     return download.fetch(server.url, NAME, progress=False, **fields)
 
 
-def left_over(path: Path) -> list[str]:
+def files_in_folder(path: Path) -> list[str]:
     return sorted(p.name for p in path.parent.iterdir())
 
 
@@ -103,13 +103,13 @@ def left_over(path: Path) -> list[str]:
         ["cut", "no ranges"],
     ],
 )
-def test_the_whole_file_arrives_in_the_end(server: Server, ways: list[str]) -> None:
+def test_the_file_is_complete_after_interruptions(server: Server, ways: list[str]) -> None:
     server.ways = list(ways)
     path = fetch(server)
     assert path.read_bytes() == server.content
-    assert left_over(path) == [NAME, f"{NAME}.sha256"]
+    assert files_in_folder(path) == [NAME, f"{NAME}.sha256"]
     if ways[0] in ("cut", "stall") and ways[1] != "no ranges":
-        assert server.asked[1] is not None  # the rest alone
+        assert server.asked[1] is not None  # only the missing bytes
     count = len(server.asked)
     assert fetch(server) == path
     assert len(server.asked) == count
@@ -122,11 +122,11 @@ def test_the_whole_file_arrives_in_the_end(server: Server, ways: list[str]) -> N
         ("stall", "gave up after 5 attempts: timed out"),
         ("503", "gave up after 5 attempts: HTTP Error 503"),
         ("404", "HTTP Error 404"),
-        ("page", "found one that begins with b'<html>no'"),
+        ("page", "found one that starts with b'<html>no'"),
     ],
 )
 @pytest.mark.slow
-def test_what_never_becomes_the_file_is_refused(server: Server, way: str, message: str) -> None:
+def test_a_download_that_never_completes_is_refused(server: Server, way: str, message: str) -> None:
     server.ways = [way]
     with pytest.raises(OSError, match=message) as caught:
         fetch(server)
@@ -134,14 +134,14 @@ def test_what_never_becomes_the_file_is_refused(server: Server, way: str, messag
     assert not (cache_folder() / "downloads" / NAME).exists()
 
 
-def test_a_server_that_says_too_few_bytes_gives_a_file_that_is_refused(server: Server) -> None:
+def test_a_file_truncated_by_a_wrong_content_length_is_refused(server: Server) -> None:
     server.ways = ["fewer"]
     path = fetch(server)
-    with pytest.raises(ValueError, match="not a sound HDF5 file"):
+    with pytest.raises(ValueError, match="not a valid HDF5 file"):
         fastifo.load(f"d4rl:{path}")
 
 
-def test_other_bytes_are_refused_where_the_hash_is_known(server: Server) -> None:
+def test_wrong_bytes_are_refused_if_the_hash_is_known(server: Server) -> None:
     server.ways = ["other bytes", "sound"]
     sha256 = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(ValueError, match="does not match the known hash"):
@@ -149,14 +149,16 @@ def test_other_bytes_are_refused_where_the_hash_is_known(server: Server) -> None
     assert fetch(server, sha256=sha256).read_bytes() == server.content
 
 
-def test_a_file_that_changed_in_the_cache_is_named(server: Server) -> None:
+def test_a_file_that_changed_in_the_cache_is_refused(server: Server) -> None:
     path = fetch(server)
     path.write_bytes(server.content[:-1] + b"x")
-    with pytest.raises(ValueError, match=r"expected SHA-256 .* delete the file and ask again"):
+    with pytest.raises(
+        ValueError, match=r"expected SHA-256 .* delete the file to download it again"
+    ):
         fetch(server)
 
 
-def test_a_download_goes_on_where_a_killed_process_left_it(server: Server) -> None:
+def test_a_download_resumes_after_the_process_was_killed(server: Server) -> None:
     part = cache_folder() / "downloads" / f"{NAME}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(server.content[:1000])
@@ -164,19 +166,21 @@ def test_a_download_goes_on_where_a_killed_process_left_it(server: Server) -> No
     assert server.asked == ["bytes=1000-"]
 
 
-def test_a_name_is_fetched_and_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_is_downloaded_by_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(d4rl, "address", lambda name: server.url)
-    found = fastifo.load("d4rl:hopper-medium-v2", progress=False)
-    assert_same(found.background, episodes())
-    assert found.env_id == "Hopper-v4"
+    dataset = fastifo.load("d4rl:hopper-medium-v2", progress=False)
+    assert_same(dataset.background, episodes())
+    assert dataset.env_id == "Hopper-v4"
 
 
 def test_without_a_network_the_error_says_where_to_put_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(d4rl, "HOST", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(OSError, match=r"gym_mujoco_v2/hopper_medium_replay-v2\.hdf5: could not be"):
+    monkeypatch.setattr(d4rl, "HOST", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(
+        OSError, match=r"gym_mujoco_v2/hopper_medium_replay-v2\.hdf5: could not be downl"
+    ):
         fastifo.load("d4rl:hopper-medium-replay-v2", progress=False)
 
 
@@ -188,11 +192,11 @@ def test_without_a_network_the_error_says_where_to_put_the_file(
         ("door-human-v1", "hand_dapg_v1/door-human-v1.hdf5"),
     ],
 )
-def test_addresses_of_names(name: str, address: str) -> None:
+def test_urls_of_names(name: str, address: str) -> None:
     assert d4rl.address(name) == f"{d4rl.HOST}/{address}"
 
 
-def test_a_name_that_d4rl_does_not_have_is_refused() -> None:
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a file, or a name such as hopper-medium-v2"):
         d4rl.address("humanoid-medium-v2")
     with pytest.raises(FileNotFoundError, match="expected an HDF5 file, found nothing there"):

@@ -1,4 +1,4 @@
-"""A dataset's file: equal when read back, refused when damaged, safe when the disk is full."""
+"""Packs: equal when read back, refused when damaged, kept when the disk is full."""
 
 import hashlib
 import json
@@ -24,29 +24,29 @@ def saved(folder: Path, **fields: Any) -> tuple[Dataset, Path]:
     return dataset, path
 
 
-def assert_equal(found: Dataset, expected: Dataset) -> None:
-    assert found.fingerprint() == expected.fingerprint()
-    assert (found.env_id, found.info) == (expected.env_id, expected.info)
+def assert_equal(actual: Dataset, expected: Dataset) -> None:
+    assert actual.fingerprint() == expected.fingerprint()
+    assert (actual.env_id, actual.info) == (expected.env_id, expected.info)
     for name in ("action_low", "action_high"):
-        a, b = getattr(found, name), getattr(expected, name)
+        a, b = getattr(actual, name), getattr(expected, name)
         assert (a is None and b is None) or torch.equal(a, b)
 
 
 def test_a_saved_dataset_loads_equal(tmp_path: Path) -> None:
     dataset, path = saved(tmp_path, env_id="Hopper-v4", action_low=-2, action_high=2.0)
-    found = fastifo.load(path)
-    assert_equal(found, dataset)
-    assert found.background.start.dtype == torch.int64
+    loaded = fastifo.load(path)
+    assert_equal(loaded, dataset)
+    assert loaded.background.start.dtype == torch.int64
     assert contents(tmp_path).keys() == {"set.fastifo"}
 
 
 def test_missing_parts_stay_missing(tmp_path: Path) -> None:
     dataset, path = saved(tmp_path, expert=False, reward=False)
-    found = fastifo.load(str(path))
-    assert_equal(found, dataset)
-    assert found.expert is None
-    assert found.background.reward is None
-    assert found.action_low is None
+    loaded = fastifo.load(str(path))
+    assert_equal(loaded, dataset)
+    assert loaded.expert is None
+    assert loaded.background.reward is None
+    assert loaded.action_low is None
 
 
 def test_provenance_survives(tmp_path: Path) -> None:
@@ -58,26 +58,30 @@ def test_provenance_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
-def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
     _, path = saved(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=r"set\.fastifo: .*cut or foreign|header is damaged"):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"set\.fastifo: .*truncated or of ano|header is damaged"):
         fastifo.load(path)
 
 
-@pytest.mark.parametrize("content", [b"{}", b"\x89HDF\r\n\x1a\n" + bytes(500), b"PK\x03\x04abc"])
-def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("data", [b"{}", b"\x89HDF\r\n\x1a\n" + bytes(500), b"PK\x03\x04abc"])
+def test_a_file_of_another_format_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "set.fastifo"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"expected a fastifo-dataset file, found one that is cut"):
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"expected a fastifo-dataset file, found one that is trunc"
+    ):
         fastifo.load(path)
 
 
-def test_weights_are_no_dataset(tmp_path: Path) -> None:
+def test_a_file_of_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_tensors({"w": torch.zeros(2)}, {"format": "fastifo-checkpoint", "version": 1}, path)
-    with pytest.raises(ValueError, match="expected a fastifo-dataset file, found one that is cut"):
+    with pytest.raises(
+        ValueError, match="expected a fastifo-dataset file, found one that is trunc"
+    ):
         fastifo.load(path)
 
 
@@ -92,13 +96,13 @@ def test_a_newer_version_is_refused_with_the_remedy(
 
 
 @pytest.mark.slow
-def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     _, path = saved(tmp_path, env_id="Hopper-v4")
-    whole = path.read_bytes()
-    assert pack.verify(path) == len(whole)
-    for place in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
+    content = path.read_bytes()
+    assert pack.verify(path) == len(content)
+    for index in range(len(content)):
+        damaged = bytearray(content)
+        damaged[index] ^= 1 << index % 8
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=str(path)):
             pack.verify(path)
@@ -108,15 +112,17 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
 
 def test_a_damaged_column_is_named(tmp_path: Path) -> None:
     _, path = saved(tmp_path)
-    whole = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes())
     column = pack.read_header(path)["columns"]["background.reward"]
-    whole[len(whole) - pack.read_header(path)["bytes"] + column["offset"] + 1] ^= 1
-    path.write_bytes(whole)
+    content[len(content) - pack.read_header(path)["bytes"] + column["offset"] + 1] ^= 1
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged between .*background\.reward"):
         fastifo.load(path)
 
 
-def test_blocks_begin_where_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checksums_of_many_small_blocks_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pack, "BLOCK", 256)
     dataset, path = saved(tmp_path)
     assert len(pack.read_header(path)["crc32"]) == -(-pack.read_header(path)["bytes"] // 256) > 5
@@ -128,18 +134,18 @@ def test_a_large_file_is_checked_before_training(
 ) -> None:
     _, path = saved(tmp_path)
     monkeypatch.setattr(pack, "CHECKED_WHEN_OPENED", 0)
-    whole = bytearray(path.read_bytes())
-    whole[-100] ^= 1
-    path.write_bytes(whole)
-    dataset = fastifo.load(path)  # opening reads the header alone
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    dataset = fastifo.load(path)  # opening reads only the header
     with pytest.raises(ValueError, match="damaged between"):
         fastifo.train("bc", dataset, num_updates=1, progress=False)
-    whole[-100] ^= 1
-    path.write_bytes(whole)
+    content[-100] ^= 1
+    path.write_bytes(content)
     fastifo.load(path).verify()
 
 
-def test_what_is_written_to_a_loaded_column_never_reaches_the_file(tmp_path: Path) -> None:
+def test_writing_to_a_loaded_column_does_not_change_the_file(tmp_path: Path) -> None:
     dataset, path = saved(tmp_path)
     fastifo.load(path).background.obs.zero_()
     assert_equal(fastifo.load(path), dataset)
@@ -154,7 +160,7 @@ def test_what_is_written_to_a_loaded_column_never_reaches_the_file(tmp_path: Pat
         ({"background.obs": {"shape": [3, 3]}}, "do not fit together"),
     ],
 )
-def test_a_header_that_lies_is_refused(
+def test_an_inconsistent_header_is_refused(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     _, path = saved(tmp_path)
@@ -192,11 +198,13 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         ("https://host/a", ValueError, "unknown kind of dataset 'https'"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(spec: str, error: type[Exception], message: str) -> None:
+def test_missing_files_and_unknown_kinds_are_refused(
+    spec: str, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         fastifo.load(spec)
 
 
-def test_a_folder_is_not_a_dataset(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="found a folder"):
         fastifo.load(tmp_path)

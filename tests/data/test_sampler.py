@@ -1,4 +1,4 @@
-"""Batches by counter: which rows, for whom, and in what order."""
+"""Batches drawn by counter: which rows they have, and that they depend only on seed and update."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,18 +40,18 @@ def assert_same(a: Transitions | None, b: Transitions | None, rows: Any = slice(
 NEEDS = frozenset({"expert", "reward", "policy", "uniform"})
 
 
-def test_a_member_draws_the_same_wherever_it_stands() -> None:
-    alone = at(make((7,), NEEDS), 3)
-    for seeds, place in (((7, 1), 0), ((1, 2, 7), 2)):
+def test_a_members_batch_does_not_depend_on_the_rest_of_the_population() -> None:
+    single = at(make((7,), NEEDS), 3)
+    for seeds, member in (((7, 1), 0), ((1, 2, 7), 2)):
         batch = at(make(seeds, NEEDS), 3)
         for source in ("background", "expert", "policy"):
-            assert_same(getattr(alone, source), getattr(batch, source), slice(place, place + 1))
-        assert alone.uniform is not None
+            assert_same(getattr(single, source), getattr(batch, source), slice(member, member + 1))
+        assert single.uniform is not None
         assert batch.uniform is not None
-        assert torch.equal(alone.uniform[0], batch.uniform[place])
+        assert torch.equal(single.uniform[0], batch.uniform[member])
 
 
-def test_a_batch_depends_on_its_update_alone_not_on_earlier_draws() -> None:
+def test_a_batch_does_not_depend_on_earlier_draws() -> None:
     sampler = make((0, 1), NEEDS)
     first = at(sampler, 5)
     at(sampler, 6)
@@ -64,7 +64,7 @@ def test_a_smaller_batch_is_the_start_of_a_larger_one() -> None:
     assert torch.equal(small.obs, large.obs[:, :5])
 
 
-def test_updates_seeds_sources_and_stages_draw_apart() -> None:
+def test_updates_seeds_sources_and_stages_draw_different_rows() -> None:
     batch = at(make((0, 1), NEEDS, size=64), 0)
     assert batch.policy is not None
     drawn = [
@@ -79,12 +79,12 @@ def test_updates_seeds_sources_and_stages_draw_apart() -> None:
             assert not torch.equal(first, second)
 
 
-def test_purposes_of_a_stage_have_streams_of_their_own() -> None:
-    names = [(s, w) for s in ("train", "oril") for w in ("background", "expert", "policy", "mix")]
+def test_every_purpose_has_its_own_stream() -> None:
+    names = [(s, u) for s in ("train", "oril") for u in ("background", "expert", "policy", "mix")]
     assert len({purpose(*name) for name in names}) == len(names)
 
 
-def test_a_batch_holds_the_rows_its_indices_name() -> None:
+def test_a_batch_has_the_rows_of_its_indices() -> None:
     dataset = random_dataset()
     columns = dataset.background
     batch = at(make((4, 9), frozenset({"reward"}), size=50), 11).background
@@ -107,7 +107,7 @@ def test_a_batch_holds_the_rows_its_indices_name() -> None:
     assert batch.obs.dtype == batch.terminal.dtype == torch.float64
 
 
-def test_a_timeout_is_no_terminal_and_its_next_observation_is_the_true_last_one() -> None:
+def test_a_timeout_is_not_terminal_and_has_the_true_final_observation() -> None:
     rows = [
         {"obs": np.full((3, 1), i) + np.array([[0], [0.25], [0.5]]), "action": np.zeros((2, 1))}
         | {"terminal": i == 1}
@@ -129,13 +129,13 @@ def test_every_transition_is_drawn_equally_often() -> None:
     dataset = replace(dataset, background=replace(dataset.background, reward=index))
     drawn = at(make((2,), frozenset({"reward"}), dataset=dataset, size=45 * count), 0).background
     assert drawn.reward is not None
-    found = torch.bincount(drawn.reward.long().flatten(), minlength=45)
-    # 5 deviations of a binomial count
-    assert float((found - count).abs().max()) < 5 * count**0.5
+    counts = torch.bincount(drawn.reward.long().flatten(), minlength=45)
+    # 5 standard deviations of a binomial count
+    assert float((counts - count).abs().max()) < 5 * count**0.5
 
 
 @pytest.mark.parametrize("needs", [frozenset(), frozenset({"expert", "policy", "uniform"})])
-def test_rewards_are_out_of_reach_unless_asked_for(needs: frozenset[str]) -> None:
+def test_rewards_are_absent_unless_asked_for(needs: frozenset[str]) -> None:
     sampler = make((0,), needs)
     assert "reward" not in sampler.background.names
     batch = at(sampler, 0)
@@ -144,7 +144,7 @@ def test_rewards_are_out_of_reach_unless_asked_for(needs: frozenset[str]) -> Non
         assert batch.policy.reward is None
 
 
-def test_only_what_is_asked_for_is_drawn() -> None:
+def test_batches_have_only_the_parts_that_were_asked_for() -> None:
     batch = at(make((0,)), 0)
     assert (batch.expert, batch.policy, batch.uniform) == (None, None, None)
     full = at(make((0,), NEEDS), 0)
@@ -157,29 +157,29 @@ def test_only_what_is_asked_for_is_drawn() -> None:
     assert full.uniform.shape == (1, 8)
 
 
-def test_members_may_have_rewards_of_their_own() -> None:
+def test_members_may_have_their_own_rewards() -> None:
     episodes = random_dataset().background
-    own = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
-    every = {"action": True, "reward": True, "fused": True}
-    columns = Columns(replace(episodes, reward=own), CPU, torch.float64, None, **every)
+    rewards = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
+    options = {"action": True, "reward": True, "fused": True}
+    columns = Columns(replace(episodes, reward=rewards), CPU, torch.float64, None, **options)
     index = torch.tensor([[3, 44, 0], [44, 0, 3]])
-    found = columns.gather("rows", index)
-    assert found.reward is not None
-    assert found.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
-    shared = Columns(replace(episodes, reward=own[0]), CPU, torch.float64, None, **every)
+    batch = columns.gather("rows", index)
+    assert batch.reward is not None
+    assert batch.reward.tolist() == [[3, 44, 0], [144, 100, 103]]
+    shared = Columns(replace(episodes, reward=rewards[0]), CPU, torch.float64, None, **options)
     reward = shared.gather("rows", index).reward
     assert reward is not None
     assert reward.tolist() == index.tolist()
 
 
-def test_uniform_numbers_lie_in_the_unit_interval_and_never_reach_one() -> None:
+def test_uniform_numbers_are_in_the_half_open_unit_interval() -> None:
     for dtype in (torch.float32, torch.float64):
-        found = uniform(torch.tensor([1]), torch.tensor([0]), 5, 100_000, dtype)
-        assert found.dtype == dtype
-        assert float(found.min()) >= 0.0
-        assert float(found.max()) < 1.0
-        assert abs(float(found.mean()) - 0.5) < 0.005  # 5 standard errors
-        assert torch.equal(found, found.mul(2.0**24).round().mul(2.0**-24))
+        numbers = uniform(torch.tensor([1]), torch.tensor([0]), 5, 100_000, dtype)
+        assert numbers.dtype == dtype
+        assert float(numbers.min()) >= 0.0
+        assert float(numbers.max()) < 1.0
+        assert abs(float(numbers.mean()) - 0.5) < 0.005  # 5 standard errors
+        assert torch.equal(numbers, numbers.mul(2.0**24).round().mul(2.0**-24))
 
 
 TRIPLES = frozenset({"expert", "triples"})
@@ -188,31 +188,32 @@ TRIPLES = frozenset({"expert", "triples"})
 def test_triples_are_successive_observations_of_one_episode() -> None:
     sampler = make((0, 1), TRIPLES, size=400)
     batch, dataset = at(sampler, 2), random_dataset()
-    for found, source in ((batch.background, dataset.background), (batch.expert, dataset.expert)):
-        assert found is not None
+    for drawn, source in ((batch.background, dataset.background), (batch.expert, dataset.expert)):
+        assert drawn is not None
         assert source is not None
-        assert found.after_obs is not None
-        wanted = {
+        assert drawn.after_obs is not None
+        expected = {
             tuple(source.obs[row : row + 3].double().flatten().tolist())
             for episode in range(source.num_episodes)
             for row in range(
                 int(source.start[episode]) + episode, int(source.start[episode + 1]) + episode - 1
             )
         }
-        rows = torch.cat([found.obs, found.next_obs, found.after_obs], -1).flatten(0, 1)
-        drawn = {tuple(row.tolist()) for row in rows}
-        assert drawn == wanted  # 400 draws of some 40 windows miss none
+        rows = torch.cat([drawn.obs, drawn.next_obs, drawn.after_obs], -1).flatten(0, 1)
+        assert {
+            tuple(row.tolist()) for row in rows
+        } == expected  # 400 draws of about 40 windows miss none
 
 
-def test_initial_observations_are_the_first_of_episodes_each_as_often() -> None:
-    batch, background = at(make((0,), frozenset({"initial"}), size=6000), 0), random_dataset()
-    episodes = background.background
+def test_initial_observations_are_those_of_all_episodes_equally_often() -> None:
+    batch = at(make((0,), frozenset({"initial"}), size=6000), 0)
+    episodes = random_dataset().background
     first = episodes.obs[episodes.start[:-1] + torch.arange(episodes.num_episodes)].double()
     assert batch.initial is not None
     same = (batch.initial[0].unsqueeze(1) == first).all(-1)
     assert bool((same.sum(1) == 1).all())
     counts = same.sum(0).double()
-    # 5 degrees of freedom; 25.7 is exceeded once in ten thousand
+    # chi-squared with 5 degrees of freedom exceeds 25.7 once in ten thousand
     assert float(((counts - 1000) ** 2 / 1000).sum()) < 25.7
 
 
@@ -224,7 +225,7 @@ def test_noise_is_as_wide_as_asked_for() -> None:
     assert 0.99 < float(batch.noise.max()) < 1.0
 
 
-def test_expert_actions_are_gathered_for_whoever_asks_alone() -> None:
+def test_expert_actions_are_gathered_only_if_asked_for() -> None:
     asked = at(make((0,), frozenset({"expert", "expert_action"})), 0).expert
     plain = at(make((0,), frozenset({"expert"})), 0).expert
     assert asked is not None
@@ -235,8 +236,8 @@ def test_expert_actions_are_gathered_for_whoever_asks_alone() -> None:
     dataset = random_dataset()
     assert dataset.expert is not None
     assert dataset.expert.action is not None
-    own = torch.stack([dataset.expert.action, -dataset.expert.action])
-    labelled = replace(dataset, expert=replace(dataset.expert, action=own))
+    actions = torch.stack([dataset.expert.action, -dataset.expert.action])
+    labelled = replace(dataset, expert=replace(dataset.expert, action=actions))
     both = at(make((0, 0), frozenset({"expert", "expert_action"}), dataset=labelled), 0).expert
     assert both is not None
     assert both.action is not None

@@ -1,8 +1,8 @@
-"""D4RL's HDF5 files, read without the `d4rl` package.
+"""D4RL's HDF5 files, read and written without the `d4rl` package.
 
-Layout: flat columns of all steps, `observations`, `actions`, `rewards`, `terminals`, `timeouts`,
-and in gym-mujoco's `next_observations`. `terminals` are true ends of the task, `timeouts` the
-clock's; where the oldest files lack `timeouts`, the clock rang every 1000th step.
+Layout: flat columns with a row per step, `observations`, `actions`, `rewards`, `terminals`,
+`timeouts`, and in Gym-MuJoCo files `next_observations`. `terminals` mark ends of the task,
+`timeouts` ends by the time limit. The oldest files have no `timeouts`; their limit is 1000 steps.
 """
 
 import re
@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
-from fastifo.data.formats.assemble import Foreign, from_rows
+from fastifo.data.formats.assemble import ReadResult, from_rows
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.utils.files import write_atomic
 
 OLD_TIME_LIMIT = 1000
-ENVIRONMENTS = {  # the beginning of D4RL's names -> EnvPool's, whose observations are the same
+ENVIRONMENTS = {  # prefix of D4RL's name -> EnvPool's environment with the same observations
     "halfcheetah": "HalfCheetah-v4",
     "hopper": "Hopper-v4",
     "walker2d": "Walker2d-v4",
@@ -31,34 +31,38 @@ NAME = re.compile(r"(?P<env>[a-z0-9]+)[-_](?P<kind>[a-z-]+?)-v(?P<version>\d+)")
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
 
-def read(path: Path) -> Foreign:
-    """Raises FileNotFoundError, or ValueError naming the file and what is wrong."""
+def read(path: Path) -> ReadResult:
+    """All episodes of a D4RL file; `from_rows` says what is dropped.
+
+    Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
+    """
     file = HDF5(path)
     names = ["observations", "actions", "rewards", "terminals"]
     names += [name for name in ("timeouts", "next_observations") if file.has(name)]
-    found = dict(zip(names, file.numbers(names), strict=True))
-    count = found["observations"].shape[:1]
+    columns = dict(zip(names, file.numbers(names), strict=True))
+    count = columns["observations"].shape[:1]
     for name in ("rewards", "terminals", "timeouts"):
-        if name in found and found[name].shape == (*count, 1):
-            found[name] = found[name][:, 0]
-    terminal = found["terminals"] != 0
-    if "timeouts" in found:
-        timeout = found["timeouts"] != 0
+        if name in columns and columns[name].shape == (*count, 1):
+            columns[name] = columns[name][:, 0]
+    terminal = columns["terminals"] != 0
+    if "timeouts" in columns:
+        timeout = columns["timeouts"] != 0
     elif terminal.shape == count:
-        timeout = _clock(terminal)
+        timeout = _time_limits(terminal)
     else:
-        timeout = terminal
+        timeout = terminal  # `from_rows` refuses its shape
     return from_rows(
-        path, found["observations"], timeout, terminal, action=found["actions"],
-        next_obs=found.get("next_observations"), reward=found["rewards"], env_id=env_of(path.stem),
+        path, columns["observations"], timeout, terminal, action=columns["actions"],
+        next_obs=columns.get("next_observations"), reward=columns["rewards"],
+        env_id=env_id_of(path.stem),
     )  # fmt: skip
 
 
 def write(path: Path, episodes: Episodes, low: Tensor | None, high: Tensor | None) -> None:
-    """The background in this layout, `next_observations` included, actions in the task's bounds.
+    """Writes episodes in D4RL's layout, with `next_observations`, atomically.
 
-    What was there before stays until the new file is complete.  Raises ValueError where there are
-    no actions or rewards.
+    low, high: [A], the environment's action bounds, which actions are mapped to if both are known.
+    Raises ValueError without actions or without one reward per transition, OSError naming the file.
     """
     import h5py
 
@@ -83,28 +87,29 @@ def write(path: Path, episodes: Episodes, low: Tensor | None, high: Tensor | Non
 
 
 def _in_bounds(action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    """Actions of [-1, 1] as the environment takes them."""
+    """Actions mapped from [-1, 1] to the environment's bounds."""
     if low is None or high is None:
         return action
     return low + 0.5 * (action + 1.0) * (high - low)
 
 
-def _clock(terminal: np.ndarray) -> np.ndarray:
-    """Where 1000 steps have passed since the episode began."""
+def _time_limits(terminal: np.ndarray) -> np.ndarray:
+    """[N] bool, every 1000th row after a terminal or the start of the file."""
     ends = np.flatnonzero(terminal)
-    begun = np.concatenate([[0], ends + 1])
+    first = np.concatenate([[0], ends + 1])
     row = np.arange(len(terminal))
-    since = row - begun[np.searchsorted(ends, row)]
-    return np.asarray((since + 1) % OLD_TIME_LIMIT == 0)
+    step = row - first[np.searchsorted(ends, row)]
+    return np.asarray((step + 1) % OLD_TIME_LIMIT == 0)
 
 
-def env_of(name: str) -> str | None:
+def env_id_of(name: str) -> str | None:
+    """EnvPool's name of the environment that a D4RL name starts with; None if it is unknown."""
     match = NAME.match(name)
     return ENVIRONMENTS.get(match["env"]) if match else None
 
 
 def address(name: str) -> str:
-    """Where D4RL keeps the file of a name such as hopper-medium-v2.  Raises ValueError."""
+    """URL of a dataset by name, as in hopper-medium-v2.  Raises ValueError for an unknown name."""
     match = NAME.fullmatch(name)
     if match is None or match["env"] not in ENVIRONMENTS:
         raise ValueError(

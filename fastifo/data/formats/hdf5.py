@@ -1,4 +1,7 @@
-"""Foreign HDF5 files: what they hold, and their numbers, whatever the file does to the reader."""
+"""HDF5 files that may be damaged or malicious, read through a separate process.
+
+`hdf5_reader.py` is that process; it says why and within which limits.
+"""
 
 import atexit
 import contextlib
@@ -20,28 +23,34 @@ READER = Path(__file__).with_name("hdf5_reader.py")
 
 
 class HDF5:
-    """One file.  Raises FileNotFoundError, or ValueError naming the file and what is wrong."""
+    """One HDF5 file: its objects, and their values on demand.
+
+    Names are paths such as "data/demo_0/actions", without a leading slash; "" is the root group.
+    Raises FileNotFoundError, or ValueError naming the file if it is not a valid HDF5 file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.limit = readable_bytes(path, "HDF5")
         self.objects: dict[str, dict[str, Any]] = self._ask(None)[0]
 
-    def fail(self, reason: str) -> ValueError:
+    def error(self, reason: str) -> ValueError:
+        """An error that names the file, to be raised."""
         return ValueError(f"{self.path}: {reason}")
 
     def has(self, name: str) -> bool:
+        """Whether there is a dataset of this name; soft links do not count."""
         return "shape" in self.objects.get(name, {})
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Raises ValueError where there is no such dataset."""
+        """Shape of a dataset.  Raises ValueError if there is none of this name."""
         if not self.has(name):
-            there = ", ".join(sorted(k for k, v in self.objects.items() if "shape" in v)[:12])
-            raise self.fail(f"expected a dataset {name!r}, found {there or 'none'}")
+            known = ", ".join(sorted(k for k, v in self.objects.items() if "shape" in v)[:12])
+            raise self.error(f"expected a dataset {name!r}, found {known or 'none'}")
         return tuple(self.objects[name]["shape"])
 
     def children(self, group: str) -> list[str]:
-        """Names directly below a group, in no order."""
+        """Names of a group's groups and datasets, without its own, in no particular order."""
         prefix = f"{group}/" if group else ""
         return [
             name[len(prefix) :]
@@ -54,32 +63,40 @@ class HDF5:
         return self.objects.get(group, {}).get("attributes", {}).get(name)
 
     def numbers(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """The datasets as float32, in their shapes."""
+        """The values of datasets as float32, in their shapes.
+
+        Raises ValueError naming the file if a dataset is missing, does not hold numbers, or is
+        larger than a file of this size can hold.
+        """
         shapes = [self.shape(name) for name in names]
         for name in names:
             kind = self.objects[name]["kind"]
             if kind not in "fiub":
-                raise self.fail(f"{name!r}: expected numbers, found kind {kind!r}")
+                raise self.error(f"{name!r}: expected numbers, found kind {kind!r}")
         sizes = [float(np.prod(shape, dtype=float)) for shape in shapes]
-        pieces = [float(self.objects[name]["piece"]) for name in names]
-        if 4 * max(sum(sizes), *pieces, 0.0) > self.limit:
-            raise self.fail(
-                f"it says that it holds {sum(sizes):.3g} numbers and has only "
-                f"{self.path.stat().st_size} bytes: damaged, or packed too well to be data"
+        chunks = [float(self.objects[name]["chunk"]) for name in names]
+        if 4 * max(sum(sizes), *chunks, 0.0) > self.limit:
+            raise self.error(
+                f"it declares {sum(sizes):.3g} values but has only {self.path.stat().st_size} "
+                "bytes: damaged, or compressed too well to be data"
             )
         flat = self._ask(list(names))[1]
         if len(flat) != int(sum(sizes)):
-            raise self.fail(f"expected {int(sum(sizes))} numbers, found {len(flat)}: it is cut")
-        places = np.cumsum([0, *sizes]).astype(np.int64)
-        return [flat[places[i] : places[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
+            raise self.error(f"expected {int(sum(sizes))} values, found {len(flat)}: truncated")
+        first = np.cumsum([0, *sizes]).astype(np.int64)
+        return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
 
     def texts(self, name: str) -> list[str]:
-        """A list of names."""
+        """The strings of a dataset.  Raises ValueError if it is missing or has no strings."""
         if self.objects.get(name, {}).get("kind") not in ("S", "O"):
-            raise self.fail(f"{name!r}: expected a list of names")
+            raise self.error(f"{name!r}: expected a list of names")
         return [str(value) for value in self._ask([name])[0][name]]
 
     def _ask(self, names: list[str] | None) -> tuple[Any, NDArray[np.float32]]:
+        """The reader's result, and the values of all numeric datasets, flat and end to end.
+
+        names: of datasets to read; None lists the file's objects.
+        """
         with tempfile.TemporaryDirectory(prefix="fastifo-") as folder:
             out = Path(folder, "numbers")
             request = {"path": str(self.path), "out": str(out), "names": names, "limit": self.limit}
@@ -87,23 +104,22 @@ class HDF5:
             try:
                 reply = json.loads(Path(f"{out}.json").read_text())
             except (OSError, ValueError):
-                reply = {"error": "its reader ended without an answer"}
+                reply = {"error": "the reader exited without an answer"}
             if "error" in reply:
-                raise self.fail(f"not a sound HDF5 file: {reply['error']}")
-            return reply["found"], np.fromfile(out, np.float32) if out.exists() else np.empty(
-                0, np.float32
-            )
+                raise self.error(f"not a valid HDF5 file: {reply['error']}")
+            values = np.fromfile(out, np.float32) if out.exists() else np.empty(0, np.float32)
+            return reply["result"], values
 
 
 class _Reader:
-    """The process that opens the files, started once."""
+    """The process that opens the files: started on first use, and again if it has died."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[str] | None = None
 
     def send(self, line: str) -> None:
-        """Returns when the request was answered."""
+        """Sends a request and waits until it is answered."""
         with self.lock:
             if self.process is None or self.process.poll() is not None:
                 self.close()
@@ -121,6 +137,7 @@ class _Reader:
             self.process.stdout.readline()
 
     def close(self) -> None:
+        """Ends the process."""
         if self.process is not None:
             self.process.kill()
             with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Plain `.npz` files: flat columns of all steps under D4RL's names. Never unpickles.
+"""Plain `.npz` files: flat columns with a row per step, under D4RL's names.  Never unpickles.
 
-`observations` or columns named by `keys`, and where they are there `actions`, `rewards`,
-`terminals`, `timeouts`, `next_observations`, `episode_lengths` (steps of each episode).
+`observations` (or `obs`, or the arrays named by `keys`), and optionally `actions`, `rewards`,
+`terminals`, `timeouts`, `next_observations` and `episode_lengths` (steps of each episode).
 """
 
 import math
@@ -10,81 +10,94 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.data.formats.assemble import Floats, Foreign, from_rows, side_by_side
+from fastifo.data.formats.assemble import Floats, ReadResult, concatenate_columns, from_rows
 from fastifo.utils.files import UNREADABLE, readable_bytes
 
 
 class NPZ:
-    """Arrays of one file, each read when asked for.  Raises ValueError naming the file."""
+    """The arrays of one file, each read on demand.
+
+    Raises FileNotFoundError, or ValueError naming the file if it is not a valid .npz file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left = readable_bytes(path, ".npz")
+        self.budget = readable_bytes(path, ".npz")  # bytes that may still be read
         try:
             with zipfile.ZipFile(path) as file:
                 self.names = [name.removesuffix(".npy") for name in file.namelist()]
         except UNREADABLE as error:
-            raise self.fail(f"not a sound .npz file ({error})") from None
+            raise self.error(f"not a valid .npz file ({error})") from None
 
-    def fail(self, reason: str) -> ValueError:
+    def error(self, reason: str) -> ValueError:
+        """An error that names the file, to be raised."""
         return ValueError(f"{self.path}: {reason}")
 
     def numbers(self, name: str) -> Floats:
-        """One array as float32."""
+        """One array as float32, in its shape.
+
+        Raises ValueError naming the file and the array if it is damaged, does not hold numbers, or
+        is larger than a file of this size can hold.
+        """
         try:
             with zipfile.ZipFile(self.path) as file, file.open(f"{name}.npy") as member:
                 size = file.getinfo(f"{name}.npy").file_size
                 version = np.lib.format.read_magic(member)
-                header = {
+                read_header = {
                     (1, 0): np.lib.format.read_array_header_1_0,
                     (2, 0): np.lib.format.read_array_header_2_0,
                 }[version]
-                shape, fortran, dtype = header(member)
+                shape, fortran, dtype = read_header(member)
                 count = math.prod(shape)
                 if dtype.kind not in "fiub" or min(shape, default=1) < 0:
-                    raise self.fail(f"{name}: expected numbers, found dtype {dtype}")
-                self.left -= count * max(dtype.itemsize, 4)
-                if count * dtype.itemsize > size or self.left < 0:
-                    raise self.fail(f"{name}: says that it holds {count} numbers, more than it can")
+                    raise self.error(f"{name}: expected numbers, found dtype {dtype}")
+                self.budget -= count * max(dtype.itemsize, 4)
+                if count * dtype.itemsize > size or self.budget < 0:
+                    raise self.error(
+                        f"{name}: declares {count} values, more than a file of this size can hold"
+                    )
                 content = member.read(count * dtype.itemsize)
                 if len(content) != count * dtype.itemsize or member.read(1):
-                    raise self.fail(f"{name}: expected {count} numbers, found another count")
+                    raise self.error(f"{name}: expected {count} values, found more or fewer")
         except (*UNREADABLE, KeyError, TypeError, SyntaxError) as error:
             if isinstance(error, ValueError) and str(error).startswith(str(self.path)):
                 raise
-            raise self.fail(f"{name}: not a sound array ({error})") from None
+            raise self.error(f"{name}: not a valid array ({error})") from None
         with np.errstate(over="ignore", invalid="ignore"):
             flat = np.frombuffer(content, dtype).astype(np.float32)
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def read(path: Path, keys: tuple[str, ...] = ()) -> Foreign:
-    """keys: arrays joined as the observation, `observations` unless named."""
+def read(path: Path, keys: tuple[str, ...] = ()) -> ReadResult:
+    """All episodes of an .npz file; `from_rows` says what is dropped.
+
+    keys: arrays to concatenate as the observation, in this order; `observations` or `obs` if empty.
+    Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
+    """
     file = NPZ(path)
-    chosen = keys or (("observations",) if "observations" in file.names else ("obs",))
-    missing = [key for key in chosen if key not in file.names]
-    if missing:
-        raise file.fail(
-            f"expected arrays {', '.join(chosen)}, found {', '.join(file.names)}; name the "
-            "observation's with ,keys=a+b"
+    keys = keys or (("observations",) if "observations" in file.names else ("obs",))
+    if not set(keys) <= set(file.names):
+        raise file.error(
+            f"expected arrays {', '.join(keys)}, found {', '.join(file.names)}; name the arrays of "
+            "the observation with ,keys=a+b"
         )
-    obs = side_by_side(path, "observations", [file.numbers(key) for key in chosen])
-    rest = {
+    obs = concatenate_columns(path, "observations", [file.numbers(key) for key in keys])
+    columns = {
         name: file.numbers(name) if name in file.names else None
         for name in ("actions", "rewards", "terminals", "timeouts", "next_observations")
     }
-    flags = [rest[name] for name in ("terminals", "timeouts")]
+    flags = (columns["terminals"], columns["timeouts"])
     terminal, last = (np.zeros(len(obs), bool) if flag is None else flag != 0 for flag in flags)
     if "episode_lengths" in file.names:
         lengths = file.numbers("episode_lengths").ravel().astype(np.int64)
         if (lengths < 1).any() or lengths.sum() != len(obs):
-            raise file.fail(
-                f"episode_lengths: expected numbers of 1 and more with sum {len(obs)}, found "
+            raise file.error(
+                f"episode_lengths: expected numbers of at least 1 with sum {len(obs)}, found "
                 f"{lengths.tolist()[:5]}... with sum {lengths.sum()}"
             )
         last = last.copy()
         last[lengths.cumsum() - 1] = True
     return from_rows(
-        path, obs, last, terminal, next_obs=rest["next_observations"], action=rest["actions"],
-        reward=rest["rewards"],
+        path, obs, last, terminal, next_obs=columns["next_observations"],
+        action=columns["actions"], reward=columns["rewards"],
     )  # fmt: skip

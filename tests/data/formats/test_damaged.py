@@ -1,4 +1,4 @@
-"""Foreign files that are damaged or mean harm: refused by name, whatever they do."""
+"""Damaged and malicious files in other formats: refused by an error that names the file."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastifo
-from data.test_formats import episodes, write_d4rl
+from data.formats.files import episodes, write_d4rl
 from fastifo.data.formats import hdf5
 from fuzz import FORMATS, mutants, outcome
 
@@ -64,17 +64,17 @@ def harm_chunk(path: Path) -> None:
 
 HARM: dict[Callable[[Path], None], str] = {
     harm_external_link: r"'observations' is a link to another file \(other.hdf5\)",
-    harm_external_storage: "'observations' keeps its numbers in another file",
-    harm_virtual: "'observations' is put together from other datasets",
-    harm_recursion: "'infos(/again)?' is met twice",
-    harm_depth: "groups lie more than 32 deep",
-    harm_size: "it says that it holds 4.4e",
-    harm_chunk: "it says that it holds|damaged, or packed too well",
+    harm_external_storage: "'observations' stores its values in another file",
+    harm_virtual: "'observations' is a virtual dataset, made from other datasets",
+    harm_recursion: "'infos(/again)?' appears twice",
+    harm_depth: "groups are nested more than 32 deep",
+    harm_size: "it declares 4.4e",
+    harm_chunk: "it declares|damaged, or compressed too well",
 }
 
 
 @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
-def test_files_that_mean_harm_are_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+def test_malicious_files_are_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     path = tmp_path / "a.hdf5"
     write_d4rl(path, episodes())
     harm(path)
@@ -93,7 +93,7 @@ def test_a_link_inside_the_file_is_not_followed(tmp_path: Path) -> None:
         fastifo.load(f"d4rl:{path}")
 
 
-def test_a_reader_that_dies_is_started_again(tmp_path: Path) -> None:
+def test_the_reader_is_restarted_after_it_died(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     write_d4rl(path, episodes())
     fastifo.load(f"d4rl:{path}")
@@ -106,18 +106,18 @@ def test_a_reader_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        pytest.param("while True: pass", "does not come to an end", marks=pytest.mark.slow),
-        ("x = bytearray(1 << 32)", "more memory than a sound file"),
+        pytest.param("while True: pass", "makes no progress", marks=pytest.mark.slow),
+        ("x = bytearray(1 << 32)", "more memory than a valid file"),
         ("import os; os.abort()", r"crashed on it \(signal 6\)"),
-        ("import os; os._exit(0)", "ended without an answer"),
+        ("import os; os._exit(0)", "exited without an answer"),
     ],
 )
-def test_the_reader_is_held_to_its_limits(
+def test_the_reader_keeps_its_limits(
     tmp_path: Path, harm: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same process with a library that misbehaves."""
+    """The reader runs with code in place of the library that does harm."""
     text = hdf5.READER.read_text().replace(
-        "def tree(file", f"def tree(file):\n    {harm}\ndef _(file"
+        "def list_objects(file", f"def list_objects(file):\n    {harm}\ndef _(file"
     )
     (tmp_path / "reader.py").write_text(text)
     monkeypatch.setattr(hdf5, "READER", tmp_path / "reader.py")
@@ -133,25 +133,27 @@ def test_the_reader_is_held_to_its_limits(
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.slow
-def test_damaged_files_never_crash_and_never_load_as_nonsense(tmp_path: Path, kind: str) -> None:
+def test_damaged_files_are_refused_or_load_without_a_crash(tmp_path: Path, kind: str) -> None:
     counts: dict[str, int] = {}
     for path, _ in mutants(kind, tmp_path, count=60, seed=1):
-        found = outcome(kind, path)
-        counts[found] = counts.get(found, 0) + 1
+        result = outcome(kind, path)
+        counts[result] = counts.get(result, 0) + 1
     assert set(counts) <= {"refused", "same", "changed"}
     assert counts.get("refused", 0) > 0
     if kind == "pack":
         assert "changed" not in counts
 
 
-def test_npz_files_that_lie_about_sizes_are_refused(tmp_path: Path) -> None:
+def test_npz_files_that_declare_a_wrong_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, observations=np.zeros((3, 4), np.float32))
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"(3, 4)", b"(9, 4)"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"(3, 4)", b"(9, 4)"))
     with pytest.raises(ValueError, match=r"a\.npz: observations"):
         fastifo.load(f"npz:{path}")
     np.savez_compressed(path, observations=np.zeros((20_000_000, 4), np.float32))
     assert os.path.getsize(path) < 1 << 20
-    with pytest.raises(ValueError, match="says that it holds 80000000 numbers, more than it can"):
+    with pytest.raises(
+        ValueError, match="declares 80000000 values, more than a file of this size can hold"
+    ):
         fastifo.load(f"npz:{path}")
