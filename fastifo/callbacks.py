@@ -1,4 +1,4 @@
-"""Callbacks for `fastifo.train`, and the protocol that your own implement."""
+"""Callbacks for `fastifo.train`, and the protocol for writing your own."""
 
 from fastifo.engine.callbacks import Callback, EvaluateEvery
 

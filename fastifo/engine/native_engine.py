@@ -1,4 +1,4 @@
-"""The native executor: whole updates of a population in compiled code, on the CPU.
+"""The native executor: complete updates of a population in compiled code, on the CPU.
 
 It trains what a `Learner` defines, starting from the learner's own tensors, so that a run can
 change its executor at any checkpoint. Its results differ from torch's by rounding only.

@@ -67,8 +67,8 @@ def train(
     preset: published settings to start from, see `fastifo.algos.presets`; default "vfo".
     device: auto (a GPU if there is one), cpu or cuda.
     precision: auto, fp32, fp32x (products of two bfloat16 parts), tf32, bf16 or fp64.
-    engine: auto, torch or native. native runs whole updates in compiled code on the CPU; auto
-        chooses it where it supports the method and is faster.
+    engine: auto, torch or native. native runs complete updates in compiled code on the CPU;
+        auto chooses it where it supports the method and is faster.
     fused: use the compiled ops; False uses their torch references, equal up to rounding.
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.

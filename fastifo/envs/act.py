@@ -142,7 +142,7 @@ class PolicyBatch:
 
 
 class SinglePolicy:
-    """An actor that cannot join a batch, behind the interface of `PolicyBatch`."""
+    """An actor that cannot join a batch, with the interface of `PolicyBatch`."""
 
     def __init__(self, policy: Actor) -> None:
         self.policy = policy

@@ -65,8 +65,10 @@ def test_a_run_on_a_gpu_continues_from_its_checkpoint(
     fields |= short(name)
     fastifo.train(name, random_dataset(), num_updates=11, out=tmp_path / "run", **fields)
     resumed = fastifo.train(name, random_dataset(), num_updates=20, out=tmp_path / "run", **fields)
-    whole = fastifo.train(name, random_dataset(), num_updates=20, **fields)
-    pairs = zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True)
+    uninterrupted = fastifo.train(name, random_dataset(), num_updates=20, **fields)
+    pairs = zip(
+        resumed.learners[0].parameters(), uninterrupted.learners[0].parameters(), strict=True
+    )
     for actual, expected in pairs:
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 

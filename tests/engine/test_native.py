@@ -196,13 +196,13 @@ def _double(run: fastifo.Run) -> fastifo.Run:
 def test_a_run_changes_its_engine_at_a_checkpoint(name: str, tmp_path: Path) -> None:
     fields: dict[str, Any] = {"precision": "fp64"} | STEADY.get(name, {})
     fields |= {"target_period": 7} if name == "vfo_bin" else {}
-    whole = train(name, random_dataset(), 60, engine="torch", **fields)
+    uninterrupted = train(name, random_dataset(), 60, engine="torch", **fields)
     for first, second in (("torch", "native"), ("native", "torch")):
         folder = tmp_path / first
         train(name, random_dataset(), 33, engine=first, out=folder, **fields)
         changed = train(name, random_dataset(), 60, engine=second, out=folder, **fields)
         assert changed.engine == second
-        assert distance(changed, whole) < 1e-12
+        assert distance(changed, uninterrupted) < 1e-12
 
 
 def test_callbacks_get_the_weights_of_their_update() -> None:

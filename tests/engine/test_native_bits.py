@@ -92,11 +92,11 @@ def test_packed_weights_are_rebuilt_when_a_run_resumes(precision: str, tmp_path:
         fields: dict[str, Any] = {"precision": precision, "engine": "native", "seeds": seeds}
         fields |= {"target_period": 7} if name == "vfo_bin" else {}
         torch.set_num_threads(1)
-        whole = train(name, random_dataset(), 40, **fields)
+        uninterrupted = train(name, random_dataset(), 40, **fields)
         train(name, random_dataset(), 17, out=tmp_path / name, **fields)
         torch.set_num_threads(2)
         again = train(name, random_dataset(), 40, out=tmp_path / name, **fields)
-        assert_equal_bits(again, whole)
+        assert_equal_bits(again, uninterrupted)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp32x", "bf16"])

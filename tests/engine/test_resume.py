@@ -23,7 +23,9 @@ from helpers import random_dataset
 
 @pytest.mark.parametrize("name", ALL)
 def test_resuming_equals_never_stopping_bit_for_bit(name: str, tmp_path: Path) -> None:
-    whole = train(name, random_dataset(), 40, out=tmp_path / "whole", checkpoint_every=1000)
+    uninterrupted = train(
+        name, random_dataset(), 40, out=tmp_path / "uninterrupted", checkpoint_every=1000
+    )
 
     def stop_at_23(run: Any, update: int, members: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -32,9 +34,9 @@ def test_resuming_equals_never_stopping_bit_for_bit(name: str, tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt, match="a checkpoint was written"):
         train(name, random_dataset(), 40, out=tmp_path / "cut", callbacks=[stop_at_23])
     resumed = train(name, random_dataset(), 40, out=tmp_path / "cut")
-    assert_equal_bits(whole, resumed)
-    assert_equal_bits(whole, fastifo.open_run(tmp_path / "cut"))
-    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("whole", "cut")]
+    assert_equal_bits(uninterrupted, resumed)
+    assert_equal_bits(uninterrupted, fastifo.open_run(tmp_path / "cut"))
+    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("uninterrupted", "cut")]
     assert rows[0] == rows[1]
 
 
@@ -53,9 +55,11 @@ train("vfo_disc", random_dataset(), 40, out={str(tmp_path / "cut")!r}, checkpoin
     code = subprocess.run([sys.executable, "-c", script], check=False).returncode
     assert code == 9
     resumed = train("vfo_disc", random_dataset(), 40, out=tmp_path / "cut", checkpoint_every=9)
-    whole = train("vfo_disc", random_dataset(), 40, out=tmp_path / "whole", checkpoint_every=9)
-    assert_equal_bits(whole, resumed)
-    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("whole", "cut")]
+    uninterrupted = train(
+        "vfo_disc", random_dataset(), 40, out=tmp_path / "uninterrupted", checkpoint_every=9
+    )
+    assert_equal_bits(uninterrupted, resumed)
+    rows = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("uninterrupted", "cut")]
     assert rows[0] == rows[1]
 
 

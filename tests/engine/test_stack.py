@@ -52,12 +52,12 @@ def test_a_member_learns_as_in_a_run_with_only_its_dataset(name: str, engine: st
 
 
 def test_episodes_that_datasets_share_are_kept_once() -> None:
-    whole = stacked(datasets(), [0, 0, 1, 2])
-    assert whole.expert is not None
-    assert whole.expert.num_episodes == 4
-    assert whole.expert.ranges is not None
-    assert whole.expert.ranges.tolist() == [[0, 14], [0, 14], [0, 14], [14, 14]]
-    assert whole.background.num_episodes == 6 + 3 + 6
+    combined = stacked(datasets(), [0, 0, 1, 2])
+    assert combined.expert is not None
+    assert combined.expert.num_episodes == 4
+    assert combined.expert.ranges is not None
+    assert combined.expert.ranges.tolist() == [[0, 14], [0, 14], [0, 14], [14, 14]]
+    assert combined.background.num_episodes == 6 + 3 + 6
     parts = [dataset.background for dataset in datasets()]
     joined = Episodes.joined(parts)
     assert joined.take(range(6, 9)).obs.equal(parts[1].obs)
@@ -67,9 +67,11 @@ def test_a_run_of_several_datasets_resumes_and_reports(tmp_path: Path) -> None:
     fields: dict[str, Any] = {**QUIET, "out": tmp_path / "run", "seeds": [0, 1]}
     fastifo.train("vfo_bin", datasets(), num_updates=7, **fields)
     run = fastifo.train("vfo_bin", datasets(), num_updates=14, **fields)
-    whole = fastifo.train("vfo_bin", datasets(), num_updates=14, **QUIET | {"seeds": [0, 1]})
+    uninterrupted = fastifo.train(
+        "vfo_bin", datasets(), num_updates=14, **QUIET | {"seeds": [0, 1]}
+    )
     for a, b in zip(
-        tensors(run.learners[0]).values(), tensors(whole.learners[0]).values(), strict=True
+        tensors(run.learners[0]).values(), tensors(uninterrupted.learners[0]).values(), strict=True
     ):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"holds another run .*datasets"):
@@ -85,9 +87,9 @@ def test_a_run_of_several_datasets_resumes_and_reports(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"env_id": "Ant-v4"}, "dataset 1: env_id is Ant-v4, that of the first is Hopper-v4"),
-        ({"env_id": "Hopper-v4", "expert": False}, "dataset 1: expert is False"),
-        ({"env_id": "Hopper-v4", "action_low": -2, "action_high": 2}, "dataset 1: action_low"),
+        ({"env_id": "Ant-v4"}, "dataset 1: expected env_id Hopper-v4 .* found Ant-v4"),
+        ({"env_id": "Hopper-v4", "expert": False}, "dataset 1: expected expert True"),
+        ({"env_id": "Hopper-v4", "action_low": -2, "action_high": 2}, "1: expected action_low"),
     ],
 )
 def test_datasets_of_different_tasks_are_refused(other: dict[str, Any], message: str) -> None:

@@ -37,21 +37,21 @@ def test_saved_returns_are_read_back(tmp_path: Path) -> None:
 def test_a_damaged_or_unrelated_returns_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "returns.npz"
     make_returns().save(path)
-    whole = path.read_bytes()
-    np.savez(tmp_path / "foreign.npz", a=np.zeros(2))
+    valid = path.read_bytes()
+    np.savez(tmp_path / "unrelated.npz", a=np.zeros(2))
     np.save(tmp_path / "plain.npy", np.zeros(2))
-    cuts = [whole[:size] for size in (0, 3, 30, len(whole) // 2, len(whole) - 1)]
-    flips = [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(0, 300, 7)]
-    foreign = [(tmp_path / n).read_bytes() for n in ("foreign.npz", "plain.npy")] + [b"text"]
+    cuts = [valid[:size] for size in (0, 3, 30, len(valid) // 2, len(valid) - 1)]
+    flips = [valid[:i] + bytes([valid[i] ^ 0xFF]) + valid[i + 1 :] for i in range(0, 300, 7)]
+    unrelated = [(tmp_path / n).read_bytes() for n in ("unrelated.npz", "plain.npy")] + [b"text"]
     messages = []
-    for content in [*cuts, *flips, *foreign]:
+    for content in [*cuts, *flips, *unrelated]:
         path.write_bytes(content)
         try:
             assert np.array_equal(Returns.load(path).returns, make_returns().returns)
         except ValueError as error:
             messages.append(str(error))
     assert all("returns.npz: expected the returns of a run" in text for text in messages)
-    assert len(messages) > len(cuts) + len(foreign) + len(flips) // 2
+    assert len(messages) > len(cuts) + len(unrelated) + len(flips) // 2
     with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
         Returns.load(tmp_path / "nowhere")
 
