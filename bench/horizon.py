@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fastifo
-from fastifo.report.runs import COLORS, ORDER
+from fastifo.report.plotting import COLORS
+from fastifo.report.runs import ORDER
 from fastifo.utils.files import write_atomic, write_json
 
 SETS = {  # background returns between 20 and 70 % of the expert's

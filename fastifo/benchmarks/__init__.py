@@ -1,4 +1,4 @@
-"""The papers' benchmarks: each registers the prefix of its dataset specs with `fastifo.load`."""
+"""The papers' benchmarks. Importing them makes `fastifo.load` understand their dataset specs."""
 
 from fastifo.benchmarks.bimodal import load_bimodal
 from fastifo.benchmarks.sibench import load_sibench

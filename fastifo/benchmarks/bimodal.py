@@ -1,7 +1,8 @@
-"""Bimodal mixtures: background data of random (or a clone's) and expert episodes, to be filtered.
+"""Bimodal mixtures: background data of expert episodes and random (or a clone's) episodes.
 
-Source: arXiv 2507.06701. From all random to all expert the number of episodes stays; the expert's
-carry their actions. The demonstrations, without actions, are episodes of their own.
+Source: arXiv 2507.06701, bimodal mixtures. Between all random and all expert the number of episodes
+stays the same. The expert's episodes carry their actions, so the learner's task is to filter. The
+demonstrations without actions are separate episodes.
 """
 
 import hashlib
@@ -11,32 +12,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastifo.benchmarks.sibench import load_sibench, parse_spec, play_demonstrations
+from fastifo.benchmarks.demonstrations import play_demonstrations
+from fastifo.benchmarks.sibench import load_sibench
+from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import uniform
 from fastifo.envs.envpool import action_dim, check_env
-from fastifo.envs.experts import load_expert
+from fastifo.envs.experts import ExpertPolicy, load_expert
 from fastifo.envs.rollout import collect
 from fastifo.utils.files import cache_folder
 
-RECIPE = 2  # counts changes of how a set is made; part of the cache's name
-CLONED_FROM = 50  # expert episodes played for a clone, as studies have it
-SEED_BLOCKS = {"random": 2000, "expert": 1000}  # of the environments, apart from all others
+RECIPE = 2  # version of how a set is made; part of the cache's file name
+CLONE_DEMOS = 50  # expert episodes played for a clone, as in the studies
+RANDOM_SEED_BLOCK = 2000  # environment seeds of random episodes
+EXPERT_SEED_BLOCK = 1000  # added to the seed of the demonstrations for the background's episodes
 
 
 @dataclass(frozen=True)
 class BimodalSpec:
-    """One set: `bimodal:<env>/expert=<n>,...`."""
+    """One set: `bimodal:<env>/expert=<n>,...`.  Raises ValueError for a bad option."""
 
     env_id: str
     expert: int  # expert episodes in the background, of `total`
     total: int = 1000  # episodes in the background
-    demos: int = 0  # expert episodes shown without actions; 0 is as many as `total`
-    clone: int = 0  # the others are a SIBench clone's of so many demonstrations; 0: random
-    seed: int = 0
-    noise: float = 0.5  # of the expert, times its own exploration noise
-    policy: str = ""  # an expert's policy file; empty is the shipped one
+    demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
+    clone: int = (
+        0  # the other episodes are a SIBench clone's of this many demonstrations; 0: random
+    )
+    seed: int = 0  # of all episodes; 0 to 99
+    noise: float = 0.5  # of the expert, relative to its own exploration noise
+    policy: str = ""  # the expert's policy file; empty is the shipped one
 
     def __post_init__(self) -> None:
         if not 0 <= self.expert <= self.total or self.total < 1:
@@ -51,79 +57,109 @@ class BimodalSpec:
 
 
 class RandomPolicy:
-    """Uniform actions in [-1, 1]."""
+    """Uniform actions in [-1, 1].  Implements `fastifo.envs.act.Actor`."""
 
     def __init__(self, env_id: str, seed: int) -> None:
-        self.width = action_dim(env_id)
+        self.action_dim = action_dim(env_id)
         self.seed = torch.tensor([seed], dtype=torch.int64)
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor:
-        """[rows, A]: a function of seed, stream and step."""
+        """Uniform numbers in [0, 1), [rows, A]: a function of seed, stream and step."""
         counter = torch.tensor([step], dtype=torch.int64)
-        numbers = uniform(self.seed, counter, stream, rows * self.width, torch.float32)
-        return numbers.view(rows, self.width)
+        size = rows * self.action_dim
+        numbers = uniform(self.seed, counter, stream, size, torch.float32)
+        return numbers.view(rows, self.action_dim)
 
     def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, D] -> [B, A]"""
-        return torch.zeros(len(obs), self.width) if noise is None else 2.0 * noise - 1.0
+        """Actions of observations, [B, D] -> [B, A].  noise: of `noise`; None is the mean, 0."""
+        return torch.zeros(len(obs), self.action_dim) if noise is None else 2.0 * noise - 1.0
 
 
 def load_bimodal(text: str, *, progress: bool = True) -> Dataset:
-    """The mixture a spec names.  Its three sources are cached, each once for every mixture."""
+    """The mixture of a spec.  Its three parts are cached; all mixtures share them.
+
+    Raises ValueError for a wrong spec.
+    """
     spec = parse_spec(BimodalSpec, text, "expert", "bimodal:Hopper-v4/expert=200")
     check_env(spec.env_id)
-    expert = load_expert(spec.env_id, spec.policy or None)
-    file = hashlib.sha256(expert.path.read_bytes()).hexdigest()
-    shown_count = spec.demos or spec.total
-
-    def other_episodes() -> Dataset:
-        if spec.clone:
-            own = f",expert={spec.policy}" if spec.policy else ""
-            return load_sibench(
-                f"sibench:{spec.env_id}/d={spec.clone},episodes={spec.total},seed={spec.seed},"
-                f"demos={max(spec.clone, CLONED_FROM)},noise={spec.noise}{own}",
-                progress=progress,
-            )
-        policy = RandomPolicy(spec.env_id, spec.seed)
-        played = collect(
-            policy, spec.env_id, spec.total, False, seed=SEED_BLOCKS["random"] + spec.seed,
-            title="random", progress=progress,
-        )  # fmt: skip
-        return Dataset(played, env_id=spec.env_id)
-
-    def expert_episodes(seed: int, count: int) -> Dataset:
-        return play_demonstrations(expert, spec.env_id, count, seed, spec.noise, progress=progress)
-
-    of_expert = (file, spec.noise)
-    made = (spec.total, spec.clone, *of_expert) if spec.clone else (spec.total,)
-    other_part = _cached(spec, "clone" if spec.clone else "random", made, other_episodes)
-    expert_part = _cached(
-        spec, "expert", (spec.total, *of_expert),
-        lambda: expert_episodes(SEED_BLOCKS["expert"] + spec.seed, spec.total),
-    )  # fmt: skip
-    shown = _cached(
-        spec, "shown", (shown_count, *of_expert), lambda: expert_episodes(spec.seed, shown_count)
-    )
-    parts = [other_part.background.take(range(spec.total - spec.expert))]
-    parts.append(expert_part.background.take(range(spec.expert)))
+    parts = Parts(spec, load_expert(spec.env_id, spec.policy or None), progress)
+    others = parts.other_episodes().take(range(spec.total - spec.expert))
+    experts = parts.expert_episodes().take(range(spec.expert))
+    demonstrations = parts.demonstrations()
     info = {
         "spec": {k: v for k, v in vars(spec).items() if k != "policy"} | {"kind": "bimodal"},
         "recipe": RECIPE,
-        **shown.info,
+        **demonstrations.info,
     }
     return Dataset(
-        Episodes.joined([part for part in parts if part.num_episodes]),
-        shown.background.without_rewards(),
+        Episodes.joined([part for part in (others, experts) if part.num_episodes]),
+        demonstrations.background.without_rewards(),
         spec.env_id,
         info=info,
     )
 
 
-def _cached(
-    spec: BimodalSpec, part: str, key: tuple[object, ...], make: Callable[[], Dataset]
-) -> Dataset:
-    name = hashlib.sha256(repr((RECIPE, spec.seed, key)).encode()).hexdigest()[:16]
-    path = cache_folder() / f"bimodal-{spec.env_id}-{part}-{name}.fastifo"
-    if not path.exists():
-        make().save(path)
-    return load_dataset(path)
+class Parts:
+    """The parts of a mixture, from the cache; a part that is not there is played and cached."""
+
+    def __init__(self, spec: BimodalSpec, expert: ExpertPolicy, progress: bool) -> None:
+        self.spec = spec
+        self.expert = expert
+        self.progress = progress
+        self.expert_key = (hashlib.sha256(expert.path.read_bytes()).hexdigest(), spec.noise)
+
+    def other_episodes(self) -> Episodes:
+        """`total` episodes of random actions, or of a clone."""
+        spec = self.spec
+        if spec.clone:
+            key = (spec.total, spec.clone, *self.expert_key)
+            return self._cached("clone", key, self._play_clone).background
+        return self._cached("random", (spec.total,), self._play_random).background
+
+    def expert_episodes(self) -> Episodes:
+        """`total` episodes of the expert, with actions."""
+        seed = EXPERT_SEED_BLOCK + self.spec.seed
+        return self._expert_part("expert", self.spec.total, seed).background
+
+    def demonstrations(self) -> Dataset:
+        """The episodes that the learner sees as the expert's, and what is known about them."""
+        # The name "shown" is part of the cache's file names.
+        return self._expert_part("shown", self.spec.demos or self.spec.total, self.spec.seed)
+
+    def _expert_part(self, name: str, count: int, seed: int) -> Dataset:
+        return self._cached(
+            name,
+            (count, *self.expert_key),
+            lambda: play_demonstrations(
+                self.expert, self.spec.env_id, count, seed, self.spec.noise, progress=self.progress
+            ),
+        )
+
+    def _play_clone(self) -> Dataset:
+        spec = self.spec
+        expert = f",expert={spec.policy}" if spec.policy else ""
+        return load_sibench(
+            f"sibench:{spec.env_id}/d={spec.clone},episodes={spec.total},seed={spec.seed},"
+            f"demos={max(spec.clone, CLONE_DEMOS)},noise={spec.noise}{expert}",
+            progress=self.progress,
+        )
+
+    def _play_random(self) -> Dataset:
+        spec = self.spec
+        episodes = collect(
+            RandomPolicy(spec.env_id, spec.seed),
+            spec.env_id,
+            spec.total,
+            False,
+            seed=RANDOM_SEED_BLOCK + spec.seed,
+            title="random",
+            progress=self.progress,
+        )
+        return Dataset(episodes, env_id=spec.env_id)
+
+    def _cached(self, name: str, key: tuple[object, ...], make: Callable[[], Dataset]) -> Dataset:
+        digest = hashlib.sha256(repr((RECIPE, self.spec.seed, key)).encode()).hexdigest()[:16]
+        path = cache_folder() / f"bimodal-{self.spec.env_id}-{name}-{digest}.fastifo"
+        if not path.exists():
+            make().save(path)
+        return load_dataset(path)

@@ -4,68 +4,46 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated
 
+import torch
 import tyro
 
+from fastifo.cli.help import make_group
+from fastifo.cli.options import SPEC_HELP, Source
 from fastifo.data.dataset import Dataset
-from fastifo.data.episodes import Episodes
-
-_SPEC = "A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2."
-
-
-@dataclass(frozen=True)
-class Source:
-    """What to read: one dataset, or an expert's and a background's."""
-
-    dataset: str = ""
-    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper_medium-v2.hdf5."""
-    expert: str = ""
-    """Where the expert's observations come from; instead of --dataset."""
-    background: str = ""
-    """Where the background with its actions comes from; instead of --dataset."""
-    env_id: str = ""
-    """EnvPool's task, where the files do not say it."""
-
-    def files(self) -> set[Path]:
-        """Those among what is named, a spec's without its kind and options."""
-        named = [text for text in (self.dataset, self.expert, self.background) if text]
-        named += [text.partition(":")[2].partition(",")[0] for text in named if ":" in text]
-        return {Path(text).resolve() for text in named if Path(text).is_file()}
-
-    def load(self) -> Dataset:
-        from fastifo.data.load import load
-
-        if not self.dataset and not self.background:
-            raise ValueError("dataset: expected --dataset, or --expert and --background")
-        return load(
-            self.dataset or None,
-            expert=self.expert or None,
-            background=self.background or None,
-            env_id=self.env_id or None,
-        )
+from fastifo.data.load import load
+from fastifo.data.pack import verify
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Describe a dataset: sizes, lengths, returns, what was dropped when it was read."""
+    """Print a dataset's sizes, episode lengths and returns, and what its reader dropped.
 
-    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=_SPEC)]
+    Example   fastifo data inspect d4rl:hopper-medium-v2
+    """
+
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=SPEC_HELP)]
 
     def main(self) -> None:
-        from fastifo.data.load import load
-
+        """Prints the summary."""
         print(load(self.dataset).summary())
 
 
 @dataclass(frozen=True)
 class Convert(Source):
-    """Write a dataset as one file of fastifo's, which is mapped into memory when it is read."""
+    """Write a dataset in fastifo's own file format, which is memory-mapped when read.
+
+    Needs     a dataset: --dataset, or --expert and --background
+    Writes    the file --out
+    Example   fastifo data convert --dataset d4rl:hopper-medium-v2 --out hopper.fastifo
+    """
 
     out: Path = Path("dataset.fastifo")
-    """Where to write it."""
+    """File to write."""
 
     def main(self) -> None:
+        """Prints the summary and writes the file."""
         dataset = self.load()
         print(dataset.summary())
         dataset.save(self.out)
@@ -74,32 +52,38 @@ class Convert(Source):
 
 @dataclass(frozen=True)
 class Verify:
-    """Read every byte of a file of fastifo's and compare its checksums."""
+    """Compare every byte of a fastifo dataset file with the checksums in it.
+
+    Example   fastifo data verify hopper.fastifo
+    """
 
     file: tyro.conf.Positional[Path]
-    """The file."""
+    """A file of fastifo's own format."""
 
     def main(self) -> None:
-        from fastifo.data.pack import verify
-
+        """Prints the number of bytes compared.  Raises ValueError for a damaged file."""
         print(f"sound  {self.file}  {verify(self.file)} bytes")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Share a dataset's background episodes out over several files, the expert in each."""
+    """Split a dataset's background episodes at random into several files.
 
-    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=_SPEC)]
+    Needs     a dataset
+    Writes    OUT-0.fastifo, OUT-1.fastifo, ...; each contains all of the expert's episodes
+    Example   fastifo data split hopper.fastifo --out hopper --shares 0.9 0.1
+    """
+
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=SPEC_HELP)]
     out: Path
-    """The first part of the files' names: OUT-0.fastifo, OUT-1.fastifo, ..."""
+    """Common start of the files' names."""
     shares: tuple[float, ...] = (0.9, 0.1)
-    """What each file gets, with sum 1."""
+    """Fraction of the background episodes in each file; they sum to 1."""
     seed: int = 0
-    """Of the shuffle."""
+    """Seed of the shuffle."""
 
     def main(self) -> None:
-        from fastifo.data.load import load
-
+        """Writes the files and prints how many episodes each has."""
         for path, part in split(load(self.dataset), self.out, self.shares, self.seed):
             part.save(path)
             print(f"written  {path}  {part.background.num_episodes} episodes")
@@ -108,9 +92,10 @@ class Split:
 def split(
     dataset: Dataset, out: Path, shares: tuple[float, ...], seed: int
 ) -> list[tuple[Path, Dataset]]:
-    """Each background episode in one part, drawn by the seed.  Raises ValueError."""
-    import torch
+    """The parts of a dataset with their files; each background episode is in exactly one part.
 
+    Raises ValueError where the shares do not sum to 1 or a part would be empty.
+    """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"shares: expected numbers above 0 with sum 1, found {shares}")
     background = dataset.background
@@ -122,24 +107,15 @@ def split(
     for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if first == last:
             raise ValueError(f"shares: {shares[i]} of {len(order)} episodes is none")
-        own: Episodes = background.take(sorted(order[first:last]))
+        episodes = background.take(sorted(order[first:last]))
         info = {"split": {"share": shares[i], "seed": seed}, "of": dict(dataset.info)}
         path = out.with_name(f"{out.name}-{i}.fastifo")
-        parts.append((path, dataclasses.replace(dataset, background=own, info=info)))
+        parts.append((path, dataclasses.replace(dataset, background=episodes, info=info)))
     return parts
 
 
-@dataclass(frozen=True)
-class Data:
-    """Read, describe, convert, check and split datasets."""
-
-    action: Union[  # noqa: UP007
-        Annotated[Inspect, tyro.conf.subcommand("inspect")],
-        Annotated[Convert, tyro.conf.subcommand("convert")],
-        Annotated[Verify, tyro.conf.subcommand("verify")],
-        Annotated[Split, tyro.conf.subcommand("split")],
-    ]
-    """What to do."""
-
-    def main(self) -> None:
-        self.action.main()
+Data = make_group(
+    "Data",
+    "Inspect, convert, verify and split datasets.",
+    {"inspect": Inspect, "convert": Convert, "verify": Verify, "split": Split},
+)

@@ -3,41 +3,47 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any
 
 import tyro
 
-from fastifo.benchmarks.sibench import SIZES
+from fastifo.benchmarks.sibench import SIZES, build_sets
+from fastifo.cli.help import make_group
+from fastifo.data.pack import read_header
 
 
 @dataclass(frozen=True)
 class Build:
-    """Clone ever more demonstrations and play each clone: one background set per number."""
+    """Build SIBench sets: clone d demonstrations, play the clone, for several values of d.
+
+    Needs     nothing for tasks with a shipped expert; otherwise --expert or --demonstrations
+    Writes    OUT/ENV/d=<size>.fastifo, one dataset per size
+    Example   fastifo sibench build --env Hopper-v4 --sizes 1,10,100 --episodes 200
+    """
 
     env: str
     """EnvPool task; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
     out: Path = Path("sibench")
-    """The sets lie in OUT/<env>; running again continues."""
+    """The sets are written to OUT/ENV. Repeating the command continues."""
     sizes: str = ",".join(map(str, SIZES))
-    """Demonstrations cloned, one set each."""
+    """Numbers of cloned demonstrations, separated by commas; one set each."""
     episodes: int = 1000
-    """Of every background."""
+    """Episodes of each background."""
     demos: int = 0
-    """Expert episodes played and shown; 0 is the largest size."""
+    """Expert episodes to play; all are given to the learner. 0 is the largest size."""
     expert: str = ""
-    """A policy file instead of the shipped expert."""
+    """A policy file to use instead of the shipped expert."""
     demonstrations: str = ""
-    """A dataset (d4rl:..., minari:..., a file) whose episodes are the demonstrations instead."""
+    """A dataset (d4rl:..., minari:..., a file) to take the demonstrations from instead."""
     noise: float = 0.5
-    """Of the demonstrations, times the expert's own exploration noise."""
+    """Action noise of the demonstrations, relative to the expert's own exploration noise."""
     bc_updates: int = 10_000
-    """Training length of every clone."""
+    """Updates of each clone."""
     seed: int = 0
-    """Of everything."""
+    """Seed of demonstrations, clones and backgrounds."""
 
     def main(self) -> None:
-        from fastifo.benchmarks.sibench import build_sets
-
+        """Builds the sets and lists them."""
         try:
             sizes = [int(size) for size in self.sizes.split(",")]
         except ValueError:
@@ -62,23 +68,28 @@ class Build:
 
 @dataclass(frozen=True)
 class Show:
-    """List the sets below a folder."""
+    """List the sets below a folder with their mean returns and lengths.
+
+    Example   fastifo sibench show sibench
+    """
 
     folder: tyro.conf.Positional[Path]
-    """Where they are."""
+    """Folder of the sets."""
 
     def main(self) -> None:
+        """Prints one line per set."""
         show(self.folder.rglob("d=*.fastifo"))
 
 
 def show(paths: Iterable[Path]) -> None:
-    """One line per set: what was cloned, and what came of it."""
-    from fastifo.data.pack import read_header
+    """Prints one line per set: the spec and the background's returns and episode lengths.
 
-    found = [(path, read_header(path)["info"]) for path in paths]
-    if not found:
+    Raises ValueError where there are no paths.
+    """
+    sets = [(path, read_header(path)["info"]) for path in paths]
+    if not sets:
         raise ValueError("no sets here; make some with: fastifo sibench build --env HalfCheetah-v4")
-    for path, info in sorted(found, key=lambda x: (str(x[0].parent), x[1]["spec"]["d"])):
+    for path, info in sorted(sets, key=lambda x: (str(x[0].parent), x[1]["spec"]["d"])):
         print(
             f"{path}  d {info['spec']['d']}, seed {info['spec']['seed']}, "
             f"return {info['background_return_mean']:.1f} ± {info['background_return_std']:.1f}, "
@@ -86,15 +97,8 @@ def show(paths: Iterable[Path]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class SIBench:
-    """The study's background sets."""
-
-    action: Union[  # noqa: UP007
-        Annotated[Build, tyro.conf.subcommand("build")],
-        Annotated[Show, tyro.conf.subcommand("show")],
-    ]
-    """What to do."""
-
-    def main(self) -> None:
-        self.action.main()
+SIBench = make_group(
+    "SIBench",
+    "Build and list background sets as in the VfO study (SIBench).",
+    {"build": Build, "show": Show},
+)

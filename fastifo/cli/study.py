@@ -1,58 +1,70 @@
-"""`fastifo study sibench | bimodal | improve` and `fastifo improve`."""
+"""`fastifo study sibench | bimodal | improve`."""
 
 import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
-
-import tyro
+from typing import Any
 
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sibench import SIZES, SIBenchSpec
-from fastifo.studies.grid import MIXTURES, TASKS
+from fastifo.cli.help import make_group
+from fastifo.studies.grid import (
+    MIXTURES,
+    TASKS,
+    check_fields,
+    fields_of_algorithm,
+    study_bimodal,
+    study_sibench,
+)
+from fastifo.studies.improve import improve
 
 
 def parse_fields(texts: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE as arguments of `fastifo.train`; what is no number, truth or list is a name."""
-    found: dict[str, Any] = {}
+    """NAME=VALUE texts as arguments of `fastifo.train`.
+
+    A value that is not a Python literal (a number, True, False, a tuple) is text.
+    Raises ValueError for a text of another form.
+    """
+    fields: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"--set: expected NAME=VALUE such as temperature=3, found {text!r}")
         try:
-            found[name] = ast.literal_eval(value)
+            fields[name] = ast.literal_eval(value)
         except (SyntaxError, ValueError):
-            found[name] = value
-    return found
+            fields[name] = value
+    return fields
 
 
 @dataclass(frozen=True)
-class Common:
-    """What every study takes."""
+class StudyOptions:
+    """Flags that every study has."""
 
     out: Path
-    """Folder of data, runs and report; running again continues."""
+    """Folder of datasets, runs and report. Repeating the command continues."""
     algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
-    """Methods to compare."""
+    """Algorithms to compare."""
     envs: tuple[str, ...] = TASKS
     """EnvPool tasks."""
     policy: str = ""
-    """The expert's policy file, for a task that has none shipped."""
+    """The expert's policy file, for a task without a shipped expert."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One policy per seed, set and method."""
+    """One policy per seed, dataset and algorithm."""
     num_updates: int = 100_000
-    """Training length; the paper's is 1,000,000."""
+    """Updates of each policy; the paper trains for 1,000,000."""
     hidden_sizes: tuple[int, ...] = (512, 512)
-    """Of every net."""
+    """Widths of the hidden layers of every network."""
     set: tuple[str, ...] = ()
-    """NAME=VALUE: any other field of the methods (disc_updates=20000), for those that have it."""
+    """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
     evaluation_episodes: int = 100
-    """Per policy, sampled and deterministic."""
+    """Episodes per policy, for sampled actions and again for the mode."""
     seed: int = 0
-    """Of the data."""
+    """Seed of the datasets."""
 
     @property
     def fields(self) -> dict[str, Any]:
+        """Arguments of `study_sibench` and `study_bimodal` that concern training."""
         return {
             "num_updates": self.num_updates,
             "seeds": self.seeds,
@@ -61,7 +73,8 @@ class Common:
             **parse_fields(self.set),
         }
 
-    def finish(self) -> None:
+    def write_report(self) -> None:
+        """Reports on everything in the study's folder."""
         from fastifo.report.report import report
 
         report(self.out)
@@ -69,144 +82,120 @@ class Common:
 
 
 @dataclass(frozen=True)
-class SIBenchStudy(Common):
-    """Background data from clones of ever more demonstrations."""
+class SIBenchStudy(StudyOptions):
+    """Compare algorithms on backgrounds from clones of more and more demonstrations.
+
+    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Writes    datasets, run folders, report.html, results.csv and figures in --out
+    Example   fastifo study sibench --envs Hopper-v4 --sizes 1 10 100 --out study
+    """
 
     sizes: tuple[int, ...] = SIZES
-    """Demonstrations cloned, one set each."""
+    """Numbers of cloned demonstrations; one dataset each."""
     episodes: int = 1000
-    """Of each background."""
+    """Episodes of each background."""
     demos: int = 0
-    """Expert episodes played and shown; 0 is the largest size."""
+    """Expert episodes to play; all are given to the learner. 0 is the largest size."""
     bc_updates: int = SIBenchSpec.bc_updates
-    """Training length of the clones."""
+    """Updates of each clone."""
 
     def main(self) -> None:
-        from fastifo.studies.grid import study_sibench
-
+        """Runs the study and writes the report."""
         options = {
-            "episodes": self.episodes, "bc_updates": self.bc_updates, "seed": self.seed,
-            "demos": self.demos or max(self.sizes), "expert": self.policy,
-        }  # fmt: skip
+            "episodes": self.episodes,
+            "bc_updates": self.bc_updates,
+            "seed": self.seed,
+            "demos": self.demos or max(self.sizes),
+            "expert": self.policy,
+        }
         study_sibench(
             self.out, self.algorithms, self.envs, self.sizes, set_options=options, **self.fields
         )
-        self.finish()
+        self.write_report()
 
 
 @dataclass(frozen=True)
-class BimodalStudy(Common):
-    """Background data of random and expert episodes."""
+class BimodalStudy(StudyOptions):
+    """Compare algorithms on mixtures of random and expert episodes.
+
+    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Writes    run folders, report.html, results.csv and figures in --out
+    Example   fastifo study bimodal --envs Hopper-v4 --mixtures 0 100 500 --out study
+    """
 
     mixtures: tuple[int, ...] = MIXTURES
-    """Expert episodes in the background, one set each."""
+    """Numbers of expert episodes in the background; one dataset each."""
     total: int = BimodalSpec.total
     """Episodes of each background."""
     demos: int = 0
-    """Expert episodes shown; 0 is as many as --total."""
+    """Expert episodes given to the learner without actions; 0 is as many as --total."""
     clone: int = 0
-    """The other episodes are a clone's of so many demonstrations; 0: they are random."""
+    """Take the other episodes from a clone of this many demonstrations; 0: random actions."""
 
     def main(self) -> None:
-        from fastifo.studies.grid import study_bimodal
-
+        """Runs the study and writes the report."""
         options = {
-            "total": self.total, "seed": self.seed, "demos": self.demos, "clone": self.clone,
+            "total": self.total,
+            "seed": self.seed,
+            "demos": self.demos,
+            "clone": self.clone,
             "policy": self.policy,
-        }  # fmt: skip
+        }
         study_bimodal(
             self.out, self.algorithms, self.envs, self.mixtures, set_options=options, **self.fields
         )
-        self.finish()
+        self.write_report()
 
 
 @dataclass(frozen=True)
-class ImproveStudy(Common):
-    """Every method improves on its own episodes, from one SIBench set of each task."""
+class ImproveStudy(StudyOptions):
+    """Let every algorithm improve on its own episodes, starting from one SIBench set per task.
+
+    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Writes    run folders, episodes, report.html and figures in --out
+    Example   fastifo study improve --envs Hopper-v4 --iterations 5 --out study
+    """
 
     d: int = 5
-    """Demonstrations cloned for the first background."""
+    """Number of demonstrations cloned for the first background."""
     iterations: int = 20
-    """Of training and playing."""
+    """Iterations of training and playing."""
     episodes: int = 1000
-    """Played in each, and of the first background."""
+    """Episodes played in each iteration, and in the first background."""
     bc_updates: int = SIBenchSpec.bc_updates
-    """Training length of the clone."""
+    """Updates of the clone."""
 
     def main(self) -> None:
-        from fastifo.studies.grid import check_fields, own_fields
-        from fastifo.studies.improve import improve
-
+        """Runs the study and writes the report."""
         fields = parse_fields(self.set)
         check_fields(self.algorithms, fields)
         for env_id in self.envs:
-            spec = (
-                f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
-                f"demos={max(self.d, 50)},bc_updates={self.bc_updates}"
-                + (f",expert={self.policy}" if self.policy else "")
-            )
             for algorithm in self.algorithms:
+                spec = self.first_set(env_id)
                 improve(
-                    algorithm, spec, spec, iterations=self.iterations, episodes=self.episodes,
-                    seeds=self.seeds, num_updates=self.num_updates,
+                    algorithm,
+                    spec,
+                    spec,
+                    iterations=self.iterations,
+                    episodes=self.episodes,
+                    seeds=self.seeds,
+                    num_updates=self.num_updates,
                     out=self.out / env_id / algorithm,
-                    **{"hidden_sizes": self.hidden_sizes} | own_fields(algorithm, fields),
-                )  # fmt: skip
-        self.finish()
+                    **{"hidden_sizes": self.hidden_sizes} | fields_of_algorithm(algorithm, fields),
+                )
+        self.write_report()
+
+    def first_set(self, env_id: str) -> str:
+        """Spec of the SIBench set that a task starts from."""
+        return (
+            f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
+            f"demos={max(self.d, 50)},bc_updates={self.bc_updates}"
+            + (f",expert={self.policy}" if self.policy else "")
+        )
 
 
-@dataclass(frozen=True)
-class Study:
-    """The paper's studies: a grid of methods, tasks and backgrounds, and their figures."""
-
-    action: Union[  # noqa: UP007
-        Annotated[SIBenchStudy, tyro.conf.subcommand("sibench")],
-        Annotated[BimodalStudy, tyro.conf.subcommand("bimodal")],
-        Annotated[ImproveStudy, tyro.conf.subcommand("improve")],
-    ]
-    """Which one."""
-
-    def main(self) -> None:
-        self.action.main()
-
-
-@dataclass(frozen=True)
-class Improve:
-    """Train, play, replace the background by what was played, and again."""
-
-    algorithm: tyro.conf.Positional[str]
-    """A method, such as vfo_bin."""
-    background: str
-    """The first background: a file or a spec."""
-    out: Path
-    """Folder of the iterations; running again continues."""
-    expert: str = ""
-    """Where the expert's observations come from, if not the background's dataset."""
-    env_id: str = ""
-    """EnvPool's task, where the files do not say it."""
-    iterations: int = 20
-    """Of training and playing."""
-    episodes: int = 1000
-    """Played in each."""
-    seeds: tuple[int, ...] = (0,)
-    """One chain of policies each."""
-    num_updates: int = 100_000
-    """Training length of each policy."""
-    hidden_sizes: tuple[int, ...] = (512, 512)
-    """Of every net."""
-    temperature: float | None = None
-    """Of the advantages, where the method has one."""
-
-    def main(self) -> None:
-        from fastifo.report.report import report
-        from fastifo.studies.improve import improve
-
-        fields: dict[str, Any] = {"hidden_sizes": self.hidden_sizes}
-        if self.temperature is not None:
-            fields["temperature"] = self.temperature
-        improve(
-            self.algorithm, self.expert or self.background, self.background,
-            iterations=self.iterations, episodes=self.episodes, seeds=self.seeds,
-            num_updates=self.num_updates, env_id=self.env_id or None, out=self.out, **fields,
-        )  # fmt: skip
-        print(f"figure  {report(self.out)}")
+Study = make_group(
+    "Study",
+    "Run a study of the paper: algorithms on several tasks and backgrounds, with a report.",
+    {"sibench": SIBenchStudy, "bimodal": BimodalStudy, "improve": ImproveStudy},
+)

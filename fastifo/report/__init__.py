@@ -1,1 +1,1 @@
-"""Tables, figures and pages made from run folders alone."""
+"""Tables, figures and pages, made from run folders alone."""

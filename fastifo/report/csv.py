@@ -1,4 +1,4 @@
-"""A report's numbers as one CSV file, a line for each policy."""
+"""A report's numbers as one CSV file with a line for each policy."""
 
 import csv
 import io
@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastifo.envs.returns import normalized_score
-from fastifo.report.runs import Entry
+from fastifo.report.runs import RunSummary
 from fastifo.utils.files import write_bytes
 
 COLUMNS = (
@@ -18,54 +16,54 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def result_rows(entries: Sequence[Entry], root: Path) -> list[dict[str, Any]]:
+def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     """One row for every member of every evaluated run.
 
-    set: what the data's spec counts, such as d=5.  background: mean return of the data.  run: the
-    folder below `root`.  swept: the fields in which a run's members differ.  return, std: over
-    episodes of the sampled policy; mode: mean return of the deterministic one.  score: D4RL's.
+    set: the number of a benchmark's set, such as d=5.  background: mean return of the data.  run:
+    the folder below `root`.  swept: the fields in which a run's members differ.  return, std: over
+    episodes of sampled actions; mode: mean return of the policy's mode.  score: D4RL's.
     """
     rows = []
-    for entry in entries:
-        if entry.returns is None:
+    for run in runs:
+        if run.returns is None:
             continue
-        background = entry.dataset.get("background_returns")
-        swept = _swept([member.get("config", {}) for member in entry.config["members"]])
-        for place, member in enumerate(entry.members):
-            about, episodes = entry.config["members"][member], entry.returns.returns[place]
+        swept = _swept_fields([run.member_config(i) for i in range(len(run.config["members"]))])
+        for index, member in enumerate(run.members):
+            episodes = run.returns.returns[index]  # [E]
             mean = float(episodes.mean())
-            score = normalized_score(entry.returns.env_id, mean)
-            mode, config = entry.deterministic, about.get("config", {})
+            score = normalized_score(run.returns.env_id, mean)
+            mode, config = run.deterministic, run.member_config(member)
             rows.append(
                 {
-                    "env_id": entry.returns.env_id,
-                    "set": entry.set_name,
-                    "background": f"{np.mean(background):.1f}" if background else "",
-                    "algorithm": entry.config["algorithm"],
-                    "run": entry.folder.relative_to(root).as_posix(),
+                    "env_id": run.returns.env_id,
+                    "set": run.set_name,
+                    "background": f"{run.background_mean:.1f}" if run.background_returns else "",
+                    "algorithm": run.algorithm,
+                    "run": run.folder.relative_to(root).as_posix(),
                     "member": member,
-                    "seed": about["seed"],
+                    "seed": run.config["members"][member]["seed"],
                     "swept": " ".join(f"{name}={config[name]}" for name in swept),
-                    "updates": entry.returns.num_updates,
+                    "updates": run.returns.num_updates,
                     "episodes": len(episodes),
                     "return": f"{mean:.1f}",
                     "std": f"{episodes.std():.1f}",
-                    "mode": "" if mode is None else f"{mode.returns[place].mean():.1f}",
+                    "mode": "" if mode is None else f"{mode.returns[index].mean():.1f}",
                     "score": "" if score is None else f"{score:.2f}",
                 }
             )
     return rows
 
 
-def _swept(configs: Sequence[dict[str, Any]]) -> list[str]:
+def _swept_fields(configs: Sequence[dict[str, Any]]) -> list[str]:
     """The fields in which a run's members differ."""
     first = configs[0]
     return [name for name in first if any(config.get(name) != first[name] for config in configs)]
 
 
-def write_results(entries: Sequence[Entry], root: Path, path: Path) -> None:
+def write_results(runs: Sequence[RunSummary], root: Path, path: Path) -> None:
+    """Writes the rows of `result_rows` below a header.  Raises OSError naming the file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(result_rows(entries, root))
+    writer.writerows(result_rows(runs, root))
     write_bytes(path, text.getvalue().encode())

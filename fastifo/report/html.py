@@ -17,25 +17,30 @@ summary { cursor: pointer }"""
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(f"<{kind}>{html.escape(c)}</{kind}>" for c in cells) + "</tr>"
+    """A heading and a table of text cells."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     body = [line(header, "th"), *(line(row, "td") for row in rows)]
     return f"<h2>{html.escape(title)}</h2>\n<table>\n" + "\n".join(body) + "\n</table>"
 
 
-def picture(title: str, path: Path) -> str:
+def image(title: str, path: Path) -> str:
+    """A heading and the PNG file `path`, which becomes part of the page."""
     content = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(title)
     return f'<h2>{name}</h2>\n<img alt="{name}" src="data:image/png;base64,{content}">'
 
 
 def config(title: str, content: dict[str, Any]) -> str:
+    """A run's config as JSON, folded until its title is clicked."""
     text = html.escape(json.dumps(content, indent=1))
     return f"<details><summary>{html.escape(title)}</summary><pre>{text}</pre></details>"
 
 
 def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
+    """Writes a page of the given parts.  Raises OSError naming the file."""
     body = "\n".join(parts)
     name = html.escape(title)
     page = (

@@ -1,4 +1,4 @@
-"""What TGE's rewards say of a background: embeddings, histograms, rewards over time."""
+"""Figure of TGE's rewards: embedded windows, histograms, and rewards over time."""
 
 from pathlib import Path
 from typing import Any
@@ -9,74 +9,80 @@ from numpy.typing import NDArray
 
 from fastifo.algos.rewards.store import kept_columns
 from fastifo.algos.rewards.tge import REWARDS, tge_reward
-from fastifo.utils.files import write_atomic
+from fastifo.report.plotting import png_figure
 
 COLUMNS = ("background", "expert", "returns", "distances", "sigma", "kind", "worst", "best")
 
+Summary = dict[str, NDArray[Any]]  # the columns by name
 
-def read_summary(path: Path) -> dict[str, NDArray[Any]]:
-    """What a run kept of its embeddings.  Raises ValueError naming a damaged file."""
-    found = kept_columns(path)
-    if found is None or not set(COLUMNS) <= found.keys():
+
+def read_summary(path: Path) -> Summary:
+    """The summary of its embeddings that a TGE run keeps.
+
+    Columns: first two principal components of sampled `background` and `expert` windows, [N, 2];
+    `returns` of the background windows' episodes, [N], nan where unknown; `distances` of these
+    windows to the expert's, [N], and of every window in the episodes with the `best` and the
+    `worst` return; `sigma` and `kind` of the run's reward.
+    Raises ValueError naming a damaged file.
+    """
+    summary = kept_columns(path)
+    if summary is None or not set(COLUMNS) <= summary.keys():
         raise ValueError(
-            f"{path}: expected what TGE keeps of its embeddings, found a file that is cut or "
+            f"{path}: expected TGE's summary of its embeddings, found a file that is cut or "
             "foreign; delete it and train again"
         )
-    return found
+    return summary
 
 
-def draw_rewards(summary: Path, path: Path) -> None:
-    """One PNG: principal components of embeddings, each kernel's rewards, and two episodes."""
-    import matplotlib as mpl
+def draw_rewards(summary_path: Path, path: Path) -> None:
+    """Writes one PNG: principal components of embeddings, each kernel's rewards, two episodes.
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    found = read_summary(summary)
-    figure, axes = plt.subplots(1, 3, figsize=(16, 4.6), constrained_layout=True)
-    _embeddings(figure, axes[0], found)
-    _histograms(axes[1], found)
-    _episodes(axes[2], found)
-    figure.suptitle(f"{summary.parent.name}, {summary.stem}")
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
-    plt.close(figure)
+    summary_path: a file that `read_summary` reads.
+    """
+    summary = read_summary(summary_path)
+    with png_figure(path, 1, 3, (16, 4.6)) as (figure, axes):
+        _draw_embeddings(figure, axes[0], summary)
+        _draw_histograms(axes[1], summary)
+        _draw_episodes(axes[2], summary)
+        figure.suptitle(f"{summary_path.parent.name}, {summary_path.stem}")
 
 
-def _embeddings(figure: Any, axis: Any, found: dict[str, NDArray[Any]]) -> None:
-    background, expert = found["background"], found["expert"]
-    known = np.isfinite(found["returns"]).all()
-    colors: dict[str, Any] = {"c": found["returns"]} if known else {"color": "0.6"}
-    points = axis.scatter(*background.T, s=5, label="background", **colors)
-    axis.scatter(*expert.T, s=18, marker="x", lw=0.8, color="#cc3311", label="expert")
-    if known:
+def _draw_embeddings(figure: Any, axis: Any, summary: Summary) -> None:
+    returns_known = np.isfinite(summary["returns"]).all()
+    colors: dict[str, Any] = {"c": summary["returns"]} if returns_known else {"color": "0.6"}
+    points = axis.scatter(*summary["background"].T, s=5, label="background", **colors)
+    axis.scatter(*summary["expert"].T, s=18, marker="x", lw=0.8, color="#cc3311", label="expert")
+    if returns_known:
         figure.colorbar(points, ax=axis, label="true return of the episode")
     axis.set_xlabel("first principal component")
-    axis.set_ylabel("second")
+    axis.set_ylabel("second principal component")
     axis.set_title("embedded windows")
     axis.legend(fontsize=8)
 
 
-def _histograms(axis: Any, found: dict[str, NDArray[Any]]) -> None:
-    """Each kernel's rewards on [0, 1], so that their shapes compare."""
-    distance = torch.from_numpy(found["distances"]).double()
+def _draw_histograms(axis: Any, summary: Summary) -> None:
+    """Each kernel's rewards, scaled to [0, 1] so that their shapes can be compared."""
+    distance = torch.from_numpy(summary["distances"]).double()
+    sigma = float(summary["sigma"])
     for kind in REWARDS:
-        reward = tge_reward(distance, float(found["sigma"]), kind)
+        reward = tge_reward(distance, sigma, kind)
         unit = (reward - reward.min()) / (reward.max() - reward.min()).clamp(min=1e-12)
-        width = 2.4 if kind == str(found["kind"]) else 1.0  # the run's own
+        width = 2.4 if kind == str(summary["kind"]) else 1.0  # thick: the kernel of this run
         axis.hist(unit.numpy(), bins=50, range=(0, 1), histtype="step", lw=width, label=kind)
-    axis.set_xlabel(f"reward at sigma {float(found['sigma']):g}, on [0, 1]")
+    axis.set_xlabel(f"reward with sigma {sigma:g}, scaled to [0, 1]")
     axis.set_ylabel("transitions")
     axis.set_yscale("log")
     axis.set_title("rewards of the background")
     axis.legend(fontsize=8)
 
 
-def _episodes(axis: Any, found: dict[str, NDArray[Any]]) -> None:
+def _draw_episodes(axis: Any, summary: Summary) -> None:
+    """Rewards over time in the episodes with the highest and the lowest return."""
     for name, color in (("best", "#228833"), ("worst", "#aa3377")):
-        distance = torch.from_numpy(found[name]).double()
-        reward = tge_reward(distance, float(found["sigma"]), str(found["kind"]))
+        distance = torch.from_numpy(summary[name]).double()
+        reward = tge_reward(distance, float(summary["sigma"]), str(summary["kind"]))
         axis.plot(reward.numpy(), color=color, lw=1, label=f"{name} episode")
     axis.set_xlabel("step")
-    axis.set_ylabel(f"reward ({found['kind']})")
-    axis.set_title("over time")
+    axis.set_ylabel(f"reward ({summary['kind']})")
+    axis.set_title("two episodes")
     axis.legend(fontsize=8)

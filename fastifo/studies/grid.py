@@ -1,7 +1,7 @@
-"""Studies: a grid of algorithms, tasks and background sets, trained as populations, resumable.
+"""Studies: every algorithm on every task and background set, trained as populations.
 
-Source: arXiv 2507.06701, SIBench and bimodal mixtures. One run folder holds all sets and seeds of
-one algorithm on one task, which train together.
+Source: arXiv 2507.06701, SIBench and bimodal mixtures. A run folder holds one algorithm on one
+task; its sets and seeds train together. A stopped study continues when it is called again.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,9 +19,10 @@ from fastifo.envs.returns import Returns
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.text import did_you_mean
 
-MIXTURES = tuple(range(0, 1001, 100))  # expert episodes of 1000, the paper's grid
-GENERAL = ("device", "precision", "engine", "log_every", "checkpoint_every")  # of fastifo.train
+MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
 TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Ant-v4", "Hopper-v4")
+TRAIN_ARGUMENTS = ("device", "precision", "engine", "log_every", "checkpoint_every")
+STUDY_ARGUMENTS = ("num_updates", "seeds", "episodes", "progress")
 
 
 def study_sibench(
@@ -33,14 +34,20 @@ def study_sibench(
     set_options: dict[str, Any] | None = None,
     **fields: Any,
 ) -> None:
-    """Trains every algorithm on the sets of every task.  fields: see `_train_all`."""
+    """Trains and evaluates every algorithm on the SIBench sets of every task.
+
+    sizes: numbers of cloned demonstrations, one set each.  set_options: fields of `SIBenchSpec`.
+    fields: arguments of `train_and_evaluate`.
+    Raises TypeError or ValueError before any work where an argument is wrong.
+    """
     options = {"demos": max(sizes), **(set_options or {})}
-    _begin(out, "sibench", algorithms, envs, fields)
+    begin_study(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
             env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True), **options
         )
-        _train_all(out, algorithms, env_id, [load_dataset(path) for path in paths], **fields)
+        datasets = [load_dataset(path) for path in paths]
+        train_and_evaluate(out, algorithms, env_id, datasets, **fields)
 
 
 def study_bimodal(
@@ -52,24 +59,28 @@ def study_bimodal(
     set_options: dict[str, Any] | None = None,
     **fields: Any,
 ) -> None:
-    """The same on mixtures with so many expert episodes."""
-    _begin(out, "bimodal", algorithms, envs, fields)
+    """Trains and evaluates every algorithm on the bimodal mixtures of every task.
+
+    mixtures: numbers of expert episodes in the background, one set each.  set_options: fields of
+    `BimodalSpec`.  fields, errors: as in `study_sibench`.
+    """
+    begin_study(out, "bimodal", algorithms, envs, fields)
     options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
+    progress = fields.get("progress", True)
     for env_id in envs:
-        datasets = [
-            load_bimodal(
-                f"bimodal:{env_id}/expert={count}{options}", progress=fields.get("progress", True)
-            )
-            for count in mixtures
-        ]
-        _train_all(out, algorithms, env_id, datasets, **fields)
+        specs = [f"bimodal:{env_id}/expert={count}{options}" for count in mixtures]
+        datasets = [load_bimodal(spec, progress=progress) for spec in specs]
+        train_and_evaluate(out, algorithms, env_id, datasets, **fields)
 
 
-def _begin(
+def begin_study(
     out: Path, kind: str, algorithms: Sequence[str], envs: Sequence[str], fields: dict[str, Any]
 ) -> None:
-    """Everything that can be refused before hours of work."""
-    check_fields(algorithms, fields, ("num_updates", "seeds", "episodes", "progress"))
+    """Checks everything that can be checked before hours of work, and marks the folder.
+
+    Raises TypeError or ValueError where an argument is wrong or `out` holds another kind of study.
+    """
+    check_fields(algorithms, fields, STUDY_ARGUMENTS)
     for algorithm in algorithms:
         settings_of(algorithm, fields)
     for env_id in envs:
@@ -78,38 +89,33 @@ def _begin(
 
 
 def check_fields(
-    algorithms: Sequence[str], names: Collection[str], others: Collection[str] = ()
+    algorithms: Sequence[str], names: Collection[str], other_names: Collection[str] = ()
 ) -> None:
-    """Raises TypeError with the nearest name for a field that none of the algorithms has.
+    """Raises TypeError, with the nearest name, for a field that none of the algorithms has.
 
-    others: names that are known besides.
+    other_names: names that are accepted too.
     """
-    known = {*GENERAL, *others}.union(*map(_config_of, algorithms))
+    known = {*TRAIN_ARGUMENTS, *other_names}.union(*map(_defaults_of, algorithms))
     if unknown := sorted(set(names) - known):
         raise TypeError(f"study: no field {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
 
 
 def settings_of(algorithm: str, fields: dict[str, Any]) -> Settings:
-    """Raises TypeError or ValueError for what is wrong whatever the data are."""
-    known = _config_of(algorithm)
-    given = {name: value for name, value in fields.items() if name in known}
-    name, own = given_fields(algorithm, fields.get("preset", "vfo"), given)
+    """The settings of a run.  Raises TypeError or ValueError where they fit no dataset at all."""
+    known = _defaults_of(algorithm)
+    overrides = {name: value for name, value in fields.items() if name in known}
+    name, config_fields = given_fields(algorithm, fields.get("preset", "vfo"), overrides)
     machine = {name: fields[name] for name in ("device", "precision") if name in fields}
-    return resolve_settings(name, own, fields.get("seeds", (0,)), **machine)
+    return resolve_settings(name, config_fields, fields.get("seeds", (0,)), **machine)
 
 
-def own_fields(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Those of `fields` that the algorithm, or any training, has."""
-    known = {*_config_of(algorithm), *GENERAL}
+def fields_of_algorithm(algorithm: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `fields` that `train` takes for this algorithm."""
+    known = {*_defaults_of(algorithm), *TRAIN_ARGUMENTS}
     return {name: value for name, value in fields.items() if name in known}
 
 
-def _config_of(algorithm: str) -> dict[str, Any]:
-    name, backbone = algos.split(algorithm)
-    return vars(algos.find(name, backbone.get("backbone")).Config())
-
-
-def _train_all(
+def train_and_evaluate(
     out: Path,
     algorithms: Sequence[str],
     env_id: str,
@@ -121,44 +127,63 @@ def _train_all(
     progress: bool = True,
     **fields: Any,
 ) -> None:
-    """Each algorithm in a run folder of its own, or one for each set where observations are
-    standardised; a finished one is left alone.
+    """Trains each algorithm on all datasets of one task; finished runs are left as they are.
 
-    episodes: of evaluation, for each policy, sampled and deterministic.  fields: what
-    `fastifo.train` takes, those of an algorithm where it has them.
+    episodes: evaluation episodes per policy, for sampled actions and again for the mode.
+    fields: arguments of `fastifo.train`; an algorithm's fields reach the algorithms that have them.
+    Raises ValueError before the first training where an algorithm cannot learn from a dataset.
     """
     for algorithm in algorithms:
         settings = settings_of(algorithm, fields)
-        for each in datasets:
-            settings.check_data(each)
+        for dataset in datasets:
+            settings.check_data(dataset)
     for algorithm in algorithms:
         name, backbone = algos.split(algorithm)
-        learner_class = algos.find(name, backbone.get("backbone"))
-        own = own_fields(algorithm, fields) | backbone
+        train_fields = fields_of_algorithm(algorithm, fields) | backbone
         folder = out / "runs" / env_id / algorithm
-        # Each set has its own mean and deviation.
-        if {**_config_of(algorithm), **own}["standardize_obs"] or learner_class.one_dataset:
-            runs = [(folder / str(place), [one]) for place, one in enumerate(datasets)]
-        else:
-            runs = [(folder, datasets)]
-        if "embeddings" in _config_of(algorithm):  # one model for every backbone
-            own = {"embeddings": str(folder.parent / f"{name}-embeddings")} | own
-        for path, sets in runs:
-            run = train(  # returns at once where the folder holds the finished run
-                name, sets, num_updates=num_updates, seeds=list(seeds), out=path,
-                progress=progress, **own,
+        runs = split_datasets(folder, algorithm, datasets, train_fields)
+        if "embeddings" in _defaults_of(algorithm):  # backbones share one diffusion model
+            embeddings = str(folder.parent / f"{name}-embeddings")
+            train_fields = {"embeddings": embeddings} | train_fields
+        for path, run_datasets in runs:
+            run = train(  # returns immediately where the folder holds the finished run
+                name, run_datasets, num_updates=num_updates, seeds=list(seeds), out=path,
+                progress=progress, **train_fields,
             )  # fmt: skip
             for deterministic in (False, True):
-                if not _evaluated(path, num_updates, len(run.members), episodes, deterministic):
+                if not is_evaluated(path, num_updates, len(run.members), episodes, deterministic):
                     run.evaluate(episodes, deterministic, progress=progress)
 
 
-def _evaluated(
-    folder: Path, num_updates: int, members: int, episodes: int, deterministic: bool
+def split_datasets(
+    folder: Path, algorithm: str, datasets: list[Dataset], fields: dict[str, Any]
+) -> list[tuple[Path, list[Dataset]]]:
+    """The run folders of an algorithm with their datasets: one run, or one for each dataset.
+
+    Datasets share a run unless each needs its own mean and deviation of the observations.
+    """
+    name, backbone = algos.split(algorithm)
+    learner_class = algos.find(name, backbone.get("backbone"))
+    standardizes = {**_defaults_of(algorithm), **fields}["standardize_obs"]
+    if standardizes or learner_class.one_dataset:
+        return [(folder / str(index), [dataset]) for index, dataset in enumerate(datasets)]
+    return [(folder, datasets)]
+
+
+def is_evaluated(
+    folder: Path, num_updates: int, num_members: int, episodes: int, deterministic: bool
 ) -> bool:
+    """Whether a run folder has returns after `num_updates`, with these members and episodes."""
     name = "returns-deterministic.npz" if deterministic else "returns.npz"
     try:
-        found = Returns.load(folder / name)
+        returns = Returns.load(folder / name)
     except UNREADABLE:
         return False
-    return (found.num_updates, *found.returns.shape) == (num_updates, members, episodes)
+    shape = returns.returns.shape
+    return (returns.num_updates, *shape) == (num_updates, num_members, episodes)
+
+
+def _defaults_of(algorithm: str) -> dict[str, Any]:
+    """The fields of an algorithm with their defaults.  Raises ValueError for an unknown name."""
+    name, backbone = algos.split(algorithm)
+    return vars(algos.find(name, backbone.get("backbone")).Config())

@@ -1,7 +1,7 @@
-"""Self-improvement: train, play, replace the background by what was played, again.
+"""Self-improvement: train, play, replace the background with the played episodes, repeat.
 
-Source: arXiv 2507.06701. The expert's observations stay; each iteration trains from scratch on
-the last policy's episodes.
+Source: arXiv 2507.06701. The expert's observations stay the same; each iteration trains from
+scratch on the episodes of the previous policy.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
@@ -24,7 +25,8 @@ from fastifo.studies.grid import settings_of
 from fastifo.utils.files import keep_plan, write_json
 
 FORMAT = "fastifo-improve"
-SEED_BLOCK = 1200  # of the environments, apart from evaluation's and the benchmarks' seeds
+SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
+PLAYED = "played.fastifo"  # an iteration's episodes
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Improvement:
     algorithm: str
     env_id: str
     seeds: tuple[int, ...]
-    returns: list[list[float]]  # [seeds][iterations + 1]; the first is the seed background's
+    returns: list[list[float]]  # [seeds][iterations + 1]; the first is the initial background's
 
     def __str__(self) -> str:
         table = Table(title=f"{self.env_id}: {self.algorithm}, return of each iteration's data")
@@ -42,12 +44,51 @@ class Improvement:
         for seed in self.seeds:
             table.add_column(f"seed {seed}", justify="right")
         table.add_column("mean", justify="right")
-        for place, row in enumerate(np.array(self.returns).T):
-            table.add_row(str(place), *(f"{value:.1f}" for value in row), f"{row.mean():.1f}")
+        for iteration, row in enumerate(np.array(self.returns).T):
+            table.add_row(str(iteration), *(f"{value:.1f}" for value in row), f"{row.mean():.1f}")
         console = Console(width=30 + 14 * len(self.seeds))
         with console.capture() as captured:
             console.print(table)
         return captured.get().rstrip()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the iterations of one improvement share."""
+
+    algorithm: str
+    env_id: str
+    start: Dataset  # its background is the first iteration's; its action bounds are all iterations'
+    demos: Episodes  # the expert's observations
+    episodes: int  # played in each iteration
+    folder: Path
+    fields: dict[str, Any]  # arguments of `train`
+    progress: bool
+
+    def iterate(self, seed: int, iteration: int) -> float:
+        """One iteration of one seed, unless its episodes exist.  Returns their mean return."""
+        folder = self.folder / f"seed-{seed}" / f"iteration-{iteration:02d}"
+        if not (folder / PLAYED).exists():
+            background = self.start.background
+            if iteration > 0:
+                previous = folder.with_name(f"iteration-{iteration - 1:02d}") / PLAYED
+                background = load_dataset(previous).background
+            bounds = self.start.action_low, self.start.action_high
+            dataset = Dataset(background, self.demos, self.env_id, *bounds)
+            run = train(
+                self.algorithm, dataset, seeds=seed, out=folder / "run", progress=self.progress,
+                **self.fields,
+            )  # fmt: skip
+            policy = run.policy(0).to(torch.device("cpu"))
+            played = collect(
+                policy, self.env_id, self.episodes, False, seed=SEED_BLOCK + iteration,
+                title=f"iteration {iteration}", progress=self.progress,
+            )  # fmt: skip
+            info = {"iteration": iteration}
+            Dataset(played, env_id=self.env_id, info=info).save(folder / PLAYED)
+        returns = load_dataset(folder / PLAYED).background.returns()
+        assert returns is not None
+        return float(returns.mean())
 
 
 def improve(
@@ -65,70 +106,58 @@ def improve(
 ) -> Improvement:
     """Trains on the background, plays `episodes` with the stochastic policy, and starts over.
 
-    expert: its observations (of a background, where it has no expert part).  episodes: played in
-    each iteration.  seeds: one chain of policies each.  env_id: EnvPool's name, where the datasets
-    do not say it.  fields: those of `fastifo.train`.  Every iteration is a run folder and a dataset
-    below `out`; what is there is not made again.  Raises ValueError where `out` holds another
-    improvement, and what `train` does.
+    expert: a dataset whose expert observations are used; the background's, where it has no expert
+    part.  seed_background: a dataset whose background the first iteration learns from.  episodes:
+    played in each iteration.  seeds: each has its own sequence of policies.  env_id: EnvPool's name
+    of the task, where the datasets do not state it.  fields: arguments of `fastifo.train`.
+    Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
+    Raises ValueError where `out` holds another improvement, and the errors of `train`.
     """
-    wanted = [seeds] if isinstance(seeds, int) else [*seeds]
-    if iterations < 1 or episodes < 1 or not wanted:
+    seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    if iterations < 1 or episodes < 1 or not seeds:
         raise ValueError(
             f"improve: expected at least one iteration, episode and seed, found "
-            f"{iterations}, {episodes} and {len(wanted)}"
+            f"{iterations}, {episodes} and {len(seeds)}"
         )
-    settings_of(algorithm, fields | {"seeds": wanted})
-    shown, first = _dataset(expert, progress), _dataset(seed_background, progress)
-    demos = (shown.expert or shown.background).without_rewards()
-    env_id = env_id or first.env_id or shown.env_id
+    settings_of(algorithm, fields | {"seeds": seeds})
+    demonstrations, start = _dataset(expert, progress), _dataset(seed_background, progress)
+    demos = (demonstrations.expert or demonstrations.background).without_rewards()
+    env_id = env_id or start.env_id or demonstrations.env_id
     if env_id is None:
         raise ValueError("env_id: expected EnvPool's name of the task, the datasets name none")
     check_env(env_id)
-    folder = Path(out)
+    experiment = Experiment(algorithm, env_id, start, demos, episodes, Path(out), fields, progress)
+    _keep_plan(experiment, seeds)
+
+    start_returns = start.background.returns()
+    start_mean = float("nan") if start_returns is None else float(start_returns.mean())
+    means = {seed: [start_mean] for seed in seeds}
+    for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
+        for seed in seeds:
+            means[seed].append(experiment.iterate(seed, iteration))
+        result = Improvement(algorithm, env_id, seeds, [means[seed] for seed in seeds])
+        write_json(
+            experiment.folder / "improve.json", {"format": FORMAT, **dataclasses.asdict(result)}
+        )
+    return result
+
+
+def _keep_plan(experiment: Experiment, seeds: Sequence[int]) -> None:
+    """Writes `plan.json`.  Raises ValueError where the folder holds another improvement."""
     plan = {
         "format": FORMAT,
-        "algorithm": algorithm,
-        "env_id": env_id,
-        "episodes": episodes,
-        "seeds": wanted,
-        "fields": {name: _plain(value) for name, value in fields.items()},
-        "background": Dataset(first.background, demos).fingerprint(),
+        "algorithm": experiment.algorithm,
+        "env_id": experiment.env_id,
+        "episodes": experiment.episodes,
+        "seeds": list(seeds),
+        "fields": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in experiment.fields.items()
+        },
+        "background": Dataset(experiment.start.background, experiment.demos).fingerprint(),
     }
-    keep_plan(folder / "plan.json", plan)
-    began = first.background.returns()
-    start = float("nan") if began is None else float(began.mean())
-    found = {seed: [start] for seed in wanted}
-    for iteration in range(iterations):  # of every seed, so that all are equally far
-        for seed in wanted:
-            own = folder / f"seed-{seed}" / f"iteration-{iteration:02d}"
-            path = own / "played.fastifo"
-            if not path.exists():
-                before = first.background
-                if iteration > 0:
-                    before = load_dataset(
-                        own.with_name(f"iteration-{iteration - 1:02d}") / path.name
-                    ).background
-                data = Dataset(before, demos, env_id, first.action_low, first.action_high)
-                run = train(
-                    algorithm, data, seeds=seed, out=own / "run", progress=progress, **fields
-                )
-                policy = run.policy(0).to(torch.device("cpu"))
-                background = collect(
-                    policy, env_id, episodes, False, seed=SEED_BLOCK + iteration,
-                    title=f"iteration {iteration}", progress=progress,
-                )  # fmt: skip
-                Dataset(background, env_id=env_id, info={"iteration": iteration}).save(path)
-            returns = load_dataset(path).background.returns()
-            assert returns is not None
-            found[seed].append(float(returns.mean()))
-        done = Improvement(algorithm, env_id, tuple(wanted), [found[seed] for seed in wanted])
-        write_json(folder / "improve.json", {"format": FORMAT, **dataclasses.asdict(done)})
-    return done
+    keep_plan(experiment.folder / "plan.json", plan)
 
 
-def _dataset(given: Dataset | str | Path, progress: bool) -> Dataset:
-    return given if isinstance(given, Dataset) else load(given, progress=progress)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _dataset(dataset: Dataset | str | Path, progress: bool) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else load(dataset, progress=progress)

@@ -1,4 +1,4 @@
-"""Mixtures of random and expert episodes."""
+"""Bimodal mixtures of random and expert episodes."""
 
 from pathlib import Path
 
@@ -21,33 +21,33 @@ def load(expert: Path, options: str) -> Dataset:
     return fastifo.load(f"bimodal:Hopper-v4/{options},total=4,policy={expert}", progress=False)
 
 
-def test_random_episodes_give_way_to_the_experts(expert: Path) -> None:
+def test_expert_episodes_replace_random_ones(expert: Path) -> None:
     sets = {n: load(expert, f"expert={n},demos=3") for n in (0, 1, 4)}
     for n, dataset in sets.items():
-        background, shown = dataset.background, dataset.expert
+        background, demos = dataset.background, dataset.expert
         assert background.num_episodes == 4
-        assert shown is not None
-        assert (shown.num_episodes, shown.reward) == (3, None)
+        assert demos is not None
+        assert (demos.num_episodes, demos.reward) == (3, None)
         assert dataset.env_id == "Hopper-v4"
         assert dataset.info["spec"]["expert"] == n
-        # Nested: what is in one mixture is in the next, at either end.
+        # Mixtures are nested: they share the first random and the first expert episodes.
         assert background.take(range(4 - n)).columns().keys() == background.columns().keys()
-        for place in range(4 - n):
-            one, other = background.take([place]), sets[0].background.take([place])
+        for i in range(4 - n):
+            one, other = background.take([i]), sets[0].background.take([i])
             assert one.obs.equal(other.obs)
         if n:
             one, other = background.take([4 - n]), sets[4].background.take([0])
             assert one.obs.equal(other.obs)
-    chance = sets[0].background.action
-    assert chance is not None
-    assert abs(float(chance.mean())) < 0.2
-    assert 0.5 < float(chance.std()) < 0.65  # of uniform numbers in [-1, 1]: 0.577
-    shown, mixed = sets[4].expert, sets[4].background
-    assert shown is not None
-    assert not np.isin(shown.obs[:, 0], mixed.obs[:, 0]).any()  # episodes of their own
+    random_action = sets[0].background.action
+    assert random_action is not None
+    assert abs(float(random_action.mean())) < 0.2
+    assert 0.5 < float(random_action.std()) < 0.65  # uniform numbers in [-1, 1] have 0.577
+    demos, mixture = sets[4].expert, sets[4].background
+    assert demos is not None
+    assert not np.isin(demos.obs[:, 0], mixture.obs[:, 0]).any()  # they share no episode
 
 
-def test_a_mixture_is_the_same_when_made_again(
+def test_a_mixture_is_the_same_when_built_again(
     expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = load(expert, "expert=2")
@@ -57,7 +57,9 @@ def test_a_mixture_is_the_same_when_made_again(
     assert load(expert, "expert=2,seed=1").fingerprint() != first.fingerprint()
 
 
-def test_the_other_episodes_may_be_a_clones(expert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_episodes_may_come_from_a_clone(
+    expert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = f"sibench:Hopper-v4/d=2,episodes=4,seed=0,demos=50,noise=0.5,expert={expert}"
 
     def short_clone(text: str, **options: bool) -> fastifo.Dataset:
@@ -68,8 +70,8 @@ def test_the_other_episodes_may_be_a_clones(expert: Path, monkeypatch: pytest.Mo
     mixture = load(expert, "expert=1,demos=3,clone=2")
     clone = load_sibench(spec + ",bc_updates=20", progress=False)
     assert mixture.background.num_episodes == 4
-    for place in range(3):
-        one, other = mixture.background.take([place]), clone.background.take([place])
+    for i in range(3):
+        one, other = mixture.background.take([i]), clone.background.take([i])
         assert one.obs.equal(other.obs)
     expert_part = load(expert, "expert=4,demos=3").background.take([0])
     assert mixture.background.take([3]).obs.equal(expert_part.obs)
@@ -87,6 +89,6 @@ def test_the_other_episodes_may_be_a_clones(expert: Path, monkeypatch: pytest.Mo
         ("expert=1,clone=-2", "clone must be at least 0, found -2"),
     ],
 )
-def test_a_wrong_spec_is_named(expert: Path, options: str, message: str) -> None:
+def test_a_wrong_spec_raises_and_names_the_part(expert: Path, options: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(expert, options)

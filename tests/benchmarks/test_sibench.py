@@ -1,4 +1,4 @@
-"""SIBench sets: their specs, their cache, and how they are made."""
+"""SIBench sets: their specs, their cache, and how they are built."""
 
 import subprocess
 import sys
@@ -35,11 +35,11 @@ def load(expert: Path, options: str = "d=2") -> Dataset:
     return fastifo.load(f"sibench:Hopper-v4/{options},{TINY},expert={expert}", progress=False)
 
 
-def test_a_spec_names_every_option() -> None:
-    found = SIBenchSpec.parse(
+def test_a_spec_may_set_every_option() -> None:
+    spec = SIBenchSpec.parse(
         "sibench:Ant-v4/d=5,episodes=1_000,seed=3,demos=10,n_expert=2,bc_updates=7,expert=/a/b=c.npz"
     )
-    assert found == SIBenchSpec("Ant-v4", 5, 1000, 3, 10, 2, 7, "/a/b=c.npz")
+    assert spec == SIBenchSpec("Ant-v4", 5, 1000, 3, 10, 2, 7, "/a/b=c.npz")
     assert SIBenchSpec.parse("sibench:Hopper-v4/d=1") == SIBenchSpec("Hopper-v4", 1)
 
 
@@ -65,26 +65,26 @@ def test_a_spec_names_every_option() -> None:
         ("Pusher-v4/d=1", "no expert ships for 'Pusher-v4' .*expert=PATH"),
     ],
 )
-def test_a_wrong_spec_is_refused_naming_the_part(cache: Path, text: str, message: str) -> None:
+def test_a_wrong_spec_raises_and_names_the_part(cache: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fastifo.load(f"sibench:{text}", progress=False)
     assert not cache.exists()
 
 
 def test_a_set_holds_what_its_spec_asks_for(cache: Path, expert: Path) -> None:
-    found = load(expert, "d=2,n_expert=3")
-    assert found.env_id == "Hopper-v4"
-    assert found.background.num_episodes == 3
-    assert found.background.action is not None
-    assert found.background.reward is not None
-    assert found.expert is not None
-    assert found.expert.num_episodes == 3
-    assert found.expert.action is not None  # for sqil alone
-    assert found.expert.reward is None
-    assert found.info["spec"]["d"] == 2
-    assert found.info["expert"]["file"] == "expert.npz"
-    assert len(found.info["expert_returns"]) == 50
-    assert str(expert.parent) not in str(found.info)
+    dataset = load(expert, "d=2,n_expert=3")
+    assert dataset.env_id == "Hopper-v4"
+    assert dataset.background.num_episodes == 3
+    assert dataset.background.action is not None
+    assert dataset.background.reward is not None
+    assert dataset.expert is not None
+    assert dataset.expert.num_episodes == 3
+    assert dataset.expert.action is not None  # only sqil uses them
+    assert dataset.expert.reward is None
+    assert dataset.info["spec"]["d"] == 2
+    assert dataset.info["expert"]["file"] == "expert.npz"
+    assert len(dataset.info["expert_returns"]) == 50
+    assert str(expert.parent) not in str(dataset.info)
 
 
 def test_the_same_spec_gives_the_same_set(
@@ -98,19 +98,19 @@ def test_the_same_spec_gives_the_same_set(
     assert load(expert, "d=2,seed=1").fingerprint() != first.fingerprint()
 
 
-def test_a_set_is_made_once(cache: Path, expert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_built_once(cache: Path, expert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(expert)
     assert len(list(cache.iterdir())) == 1
 
     def build_again(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("made again")
+        raise AssertionError("built again")
 
     monkeypatch.setattr("fastifo.benchmarks.sibench.build_sibench", build_again)
     assert load(expert).fingerprint() == first.fingerprint()
-    with pytest.raises(AssertionError, match="made again"):
+    with pytest.raises(AssertionError, match="built again"):
         load(expert, "d=3")
     write_expert(expert, seed=1)  # another expert under the same name
-    with pytest.raises(AssertionError, match="made again"):
+    with pytest.raises(AssertionError, match="built again"):
         load(expert)
 
 
@@ -135,15 +135,17 @@ def test_demonstrations_are_nested_and_given_without_their_actions(
     assert torch.equal(one.expert.take(range(3)).obs, large.obs)
 
 
-def test_a_damaged_cache_is_named_with_the_remedy(cache: Path, expert: Path) -> None:
+def test_a_damaged_cache_file_is_named_with_the_remedy(cache: Path, expert: Path) -> None:
     load(expert)
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"truncated or of another.*delete this file and ask again"):
+    with pytest.raises(
+        ValueError, match=r"truncated or of another.*delete this file and try again"
+    ):
         load(expert)
 
 
-def test_a_full_disk_leaves_no_half_set_in_the_cache(cache: Path, expert: Path) -> None:
+def test_a_full_disk_leaves_no_partial_file_in_the_cache(cache: Path, expert: Path) -> None:
     with full_disk(), pytest.raises(OSError, match=r"sibench-Hopper-v4.*could not be written"):
         load(expert)
     assert contents(cache) == {}
@@ -157,12 +159,12 @@ def test_a_shipped_expert_acts_within_bounds(env_id: str) -> None:
 
 
 def test_an_expert_file_that_is_cut_or_foreign_is_refused(tmp_path: Path, expert: Path) -> None:
-    whole = expert.read_bytes()
+    content = expert.read_bytes()
     np.savez(tmp_path / "foreign.npz", a=np.zeros(2))
     np.save(tmp_path / "plain.npy", np.zeros(2))
     foreign = [(tmp_path / name).read_bytes() for name in ("foreign.npz", "plain.npy")]
-    for content in (b"", b"text", whole[:50], whole[:-1], *foreign):
-        expert.write_bytes(content)
+    for damaged in (b"", b"text", content[:50], content[:-1], *foreign):
+        expert.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"expert\.npz: expected an expert's \.npz, found"):
             load_expert("Hopper-v4", expert)
     with pytest.raises(FileNotFoundError, match="nowhere: no such expert file"):
@@ -183,9 +185,11 @@ def build(expert: Path, out: Path, **options: Any) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_sets_built_together_are_nested_and_say_what_they_are(expert: Path, tmp_path: Path) -> None:
-    found = build(expert, tmp_path / "sets")
-    assert sorted(found) == ["d=1.fastifo", "d=2.fastifo", "d=4.fastifo"]
+def test_sets_built_together_are_nested_and_equal_those_built_alone(
+    expert: Path, tmp_path: Path
+) -> None:
+    files = build(expert, tmp_path / "sets")
+    assert sorted(files) == ["d=1.fastifo", "d=2.fastifo", "d=4.fastifo"]
     for d in (1, 2, 4):
         dataset = fastifo.load(tmp_path / f"sets/d={d}.fastifo")
         assert dataset.info["spec"]["d"] == d
@@ -195,8 +199,8 @@ def test_sets_built_together_are_nested_and_say_what_they_are(expert: Path, tmp_
         returns = dataset.background.returns()
         assert returns is not None
         assert dataset.info["background_return_mean"] == pytest.approx(float(returns.mean()))
-        alone = load_spec(expert, f"d={d},episodes=2,demos=4,bc_updates=30")
-        assert alone.fingerprint() == dataset.fingerprint()
+        single = load_spec(expert, f"d={d},episodes=2,demos=4,bc_updates=30")
+        assert single.fingerprint() == dataset.fingerprint()
 
 
 def load_spec(expert: Path, options: str) -> Dataset:
@@ -213,10 +217,10 @@ def test_two_builds_are_equal_to_the_byte(expert: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.5])
 @pytest.mark.slow
-def test_a_killed_build_ends_with_the_same_bytes(
+def test_a_killed_build_resumes_to_the_same_bytes(
     expert: Path, tmp_path: Path, seconds: float
 ) -> None:
-    whole = build(expert, tmp_path / "whole", bc_updates=200)
+    expected = build(expert, tmp_path / "expected", bc_updates=200)
     script = (
         "from fastifo.benchmarks.sibench import build_sets; from pathlib import Path; "
         "print('ready', flush=1);"
@@ -228,7 +232,7 @@ def test_a_killed_build_ends_with_the_same_bytes(
         process.stdout.readline()
         time.sleep(seconds)
         process.kill()
-    assert build(expert, tmp_path / "cut", bc_updates=200) == whole
+    assert build(expert, tmp_path / "cut", bc_updates=200) == expected
 
 
 @pytest.mark.slow
@@ -239,11 +243,11 @@ def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> No
         "Hopper-v4", tmp_path / "b", (1, 3), demonstrations=source, episodes=2, bc_updates=3,
         progress=False,
     )  # fmt: skip
-    shown = fastifo.load(paths[1]).expert
-    assert shown is not None
-    assert shown.num_episodes == 3
-    begins = fastifo.load(source).background
-    assert set(shown.obs[:, 0].tolist()) <= set(begins.obs[:, 0].tolist())
+    demos = fastifo.load(paths[1]).expert
+    assert demos is not None
+    assert demos.num_episodes == 3
+    background = fastifo.load(source).background
+    assert set(demos.obs[:, 0].tolist()) <= set(background.obs[:, 0].tolist())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,7 @@ def test_demonstrations_may_come_from_a_file(expert: Path, tmp_path: Path) -> No
     ],
 )
 @pytest.mark.slow
-def test_a_folder_of_other_sets_is_refused(
+def test_a_folder_of_other_sets_raises(
     expert: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     build(expert, tmp_path / "sets")

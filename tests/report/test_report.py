@@ -1,4 +1,4 @@
-"""The table and the figure come from run folders alone."""
+"""Reports are made from run folders alone."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ import pytest
 
 import fastifo
 from fastifo.envs.returns import Returns
-from fastifo.report.figures import swept
-from fastifo.report.report import report
-from fastifo.report.runs import print_table, read_runs
+from fastifo.report.figures import find_sweeps
+from fastifo.report.report import report, report_tables
+from fastifo.report.runs import read_runs
 from fastifo.utils.files import read_json, write_json
 from helpers import SMALL, random_dataset
 from support import contents, full_disk
@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def make_run(folder: Path, name: str = "bc", seeds: int = 2, **fields: Any) -> Path:
-    """A run of a few updates; its returns are made up."""
+    """A run of a few updates with random numbers as returns."""
     dataset = fields.pop("dataset", None) or random_dataset(env_id="Hopper-v4")
     fastifo.train(
         name,
@@ -44,39 +44,39 @@ def make_run(folder: Path, name: str = "bc", seeds: int = 2, **fields: Any) -> P
     return folder
 
 
-def test_the_table_has_the_background_each_run_and_nothing_cut_off(
+def test_the_table_has_the_background_and_each_run_and_cuts_nothing_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     make_run(tmp_path / "a", "vfo_bin", seeds=6)
     make_run(tmp_path / "b", "bc")
-    print_table(read_runs(tmp_path))
+    report_tables(read_runs(tmp_path), [])
     text = capsys.readouterr().out
     assert "…" not in text
     rows = re.findall(r"background|vfo_bin|bc", text)
     assert rows == ["background", "bc", "vfo_bin"]
     (row,) = (line for line in text.splitlines() if "vfo_bin" in line)
-    found = Returns.load(tmp_path / "a/returns.npz")
-    low, high = found.interval
-    for part in (f"{found.mean:.0f}", f"{low:.0f} to {high:.0f}", f"{found.score:.1f}", "12 s"):
+    returns = Returns.load(tmp_path / "a/returns.npz")
+    low, high = returns.interval
+    for part in (f"{returns.mean:.0f}", f"{low:.0f} to {high:.0f}", f"{returns.score:.1f}", "12 s"):
         assert part in row
-    assert " ".join(f"{value:.0f}" for value in found.per_member) in row
+    assert " ".join(f"{value:.0f}" for value in returns.per_member) in row
 
 
-def test_the_expert_has_a_row_where_its_return_is_known(
+def test_the_expert_has_a_row_if_its_return_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = random_dataset(env_id="Hopper-v4")
     info = {"expert_returns": [3234.0, 3234.6]}
-    known = fastifo.Dataset(base.background, base.expert, base.env_id, info=info)
-    make_run(tmp_path / "a", dataset=known)
-    print_table(read_runs(tmp_path))
+    dataset = fastifo.Dataset(base.background, base.expert, base.env_id, info=info)
+    make_run(tmp_path / "a", dataset=dataset)
+    report_tables(read_runs(tmp_path), [])
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "expert" in line)
     assert "3234" in row
     assert "100.0" in row
 
 
-def test_a_run_without_evaluation_is_told_so(
+def test_a_run_without_evaluation_is_listed_as_not_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(tmp_path)
@@ -86,7 +86,7 @@ def test_a_run_without_evaluation_is_told_so(
     assert "not evaluated" in capsys.readouterr().out
 
 
-def test_a_run_of_which_the_mode_alone_was_played_has_a_row(
+def test_a_run_with_returns_of_the_mode_only_has_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(tmp_path)
@@ -99,14 +99,14 @@ def test_a_run_of_which_the_mode_alone_was_played_has_a_row(
     assert f"{mode:.0f}" in row
 
 
-def test_the_figure_is_a_png_where_it_was_asked_for(tmp_path: Path) -> None:
+def test_the_figure_is_written_to_the_given_path(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "a", "vfo_bin")
-    found = report(tmp_path / "runs", tmp_path / "figures" / "a.png")
-    assert found == tmp_path / "figures" / "a.png"
-    assert found.read_bytes().startswith(PNG)
+    path = report(tmp_path / "runs", tmp_path / "figures" / "a.png")
+    assert path == tmp_path / "figures" / "a.png"
+    assert path.read_bytes().startswith(PNG)
 
 
-def test_data_without_rewards_or_an_environment_can_be_reported(
+def test_runs_without_rewards_or_an_environment_can_be_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(tmp_path, dataset=random_dataset(reward=False))
@@ -116,7 +116,7 @@ def test_data_without_rewards_or_an_environment_can_be_reported(
     assert "background" not in text
 
 
-def test_a_report_needs_nothing_but_the_folder_and_changes_no_run(tmp_path: Path) -> None:
+def test_a_report_needs_only_the_folder_and_changes_no_run(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "moved")
     before = contents(tmp_path)
@@ -129,7 +129,7 @@ def test_a_report_needs_nothing_but_the_folder_and_changes_no_run(tmp_path: Path
     assert page.count("<img") == 1
     for word in ("moved", "&quot;learning_rate&quot;", "95 % interval", "data:image/png"):
         assert word in page
-    assert "http" not in page  # it needs no other file
+    assert "http" not in page  # the page needs no other file
 
 
 def test_a_full_disk_keeps_the_old_figure(
@@ -143,26 +143,24 @@ def test_a_full_disk_keeps_the_old_figure(
     assert contents(tmp_path) == before
 
 
-def test_runs_of_one_algorithm_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+def test_runs_of_the_same_algorithm_are_labelled_by_their_folder(tmp_path: Path) -> None:
     for name in ("wide", "narrow"):
         make_run(tmp_path / name, seeds=1)
     make_run(tmp_path / "v", "vfo_bin")
-    assert [entry.label for entry in read_runs(tmp_path)] == ["narrow", "wide", "vfo_bin"]
+    assert [run.label for run in read_runs(tmp_path)] == ["narrow", "wide", "vfo_bin"]
 
 
-def test_runs_on_other_data_have_a_table_of_their_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_dataset_has_its_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "a", dataset=random_dataset(0, env_id="Hopper-v4"))
     make_run(tmp_path / "b", dataset=random_dataset(1, env_id="Ant-v4"))
     report(tmp_path)
     text = capsys.readouterr().out
     assert text.count("background") == 2
     assert text.index("Hopper-v4: returns") < text.index("Ant-v4: returns")
-    assert len(re.findall(r"│ bc +│", text)) == 2  # alone in its table, a name needs no folder
+    assert len(re.findall(r"│ bc +│", text)) == 2  # unique in its table, so no folder
 
 
-def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_runs_raises(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"format": "another program"})
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="no run below this folder"):
@@ -189,7 +187,7 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
         report(tmp_path)
 
 
-def test_a_sweep_has_a_panel_for_each_field_that_members_differ_in(tmp_path: Path) -> None:
+def test_a_sweep_has_a_panel_for_each_field_in_which_members_differ(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vfo_bin", temperature=[0.1, 1.0, 10.0], alpha=[0.2, 0.8])
     config = read_json(run / "config.json")
     temperatures = [member["config"]["temperature"] for member in config["members"]]
@@ -198,24 +196,25 @@ def test_a_sweep_has_a_panel_for_each_field_that_members_differ_in(tmp_path: Pat
     Returns(returns, np.ones((12, 5), np.int64), "Hopper-v4", False, {}).save(run / "returns.npz")
     (run / "returns-deterministic.npz").unlink()
     make_run(tmp_path / "b", "bc")
-    found = swept(read_runs(tmp_path))
-    assert sorted(found) == ["Hopper-v4: vfo_bin, alpha", "Hopper-v4: vfo_bin, temperature"]
+    titles = sorted(sweep.title for sweep in find_sweeps(read_runs(tmp_path)))
+    assert titles == ["Hopper-v4: vfo_bin, alpha", "Hopper-v4: vfo_bin, temperature"]
     report(tmp_path)
     assert (tmp_path / "sweeps.png").read_bytes().startswith(PNG)
     assert "Sensitivity" in (tmp_path / "report.html").read_text()
 
 
-def test_results_are_lines_of_a_csv_file(tmp_path: Path) -> None:
+def test_the_csv_file_has_a_line_for_each_policy(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs/vfo", "vfo_bin", seeds=2, temperature=[0.5, 1.0])
     rng = np.random.default_rng(0)
     for deterministic, name in ((False, "returns.npz"), (True, "returns-deterministic.npz")):
-        made = rng.normal(1000.0, 10.0, (4, 20)), np.ones((4, 20), np.int64)
-        Returns(*made, "Hopper-v4", deterministic, {}).save(run / name)
+        returns = rng.normal(1000.0, 10.0, (4, 20))
+        lengths = np.ones((4, 20), np.int64)
+        Returns(returns, lengths, "Hopper-v4", deterministic, {}).save(run / name)
     make_run(tmp_path / "runs/bc", "bc", seeds=1)
     report(tmp_path)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = Returns.load(tmp_path / "runs/vfo/returns.npz").returns
+    sampled = Returns.load(tmp_path / "runs/vfo/returns.npz").returns
     modes = Returns.load(tmp_path / "runs/vfo/returns-deterministic.npz").returns
     assert [(row["run"], row["seed"], row["swept"]) for row in rows] == [
         ("runs/bc", "0", ""),
@@ -224,11 +223,11 @@ def test_results_are_lines_of_a_csv_file(tmp_path: Path) -> None:
         ("runs/vfo", "0", "temperature=1.0"),
         ("runs/vfo", "1", "temperature=1.0"),
     ]
-    for place, row in enumerate(rows[1:]):
+    for member, row in enumerate(rows[1:]):
         assert row["algorithm"] == "vfo_bin"
-        assert float(row["return"]) == pytest.approx(found[place].mean(), abs=0.05)
-        assert float(row["std"]) == pytest.approx(found[place].std(), abs=0.05)
-        assert float(row["mode"]) == pytest.approx(modes[place].mean(), abs=0.05)
+        assert float(row["return"]) == pytest.approx(sampled[member].mean(), abs=0.05)
+        assert float(row["std"]) == pytest.approx(sampled[member].std(), abs=0.05)
+        assert float(row["mode"]) == pytest.approx(modes[member].mean(), abs=0.05)
         assert float(row["score"]) == pytest.approx(
-            100.0 * (found[place].mean() + 20.272305) / (3234.3 + 20.272305), abs=0.005
+            100.0 * (sampled[member].mean() + 20.272305) / (3234.3 + 20.272305), abs=0.005
         )

@@ -1,4 +1,4 @@
-"""Studies and self-improvement on tiny tasks: resumable, skipped when done, drawn from folders."""
+"""Studies and self-improvement on tiny tasks: they resume, skip finished work and are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ import pytest
 
 import fastifo
 from fastifo.data.dataset import Dataset
-from fastifo.report import figures
 from fastifo.report.report import read_improvements, report
 from fastifo.report.runs import by_dataset, read_runs
+from fastifo.report.tables import aggregate
 from fastifo.studies.grid import study_bimodal, study_sibench
 from fastifo.studies.improve import Improvement, improve
 from helpers import SMALL
@@ -33,20 +33,20 @@ def run_sibench(out: Path, sets: dict[str, Any], **fields: Any) -> None:
 
 
 @pytest.mark.slow
-def test_methods_that_standardise_have_a_run_for_each_set(
+def test_algorithms_that_standardise_have_a_run_for_each_set(
     tmp_path: Path, sets: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, methods = tmp_path / "study", ("bc", "iql", "seabo", "seabo-rebrac")
+    out, algorithms = tmp_path / "study", ("bc", "iql", "seabo", "seabo-rebrac")
     fields = {k: v for k, v in TINY.items() if k != "num_bins"}
     study_sibench(
-        out, methods, ("Hopper-v4",), (1, 3), set_options=sets, reward_scaling="none", **fields
+        out, algorithms, ("Hopper-v4",), (1, 3), set_options=sets, reward_scaling="none", **fields
     )
-    entries = read_runs(out)
-    found = [entry.config["algorithm"] for entry in entries]
-    assert found == [name for name in ("bc", "seabo", "seabo-rebrac", "iql") for _ in range(2)]
-    apart = {e.config["algorithm"] for e in entries if e.folder.parent.name != "Hopper-v4"}
-    assert apart == {"seabo", "iql"}
-    assert [len(group) for group in by_dataset(entries)] == [4, 4]
+    runs = read_runs(out)
+    names = [run.algorithm for run in runs]
+    assert names == [name for name in ("bc", "seabo", "seabo-rebrac", "iql") for _ in range(2)]
+    separate = {run.algorithm for run in runs if run.folder.parent.name != "Hopper-v4"}
+    assert separate == {"seabo", "iql"}
+    assert [len(group) for group in by_dataset(runs)] == [4, 4]
     report(out)
     assert "seabo-rebrac" in capsys.readouterr().out
 
@@ -57,14 +57,14 @@ def test_a_study_trains_all_sets_together_and_reports(
 ) -> None:
     out = tmp_path / "study"
     run_sibench(out, sets)
-    entries = read_runs(out)  # the clones are no results
-    assert [e.config["algorithm"] for e in entries] == ["bc", "bc", "vfo_bin", "vfo_bin"]
-    assert [len(group) for group in by_dataset(entries)] == [2, 2]
-    assert all(e.returns is not None and e.returns.returns.shape == (2, 3) for e in entries)
+    runs = read_runs(out)  # without those of the clones
+    assert [run.algorithm for run in runs] == ["bc", "bc", "vfo_bin", "vfo_bin"]
+    assert [len(group) for group in by_dataset(runs)] == [2, 2]
+    assert all(run.returns is not None and run.returns.returns.shape == (2, 3) for run in runs)
     first = report(out)
     assert first == out / "differences.png"
-    made = {path.name for path in out.iterdir()}
-    assert {"returns.png", "differences.png", "report.html"} <= made
+    names = {path.name for path in out.iterdir()}
+    assert {"returns.png", "differences.png", "report.html"} <= names
     page = (out / "report.html").read_text()
     assert page.count("<img") == 2
     text = capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_a_study_trains_all_sets_together_and_reports(
     assert "All sets together" in page
 
     before = contents(out)
-    run_sibench(out, sets)  # everything is there
+    run_sibench(out, sets)  # everything exists already
     after = contents(out)
     assert {k: v for k, v in after.items() if k.endswith((".npz", ".fastifo", ".safetensors"))} == {
         k: v for k, v in before.items() if k.endswith((".npz", ".fastifo", ".safetensors"))
@@ -81,7 +81,7 @@ def test_a_study_trains_all_sets_together_and_reports(
     with pytest.raises(ValueError, match="holds another run"):
         run_sibench(out, sets, batch_size=9)
     run_sibench(out, sets, num_updates=4)
-    assert {e.returns.num_updates for e in read_runs(out) if e.returns is not None} == {4}
+    assert {r.returns.num_updates for r in read_runs(out) if r.returns is not None} == {4}
 
 
 def test_a_study_refuses_mistakes_before_it_starts(tmp_path: Path, sets: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_a_study_refuses_mistakes_before_it_starts(tmp_path: Path, sets: dict[st
     assert not (tmp_path / "a").exists()
 
 
-def test_what_the_data_lack_is_said_before_the_first_training(
+def test_unsuitable_data_are_refused_before_the_first_training(
     tmp_path: Path, sets: dict[str, Any]
 ) -> None:
     out, fields = tmp_path / "study", {k: v for k, v in TINY.items() if k != "num_bins"}
@@ -112,8 +112,8 @@ def test_what_the_data_lack_is_said_before_the_first_training(
 def test_a_bimodal_study(tmp_path: Path, sets: dict[str, Any]) -> None:
     options = {"total": 3, "policy": sets["expert"]}
     study_bimodal(tmp_path / "study", ("bc",), ("Hopper-v4",), (0, 2), set_options=options, **TINY)
-    entries = read_runs(tmp_path / "study")
-    assert [entry.dataset["info"]["spec"]["expert"] for entry in entries] == [0, 2]
+    runs = read_runs(tmp_path / "study")
+    assert [run.dataset["info"]["spec"]["expert"] for run in runs] == [0, 2]
     assert report(tmp_path / "study").name == "differences.png"
     with pytest.raises(ValueError, match="started with kind='bimodal', now asked for 'sibench'"):
         run_sibench(tmp_path / "study", sets)
@@ -131,32 +131,36 @@ def run_improve(out: Path, first: Dataset, iterations: int, **fields: Any) -> Im
     return improve("vfo_bin", first, first, iterations=iterations, out=out, **fixed | fields)
 
 
-def test_each_policys_episodes_are_the_next_ones_data(tmp_path: Path, sets: dict[str, Any]) -> None:
+def test_each_policy_learns_from_the_previous_ones_episodes(
+    tmp_path: Path, sets: dict[str, Any]
+) -> None:
     first = start(sets)
     out = tmp_path / "improve"
-    done = run_improve(out, first, 2)
-    assert np.array(done.returns).shape == (2, 3)
+    result = run_improve(out, first, 2)
+    assert np.array(result.returns).shape == (2, 3)
     returns = first.background.returns()
     assert returns is not None
-    assert [row[0] for row in done.returns] == [pytest.approx(float(returns.mean()))] * 2
+    assert [row[0] for row in result.returns] == [pytest.approx(float(returns.mean()))] * 2
     for seed in (0, 1):
         played = fastifo.load(out / f"seed-{seed}/iteration-00/played.fastifo")
         run = fastifo.open_run(out / f"seed-{seed}/iteration-01/run")
         assert first.expert is not None
-        learned = Dataset(played.background, first.expert, "Hopper-v4")
-        assert run.datasets[0]["fingerprint"] == learned.fingerprint()
+        expected = Dataset(played.background, first.expert, "Hopper-v4")
+        assert run.datasets[0]["fingerprint"] == expected.fingerprint()
         assert run.members[0].seed == seed
-    assert "iteration" in str(done)
-    assert "seed 1" in str(done)
+    assert "iteration" in str(result)
+    assert "seed 1" in str(result)
 
 
-def test_an_improvement_goes_on_where_it_ended(tmp_path: Path, sets: dict[str, Any]) -> None:
+def test_an_improvement_resumes(tmp_path: Path, sets: dict[str, Any]) -> None:
     first = start(sets)
-    whole = run_improve(tmp_path / "whole", first, 3)
+    uninterrupted = run_improve(tmp_path / "whole", first, 3)
     run_improve(tmp_path / "cut", first, 1)
-    (tmp_path / "cut/seed-1/iteration-00/played.fastifo").unlink()  # killed before the second seed
-    assert run_improve(tmp_path / "cut", first, 3) == whole
-    assert read_improvements(tmp_path / "cut") == [whole]
+    (
+        tmp_path / "cut/seed-1/iteration-00/played.fastifo"
+    ).unlink()  # as if killed before the second seed
+    assert run_improve(tmp_path / "cut", first, 3) == uninterrupted
+    assert read_improvements(tmp_path / "cut") == [uninterrupted]
     assert report(tmp_path / "cut").name == "sawteeth.png"
     with pytest.raises(ValueError, match="started with episodes=2, now asked for 5"):
         run_improve(tmp_path / "cut", first, 3, episodes=5)
@@ -168,12 +172,10 @@ def test_an_improvement_goes_on_where_it_ended(tmp_path: Path, sets: dict[str, A
 def test_aggregates_use_what_all_algorithms_share(tmp_path: Path, sets: dict[str, Any]) -> None:
     out = tmp_path / "study"
     run_sibench(out, sets)
-    entries = read_runs(out)
-    rows = figures.aggregate(entries)
+    runs = read_runs(out)
+    rows = aggregate(runs)
     assert [(row[0], row[3]) for row in rows] == [("bc", 2), ("vfo_bin", 2)]
-    rows = figures.aggregate(
-        [e for e in entries if e.members != [0, 1] or e.config["algorithm"] == "bc"]
-    )
+    rows = aggregate([run for run in runs if run.members != [0, 1] or run.algorithm == "bc"])
     assert [(row[0], row[3]) for row in rows] == [("bc", 1), ("vfo_bin", 1)]
     for _, mean, (low, high), _ in rows:
         assert low <= mean <= high

@@ -1,0 +1,51 @@
+"""`fastifo evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from fastifo.cli.options import DETERMINISTIC, Play
+from fastifo.engine.reopen import open_run
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play episodes with every policy of a run and print their returns.
+
+    Needs     a run folder of `fastifo train`
+    Writes    returns.npz (returns-deterministic.npz for --play mode) in the run folder
+    Example   fastifo evaluate runs/vfo_bin --episodes 100 --play both
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    episodes: int = 100
+    """Episodes per policy."""
+    play: Play = "sampled"
+    """Actions: sampled from the policy, the policy's mode, or both in turn."""
+    protocol: Literal["final", "last_tenth"] = "final"
+    """final plays the final weights; last_tenth plays nothing and averages the evaluations that
+    --eval-every made in the last tenth of training."""
+    seed: int = 0
+    """Seed of the start states, which are the same for every policy."""
+
+    def main(self) -> None:
+        """Prints the mean return with its interval, the time, and each member's mean."""
+        run = open_run(self.run)
+        results = [
+            run.evaluate(self.episodes, deterministic, protocol=self.protocol, seed=self.seed)
+            for deterministic in DETERMINISTIC[self.play]
+        ]
+        for returns in results:
+            print(returns)
+            if (clock := returns.clock).total_s:
+                print(
+                    f"  took {clock.total_s:.1f} s: {clock.policy_s:.1f} s of policies acting "
+                    f"while environments step, {clock.environment_s:.1f} s of waiting for "
+                    "environments"
+                )
+        member_means = zip(*(returns.per_member for returns in results), strict=True)
+        for member, means in enumerate(member_means):
+            print(f"  {run.describe(member)}: " + "  ".join(f"{mean:.1f}" for mean in means))

@@ -1,0 +1,49 @@
+"""Flags that several commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fastifo.data.dataset import Dataset
+from fastifo.data.load import load
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"]
+Play = Literal["sampled", "mode", "both"]
+DETERMINISTIC: dict[Play, tuple[bool, ...]] = {  # the evaluations that --play asks for
+    "sampled": (False,),
+    "mode": (True,),
+    "both": (False, True),
+}
+SPEC_HELP = "A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2."
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data to read: one dataset, or an expert and a background."""
+
+    dataset: str = ""
+    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2."""
+    expert: str = ""
+    """File or spec of the expert's observations; used with --background instead of --dataset."""
+    background: str = ""
+    """File or spec of the background, which has actions; used instead of --dataset."""
+    env_id: str = ""
+    """EnvPool name of the task, for files that do not state it."""
+
+    def files(self) -> set[Path]:
+        """The files that the flags name, as resolved paths."""
+        texts = [text for text in (self.dataset, self.expert, self.background) if text]
+        texts += [text.partition(":")[2].partition(",")[0] for text in texts if ":" in text]
+        return {Path(text).resolve() for text in texts if Path(text).is_file()}
+
+    def load(self) -> Dataset:
+        """Reads or builds the dataset.  Raises ValueError where no data is named."""
+        if not self.dataset and not self.background:
+            raise ValueError("dataset: expected --dataset, or --expert and --background")
+        return load(
+            self.dataset or None,
+            expert=self.expert or None,
+            background=self.background or None,
+            env_id=self.env_id or None,
+        )

@@ -1,0 +1,81 @@
+"""`fastifo train`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import tyro
+
+from fastifo.cli.methods import METHODS, Method
+from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source
+from fastifo.engine.callbacks import EvaluateEvery
+from fastifo.engine.train import train
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an algorithm on a dataset and evaluate its policies.
+
+    An algorithm's flags take several values for a sweep: --temperature 0.1 1 --seeds 0 1 trains
+    four policies together.
+
+    Needs     a dataset: --dataset, or --expert and --background
+    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns.npz
+    Presets   published settings for --preset; fastifo train ALGORITHM --help lists them
+    Example   fastifo train vfo_bin --dataset sibench:Hopper-v4/d=5 --out runs/vfo_bin
+    """
+
+    method: Method
+    """The algorithm."""
+    source: tyro.conf.OmitArgPrefixes[Source]
+    """The data to learn from."""
+    out: Path
+    """Run folder. Repeating the command continues the run."""
+    num_updates: int = 100_000
+    """Number of updates; the paper trains for 1,000,000."""
+    seeds: tuple[int, ...] = (0,)
+    """One policy per seed, and per value of every swept field."""
+    preset: str = "vfo"
+    """Published settings of the algorithm; vfo is its defaults. Flags take precedence."""
+    device: Device = "auto"
+    """Where to train; auto is the GPU where there is one."""
+    precision: Precision = "auto"
+    """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
+    engine: Literal["auto", "torch", "native"] = "auto"
+    """native runs whole updates in compiled code on the CPU; auto uses it where it can."""
+    eval_every: int = 0
+    """Updates between evaluations during training; 0 turns them off."""
+    eval_episodes: int = 20
+    """Episodes per policy in each evaluation during training."""
+    episodes: int = 100
+    """Episodes per policy in the final evaluation; 0 skips it."""
+    play: Play = "sampled"
+    """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
+
+    commands: ClassVar = METHODS
+
+    def main(self) -> None:
+        """Trains, evaluates, and prints the returns."""
+        callbacks = []
+        if self.eval_every:
+            callbacks += [
+                EvaluateEvery(self.eval_every, self.eval_episodes, deterministic)
+                for deterministic in DETERMINISTIC[self.play]
+            ]
+        run = train(
+            self.method.algorithm,
+            self.source.load,
+            num_updates=self.num_updates,
+            seeds=self.seeds,
+            preset=self.preset,
+            device=self.device,
+            precision=self.precision,
+            engine=self.engine,
+            out=self.out,
+            callbacks=callbacks,
+            **self.method.overrides(),
+        )
+        if self.episodes and run.env_id is not None:
+            for deterministic in DETERMINISTIC[self.play]:
+                print(run.evaluate(self.episodes, deterministic))
+        print(f"run  {self.out}")

@@ -1,0 +1,124 @@
+"""Tables of a report: one per dataset, and one over all datasets.
+
+Rows are lists of text, which `print_table` prints and `fastifo.report.html` writes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from fastifo.envs.returns import bootstrap_interval, normalized_score
+from fastifo.report.runs import RunSummary, algorithms_of
+from fastifo.utils.statistics import interquartile_mean, stratified_interval
+
+RUN_HEADER = (
+    "policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time",
+)  # fmt: skip
+AGGREGATE_HEADER = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
+AGGREGATE_TITLE = "all sets together: D4RL scores, stratified bootstrap"
+
+
+def run_title(runs: Sequence[RunSummary]) -> str:
+    """Title of the table of one dataset: task and set."""
+    task, set_name = runs[0].env_id or "no environment", runs[0].set_name
+    return f"{task}{', ' if set_name else ''}{set_name}: returns with 95 % intervals"
+
+
+def run_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
+    """Rows for the background, each run, and the expert.  runs: of one dataset."""
+    first, rows = runs[0], []
+    if first.background_returns:
+        rows.append(_data_row("background", first.background_returns, first.env_id))
+    algorithms = [run.algorithm for run in runs]
+    for run in runs:
+        unique = algorithms.count(run.algorithm) == 1
+        rows.append(_run_row(run, run.algorithm if unique else run.label))
+    if first.expert_returns:
+        rows.append(_data_row("expert", first.expert_returns, first.env_id))
+    return rows
+
+
+def _run_row(run: RunSummary, label: str) -> list[str]:
+    returns = run.returns or run.deterministic
+    if returns is None:
+        return _row({"policy": label, "return": "not evaluated"})
+    cells = {"policy": label}
+    if run.returns is not None:
+        cells |= _return_cells(returns.mean, returns.interval, returns.env_id)
+        cells["by seed"] = " ".join(f"{value:.0f}" for value in returns.per_member)
+    if run.deterministic is not None:
+        cells["mode"] = f"{run.deterministic.mean:.0f}"
+    cells["updates"] = f"{returns.num_updates:,}"
+    if run.train_s is not None:
+        cells["time"] = f"{run.train_s:.0f} s"
+    return _row(cells)
+
+
+def _data_row(label: str, returns: Sequence[float], env_id: str | None) -> list[str]:
+    """A row for episodes of the dataset."""
+    interval = bootstrap_interval(np.array([returns]))
+    return _row({"policy": label} | _return_cells(float(np.mean(returns)), interval, env_id))
+
+
+def _return_cells(mean: float, interval: tuple[float, float], env_id: str | None) -> dict[str, str]:
+    low, high = interval
+    score = normalized_score(env_id or "", mean)
+    return {
+        "return": f"{mean:.0f}",
+        "95 % interval": f"{low:.0f} to {high:.0f}",
+        "score": "" if score is None else f"{score:.1f}",
+    }
+
+
+def _row(cells: dict[str, str]) -> list[str]:
+    return [cells.get(name, "") for name in RUN_HEADER]
+
+
+def aggregate_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
+    """One row per algorithm: its interquartile mean score over datasets, and the interval."""
+    return [
+        [name, f"{mean:.1f}", f"{low:.1f} to {high:.1f}", str(num_sets)]
+        for name, mean, (low, high), num_sets in aggregate(runs)
+    ]
+
+
+def aggregate(runs: Sequence[RunSummary]) -> list[tuple[str, float, tuple[float, float], int]]:
+    """(algorithm, interquartile mean of the D4RL score, its 95 % interval, number of sets).
+
+    Uses the sets that every algorithm was evaluated on.  An algorithm whose sets differ in their
+    number of members has no row.
+    """
+    scores: dict[str, dict[str, list[float]]] = {}  # algorithm -> dataset -> members' scores
+    for run in runs:
+        if run.returns is None or normalized_score(run.returns.env_id, 0.0) is None:
+            continue
+        by_set = scores.setdefault(run.algorithm, {})
+        members = [normalized_score(run.returns.env_id, mean) for mean in run.returns.per_member]
+        by_set.setdefault(run.dataset["fingerprint"], []).extend(
+            score for score in members if score is not None and np.isfinite(score)
+        )
+    shared = set.intersection(*map(set, scores.values())) if scores else set()
+    rows = []
+    for name in algorithms_of(runs):
+        columns = [scores[name][key] for key in sorted(shared)] if name in scores else []
+        if not columns or len({len(column) for column in columns}) > 1 or not columns[0]:
+            continue
+        matrix = np.array(columns).T  # [members, sets]
+        interval = stratified_interval(matrix)
+        rows.append((name, interquartile_mean(matrix), interval, len(columns)))
+    return rows
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; it is as wide as its longest row, so that nothing is cut off."""
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed)).print(table)  # a log file has no terminal's width

@@ -1,0 +1,73 @@
+"""`fastifo sibench`, `study` and `improve` on tiny tasks."""
+
+from pathlib import Path
+
+import pytest
+
+import fastifo
+from cli.commands import run
+from support import write_expert
+
+SMALL_NETS = ["--num-updates", "2", "--hidden-sizes", "8", "8"]
+
+
+@pytest.mark.slow
+def test_sibench_study_and_improve(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tiny = ["--episodes", "2", "--bc-updates", "2"]
+    status, out, err = run(
+        capsys, "sibench", "build", "--env", "Hopper-v4", "--out", tmp_path / "sets", "--sizes",
+        "1,2", *tiny,
+    )  # fmt: skip
+    assert status == 0, err
+    assert out.count("return") == 2
+    status, again, _ = run(capsys, "sibench", "show", tmp_path / "sets")
+    assert again == out
+
+    status, out, err = run(
+        capsys, "study", "sibench", "--envs", "Hopper-v4", "--sizes", "1", "2", *tiny,
+        "--algorithms", "bc", "--seeds", "0", "--evaluation-episodes", "2", *SMALL_NETS,
+        "--set", "kernel_width=0.1", "activation=elu", "--out", tmp_path / "study",
+        "--policy", write_expert(tmp_path / "own.npz"),
+    )  # fmt: skip
+    assert status == 0, err
+    trained = fastifo.open_run(tmp_path / "study/runs/Hopper-v4/bc")
+    assert trained.members[0].config.activation == "elu"
+    assert trained.datasets[0]["info"]["expert"]["file"] == "own.npz"
+    assert (tmp_path / "study/report.html").is_file()
+
+    status, out, err = run(
+        capsys, "improve", "vfo_bin", "--background", tmp_path / "sets/Hopper-v4/d=1.fastifo",
+        "--iterations", "2", "--episodes", "2", *SMALL_NETS, "--out", tmp_path / "improve",
+    )  # fmt: skip
+    assert status == 0, err
+    assert (tmp_path / "improve/sawteeth.png").is_file()
+
+
+@pytest.mark.parametrize("kind", ["sibench", "improve"])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("alpha", "--set: expected NAME=VALUE such as temperature=3, found 'alpha'"),
+        ("kernel_widht=1", "no field 'kernel_widht'; did you mean 'kernel_width'"),
+    ],
+)
+def test_a_wrong_setting_of_a_study_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, setting: str, message: str
+) -> None:
+    status, _, err = run(
+        capsys, "study", kind, "--algorithms", "bc", "--set", setting, "--out", tmp_path / "x"
+    )
+    assert status == 2
+    assert message in err
+
+
+def test_sibench_errors_name_the_cause(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = run(capsys, "sibench", "build", "--env", "Hopper-v4", "--sizes", "1,x")
+    assert status == 2
+    assert "sizes: expected numbers such as 1,10,100, found '1,x'" in err
+    status, _, err = run(capsys, "sibench", "show", tmp_path / "cache")
+    assert status == 2
+    assert "no sets here" in err
