@@ -1,4 +1,4 @@
-"""`Dataset`: background episodes and expert episodes, and what can be done with them."""
+"""`Dataset`: background and expert episodes, made from arrays and saved to files."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

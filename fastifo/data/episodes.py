@@ -128,7 +128,7 @@ class Episodes:
     def without_rewards(self) -> "Episodes":
         """The same episodes without rewards, as an expert's are stored.
 
-        Actions stay where they are known: privileged methods such as `sqil` need them.
+        Actions are kept, if there are any: the privileged method `sqil` needs them.
         """
         return Episodes(self.obs, self.start, self.terminal, self.timeout, self.action)
 

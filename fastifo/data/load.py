@@ -1,4 +1,7 @@
-"""`fastifo.load`: a dataset from a file or a spec, or from two, an expert's and a background's."""
+"""`fastifo.load`: a dataset from a file or a spec, or from two, an expert's and a background's.
+
+The docstring of `load` is the reference for the spec grammar, hence its length.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -45,7 +48,8 @@ def load(
     expert, background: two specs instead of one. The expert's episodes are the expert part of the
         first, or its background part if it has no other; their rewards are dropped, and actions
         are kept for the privileged method `sqil`. The background is the background part of the
-        second. Without `expert`, `background` is the same as `spec`.
+        second. Both must have the same observation width and, unless `env_id` is given, the same
+        environment. Without `expert`, `background` is the same as `spec`.
     env_id: EnvPool's name of the environment; replaces the one that the source names.
     progress: whether to show a progress bar while data are downloaded or generated.
 
@@ -82,12 +86,13 @@ def load(
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends at a terminal, at a timeout, at the last row, and where
     `next_observations` differs from the next row's observation, as in a replay buffer that wrapped
-    around. If the file has next observations, all transitions are kept, and the last one before a
-    timeout has its true next observation. If it has none, that transition is dropped; the last
-    transition before a terminal is kept with its own observation as the next one, which no method
-    bootstraps from. A terminal state is never paired with the first state of the next episode.
-    Actions beyond [-1, 1] are clipped. `info["notes"]` counts everything that was dropped,
-    repeated, cut or clipped; `Dataset.summary` and `fastifo data inspect` show it.
+    around; all but terminals count as timeouts. If the file has next observations, all transitions
+    are kept, and the last one before a timeout has its true next observation. If it has none, that
+    transition is dropped; the last transition before a terminal is kept with its own observation as
+    the next one, which no method bootstraps from. A terminal state is never paired with the first
+    state of the next episode. Actions beyond [-1, 1] are clipped. `info["notes"]` counts everything
+    that was dropped, repeated, cut or clipped; `Dataset.summary` and `fastifo data inspect` show
+    it.
 
     Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
     size plus 100 MiB) and in processor time (4 s per object or block of rows). Links to other

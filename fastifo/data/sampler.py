@@ -101,7 +101,7 @@ class Columns:
             if encoder.standardizes:
                 mean, deviation = encoder.mean, encoder.deviation
         self.episodes = episodes
-        self.names = ["obs", *shared, *per_member]  # of what is gathered
+        self.names = ["obs", *shared, *per_member]  # of the gathered columns
         self.inputs = (
             episodes.rows().to(device), to_device(episodes.obs), scale, mean, deviation, steps,
             list(shared.values()), list(per_member.values()),

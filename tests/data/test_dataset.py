@@ -76,9 +76,9 @@ def test_take_returns_the_given_episodes_in_that_order() -> None:
 
 
 def test_taking_every_episode_changes_nothing() -> None:
-    whole = numbered()
-    taken = whole.take(range(3))
-    for name, value in whole.columns().items():
+    episodes = numbered()
+    taken = episodes.take(range(3))
+    for name, value in episodes.columns().items():
         assert torch.equal(value, taken.columns()[name]), name
 
 

@@ -24,7 +24,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = content
-        self.ways = ["sound"]
+        self.ways = ["complete"]
         self.asked: list[str | None] = []  # each request's Range
 
     @property
@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = {"more": len(body) + 500, "fewer": len(body) - 500}.get(way, len(body))
         self.send_header("Content-Length", str(length))
         self.end_headers()
-        if way == "cut":
+        if way == "truncated":
             body = body[: len(body) // 2]
         if way == "stall":
             self.wfile.write(body[: len(body) // 3])
@@ -75,8 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
-    write_d4rl(tmp_path / "sound.hdf5", episodes())
-    server = Server((tmp_path / "sound.hdf5").read_bytes())
+    write_d4rl(tmp_path / "valid.hdf5", episodes())
+    server = Server((tmp_path / "valid.hdf5").read_bytes())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -95,12 +95,12 @@ def files_in_folder(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     "ways",
     [
-        ["sound"],
-        ["cut", "sound"],
-        ["cut", "cut", "cut", "sound"],
-        ["stall", "sound"],
-        ["503", "sound"],
-        ["cut", "no ranges"],
+        ["complete"],
+        ["truncated", "complete"],
+        ["truncated", "truncated", "truncated", "complete"],
+        ["stall", "complete"],
+        ["503", "complete"],
+        ["truncated", "no ranges"],
     ],
 )
 def test_the_file_is_complete_after_interruptions(server: Server, ways: list[str]) -> None:
@@ -108,7 +108,7 @@ def test_the_file_is_complete_after_interruptions(server: Server, ways: list[str
     path = fetch(server)
     assert path.read_bytes() == server.content
     assert files_in_folder(path) == [NAME, f"{NAME}.sha256"]
-    if ways[0] in ("cut", "stall") and ways[1] != "no ranges":
+    if ways[0] in ("truncated", "stall") and ways[1] != "no ranges":
         assert server.asked[1] is not None  # only the missing bytes
     count = len(server.asked)
     assert fetch(server) == path
@@ -142,7 +142,7 @@ def test_a_file_truncated_by_a_wrong_content_length_is_refused(server: Server) -
 
 
 def test_wrong_bytes_are_refused_if_the_hash_is_known(server: Server) -> None:
-    server.ways = ["other bytes", "sound"]
+    server.ways = ["other bytes", "complete"]
     sha256 = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(ValueError, match="does not match the known hash"):
         fetch(server, sha256=sha256)

@@ -142,7 +142,7 @@ def _layout(
 
 
 def _last_rows(obs: Floats, next_obs: Floats | None, last: Bools, notes: dict[str, int]) -> Bools:
-    """[N], whether an episode ends with a row: where the file says so, and where rows jump."""
+    """[N], whether a row is the last of its episode: it is flagged, or the next row jumps."""
     last = last.copy()
     notes["episodes cut by the end of the file"] = int(not last[-1])
     last[-1] = True

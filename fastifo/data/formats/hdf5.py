@@ -58,10 +58,6 @@ class HDF5:
             if name and name.startswith(prefix) and "/" not in name[len(prefix) :]
         ]
 
-    def attribute(self, group: str, name: str) -> Any:
-        """None where it is not there."""
-        return self.objects.get(group, {}).get("attributes", {}).get(name)
-
     def numbers(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
         """The values of datasets as float32, in their shapes.
 
