@@ -40,7 +40,7 @@ def draw_differences(tasks: Tasks, path: Path) -> None:
     def draw(axis: Any, env_id: str) -> None:
         _draw_boxes(axis, tasks[env_id], names, relative=True)
         axis.axhline(0.0, color="k", ls=":", lw=1.2)
-        _finish_boxes(axis, tasks[env_id], names, "return minus the background's")
+        _finish_boxes(axis, tasks[env_id], names, "return minus the background's mean")
 
     draw_panels(list(tasks), draw, path)
 

@@ -165,7 +165,9 @@ def test_an_expert_file_that_is_cut_or_foreign_is_refused(tmp_path: Path, expert
     foreign = [(tmp_path / name).read_bytes() for name in ("foreign.npz", "plain.npy")]
     for damaged in (b"", b"text", content[:50], content[:-1], *foreign):
         expert.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"expert\.npz: expected an expert's \.npz, found"):
+        with pytest.raises(
+            ValueError, match=r"expert\.npz: expected an expert's \.npz file, found"
+        ):
             load_expert("Hopper-v4", expert)
     with pytest.raises(FileNotFoundError, match="nowhere: no such expert file"):
         load_expert("Hopper-v4", tmp_path / "nowhere")
