@@ -12,7 +12,9 @@ from helpers import SMALL, small
 
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}
 ALL = list(ALGORITHMS)
-NATIVE = [name for name in ALL if name not in {"rebrac", *BACKBONES}]
+NATIVE = [  # methods that the native engine trains, less those that only make rewards for one
+    name for name in ALL if ALGORITHMS[name].native_loss is not None and name not in BACKBONES
+]
 STAGES = {  # fields that set the length of a pre-training stage
     "disc_updates": 20,
     "inverse_updates": 20,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import fastifo
-from engine.runs import NATIVE, QUIET, short, train
+from engine.runs import ALL, QUIET, short, train
+from fastifo.algos import ALGORITHMS
 from fastifo.algos.learner import tensors
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
@@ -23,14 +24,14 @@ def datasets() -> list[Dataset]:
     return [first, Dataset(cut, first.expert, "Hopper-v4"), third]
 
 
-BOTH_ENGINES = [*NATIVE, "seabo", "otr"]  # not tge, which learns from one dataset
+ON_SEVERAL = [name for name in ALL if not ALGORITHMS[name].one_dataset]
 
 
 @pytest.mark.parametrize(
     ("engine", "name"),
     [
-        *(("torch", name) for name in [*BOTH_ENGINES, "rebrac"]),
-        *(("native", name) for name in BOTH_ENGINES),
+        *(("torch", name) for name in ON_SEVERAL),
+        *(("native", name) for name in ON_SEVERAL if ALGORITHMS[name].native_loss is not None),
     ],
 )
 def test_a_member_learns_as_in_a_run_with_only_its_dataset(name: str, engine: str) -> None:
