@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.runs import train
+from engine.runs import NATIVE, train
 from fastifo.algos.iql import IQL
 from fastifo.algos.learner import Metrics
 from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
@@ -79,3 +79,9 @@ def test_a_subclass_inherits_the_native_loss_unless_it_writes_its_own_update() -
     assert TGEIQL.native_loss is IQL.native_loss
     assert OtherUpdate.native_loss is None
     assert TGEReBRAC.native_loss is None
+
+
+def test_these_methods_have_a_native_loss() -> None:
+    assert set(NATIVE) >= {
+        "awr", "bc", "bco", "dilo", "iql", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc",
+    }  # fmt: skip
