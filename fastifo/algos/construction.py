@@ -20,7 +20,7 @@ from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.encoder import Encoder
 from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 from fastifo.nn.mlp import MLP, Init, ScalarNet
-from fastifo.nn.optimizer import Adam, ParamGroup
+from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
 from fastifo.utils.devices import PRECISIONS
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -196,27 +196,31 @@ class Construction(nn.Module):
 
     def start_optimizer(self) -> None:
         """Creates the optimizer, with moments of zero for every parameter that trains."""
-        no_decay = torch.zeros_like(self._column("learning_rate"))
-        self.optimizer = Adam(
-            [p for p in self.parameters() if p.requires_grad],
-            self._column("learning_rate"),
-            self._column("weight_decay"),
-            decoupled=self.cfg.decoupled_weight_decay,
-            fused=self.fused,
-            target_of=self.target_of_parameter,
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        rate, decay = self._column("learning_rate"), self._column("weight_decay")
+        groups = [ParamGroup(parameters, rate, decay)]  # of the parameters without another group
+        groups += [
+            ParamGroup(
+                group.parameters,
+                self._column(group.rate),
+                sum(map(self._column, group.decays), torch.zeros_like(rate)),
+                group.cosine_updates,
+                group.period,
+            )
+            for group in self.param_groups
+        ]
+        targets = TargetUpdate(
+            self.target_of_parameter,
             every=self.target_period,
             polyak=self._column("polyak"),
-            copies_until=self.targets_copy_until,
-            param_groups=[
-                ParamGroup(
-                    group.parameters,
-                    self._column(group.rate),
-                    sum(map(self._column, group.decays), no_decay),
-                    group.cosine_updates,
-                    group.period,
-                )
-                for group in self.param_groups
-            ],
+            hard_copy_until=self.targets_copy_until,
+        )
+        self.optimizer = Adam(
+            parameters,
+            groups,
+            targets,
+            decoupled=self.cfg.decoupled_weight_decay,
+            fused=self.fused,
         )
 
     def param_group_of(self, net: nn.Module) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
-from fastifo.nn.heads import DeterministicPolicy, normal
-from fastifo.nn.mlp import start_flat
+from fastifo.nn.heads import DeterministicPolicy, box_muller
+from fastifo.nn.mlp import init_small_output
 
 PERIOD = 2  # the policy trains, and all targets track, in every second update
 
@@ -96,14 +96,14 @@ class ReBRAC(Learner):
         policy = self.make_policy()
         assert isinstance(policy, DeterministicPolicy)
         self.policy = policy
-        start_flat(policy.body, 1e-3)
+        init_small_output(policy.body, 1e-3)
         self.policy_target = self.target_copy(policy, every=PERIOD)
         self.param_group(policy, period=PERIOD)
         norm = self.cfg.critic_layer_norm
         self.critic = self.critic_net("critic", layer_norm=norm)
         self.twin = self.critic_net("twin", layer_norm=norm)
         for critic in (self.critic, self.twin):
-            start_flat(critic, 3e-3)
+            init_small_output(critic, 3e-3)
             self.param_group(critic, "critic_learning_rate")
         self.critic_target = self.target_copy(self.critic, every=PERIOD)
         self.twin_target = self.target_copy(self.twin, every=PERIOD)
@@ -121,7 +121,7 @@ class ReBRAC(Learner):
         # where a~' = clip(pibar(s') + clip(N(0, policy_noise^2))) and a' is the data's next action.
         limit, deviation = hp.noise_clip.unsqueeze(-1), hp.policy_noise.unsqueeze(-1)
         with torch.no_grad():
-            noise = deviation * normal(*batch.noise.chunk(2, -1))  # [P, B, A]
+            noise = deviation * box_muller(*batch.noise.chunk(2, -1))  # [P, B, A]
             noise = torch.minimum(torch.maximum(noise, -limit), limit)
             next_action = (self.policy_target.mode(b.next_obs) + noise).clamp(-1.0, 1.0)
             next_pair = torch.cat([b.next_obs, next_action], -1)

@@ -19,7 +19,7 @@ from fastifo.data.stack import member_ranges
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.heads import NormalPolicy
 from fastifo.nn.mlp import ScalarNet
-from fastifo.nn.packed import NetState, NumbersState
+from fastifo.nn.packed import NetState, VectorState
 
 PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # bfloat16 parts of an operand; 0: none
 
@@ -36,7 +36,7 @@ class NativePlan:
         """needs: see `Learner.batch_needs`.  stage: its name, which random numbers depend on."""
         assert learner.native_loss is not None
         self.learner, self.loss = learner, learner.native_loss
-        self.nets: list[NetState | NumbersState] = []
+        self.nets: list[NetState | VectorState] = []
         self.kept: list[Tensor] = []  # what the plan points to, besides the nets
         self.plan: Any = _C.Plan()
         self._set_sizes()
@@ -144,7 +144,7 @@ class NativePlan:
             plan.taps, plan.norm = self.keep(policy.taps), self.keep(policy.norm)
             plan.radius = policy.taps.shape[1] - 1
         if isinstance(policy, NormalPolicy):
-            self.nets.append(NumbersState(policy.log_std))
+            self.nets.append(VectorState(policy.log_std))
             plan.log_std = self.nets[-1].plan()
 
     def _add_net(self, net: Any, target: Any) -> Any:

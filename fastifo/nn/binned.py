@@ -1,4 +1,4 @@
-"""The policy head of the study: a categorical over the bins of each action dimension."""
+"""The discretised policy head of the VfO study: a categorical over bins per action dimension."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -11,10 +11,17 @@ from fastifo.nn.mlp import MLP
 
 
 class BinnedPolicy(nn.Module):
-    """Independent categoricals over the bins of each action dimension.
+    """Independent categoricals over K bins of each action dimension, smoothed by a Gaussian kernel.
 
-    The Gaussian kernel smooths the logits (`logits`: a smooth function over bins), the target
-    (`targets`) or the probabilities (`probs`); the paper does not say which.
+    With u = f(x) the body's output for one dimension, G the kernel (`losses.gaussian_kernel`), a
+    the action and k its bin, the readings of the kernel are
+
+        logits :  -log p_k,            p = softmax(G u)      (logits are smooth over the bins)
+        targets:  -sum_m q_m log p_m,  p = softmax(u),  q_m ~ exp(-(a - c_m)^2 / (2 width^2))
+        probs  :  -log p_k,            p = G^T softmax(u)    (a mixture of discretised Gaussians)
+        none   :  -log p_k,            p = softmax(u)
+
+    Source: arXiv 2507.06701, which does not say what the kernel smooths.
     """
 
     kernel: Tensor
@@ -31,7 +38,10 @@ class BinnedPolicy(nn.Module):
         reading: str,
         compiled: SimpleNamespace | None = None,
     ) -> None:
-        """compiled: what `ops.choose` gives; None is the compiled ops."""
+        """body: maps [P, B, in] to [P, B, A * K].  widths: the kernel's standard deviation in
+        action units, one per member.  reading: logits | targets | probs | none.  compiled: the ops
+        by name, see `ops.choose`; None is the compiled ones.
+        """
         super().__init__()
         self.body = body
         self.action_dim = action_dim
@@ -41,20 +51,20 @@ class BinnedPolicy(nn.Module):
         dtype = next(body.parameters()).dtype
         kernels = [losses.gaussian_kernel(width, num_bins).to(dtype) for width in widths]
         taps, norm = losses.gaussian_taps(widths, num_bins)
-        if reading != "logits":
+        if reading != "logits":  # the ops smooth nothing
             taps, norm = torch.ones(len(widths), 1), torch.ones_like(norm)
         self.register_buffer("kernel", torch.stack(kernels), persistent=False)  # [P, K, K]
         self.register_buffer("taps", taps.to(dtype), persistent=False)  # [P, radius + 1]
         self.register_buffer("norm", norm.to(dtype), persistent=False)  # [P, K]
         self.register_buffer("width", torch.tensor(widths, dtype=dtype), persistent=False)  # [P]
 
-    def outputs(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What the last layer says before the kernel, [P, B, A, K].  x: [P, B, in].
+    def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """u, the body's output before the kernel, [P, B, A, K].
 
-        kept: of the hidden layers, see `MLP.forward`.
+        x: [P, B, in].  mask: see `MLP.forward`.
         """
         members, rows, _ = x.shape
-        raw: Tensor = self.body(x, kept)
+        raw: Tensor = self.body(x, mask)
         return raw.view(members, rows, self.action_dim, self.num_bins)
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -70,13 +80,13 @@ class BinnedPolicy(nn.Module):
         return raw.log_softmax(-1)
 
     def _smooth(self, values: Tensor, kernel: Tensor) -> Tensor:
-        """values: [P, B, A, K] times one [K, K] matrix per member."""
+        """Each row of `values`, [P, B, A, K], times its member's matrix, [P, K, K]."""
         return torch.bmm(values.flatten(1, 2), kernel).view_as(values)
 
     def nll(self, x: Tensor, action: Tensor) -> Tensor:
-        """Negative log-likelihood summed over action dimensions, [P, B].
+        """Negative log-likelihood, summed over action dimensions, [P, B].
 
-        x: [P, B, in].  action: [P, B, A], in [-1, 1].
+        x: [P, B, in].  action: in [-1, 1], [P, B, A].
         """
         return self._nll(self.outputs(x), action)
 
@@ -85,24 +95,24 @@ class BinnedPolicy(nn.Module):
         if self.reading == "targets":
             centre = torch.linspace(-1.0, 1.0, self.num_bins, dtype=raw.dtype, device=raw.device)
             offset = action.unsqueeze(-1) - centre
-            soft = torch.softmax(-0.5 * (offset / self.width.view(-1, 1, 1, 1)) ** 2, -1)
-            return -(soft * log_probs).sum((-1, -2))
+            target = torch.softmax(-0.5 * (offset / self.width.view(-1, 1, 1, 1)) ** 2, -1)
+            return -(target * log_probs).sum((-1, -2))
         index = losses.encode_action(action, self.num_bins)
         return -log_probs.gather(-1, index.unsqueeze(-1)).sum((-1, -2))
 
     def loss(
         self, logits: Tensor, action: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Weighted mean over rows of the negative log-likelihood, [P], and its gradient in logits.
+        """L = E[w nll], [P], and its gradient in `logits`, [P, B, A, K].
 
-        logits: of `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
+        logits: u, from `outputs`.  action: in [-1, 1], [P, B, A].  weight: [P, B], None for ones.
         """
         raw = logits.detach()
         if self.reading in ("logits", "none"):
-            found: tuple[Tensor, Tensor] = self.ops.binned_nll(
-                raw, action, weight, self.taps, self.norm
+            result: tuple[Tensor, Tensor] = self.ops.binned_nll(
+                logits=raw, action=action, weight=weight, taps=self.taps, norm=self.norm
             )
-            return found
+            return result
         with torch.enable_grad():
             nll = self._nll(raw.requires_grad_(), action)
             loss = (nll if weight is None else weight * nll).mean(1)
@@ -110,25 +120,31 @@ class BinnedPolicy(nn.Module):
         return loss.detach(), gradient
 
     def mode(self, x: Tensor) -> Tensor:
-        """Centre of each dimension's likeliest bin, [P, B, A]; the lowest bin on ties."""
-        raw = self._for_choice(x)
-        return losses.decode_action(
-            self.ops.binned_mode(raw, self.taps, self.norm), self.num_bins, x.dtype
+        """Centre of each dimension's most likely bin, the lowest on ties, [P, B, A].
+
+        x: [P, B, in].
+        """
+        index = self.ops.binned_mode(
+            logits=self._decision_logits(x), taps=self.taps, norm=self.norm
         )
+        return losses.decode_action(index, self.num_bins, x.dtype)
 
     def sample(self, x: Tensor, uniform: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """Bin centres drawn by inverse transform, [P, B, A].
+        """Centres of bins sampled by inverse transform, [P, B, A].
 
-        uniform: [P, B, A], in [0, 1).  jitter: the same, spreads the action over its bin.
+        x: [P, B, in].  uniform: random numbers in [0, 1), [P, B, A].  jitter: more of them, which
+        spread the action evenly over its bin; None: the centre.
         """
-        raw = self._for_choice(x)
-        index = self.ops.binned_sample(raw, uniform.contiguous(), self.taps, self.norm)
+        index = self.ops.binned_sample(
+            logits=self._decision_logits(x), uniform=uniform.contiguous(), taps=self.taps,
+            norm=self.norm,
+        )  # fmt: skip
         action = losses.decode_action(index, self.num_bins, x.dtype)
         if jitter is None:
             return action
         return (action + (jitter - 0.5) * (2.0 / (self.num_bins - 1))).clamp(-1.0, 1.0)
 
-    def _for_choice(self, x: Tensor) -> Tensor:
-        """Logits that the ops turn into this reading's probabilities."""
+    def _decision_logits(self, x: Tensor) -> Tensor:
+        """Logits from which the ops compute this reading's probabilities, [P, B, A, K]."""
         raw = self.outputs(x)
         return (self._log_probs(raw) if self.reading == "probs" else raw).detach()

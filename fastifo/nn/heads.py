@@ -1,6 +1,7 @@
-"""Policies other than the binned one, with the same methods: a point and two Gaussians.
+"""Continuous policy heads, with the methods of `BinnedPolicy`: deterministic and Gaussian.
 
-Source: what the authors' code of DILO, SMODICE and IQL trains, and cloning as D4RL reports it.
+Source: the policies that the authors' code of DILO (deterministic), SMODICE (squashed Gaussian) and
+IQL (Gaussian with one deviation) trains.
 """
 
 import math
@@ -10,162 +11,183 @@ from torch import Tensor, nn
 
 from fastifo.nn.mlp import MLP
 
-MEAN_LIMIT = 7.24  # of a Gaussian's mean before the tanh
-LOG_STD_LIMITS = (-5.0, 2.0)
-NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)
-EDGE = 1e-6  # keeps actions of the data off -1 and 1, where the inverse of tanh ends
+MEAN_LIMIT = 7.24  # bounds the squashed Gaussian's mean before tanh; SMODICE's code
+LOG_STD_LIMITS = (-5.0, 2.0)  # of the squashed Gaussian; SMODICE's code
+NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)  # of the Gaussian with one deviation; IQL's code
+EDGE = 1e-6  # keeps actions of the data off -1 and 1, where atanh is infinite
 
 
 class DeterministicPolicy(nn.Module):
-    """One action for an observation, by squared error."""
+    """a = tanh(f(x)), trained with the squared error."""
 
     def __init__(self, body: MLP) -> None:
+        """body: maps [P, B, in] to [P, B, A]."""
         super().__init__()
         self.body = body
 
-    def outputs(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What the last layer says, [P, B, A].  x: [P, B, in].  kept: see `MLP.forward`."""
-        raw: Tensor = self.body(x, kept)
+    def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions before tanh, [P, B, A].  x: [P, B, in].  mask: see `MLP.forward`."""
+        raw: Tensor = self.body(x, mask)
         return raw
 
     def loss(
         self, outputs: Tensor, action: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Weighted mean over rows of the squared error, itself the mean over action dimensions,
-        [P], and its gradient in `outputs`.
+        """L = E[w mean_j (tanh(f_j) - a_j)^2], [P], and its gradient in `outputs`, [P, B, A].
 
-        outputs: of `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
+        outputs: f, from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
-        chosen = outputs.detach().tanh()
-        scale = torch.ones_like(action[..., 0]) if weight is None else weight
-        error = chosen - action
-        loss = (scale * error.square().mean(-1)).mean(1)
-        gradient = (2.0 * error * (1.0 - chosen.square())) * scale.unsqueeze(-1)
+        predicted = outputs.detach().tanh()
+        row_weight = torch.ones_like(action[..., 0]) if weight is None else weight
+        error = predicted - action
+        loss = (row_weight * error.square().mean(-1)).mean(1)
+        gradient = (2.0 * error * (1.0 - predicted.square())) * row_weight.unsqueeze(-1)
         return loss, gradient / (action.shape[1] * action.shape[2])
 
     def mode(self, x: Tensor) -> Tensor:
-        """[P, B, A]"""
+        """The action, [P, B, A].  x: [P, B, in]."""
         return self.outputs(x).tanh()
 
     def sample(self, x: Tensor, uniform: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """The same: there is nothing to draw."""
+        """`mode`: the policy is not stochastic.  Arguments as in `BinnedPolicy.sample`."""
         return self.mode(x)
 
 
 class GaussianPolicy(nn.Module):
-    """tanh of a Gaussian whose mean and deviation depend on the observation."""
+    """a = tanh(u), u ~ N(m(x), s(x)^2): a squashed Gaussian."""
 
     def __init__(self, body: MLP) -> None:
+        """body: maps [P, B, in] to [P, B, 2A]."""
         super().__init__()
         self.body = body
 
-    def outputs(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Means, then logarithms of deviations, before their limits, [P, B, 2A].
+    def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """m and log s, concatenated and not yet limited, [P, B, 2A].
 
-        x: [P, B, in].  kept: see `MLP.forward`.
+        x: [P, B, in].  mask: see `MLP.forward`.
         """
-        raw: Tensor = self.body(x, kept)
+        raw: Tensor = self.body(x, mask)
         return raw
 
-    def log_prob(self, outputs: Tensor, before: Tensor) -> Tensor:
-        """Log-density of tanh(before), [P, B].  outputs: of `outputs`.  before: [P, B, A]."""
-        mean, log_std = _limited(outputs)
-        density = -0.5 * ((before - mean) / log_std.exp()).square() - log_std
-        density = density - 0.5 * math.log(2.0 * math.pi)
-        return (density - (1.0 - before.tanh().square() + EDGE).log()).sum(-1)
+    def log_prob(self, outputs: Tensor, pre_tanh: Tensor) -> Tensor:
+        """Log-density of the action tanh(u), [P, B].
 
-    def draw(self, outputs: Tensor, uniform: Tensor, other: Tensor) -> Tensor:
-        """A draw before the tanh, [P, B, A], differentiable in `outputs`.
+            log pi(a | x) = sum_j [log N(u_j; m_j, s_j^2) - log(1 - tanh(u_j)^2 + 1e-6)]
 
-        uniform, other: [P, B, A], in [0, 1).
+        outputs: from `outputs`.  pre_tanh: u, [P, B, A].
         """
         mean, log_std = _limited(outputs)
-        return mean + log_std.exp() * normal(uniform, other)
+        density = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std
+        density = density - 0.5 * math.log(2.0 * math.pi)
+        return (density - (1.0 - pre_tanh.tanh().square() + EDGE).log()).sum(-1)
+
+    def draw(self, outputs: Tensor, uniform: Tensor, uniform2: Tensor) -> Tensor:
+        """A reparameterised sample of u = m + s n, n standard normal, [P, B, A].
+
+        outputs: from `outputs`; gradients flow into it.  uniform, uniform2: see `box_muller`,
+        [P, B, A].
+        """
+        mean, log_std = _limited(outputs)
+        return mean + log_std.exp() * box_muller(uniform, uniform2)
 
     def loss(
         self, outputs: Tensor, action: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Weighted mean over rows of the negative log-density, [P], and its gradient in `outputs`.
+        """L = -E[w log pi(a | x)], [P], and its gradient in `outputs`, [P, B, 2A].
 
-        outputs: of `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
+        outputs: from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
-        before = action.clamp(EDGE - 1.0, 1.0 - EDGE).atanh()
+        pre_tanh = action.clamp(EDGE - 1.0, 1.0 - EDGE).atanh()
         with torch.enable_grad():
             raw = outputs.detach().requires_grad_()
-            nll = -self.log_prob(raw, before)
+            nll = -self.log_prob(raw, pre_tanh)
             loss = (nll if weight is None else weight * nll).mean(1)
             (gradient,) = torch.autograd.grad(loss.sum(), raw)
         return loss.detach(), gradient
 
     def mode(self, x: Tensor) -> Tensor:
-        """tanh of the mean, [P, B, A]."""
+        """tanh(m(x)), [P, B, A].  x: [P, B, in]."""
         return _limited(self.outputs(x))[0].tanh()
 
     def sample(self, x: Tensor, uniform: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """[P, B, A].  uniform, jitter: the two numbers that make a normal one, [P, B, A] each."""
+        """Sampled actions, [P, B, A].
+
+        x: [P, B, in].  uniform, jitter: two random numbers in [0, 1) for each action dimension,
+        which make one normal number, [P, B, A]; both are required.
+        """
         assert jitter is not None
         return self.draw(self.outputs(x), uniform, jitter).tanh()
 
 
 class NormalPolicy(nn.Module):
-    """A Gaussian around tanh of what the net says, with one deviation for all observations.
+    """a ~ N(tanh(f(x)), s^2), clipped to [-1, 1]: the deviation s does not depend on x.
 
     Source: the authors' code of IQL (Kostrikov et al. 2021, arXiv:2110.06169).
     """
 
     def __init__(self, body: MLP) -> None:
+        """body: maps [P, B, in] to [P, B, A]."""
         super().__init__()
         self.body = body
-        last = body.layers[-1].bias
-        assert isinstance(last, Tensor)
-        self.log_std = nn.Parameter(torch.zeros_like(last))  # [P, 1, A]
+        last_bias = body.layers[-1].bias
+        assert isinstance(last_bias, Tensor)
+        self.log_std = nn.Parameter(torch.zeros_like(last_bias))  # [P, 1, A]
 
-    def outputs(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Means before the tanh, then logarithms of deviations, [P, B, 2A].
+    def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """f and log s, concatenated and not yet limited, [P, B, 2A].
 
-        x: [P, B, in].  kept: see `MLP.forward`.
+        x: [P, B, in].  mask: see `MLP.forward`.
         """
-        raw: Tensor = self.body(x, kept)
+        raw: Tensor = self.body(x, mask)
         return torch.cat([raw, self.log_std.expand_as(raw)], -1)
 
     def loss(
         self, outputs: Tensor, action: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Weighted mean over rows of the negative log-density, [P], and its gradient in `outputs`.
+        """L = -E[w log N(a; tanh(f), s^2)], [P], and its gradient in `outputs`, [P, B, 2A].
 
-        outputs: of `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
+        outputs: from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
-        raw, free = outputs.detach().chunk(2, -1)
-        mean, log_std = raw.tanh(), free.clamp(*NORMAL_LOG_STD_LIMITS)
-        scale = torch.ones_like(action[..., 0]) if weight is None else weight
+        raw, raw_log_std = outputs.detach().chunk(2, -1)
+        mean, log_std = raw.tanh(), raw_log_std.clamp(*NORMAL_LOG_STD_LIMITS)
+        row_weight = torch.ones_like(action[..., 0]) if weight is None else weight
         z = (action - mean) * (-log_std).exp()
         nll = (0.5 * z.square() + log_std + 0.5 * math.log(2.0 * math.pi)).sum(-1)
-        slope = -z * (-log_std).exp() * (1.0 - mean.square())
-        spread = (1.0 - z.square()) * (log_std == free).to(z.dtype)
-        gradient = torch.cat([slope, spread], -1) * (scale / action.shape[1]).unsqueeze(-1)
-        return (scale * nll).mean(1), gradient
+        mean_gradient = -z * (-log_std).exp() * (1.0 - mean.square())  # through tanh
+        within_limits = (log_std == raw_log_std).to(z.dtype)
+        std_gradient = (1.0 - z.square()) * within_limits
+        gradient = torch.cat([mean_gradient, std_gradient], -1)
+        gradient = gradient * (row_weight / action.shape[1]).unsqueeze(-1)
+        return (row_weight * nll).mean(1), gradient
 
     def mode(self, x: Tensor) -> Tensor:
-        """The mean, [P, B, A]."""
+        """The mean tanh(f(x)), [P, B, A].  x: [P, B, in]."""
         raw: Tensor = self.body(x)
         return raw.tanh()
 
     def sample(self, x: Tensor, uniform: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """Cut at the actions' limits, [P, B, A].
+        """Sampled actions, clipped to [-1, 1], [P, B, A].
 
-        uniform, jitter: the two numbers that make a normal one, [P, B, A] each.
+        x: [P, B, in].  uniform, jitter: two random numbers in [0, 1) for each action dimension,
+        which make one normal number, [P, B, A]; both are required.
         """
         assert jitter is not None
         deviation = self.log_std.clamp(*NORMAL_LOG_STD_LIMITS).exp()
-        return (self.mode(x) + deviation * normal(uniform, jitter)).clamp(-1.0, 1.0)
+        return (self.mode(x) + deviation * box_muller(uniform, jitter)).clamp(-1.0, 1.0)
 
 
-def normal(uniform: Tensor, other: Tensor) -> Tensor:
-    """Standard normal numbers by Box and Muller, same shape.  uniform, other: in [0, 1)."""
+def box_muller(uniform: Tensor, uniform2: Tensor) -> Tensor:
+    """Standard normal numbers from two independent uniform ones in [0, 1), of the same shape.
+
+        n = sqrt(-2 log(1 - u)) cos(2 pi u2)
+
+    Source: Box & Muller 1958.
+    """
     # 1 - u is in (0, 1], so the logarithm is finite.
-    return (-2.0 * (1.0 - uniform).log()).sqrt() * (2.0 * math.pi * other).cos()
+    return (-2.0 * (1.0 - uniform).log()).sqrt() * (2.0 * math.pi * uniform2).cos()
 
 
 def _limited(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log-deviation of the squashed Gaussian within their limits, [P, B, A] each."""
     mean, log_std = outputs.chunk(2, -1)
     return mean.clamp(-MEAN_LIMIT, MEAN_LIMIT), log_std.clamp(*LOG_STD_LIMITS)

@@ -1,4 +1,4 @@
-"""Nets with a population axis: parameters are [P, ...], inputs [P, B, width]."""
+"""Multi-layer perceptrons with a population axis: parameters are [P, ...], inputs [P, B, width]."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,  # not in place: on a view that costs autograd two copies
+    "relu": torch.relu,  # not in place: on a view, autograd would make two copies
     "elu": F.elu,
     "silu": F.silu,
     "tanh": torch.tanh,
@@ -16,13 +16,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Init:
-    """Starting weights that depend on a member's own seed and the net's name, never its place.
+    """Draws the initial weights of one net of every member.
 
-    They are drawn in single precision, so that every precision starts from the same numbers.
-    The first four letters of the name count: nets of one learner must differ in them.
+    They depend on the member's seed and the net's name only, never on the member's position in the
+    population. They are drawn in float32, so that every precision starts from the same numbers.
     """
 
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
+        """seeds: one per member.  net: the net's name; the first four letters count, so the nets
+        of a learner must differ in them.  kind: fan_in_uniform | orthogonal.  dtype: of the result.
+        """
         self.kind = kind
         self.dtype = dtype
         # torch's generator keeps 32 bits of its seed; an odd factor keeps different seeds apart.
@@ -33,7 +36,11 @@ class Init:
         ]
 
     def linear(self, fan_in: int, fan_out: int) -> tuple[Tensor, Tensor]:
-        """(weight [P, fan_in, fan_out], bias [P, 1, fan_out])"""
+        """Weights [P, fan_in, fan_out] and biases [P, 1, fan_out] of a linear layer.
+
+        fan_in_uniform: both uniform within 1 / sqrt(fan_in), as in `torch.nn.Linear`.
+        orthogonal: weights with gain sqrt(2), biases 0.
+        """
         weights, biases = [], []
         bound = fan_in**-0.5
         for generator in self.generators:
@@ -49,20 +56,26 @@ class Init:
         return torch.stack(weights).to(self.dtype), torch.stack(biases).to(self.dtype)
 
     def uniform(self, shape: Sequence[int], outputs: int, fan_in: int) -> tuple[Tensor, Tensor]:
-        """(weight [P, *shape], bias [P, outputs]), within 1 / sqrt(fan_in), whatever the kind."""
+        """Weights [P, *shape] and biases [P, outputs], uniform within 1 / sqrt(fan_in).
+
+        `kind` is ignored; this is the initialisation of `torch.nn.Conv1d`.
+        """
         bound = fan_in**-0.5
-        found = [
-            [torch.empty(*size).uniform_(-bound, bound, generator=g) for size in (shape, [outputs])]
-            for g in self.generators
-        ]
-        weights, biases = zip(*found, strict=True)
+        weights, biases = [], []
+        for generator in self.generators:
+            weights.append(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+            biases.append(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
         return torch.stack(weights).to(self.dtype), torch.stack(biases).to(self.dtype)
 
 
 class Linear(nn.Module):
-    """One affine layer per member. Every matrix product of a net is made here."""
+    """One affine layer per member: y = x W + b.
+
+    Every matrix product of an MLP is computed here.
+    """
 
     def __init__(self, init: Init, fan_in: int, fan_out: int, bf16: bool) -> None:
+        """bf16: compute the product in bfloat16; the parameters keep their dtype."""
         super().__init__()
         weight, bias = init.linear(fan_in, fan_out)
         self.weight = nn.Parameter(weight)  # [P, in, out]
@@ -81,19 +94,20 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Each row to mean 0 and variance 1, then scaled and shifted, per member. x: [P, B, width]."""
+    """Layer normalisation with a scale and a shift per member, epsilon 1e-5."""
 
     def __init__(self, members: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(members, 1, width, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(members, 1, width, dtype=dtype))
+        self.weight = nn.Parameter(torch.ones(members, 1, width, dtype=dtype))  # [P, 1, width]
+        self.bias = nn.Parameter(torch.zeros(members, 1, width, dtype=dtype))  # [P, 1, width]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalises each row to mean 0 and variance 1.  x: [P, B, width].  Returns the same."""
         return F.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
 
 
 class MLP(nn.Module):
-    """Hidden layers and a linear output. x: [P, B, in] -> [P, B, out]."""
+    """Hidden layers with an activation, and a linear output layer."""
 
     def __init__(
         self,
@@ -104,7 +118,9 @@ class MLP(nn.Module):
         *,
         layer_norm: bool = False,
     ) -> None:
-        """layer_norm: behind each hidden activation."""
+        """widths: of the input, the hidden layers and the output.  activation: a key of
+        `ACTIVATIONS`.  bf16: see `Linear`.  layer_norm: normalise after each hidden activation.
+        """
         super().__init__()
         self.layers = nn.ModuleList(Linear(init, i, o, bf16) for i, o in pairwise(widths))
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
@@ -113,24 +129,28 @@ class MLP(nn.Module):
             LayerNorm(members, width, init.dtype) for width in widths[1:-1] if layer_norm
         )
 
-    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """kept: what hidden numbers are multiplied by, side by side, [P, B, sum of widths]."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: [P, B, in].  Returns [P, B, out].
+
+        mask: factors of the hidden activations (dropout), [P, B, sum of hidden widths], the layers
+        concatenated in order; None is no dropout.
+        """
         *hidden, last = self.layers
-        for place, layer in enumerate(hidden):
+        for index, layer in enumerate(hidden):
             x = self.activation(layer(x))
-            if kept is not None:
-                own, kept = kept[..., : x.shape[-1]], kept[..., x.shape[-1] :]
-                x = x * own
+            if mask is not None:
+                layer_mask, mask = mask[..., : x.shape[-1]], mask[..., x.shape[-1] :]
+                x = x * layer_mask
             if self.norms:
-                x = self.norms[place](x)
+                x = self.norms[index](x)
         out: Tensor = last(x)
         return out
 
 
 class ScalarNet(MLP):
-    """One number per row: a state value or a discriminator's logit. x: [P, B, in] -> [P, B].
+    """An MLP with one output per row, such as a state value or a discriminator's logit.
 
-    The last product is never made in bfloat16, whose 8 bits are too coarse for a value near 100.
+    The output layer never computes in bfloat16: its 8 bits are too coarse for a value near 100.
     """
 
     def __init__(
@@ -142,20 +162,22 @@ class ScalarNet(MLP):
         *,
         layer_norm: bool = False,
     ) -> None:
+        """Arguments as in `MLP`; the last width is 1."""
         super().__init__(init, widths, activation, bf16, layer_norm=layer_norm)
         last = self.layers[-1]
         assert isinstance(last, Linear)
         last.bf16 = False
 
-    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        return super().forward(x, kept).squeeze(-1)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: [P, B, in].  Returns [P, B].  mask: as in `MLP.forward`."""
+        return super().forward(x, mask).squeeze(-1)
 
 
 @torch.no_grad()
-def start_flat(net: MLP, bound: float, bias: float = 0.1) -> None:
-    """Starts the last layer within `bound` of zero and hidden biases at `bias`.
+def init_small_output(net: MLP, bound: float, bias: float = 0.1) -> None:
+    """Rescales the output layer to within `bound` of zero and sets all hidden biases to `bias`.
 
-    net: as `fan_in_uniform` starts it.  Source: the authors' code of ReBRAC.
+    net: freshly initialised with fan_in_uniform.  Source: the authors' code of ReBRAC.
     """
     *hidden, last = net.layers
     for layer in hidden:

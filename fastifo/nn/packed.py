@@ -1,4 +1,9 @@
-"""Nets in the layout of compiled code, from and to the learner's own tensors."""
+"""Copies of a learner's nets in the memory layout of the native engine.
+
+The compiled code trains the copies; `load` fills them from the learner's tensors and `store` writes
+them back. The layout is described in csrc/engine/panels.h and csrc/engine/plan.h: every width is
+padded with zeros to a multiple of 32, and a weight matrix lies in panels of 16 columns.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -10,103 +15,116 @@ from torch import Tensor
 from fastifo import _C
 from fastifo.nn.mlp import MLP, Linear
 
-MAX_DEPTH = 16  # layers of a net that compiled code takes
-PANEL, BLOCK = 16, 32  # csrc/engine/panels.h
-PACKS = 3  # of a layer's weights: straight, turned, the target's
+MAX_DEPTH = 16  # layers of a net that the compiled code supports
+PANEL, BLOCK = 16, 32  # kPanel and kBlock of csrc/engine/panels.h
+PACKS = 3  # bfloat16 copies of a layer's weights: as they are, transposed, and the target's
+
+Moments = Mapping[Tensor, tuple[Tensor, Tensor]]  # parameter -> Adam's first and second moment
 
 
 class NetWeights:
-    """One net of every member in the engine's layout, [P, size]; see csrc/engine/plan.h."""
+    """The weights of one net of every member in the engine's layout."""
 
     def __init__(self, net: MLP) -> None:
-        self.layers = _layers(net)
+        """Allocates the copy, filled with zeros; `load_weights` fills it."""
+        self.layers = _linear_layers(net)
         shapes = [tuple(layer.weight.shape) for layer in self.layers]
-        self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]
+        self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]  # inputs, hidden, outputs
         self.size = sum(_padded(i) * _padded(o) + _padded(o) for i, o in pairwise(self.widths))
         dtype = self.layers[0].weight.dtype
-        self.weights = torch.zeros(shapes[0][0], self.size, dtype=dtype)
+        self.weights = torch.zeros(shapes[0][0], self.size, dtype=dtype)  # [P, size]
 
     def plan(self) -> Any:
+        """The compiled description of the net; this object must outlive it."""
         plan = _C.NetPlan()
         plan.widths, plan.size = self.widths, self.size
         plan.weights = self.weights.data_ptr()
         return plan
 
     def load_weights(self) -> None:
-        """Takes the parameters from the learner."""
-        self._pack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
+        """Copies the learner's parameters into the layout."""
+        self._pack(self.weights, _parameters(self.layers))
 
-    def _parts(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Views of each layer: weights [P, inputs, outputs / 16, 16] and biases [P, outputs]."""
-        parts, offset = [], 0
+    def _views(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's weights, [P, inputs, outputs / 16, 16], and biases, [P, outputs], padded.
+
+        state: [P, size]; the result is a view of it.
+        """
+        views, offset = [], 0
         for inputs, outputs in pairwise(self.widths):
             rows, columns = _padded(inputs), _padded(outputs)
             weight = state[:, offset : offset + rows * columns]
             offset += rows * columns
             panels = weight.unflatten(1, (columns // PANEL, rows, PANEL)).transpose(1, 2)
-            parts.append((panels, state[:, offset : offset + columns]))
+            views.append((panels, state[:, offset : offset + columns]))
             offset += columns
-        return parts
+        return views
 
     def _pack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for (weight, bias), (panels, line) in zip(pairs, self._parts(state), strict=True):
+        """Copies each layer's weight and bias into `state`, [P, size]."""
+        for (weight, bias), (panels, bias_view) in zip(pairs, self._views(state), strict=True):
             inputs, outputs = weight.shape[1:]
-            wide = weight.new_zeros(len(weight), inputs, line.shape[1])
-            wide[:, :, :outputs] = weight
-            panels[:, :inputs] = wide.unflatten(2, (-1, PANEL))
-            line[:, :outputs] = bias.squeeze(1)
+            padded = weight.new_zeros(len(weight), inputs, bias_view.shape[1])
+            padded[:, :, :outputs] = weight
+            panels[:, :inputs] = padded.unflatten(2, (-1, PANEL))
+            bias_view[:, :outputs] = bias.squeeze(1)
 
 
 class NetState(NetWeights):
-    """The same with what training needs beside."""
+    """A net with what its training needs: moments, target copy and bfloat16 packs."""
 
     def __init__(self, net: MLP, target: MLP | None, parts: int) -> None:
-        """parts: bfloat16 numbers that make an operand of a product; 0 is single precision."""
+        """target: the target copy of `net`, if it has one.  parts: the number of bfloat16 numbers
+        that represent an operand of a product; 0 computes in the net's dtype.
+        """
         super().__init__(net)
-        self.target_layers = [] if target is None else _layers(target)
+        self.target_layers = [] if target is None else _linear_layers(target)
         members = len(self.weights)
         self.first, self.second, self.target = torch.zeros(
             3, members, self.size, dtype=self.weights.dtype
         )
-        packed = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
-        self.packs = torch.zeros(members, PACKS * parts * packed, dtype=torch.int16)
+        padded_weights = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
+        self.packs = torch.zeros(members, PACKS * parts * padded_weights, dtype=torch.int16)
 
     def plan(self) -> Any:
+        """The compiled description of the net; this object must outlive it."""
         plan = super().plan()
         plan.first, plan.second = self.first.data_ptr(), self.second.data_ptr()
         plan.target = self.target.data_ptr() if self.target_layers else 0
         plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
         return plan
 
-    def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Takes parameters, moments and target from the learner."""
-        self.load_weights()
-        for place, state in enumerate((self.first, self.second)):
-            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+    def load(self, moments: Moments) -> None:
+        """Copies the learner's parameters, moments and target into the layout."""
+        for state, pairs in self._states(moments):
             self._pack(state, pairs)
-        if self.target_layers:
-            self._pack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
 
-    def store(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Gives them back."""
-        self._unpack(self.weights, [(layer.weight, layer.bias) for layer in self.layers])
-        for place, state in enumerate((self.first, self.second)):
-            pairs = [(moments[x.weight][place], moments[x.bias][place]) for x in self.layers]
+    def store(self, moments: Moments) -> None:
+        """Copies parameters, moments and target back into the learner's tensors."""
+        for state, pairs in self._states(moments):
             self._unpack(state, pairs)
+
+    def _states(self, moments: Moments) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
+        """Each tensor of this object, [P, size], with the learner's weights and biases."""
+        yield self.weights, _parameters(self.layers)
+        for index, state in enumerate((self.first, self.second)):
+            yield state, [(moments[x.weight][index], moments[x.bias][index]) for x in self.layers]
         if self.target_layers:
-            self._unpack(self.target, [(layer.weight, layer.bias) for layer in self.target_layers])
+            yield self.target, _parameters(self.target_layers)
 
     def _unpack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for (weight, bias), (panels, line) in zip(pairs, self._parts(state), strict=True):
+        """The inverse of `_pack`."""
+        for (weight, bias), (panels, bias_view) in zip(pairs, self._views(state), strict=True):
             inputs, outputs = weight.shape[1:]
             weight.copy_(panels[:, :inputs].flatten(2)[:, :, :outputs])
-            bias.copy_(line[:, :outputs].unsqueeze(1))
+            bias.copy_(bias_view[:, :outputs].unsqueeze(1))
 
 
-class NumbersState:
-    """Parameters beside the layers of a net, [P, 1, A], in the same layout."""
+class VectorState:
+    """A trained vector that is not part of a layer, [P, 1, A], such as a log-deviation."""
 
     def __init__(self, parameter: Tensor) -> None:
+        """Allocates the copy, filled with zeros; `load` fills it."""
         self.parameter = parameter
         members, _, width = parameter.shape
         self.weights, self.first, self.second = torch.zeros(
@@ -114,33 +132,36 @@ class NumbersState:
         )
 
     def plan(self) -> Any:
+        """The compiled description of the vector; this object must outlive it."""
         plan = _C.NetPlan()
         plan.size = self.weights.shape[1]
         for name in ("weights", "first", "second"):
             setattr(plan, name, getattr(self, name).data_ptr())
         return plan
 
-    def _pairs(
-        self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the learner has, and the same numbers here."""
-        own = (self.weights, self.first, self.second)
-        for theirs, mine in zip((self.parameter, *moments[self.parameter]), own, strict=True):
-            yield theirs, mine[:, : theirs.shape[2]].unsqueeze(1)
+    def load(self, moments: Moments) -> None:
+        """Copies the learner's parameter and moments into the layout."""
+        for tensor, copy in self._pairs(moments):
+            copy.copy_(tensor)
 
-    def load(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Takes parameters and moments from the learner."""
-        for theirs, mine in self._pairs(moments):
-            mine.copy_(theirs)
+    def store(self, moments: Moments) -> None:
+        """Copies parameter and moments back into the learner's tensors."""
+        for tensor, copy in self._pairs(moments):
+            tensor.copy_(copy)
 
-    def store(self, moments: Mapping[Tensor, tuple[Tensor, Tensor]]) -> None:
-        """Gives them back."""
-        for theirs, mine in self._pairs(moments):
-            theirs.copy_(mine)
+    def _pairs(self, moments: Moments) -> Iterator[tuple[Tensor, Tensor]]:
+        """The learner's tensors, and views of their copies of the same shape, [P, 1, A]."""
+        tensors = (self.parameter, *moments[self.parameter])
+        for tensor, copy in zip(tensors, (self.weights, self.first, self.second), strict=True):
+            yield tensor, copy[:, : tensor.shape[2]].unsqueeze(1)
 
 
-def _layers(net: MLP) -> list[Linear]:
+def _linear_layers(net: MLP) -> list[Linear]:
     return [layer for layer in net.layers if isinstance(layer, Linear)]
+
+
+def _parameters(layers: Sequence[Linear]) -> list[tuple[Tensor, Tensor]]:
+    return [(layer.weight, layer.bias) for layer in layers]
 
 
 def _padded(size: int) -> int:

@@ -16,9 +16,9 @@ from torch import Tensor
 from fastifo.algos.config import Config, require, require_choice
 from fastifo.algos.learner import Learner, Metrics
 from fastifo.data.sampler import Batch
-from fastifo.nn.heads import normal
+from fastifo.nn.heads import box_muller
 from fastifo.nn.mlp import Init
-from fastifo.nn.unet import GROUPS, UNet, halved
+from fastifo.nn.unet import GROUPS, UNet, level_lengths
 
 EMA_PERIOD = 10  # updates between steps of the averaged weights
 OFFSET, LARGEST_BETA = 0.008, 0.999  # of the cosine schedule
@@ -73,7 +73,7 @@ class DiffusionConfig(Config):
 
     def levels(self) -> list[tuple[int, int]]:
         """Steps of a window and the multiplier of the width, on every level of the net."""
-        steps = halved(self.horizon, len(self.unet_multipliers))
+        steps = level_lengths(self.horizon, len(self.unet_multipliers))
         return list(zip(steps, self.unet_multipliers, strict=True))
 
     @property
@@ -122,7 +122,7 @@ class Diffusion(Learner):
         step = (choice * self.cfg.diffusion_steps).floor()  # [P, B]
         masked = (mask < self.hp.mask_share).to(self.dtype)
         uniform = batch.noise[..., 2:].unflatten(-1, (2, *clean.shape[2:]))
-        loss = self.loss(clean, normal(uniform[:, :, 0], uniform[:, :, 1]), step, masked)
+        loss = self.loss(clean, box_muller(uniform[:, :, 0], uniform[:, :, 1]), step, masked)
         self.minimise(loss, self.net)
         return {"denoising_loss": loss.detach()}
 
@@ -177,7 +177,7 @@ class Diffusion(Learner):
             windows = rows[part[:, None] + place].to(self.kept.device, self.dtype)
             clean = windows.transpose(1, 2).unsqueeze(0)  # [1, n, C, H]
             hidden = clean.new_ones(1, len(part))
-            middle = net.middle_of(alone._input(clean, hidden)).squeeze(0)  # [n, widest, steps]
+            middle = net.bottleneck(alone._input(clean, hidden)).squeeze(0)  # [n, widest, steps]
             yield middle.mean(-1) if self.cfg.pooling == "mean" else middle.flatten(1)
 
 

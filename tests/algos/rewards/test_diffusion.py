@@ -12,8 +12,8 @@ from fastifo.algos.rewards.diffusion import Diffusion, DiffusionConfig, cosine_s
 from fastifo.algos.rewards.tge import _embedded, placed
 from fastifo.data.dataset import Dataset
 from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.nn.heads import normal
-from fastifo.nn.unet import Same, UNet
+from fastifo.nn.heads import box_muller
+from fastifo.nn.unet import Identity, UNet
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 from oracles import diffusion as oracle
 
@@ -33,7 +33,7 @@ def oracle_of(net: UNet, channels: int, config: Any) -> oracle.UNet:
                 f"{name}.{part}.norm.bias": own.shift[0],
             }
         found |= linear(f"{name}.time", mine.level)
-        if not isinstance(mine.shortcut, Same):
+        if not isinstance(mine.shortcut, Identity):
             found |= conv(f"{name}.skip", mine.shortcut)
         return found
 
@@ -48,7 +48,7 @@ def oracle_of(net: UNet, channels: int, config: Any) -> oracle.UNet:
         for place, stage in enumerate(stages):
             state |= block(f"{way}.{place}.0", stage.first)
             state |= block(f"{way}.{place}.1", stage.second)
-            if not isinstance(stage.end, Same):
+            if not isinstance(stage.end, Identity):
                 state |= conv(f"{end}.{place}", stage.end)
     for place, middle in enumerate(net.middle):
         state |= block(f"middle.{place}", middle)
@@ -78,7 +78,7 @@ def test_net_and_embedding_equal_the_oracle(horizon: int, factors: tuple[int, ..
     x = torch.randn(1, 5, 6, horizon, dtype=torch.float64)
     step = torch.tensor([[0.0, 1.0, 2.0, 10.0, 19.0]], dtype=torch.float64)
     torch.testing.assert_close(model.net(x, step)[0], other(x[0], step[0].long()))
-    middle = model.net.middle_of(x)[0]
+    middle = model.net.bottleneck(x)[0]
     torch.testing.assert_close(middle.mean(-1), other.embed(x[0], normalizes=False))
 
 
@@ -101,7 +101,7 @@ def test_20_updates_and_the_average_equal_the_oracle() -> None:
                 "windows": windows,
                 "mask": (noise[:, 1] < 0.5).double(),
                 "k": (noise[:, 0] * model.cfg.diffusion_steps).long(),
-                "eps": normal(one, two).transpose(1, 2),
+                "eps": box_muller(one, two).transpose(1, 2),
             }
         )
     config = {
@@ -215,7 +215,7 @@ def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placeme
             }[placement]
             window = rows.background.obs[int(first[start]) : int(first[start]) + 4]
             x = model._input(window.t().double()[None, None], torch.ones(1, 1).double())
-            expected = model.net.middle_of(x)[0, 0].mean(-1).detach()
+            expected = model.net.bottleneck(x)[0, 0].mean(-1).detach()
             torch.testing.assert_close(
                 found.rows(step, step + 1)[0], expected.float(), rtol=1e-4, atol=1e-6
             )
@@ -237,7 +237,7 @@ def test_embeddings_come_from_the_averaged_weights() -> None:
     found = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
     x = rows.background.obs[first[:, None] + torch.arange(4)].transpose(1, 2).unsqueeze(0)
     x = model._input(x.double(), torch.ones(1, 6).double())
-    expected, online = model.average.middle_of(x)[0].mean(-1), model.net.middle_of(x)[0].mean(-1)
+    expected, online = model.average.bottleneck(x)[0].mean(-1), model.net.bottleneck(x)[0].mean(-1)
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, online, atol=1e-4)
 
