@@ -1,4 +1,4 @@
-"""Compiled ops, each with a plain-torch reference beside it. OPS lists them by name."""
+"""Compiled ops, each defined next to its plain-torch reference. OPS lists them by name."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from fastifo.ops.returns import returns
 
 
 def choose(fused: bool) -> SimpleNamespace:
-    """Every op by name, compiled or as its reference."""
+    """All ops as attributes of one object: compiled if `fused`, otherwise their references."""
     return SimpleNamespace(**{n: op.call if fused else op.reference for n, op in OPS.items()})
 
 

@@ -1,4 +1,4 @@
-"""Adam and the target copy for every parameter of every member, in one pass."""
+"""Adam and the target update for all parameters of all members, in one pass over memory."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ def adam_reference(
     beta2: float,
     eps: float,
 ) -> None:
-    """What `adam` means, in plain torch."""
+    """`adam` in plain torch. The tests compare the kernels with it."""
     step = int(update) + 1
     with torch.no_grad():
-        for place, (w, m, v, g) in enumerate(zip(parameter, first, second, gradient, strict=True)):
+        for index, (w, m, v, g) in enumerate(zip(parameter, first, second, gradient, strict=True)):
             column = (-1, *[1] * (w.ndim - 1))
             lr, wd = rate.view(column), decay.view(column)
             if decoupled:
                 w.mul_((1.0 - lr * wd).to(w.dtype))
-            slope = g if decoupled else g + wd.to(w.dtype) * w
-            m.add_(slope - m, alpha=1.0 - beta1)
-            v.mul_(beta2).addcmul_(slope, slope, value=1.0 - beta2)
+            decayed = g if decoupled else g + wd.to(w.dtype) * w
+            m.add_(decayed - m, alpha=1.0 - beta1)
+            v.mul_(beta2).addcmul_(decayed, decayed, value=1.0 - beta2)
             denominator = v.sqrt() / (1.0 - beta2**step) ** 0.5 + eps
             w.sub_((lr / (1.0 - beta1**step)).to(w.dtype) * m / denominator)
-            if place < len(target) and step % every == 0:
-                copy, share = target[place], polyak.view(column)
-                moved = copy + share.to(w.dtype) * (w - copy)
-                copy.copy_(torch.where(share == 1.0, w, moved))
+            if index < len(target) and step % every == 0:
+                copy, share = target[index], polyak.view(column)
+                mixed = copy + share.to(w.dtype) * (w - copy)
+                copy.copy_(torch.where(share == 1.0, w, mixed))
 
 
 class Stepper:
-    """`adam` with everything but the gradients checked once: the rest stays where it is.
+    """`adam` for fixed parameters: checks all arguments once and only the gradients at each step.
 
-    A check of every tensor at every step would cost a tenth of the step.
+    Checking every tensor at every step would take a tenth of the step's time. The kernel keeps raw
+    pointers, so the tensors must stay where they are; this object holds references to them.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Stepper:
         beta2: float,
         eps: float,
     ) -> None:
-        """Arguments and errors as in `adam`."""
+        """Takes the arguments of `adam` and raises the same errors."""
         self.device = rate.device
         expect("rate", rate, torch.float64, (None,))  # [P]
         members = rate.shape[0]
@@ -79,31 +80,32 @@ class Stepper:
         if len(target) > count:
             raise ValueError(f"target: expected at most {count} tensors, found {len(target)}.")
         self.shapes = [w.shape for w in parameter]
-        self.fixed: list[tuple[int, ...]] = []  # w, m, v; target or 0, numbers of one member
+        # For each parameter: pointers to w, m, v and target (0: none), and its size in one member.
+        self.pointers: list[tuple[int, int, int, int, int]] = []
         if parameter:
             self.dtype = expect_float("parameter[0]", parameter[0], None, self.device)
             self.kernel = kernel_name("adam", parameter[0])
-        for place, w in enumerate(parameter):
+        for index, w in enumerate(parameter):
             if w.shape[:1] != (members,):
                 raise ValueError(
-                    f"parameter[{place}]: expected shape [{members}, ...], found {list(w.shape)}."
+                    f"parameter[{index}]: expected shape [{members}, ...], found {list(w.shape)}."
                 )
-            group = {"parameter": w, "first": first[place], "second": second[place]}
-            if place < len(target):
-                group["target"] = target[place]
+            group = {"parameter": w, "first": first[index], "second": second[index]}
+            if index < len(target):
+                group["target"] = target[index]
             for name, tensor in group.items():
-                expect(f"{name}[{place}]", tensor, self.dtype, w.shape, self.device)
+                expect(f"{name}[{index}]", tensor, self.dtype, w.shape, self.device)
             copy = group["target"].data_ptr() if "target" in group else 0
-            self.fixed.append(
-                (w.data_ptr(), first[place].data_ptr(), second[place].data_ptr(), copy,
+            self.pointers.append(
+                (w.data_ptr(), first[index].data_ptr(), second[index].data_ptr(), copy,
                  w.numel() // max(1, members))
             )  # fmt: skip
-        self.kept = (*parameter, *first, *second, *target)
+        self.tensors = (*parameter, *first, *second, *target)  # keeps their memory alive
         self.settings = (rate, decay, polyak)
         self.constants = (members, every, int(decoupled), beta1, beta2, eps)
 
     def __call__(self, gradient: list[Tensor], update: Tensor) -> None:
-        """One step.  gradient, update: as in `adam`, with its errors."""
+        """Makes one step.  gradient, update: as in `adam`, which raises the same errors."""
         expect("update", update, torch.int64, (1,), self.device)
         if len(gradient) != len(self.shapes):
             raise ValueError(
@@ -112,12 +114,12 @@ class Stepper:
         if not gradient:
             return
         plan: list[int] = []
-        for place, (g, shape, fixed) in enumerate(
-            zip(gradient, self.shapes, self.fixed, strict=True)
+        for index, (g, shape, pointers) in enumerate(
+            zip(gradient, self.shapes, self.pointers, strict=True)
         ):
             if not is_like(g, self.dtype, shape, self.device):
-                expect(f"gradient[{place}]", g, self.dtype, shape, self.device)
-            w, m, v, copy, size = fixed
+                expect(f"gradient[{index}]", g, self.dtype, shape, self.device)
+            w, m, v, copy, size = pointers
             plan += (w, m, v, g.data_ptr(), copy, size)
         launch(self.kernel, self.device, plan, update, *self.settings, *self.constants)
 
@@ -145,15 +147,18 @@ def adam(
     beta2: float,
     eps: float,
 ) -> None:
-    """One Adam step in place, then target += polyak * (parameter - target) on every `every`-th.
+    """Makes one Adam step in place; every `every`-th step also updates the targets.
 
-    parameter, first, second (the moments), gradient: one dtype, float32 or float64, [P, ...] each.
-    target: copies of the first len(target) parameters, may be empty.  update: steps made before
-    this one, int64 [1], read on the device.  rate, decay, polyak: float64 [P]; a polyak of 1 copies
-    bit for bit.  decoupled: AdamW's decay, else it joins the gradient.
-    Source: Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101; bias
-    correction and eps stand where torch.optim.Adam has them.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    A target update is target += polyak * (parameter - target). Bias correction and eps are applied
+    as in torch.optim.Adam.
+
+    parameter, first, second (the moments), gradient: [P, ...] each, all float32 or all float64.
+    target: targets of the first len(target) parameters; may be empty.  update: the number of
+    previous steps, int64 [1], read on the device.  rate (learning rate), decay, polyak: float64
+    [P]; a polyak of 1 copies bit for bit.  decoupled: True for AdamW's weight decay, False to add
+    the decay to the gradient.
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
+    Source: Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101.
     """
     stepper = Stepper(
         parameter, first, second, target, rate, decay, polyak, every, decoupled, beta1, beta2, eps

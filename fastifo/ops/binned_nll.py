@@ -1,9 +1,10 @@
-"""The discretised-action head: weighted likelihood with its gradient, samples and modes.
+"""The discretised-action head: weighted negative log-likelihood with gradient, samples, modes.
 
-A row's logits are smoothed by a Gaussian kernel over the bins of each action dimension,
+A kernel smooths the logits of each action dimension over its bins,
     l[i] = norm[i] * sum_d taps[|d|] * logits[i + d],
-and p = softmax(l). With `losses.gaussian_taps` that is the row-stochastic matrix of
-`losses.gaussian_kernel`; taps and norm of 1 leave the logits as they are.
+and the bin probabilities are softmax(l). With the taps and norm of `losses.gaussian_taps` this
+equals multiplying by the row-stochastic matrix of `losses.gaussian_kernel`. A single tap of 1 and
+a norm of 1 leave the logits unchanged.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from fastifo import losses
 from fastifo.ops.advantage import with_gradients
 from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
-MAX_BINS = 4096  # a row with its margins has to fit into a GPU's shared memory
+MAX_BINS = 4096  # one row and its margins must fit into a GPU's shared memory
 
 
 def _kernel_matrix(taps: Tensor, norm: Tensor) -> Tensor:
-    """The smoothing as a matrix, [P, K, K]: l = matrix @ logits."""
+    """The smoothing as a matrix, [P, K, K], such that l = matrix @ logits."""
     bins = norm.shape[1]
-    place = torch.arange(bins, device=taps.device)
-    offset = (place[:, None] - place).abs()
+    bin_index = torch.arange(bins, device=taps.device)
+    offset = (bin_index[:, None] - bin_index).abs()
     inside = offset < taps.shape[1]
-    taken = taps[:, offset.clamp(max=taps.shape[1] - 1)]
-    return torch.where(inside, taken, torch.zeros_like(taken)) * norm.unsqueeze(-1)
+    tap = taps[:, offset.clamp(max=taps.shape[1] - 1)]
+    return torch.where(inside, tap, torch.zeros_like(tap)) * norm.unsqueeze(-1)
 
 
 def _smooth(logits: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
-    """[P, B, A, K] -> the same, smoothed."""
+    """The smoothed logits.  logits, result: [P, B, A, K]."""
     members, rows, action_dim, bins = logits.shape
     kernel = _kernel_matrix(taps, norm).transpose(1, 2)
     return torch.bmm(logits.reshape(members, rows * action_dim, bins), kernel).view_as(logits)
@@ -38,7 +39,7 @@ def _smooth(logits: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
 def binned_nll_loss(
     logits: Tensor, action: Tensor, weight: Tensor | None, taps: Tensor, norm: Tensor
 ) -> tuple[Tensor]:
-    """What `binned_nll` means but for the gradient, in plain torch."""
+    """The loss [P] of `binned_nll` in plain torch; autograd gives the gradient."""
     log_probs = _smooth(logits, taps, norm).log_softmax(-1)
     index = losses.encode_action(action, logits.shape[-1])
     nll = -log_probs.gather(-1, index.unsqueeze(-1)).sum((-1, -2))  # [P, B]
@@ -47,8 +48,8 @@ def binned_nll_loss(
 
 
 def _check(logits: Tensor, taps: Tensor, norm: Tensor) -> tuple[int, ...]:
-    """The sizes P, B, A, K."""
-    # A shape without None is compared at once.
+    """Checks the arguments that all three ops share; returns the sizes P, B, A, K."""
+    # A shape without None takes the fast path of `expect`.
     dtype = expect_float(
         "logits", logits, None if logits.ndim == 4 else (None,) * 4
     )  # [P, B, A, K]
@@ -74,14 +75,17 @@ def _check(logits: Tensor, taps: Tensor, norm: Tensor) -> tuple[int, ...]:
 def binned_nll(
     logits: Tensor, action: Tensor, weight: Tensor | None, taps: Tensor, norm: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weighted mean over rows of -log p(action), summed over action dimensions, [P], and its
-    gradient in the logits, [P, B, A, K].
+    """Weighted negative log-likelihood of binned actions and its gradient in the logits.
 
-    logits: before the kernel, float32 or float64 [P, B, A, K].  action: in [-1, 1], [P, B, A]; its
-    bin is the nearest of K centres spread evenly over [-1, 1].  weight: [P, B], or None for ones.
-    taps: [P, radius + 1], the kernel 0, 1, ... bins away.  norm: [P, K], the factor after it.
-    Source: arXiv 2507.06701, policy loss; the reading of its kernel is our own.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    The loss is the mean over rows of weight * -log p(action), summed over action dimensions.
+
+    logits: before smoothing, float32 or float64 [P, B, A, K].  action: in [-1, 1], [P, B, A]; it
+    falls into the bin with the nearest of K centres spaced evenly over [-1, 1].  weight: [P, B], or
+    None for ones.  taps: the kernel at distances of 0, 1, ... bins, [P, radius + 1].  norm: the
+    factor after the kernel, [P, K].
+    Returns the loss [P] and its gradient [P, B, A, K].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
+    Source: arXiv:2507.06701, policy loss; how its kernel is applied is our interpretation.
     """
     members, rows, action_dim, bins = _check(logits, taps, norm)
     expect("action", action, logits.dtype, (members, rows, action_dim), logits.device)
@@ -98,7 +102,7 @@ def binned_nll(
 
 
 def binned_sample_reference(logits: Tensor, uniform: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
-    """What `binned_sample` means, in plain torch."""
+    """`binned_sample` in plain torch. The tests compare the kernels with it."""
     cumulative = _smooth(logits, taps, norm).softmax(-1).cumsum(-1)
     threshold = uniform.unsqueeze(-1) * cumulative[..., -1:]
     index = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
@@ -111,11 +115,12 @@ def binned_sample_reference(logits: Tensor, uniform: Tensor, taps: Tensor, norm:
     fake=lambda logits, uniform, taps, norm: logits.new_empty(logits.shape[:-1], dtype=torch.int64),
 )
 def binned_sample(logits: Tensor, uniform: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
-    """Bins drawn by inverse transform, int64 [P, B, A]: the first whose cumulative weight exceeds
-    `uniform` times the total.
+    """Samples a bin per action dimension by inverse transform, int64 [P, B, A].
 
-    uniform: in [0, 1), [P, B, A].  The rest as in `binned_nll`.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    The sample is the first bin whose cumulative weight exceeds `uniform` times the total weight.
+
+    uniform: in [0, 1), [P, B, A].  logits, taps, norm: as in `binned_nll`.
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     """
     members, rows, action_dim, bins = _check(logits, taps, norm)
     expect("uniform", uniform, logits.dtype, (members, rows, action_dim), logits.device)
@@ -128,7 +133,7 @@ def binned_sample(logits: Tensor, uniform: Tensor, taps: Tensor, norm: Tensor) -
 
 
 def binned_mode_reference(logits: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
-    """What `binned_mode` means, in plain torch."""
+    """`binned_mode` in plain torch. The tests compare the kernels with it."""
     return _smooth(logits, taps, norm).argmax(-1)
 
 
@@ -138,7 +143,11 @@ def binned_mode_reference(logits: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
     fake=lambda logits, taps, norm: logits.new_empty(logits.shape[:-1], dtype=torch.int64),
 )
 def binned_mode(logits: Tensor, taps: Tensor, norm: Tensor) -> Tensor:
-    """Each dimension's likeliest bin, the lowest on ties, int64 [P, B, A].  As in `binned_nll`."""
+    """The most likely bin of each action dimension, the lowest on ties, int64 [P, B, A].
+
+    logits, taps, norm: as in `binned_nll`.
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
+    """
     members, rows, action_dim, bins = _check(logits, taps, norm)
     out = logits.new_empty((members, rows, action_dim), dtype=torch.int64)
     launch(

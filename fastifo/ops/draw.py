@@ -1,4 +1,4 @@
-"""Uniform indices for each member, as a function of the member's seed, the update and a purpose."""
+"""Uniform random indices per member: a pure function of the member's seed, update and purpose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastifo.ops.registry import expect, launch, op
 
-MAX_SIZE = 2**33  # Philox's first counter word numbers pairs of indices
+MAX_SIZE = 2**33  # the first word of Philox's counter counts pairs of indices
 
 _WORD = 0xFFFFFFFF
 
@@ -35,14 +35,14 @@ def philox_reference(
 
 
 def draw_reference(seed: Tensor, update: Tensor, purpose: int, high: int, size: int) -> Tensor:
-    """What `draw` means, in Python integers: slow, and the judge in every test."""
-    turn = int(update)
+    """`draw` in Python integers. It is slow; the tests compare the kernels with it."""
+    count = int(update)
     rows = []
     for key in seed.tolist():
         row: list[int] = []
         for pair in range((size + 1) // 2):
             words = philox_reference(
-                (pair & _WORD, purpose, turn & _WORD, turn >> 32 & _WORD),
+                (pair & _WORD, purpose, count & _WORD, count >> 32 & _WORD),
                 (key & _WORD, key >> 32 & _WORD),
             )
             row += [(words[k] | words[k + 1] << 32) * high >> 64 for k in (0, 2)]
@@ -53,14 +53,14 @@ def draw_reference(seed: Tensor, update: Tensor, purpose: int, high: int, size: 
 def draw_windows_reference(
     seed: Tensor, update: Tensor, purpose: int, first: Tensor, before: Tensor, size: int
 ) -> Tensor:
-    """What `draw_windows` means: a draw among all windows, then the episode it falls in."""
-    place = draw_reference(seed, update, purpose, int(before[-1]), size)
-    episode = torch.searchsorted(before, place, right=True) - 1
-    return first[episode] + place - before[episode]
+    """`draw_windows` in plain torch: draws among all windows, then finds the window's episode."""
+    window = draw_reference(seed, update, purpose, int(before[-1]), size)
+    episode = torch.searchsorted(before, window, right=True) - 1
+    return first[episode] + window - before[episode]
 
 
 def _check_stream(seed: Tensor, update: Tensor, purpose: int, size: int) -> None:
-    """What both draws ask of the arguments that they share."""
+    """Checks the arguments that `draw` and `draw_windows` share."""
     expect("seed", seed, torch.int64, (None,))  # [P]
     expect("update", update, torch.int64, (1,), seed.device)
     if not 0 <= purpose <= _WORD:
@@ -75,15 +75,15 @@ def _check_stream(seed: Tensor, update: Tensor, purpose: int, size: int) -> None
     fake=lambda seed, update, purpose, high, size: seed.new_empty((seed.shape[0], size)),
 )
 def draw(seed: Tensor, update: Tensor, purpose: int, high: int, size: int) -> Tensor:
-    """Indices uniform in [0, high), [P, size] int64, equal on every device.
+    """Random indices uniform in [0, high), int64 [P, size]; every device gives the same ones.
 
-    Row p depends on seed[p], update and purpose, and not on p, other members or earlier calls.
+    Row p depends only on seed[p], update and purpose, not on p, other members or earlier calls.
 
-    seed: one per member, int64 [P].  update: the update counter, int64 [1], on the seed's device
-    and read there, so that a captured graph replays with a new value.  purpose: separates the
-    draws of one update, in [0, 2^32).  high: exclusive bound in [1, 2^63).  size: indices per
-    member, in [0, 2^33].
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    seed: one per member, int64 [P].  update: the update counter, int64 [1], on the seed's device;
+    the kernel reads it there, so a replayed CUDA graph sees the new value.  purpose: distinguishes
+    the draws within one update, in [0, 2^32).  high: exclusive bound in [1, 2^63).  size: indices
+    per member, in [0, 2^33].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     """
     _check_stream(seed, update, purpose, size)
     if not 1 <= high < 2**63:
@@ -103,15 +103,17 @@ def draw(seed: Tensor, update: Tensor, purpose: int, high: int, size: int) -> Te
 def draw_windows(
     seed: Tensor, update: Tensor, purpose: int, first: Tensor, before: Tensor, size: int
 ) -> Tensor:
-    """Index of a window's first transition, uniform over all windows that stay in one episode.
+    """First transitions of random windows, uniform over all windows inside one episode.
 
-    The same stream as `draw(..., high=before[-1])`. `Episodes.windows` makes `first` and `before`:
-    for single transitions, successive pairs and triples, windows of H, or episode starts.
+    Uses the same random stream as `draw(..., high=before[-1])`. `Episodes.windows` makes `first`
+    and `before` for single transitions, for 2 or 3 successive ones, for windows of any length, and
+    for episode starts.
 
-    first: an episode's first transition, int64 [E].  before: windows in the episodes before this
-    one, from 0, never falling, int64 [E + 1]; the last entry is their number, at least 1 (not
-    checked here: it lies on the device).  The rest as in `draw`.  Returns int64 [P, size].
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    first: the first transition of each episode, int64 [E].  before: the number of windows in the
+    preceding episodes, int64 [E + 1]; it starts at 0 and is non-decreasing, and its last entry, the
+    total, is at least 1 (checked on the CPU only).  seed, update, purpose, size: as in `draw`.
+    Returns int64 [P, size].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     """
     _check_stream(seed, update, purpose, size)
     expect("first", first, torch.int64, (None,), seed.device)  # [E]

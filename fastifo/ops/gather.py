@@ -1,4 +1,4 @@
-"""A batch from flat columns: rows by index, observations encoded on the way."""
+"""Gathers a batch from flat columns by index and encodes the observations in the same pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gather_reference(
     columns: list[Tensor],
     member_columns: list[Tensor],
 ) -> list[Tensor]:
-    """What `gather` means, in plain torch."""
+    """`gather` in plain torch. The tests compare the kernels with it."""
     successive = row[index] + torch.arange(steps, device=row.device).view(-1, 1, 1)
     x = obs[successive]  # [steps, P, B, D]
     if mean is not None and deviation is not None:
@@ -50,7 +50,11 @@ def _fake(
 
 
 class Gatherer:
-    """`gather` with everything but the index checked once: columns do not change in training."""
+    """`gather` for fixed columns: checks all arguments once and only the index at each call.
+
+    The kernel keeps raw pointers, so the columns must stay where they are; this object holds
+    references to them.
+    """
 
     def __init__(
         self,
@@ -65,14 +69,14 @@ class Gatherer:
         *,
         reuses: bool = False,
     ) -> None:
-        """Arguments and errors as in `gather`.
+        """Takes the arguments of `gather` and raises the same errors.
 
-        reuses: indices of one shape fill the same tensors at every call.
+        reuses: whether calls with an index of the same shape return the same tensors, overwritten.
         """
         self.reuses = reuses
-        self.shape: tuple[int, ...] = ()  # of the indices that `out` is for
+        self.shape: tuple[int, ...] = ()  # of the index that `out` was allocated for
         self.out: list[Tensor] = []
-        self.arguments: tuple[int | list[int], ...] = ()  # of the kernel, beside the index
+        self.arguments: tuple[int | list[int], ...] = ()  # the kernel's, after the index
         self.device = obs.device
         expect("row", row, torch.int64, (None,), self.device)  # [N]
         dtype = expect_float("obs", obs, (None, None))  # [M, D]
@@ -81,52 +85,53 @@ class Gatherer:
             if statistic is not None:
                 expect(name, statistic, dtype, (obs.shape[1],), self.device)
         if (mean is None) != (deviation is None):
-            raise ValueError("deviation: expected one with a mean and none without.")
+            raise ValueError("deviation: expected one with a mean and none without one.")
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, found {steps}.")
-        for place, column in enumerate(columns):
+        for index, column in enumerate(columns):
             if column.ndim not in (1, 2):
                 raise ValueError(
-                    f"columns[{place}]: expected shape [N] or [N, A], found {list(column.shape)}."
+                    f"columns[{index}]: expected shape [N] or [N, A], found {list(column.shape)}."
                 )
             shape = (row.shape[0], *column.shape[1:])
-            expect(f"columns[{place}]", column, dtype, shape, self.device)
+            expect(f"columns[{index}]", column, dtype, shape, self.device)
         self.members: int | None = None
-        for place, column in enumerate(member_columns):
+        for index, column in enumerate(member_columns):
             if column.ndim not in (2, 3):
                 raise ValueError(
-                    f"member_columns[{place}]: expected shape [P, N] or [P, N, A], found "
+                    f"member_columns[{index}]: expected shape [P, N] or [P, N, A], found "
                     f"{list(column.shape)}."
                 )
             shape = (self.members, row.shape[0], *column.shape[2:])
-            expect(f"member_columns[{place}]", column, dtype, shape, self.device)
+            expect(f"member_columns[{index}]", column, dtype, shape, self.device)
             self.members = column.shape[0]
         self.kernel = registry.kernel(kernel_name("gather", obs), self.device)
-        self.kept = (row, obs, scale, mean, deviation, *columns, *member_columns)
-        self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.kept[:5]]
+        self.obs = obs
+        self.tensors = (row, obs, scale, mean, deviation, *columns, *member_columns)
+        self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.tensors[:5]]
         self.width, self.scales, self.steps = obs.shape[1], scale.shape[0], steps
+        # For each column: its pointer, the shape of one row, and the elements between members.
         self.columns = [(column.data_ptr(), column.shape[1:], 0) for column in columns]
         self.columns += [
             (c.data_ptr(), c.shape[2:], row.shape[0] * c.shape[2:].numel()) for c in member_columns
         ]
 
     def __call__(self, index: Tensor) -> list[Tensor]:
-        """index: int64 [P, B].  Raises and returns as `gather`."""
+        """Gathers the rows of `index`, int64 [P, B]; returns and raises what `gather` does."""
         if not (self.reuses and is_like(index, torch.int64, self.shape, self.device)):
             expect("index", index, torch.int64, (self.members, None), self.device)
-            self._make_room(index.shape)
+            self._allocate(index.shape)
         self.kernel(index.data_ptr(), *self.arguments)
         return self.out
 
-    def _make_room(self, shape: torch.Size) -> None:
+    def _allocate(self, shape: torch.Size) -> None:
+        """Allocates the outputs for an index of this shape and collects the kernel's arguments."""
         members, size = shape
-        obs = self.kept[1]
-        assert obs is not None
         width = self.width * max(1, self.scales)
-        out = [obs.new_empty((self.steps, members, size, width))]
-        plan: list[int] = []  # source, target, numbers in a row, numbers between members
+        out = [self.obs.new_empty((self.steps, members, size, width))]
+        plan: list[int] = []  # source, target, elements in a row, elements between members
         for source, tail, stride in self.columns:
-            out.append(obs.new_empty((members, size, *tail)))
+            out.append(self.obs.new_empty((members, size, *tail)))
             plan += [source, out[-1].data_ptr(), tail.numel(), stride]
         self.shape, self.out = tuple(shape), out
         self.arguments = (
@@ -152,15 +157,17 @@ def gather(
     columns: list[Tensor],
     member_columns: list[Tensor],
 ) -> list[Tensor]:
-    """Observations of `steps` successive times as nets read them, then every column's rows.
+    """Encoded observations of `steps` successive time steps, then the rows of every column.
 
-    index: transitions, int64 [P, B]; out of range is undefined.  row: the observation a transition
-    starts from, int64 [N].  obs: [M, D], `row + steps - 1` must stay inside.  scale: [S]; the
-    observation becomes tanh(scale * x), feature-major, width D * S; empty leaves it as it is.
-    mean, deviation: [D] to standardise by first, or None.  columns: [N] or [N, A] each.
-    member_columns: [P, N] or [P, N, A] each.  All floats are of one dtype, float32 or float64.
-    Returns [steps, P, B, width], then [P, B] or [P, B, A] a column and a member column.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    index: transitions, int64 [P, B]; an index out of range is undefined behaviour.  row: the
+    observation each transition starts from, int64 [N].  obs: [M, D]; `row + steps - 1` must be
+    below M.  scale: [S]; an observation x is encoded as tanh(scale * x), feature-major, with width
+    D * S, or left unchanged, with width D, if S is 0.  mean, deviation: [D], to standardise the
+    observations before that, or None.  columns: [N] or [N, A] each.  member_columns: [P, N] or
+    [P, N, A] each.  All floats have one dtype, float32 or float64.
+    Returns the observations [steps, P, B, width], then [P, B] or [P, B, A] for each column and each
+    member column.
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     """
     gatherer = Gatherer(row, obs, scale, mean, deviation, steps, columns, member_columns)
     return gatherer(index)

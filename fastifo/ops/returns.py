@@ -1,4 +1,4 @@
-"""Discounted return-to-go inside each episode."""
+"""Discounted return-to-go within each episode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 
 def returns_reference(reward: Tensor, start: Tensor, gamma: float) -> Tensor:
-    """What `returns` means, in plain torch: slow, and the judge in every test."""
+    """`returns` in plain torch. It is slow; the tests compare the kernels with it."""
     out = torch.empty_like(reward)
     bounds = start.tolist()
     for first, last in pairwise(bounds):
@@ -30,10 +30,12 @@ def returns_reference(reward: Tensor, start: Tensor, gamma: float) -> Tensor:
 def returns(reward: Tensor, start: Tensor, gamma: float) -> Tensor:
     """Discounted sum of the rewards from each row to the end of its episode, [N].
 
-    reward: float32 or float64 [N].  start: first row of each episode and N at the end, int64
-    [E + 1], from 0, never falling (not checked here: it lies on the device).  gamma: in [0, 1].
-    The sum is carried in float64.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
+    The sum is accumulated in float64.
+
+    reward: float32 or float64 [N].  start: the first row of each episode, then N, int64 [E + 1];
+    it starts at 0 and is non-decreasing, which is not checked because it is on the device.  gamma:
+    in [0, 1].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     """
     expect_float("reward", reward, (None,))  # [N]
     expect("start", start, torch.int64, (None,), reward.device)  # [E + 1]
