@@ -11,13 +11,13 @@ from typing import Annotated, Any, Union
 import tyro
 
 
-def summary(command: type) -> str:
-    """The first paragraph of a command's docstring."""
-    return (inspect.getdoc(command) or "").partition("\n\n")[0]
+def summary(documented: Any) -> str:
+    """The first paragraph of the docstring of a command, class or module."""
+    return (inspect.getdoc(documented) or "").partition("\n\n")[0]
 
 
 def notes(command: type) -> str:
-    """The docstring without its first paragraph."""
+    """The docstring of a command without its first paragraph."""
     return (inspect.getdoc(command) or "").partition("\n\n")[2]
 
 

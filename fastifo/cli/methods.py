@@ -1,7 +1,6 @@
 """One subcommand per algorithm, with one flag per field of its config."""
 
 import dataclasses
-import inspect
 import sys
 import textwrap
 import types
@@ -13,7 +12,7 @@ from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.config import field_help
 from fastifo.algos.learner import Learner
 from fastifo.algos.presets import preset_sources
-from fastifo.cli.help import choice_of
+from fastifo.cli.help import choice_of, summary
 
 BACKBONE_NAMES = {"iql": "IQL", "rebrac": "ReBRAC"}
 SWEPT_TYPES = (float, int, str)  # a field of these types takes several values on the command line
@@ -46,10 +45,14 @@ def make_flags(learner_class: type[Learner], backbone: str) -> Any:
 
 
 def _summary(learner_class: type[Learner], backbone: str) -> str:
-    """The first line of the algorithm's module, and which method learns from its rewards."""
-    module = sys.modules[learner_class.__module__]
-    line = (inspect.getdoc(module) or "").partition("\n")[0]
-    return f"{line} {BACKBONE_NAMES[backbone]} learns from them." if backbone else line
+    """The first paragraph of the algorithm's module, and what distinguishes the algorithm there."""
+    text = summary(sys.modules[learner_class.__module__])
+    if backbone:
+        return f"{text} {BACKBONE_NAMES[backbone]} learns from the rewards."
+    names = [
+        name for name, other in ALGORITHMS.items() if other.__module__ == learner_class.__module__
+    ]
+    return f"{text} {summary(learner_class)}" if len(names) > 1 else text
 
 
 def _preset_notes(learner_class: type[Learner], backbone: str) -> str:

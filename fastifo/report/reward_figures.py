@@ -28,8 +28,8 @@ def read_summary(path: Path) -> Summary:
     summary = kept_columns(path)
     if summary is None or not set(COLUMNS) <= summary.keys():
         raise ValueError(
-            f"{path}: expected TGE's summary of its embeddings, found a file that is cut or "
-            "foreign; delete it and train again"
+            f"{path}: expected TGE's summary of its embeddings, found a truncated or unrelated "
+            "file; delete it and train again"
         )
     return summary
 

@@ -158,7 +158,7 @@ def test_without_true_returns_points_have_one_color(tmp_path: Path) -> None:
 def test_a_damaged_summary_is_named(run: Path) -> None:
     path = summary_of(run)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"\.npz: expected what TGE keeps"):
+    with pytest.raises(ValueError, match=r"\.npz: expected TGE's summary"):
         read_summary(path)
 
 
