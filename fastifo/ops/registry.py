@@ -60,7 +60,7 @@ def op(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            # Only tracing needs the dispatcher: skipping it saves 8 us, or 200 us with tensor lists.
+            # Only tracing needs the dispatcher: skipping it saves 8 us, or 200 us with lists.
             if torch.compiler.is_compiling() or _tracing():
                 return overload(*args, **kwargs)  # type: ignore[no-any-return]
             return function(*args, **kwargs)
