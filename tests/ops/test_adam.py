@@ -1,4 +1,4 @@
-"""`adam`: equal to torch's own, member by member, targets on time, and every refusal."""
+"""`adam` equals torch.optim.Adam per member, updates targets on time, refuses bad arguments."""
 
 from typing import Any
 
@@ -24,31 +24,35 @@ def arguments(
     members: int, shapes: list[tuple[int, ...]], *, targets: int = 2, update: int = 3,
     every: int = 1, decoupled: bool = True, decay: float = 0.1,
 ) -> list[Any]:  # fmt: skip
-    """Random state; the members' rates, decays and polyak shares differ."""
+    """All arguments of `adam` with random state; rate, decay and polyak differ between members."""
     g = torch.Generator().manual_seed(members + len(shapes))
 
     def state() -> list[Tensor]:
         return [torch.randn(members, *s, generator=g, dtype=torch.float64) for s in shapes]
 
     second = [tensor.square() for tensor in state()]
-    own = torch.arange(1, members + 1, dtype=torch.float64)
+    number = torch.arange(1, members + 1, dtype=torch.float64)  # of the member, from 1
     return [
         state(), state(), second, state(), state()[:targets], torch.tensor([update]),
-        0.01 * own, decay * own, 1 / own, every, decoupled, *BETAS, EPS,
+        0.01 * number, decay * number, 1 / number, every, decoupled, *BETAS, EPS,
     ]  # fmt: skip
 
 
-def assert_equals_reference(given: list[Any], device: torch.device) -> None:
-    """In place: what both leave in their arguments. A rate is not a tensor of the dtype."""
-    expected = compare.cast(given, torch.float64, compare.CPU)
+def assert_equals_reference(inputs: list[Any], device: torch.device) -> None:
+    """Compares the arguments that both modify in place; rates stay float64 in either dtype."""
+    expected = compare.cast(inputs, torch.float64, compare.CPU)
     OPS["adam"].reference(*expected)
     for dtype in (torch.float32, torch.float64):
-        floats = compare.cast(given[:5], dtype, device)
-        found = [*floats, *compare.cast(given[5:], torch.float64, device)]
-        adam(*found)
-        for one, other in zip(compare.flat(found[:5]), compare.flat(expected[:5]), strict=True):
+        floats = compare.cast(inputs[:5], dtype, device)
+        actual = [*floats, *compare.cast(inputs[5:], torch.float64, device)]
+        adam(*actual)
+        pairs = zip(compare.tensors_of(actual[:5]), compare.tensors_of(expected[:5]), strict=True)
+        for result, reference in pairs:
             torch.testing.assert_close(
-                one.cpu().double(), other, rtol=compare.RTOL[dtype], atol=compare.ATOL[dtype]
+                result.cpu().double(),
+                reference,
+                rtol=compare.RTOL[dtype],
+                atol=compare.ATOL[dtype],
             )
 
 
@@ -70,7 +74,7 @@ def test_large_parameters_equal_the_reference_across_threads(device: torch.devic
 def test_every_instruction_set_equals_the_reference(
     isa: str, decoupled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     assert_equals_reference(arguments(3, SHAPES, decoupled=decoupled), compare.CPU)
 
 
@@ -88,46 +92,46 @@ def test_equals_the_reference_for_any_shape(
 def test_twenty_steps_equal_torch(
     decoupled: bool, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(1, *shape, generator=generator).double() for shape in SHAPES]
-    theirs = [tensor.clone().requires_grad_() for tensor in start]
+    torch_parameters = [tensor.clone().requires_grad_() for tensor in start]
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    optimizer = kind(theirs, lr=1e-2, betas=BETAS, eps=EPS, weight_decay=0.1)
-    ours = [tensor.clone() for tensor in start]
-    first, second = ([torch.zeros_like(t) for t in ours] for _ in range(2))
+    optimizer = kind(torch_parameters, lr=1e-2, betas=BETAS, eps=EPS, weight_decay=0.1)
+    parameters = [tensor.clone() for tensor in start]
+    first, second = ([torch.zeros_like(t) for t in parameters] for _ in range(2))
     for update in range(20):
-        gradient = [torch.randn(t.shape, generator=generator).double() for t in ours]
-        for parameter, g in zip(theirs, gradient, strict=True):
+        gradient = [torch.randn(t.shape, generator=generator).double() for t in parameters]
+        for parameter, g in zip(torch_parameters, gradient, strict=True):
             parameter.grad = g.clone()
         optimizer.step()
-        settings_ = (torch.tensor([update]), column([1e-2]), column([0.1]), column([1.0]))
-        adam(ours, first, second, gradient, [], *settings_, 1, decoupled, *BETAS, EPS)
-    for found, expected in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-13)
+        counter_and_rates = (torch.tensor([update]), column([1e-2]), column([0.1]), column([1.0]))
+        adam(parameters, first, second, gradient, [], *counter_and_rates, 1, decoupled, *BETAS, EPS)
+    for actual, expected in zip(parameters, torch_parameters, strict=True):
+        torch.testing.assert_close(actual, expected.detach(), rtol=1e-12, atol=1e-13)
 
 
-def test_a_member_steps_as_it_would_alone(device: torch.device) -> None:
-    given = [*compare.cast(arguments(3, SHAPES)[:5], torch.float32, device),
+def test_a_members_step_does_not_depend_on_the_others(device: torch.device) -> None:
+    inputs = [*compare.cast(arguments(3, SHAPES)[:5], torch.float32, device),
              *compare.cast(arguments(3, SHAPES)[5:], torch.float64, device)]  # fmt: skip
     for member in range(3):
 
-        def own(value: Any, member: int = member) -> Any:
+        def member_of(value: Any, member: int = member) -> Any:
             if isinstance(value, list):
-                return [own(entry) for entry in value]
+                return [member_of(entry) for entry in value]
             if isinstance(value, Tensor) and value.dtype != torch.int64:
                 return value[member : member + 1].clone()
             return value
 
-        alone = [own(value) for value in given]
+        alone = [member_of(value) for value in inputs]
         together = [compare.cast(v, torch.float32, device) if isinstance(v, list) else v
-                    for v in given]  # fmt: skip
+                    for v in inputs]  # fmt: skip
         adam(*alone)
         adam(*together)
-        for one, all_members in zip(
-            compare.flat(alone[:5]), compare.flat(together[:5]), strict=True
+        for single, population in zip(
+            compare.tensors_of(alone[:5]), compare.tensors_of(together[:5]), strict=True
         ):
-            assert torch.equal(one[0], all_members[member])
+            assert torch.equal(single[0], population[member])
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -135,62 +139,64 @@ def test_a_target_is_copied_after_every_nth_update_and_not_between(
     every: int, device: torch.device
 ) -> None:
     for update in range(7):
-        given = arguments(2, SHAPES, targets=3, update=update, every=every)
-        given[8] = torch.ones(2, dtype=torch.float64)
-        floats = compare.cast(given[:5], torch.float32, device)
+        inputs = arguments(2, SHAPES, targets=3, update=update, every=every)
+        inputs[8] = torch.ones(2, dtype=torch.float64)
+        floats = compare.cast(inputs[:5], torch.float32, device)
         before = [tensor.clone() for tensor in floats[4]]
-        adam(*floats, *compare.cast(given[5:], torch.float64, device))
+        adam(*floats, *compare.cast(inputs[5:], torch.float64, device))
         moves = (update + 1) % every == 0
         for target, old, new in zip(floats[4], before, floats[0][:3], strict=True):
             assert torch.equal(target, new if moves else old)
 
 
 def test_a_polyak_share_moves_the_target_part_of_the_way() -> None:
-    given = arguments(1, [(9,)], targets=1)
-    given[8] = column([0.25])
-    old = given[4][0].clone()
-    adam(*given)
-    torch.testing.assert_close(given[4][0], old + 0.25 * (given[0][0] - old))
+    inputs = arguments(1, [(9,)], targets=1)
+    inputs[8] = column([0.25])
+    old = inputs[4][0].clone()
+    adam(*inputs)
+    torch.testing.assert_close(inputs[4][0], old + 0.25 * (inputs[0][0] - old))
 
 
-def test_a_parameter_that_never_had_a_gradient_stays(device: torch.device) -> None:
+def test_a_parameter_without_gradient_and_moments_does_not_change(device: torch.device) -> None:
     zero = torch.zeros(1, 37, device=device)
     w = torch.randn(1, 37).to(device)
     before = w.clone()
-    settings_ = [
+    counter_and_rates = [
         compare.cast(t, torch.float64, device)
         for t in (torch.tensor([0]), column([1e-2]), column([0.0]), column([1.0]))
     ]
-    adam(*[[w], [zero.clone()], [zero.clone()], [zero], [], *settings_, 1, True, *BETAS, EPS])
+    adam(
+        *[[w], [zero.clone()], [zero.clone()], [zero], [], *counter_and_rates, 1, True, *BETAS, EPS]
+    )
     assert torch.equal(w, before)
 
 
 def test_nan_gradients_reach_their_parameters_only(device: torch.device) -> None:
-    given = compare.cast(arguments(2, SHAPES)[:5], torch.float32, device)
-    given[3][0][1, 0, 0] = float("nan")
-    adam(*given, *compare.cast(arguments(2, SHAPES)[5:], torch.float64, device))
-    assert int(given[0][0].isnan().sum()) == 1
-    assert bool(given[0][0][1, 0, 0].isnan())
+    inputs = compare.cast(arguments(2, SHAPES)[:5], torch.float32, device)
+    inputs[3][0][1, 0, 0] = float("nan")
+    adam(*inputs, *compare.cast(arguments(2, SHAPES)[5:], torch.float64, device))
+    assert int(inputs[0][0].isnan().sum()) == 1
+    assert bool(inputs[0][0][1, 0, 0].isnan())
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    found = []
+    results = []
     threads = torch.get_num_threads()
     for count in (1, 3):
         torch.set_num_threads(count)
-        given = arguments(3, [(700, 501)])
-        floats = compare.cast(given[:5], torch.float32, compare.CPU)
-        adam(*floats, *given[5:])
-        found.append(compare.flat(floats))
+        inputs = arguments(3, [(700, 501)])
+        floats = compare.cast(inputs[:5], torch.float32, compare.CPU)
+        adam(*floats, *inputs[5:])
+        results.append(compare.tensors_of(floats))
     torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_passes_opcheck(device: torch.device) -> None:
-    given = arguments(2, SHAPES[:3])
-    floats = compare.cast(given[:5], torch.float32, device)
+    inputs = arguments(2, SHAPES[:3])
+    floats = compare.cast(inputs[:5], torch.float32, device)
     torch.library.opcheck(
-        OPS["adam"].overload, (*floats, *compare.cast(given[5:], torch.float64, device))
+        OPS["adam"].overload, (*floats, *compare.cast(inputs[5:], torch.float64, device))
     )
 
 
@@ -219,32 +225,35 @@ ONE = torch.zeros(2, 3, dtype=torch.float64)
         ({"every": 0}, ValueError, "every: expected at least 1, found 0"),
     ],
 )
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = dict(zip(NAMES, arguments(2, [(3,)], targets=1), strict=True))
     compare.assert_refused("adam", good, bad, error, message)
 
 
-def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = compare.cast(arguments(2, [(3,)]), torch.float64, cuda_device)
-    given[3] = [given[3][0].cpu()]
+def test_refuses_tensors_on_different_devices(cuda_device: torch.device) -> None:
+    inputs = compare.cast(arguments(2, [(3,)]), torch.float64, cuda_device)
+    inputs[3] = [inputs[3][0].cpu()]
     with pytest.raises(ValueError, match=r"gradient\[0\]: expected a tensor on cuda:0, found cpu"):
-        adam(*given)
+        adam(*inputs)
 
 
-def test_replays_for_the_advanced_update(cuda_device: torch.device) -> None:
-    given = compare.cast(arguments(2, SHAPES, every=2), torch.float64, cuda_device)
-    judged = compare.cast(given, torch.float64, compare.CPU)
-    adam(*given)
+def test_a_replayed_graph_reads_the_advanced_update_counter(cuda_device: torch.device) -> None:
+    inputs = compare.cast(arguments(2, SHAPES, every=2), torch.float64, cuda_device)
+    reference_inputs = compare.cast(inputs, torch.float64, compare.CPU)
+    adam(*inputs)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        given[5].add_(1)
-        adam(*given)
-    OPS["adam"].reference(*judged)
+        inputs[5].add_(1)
+        adam(*inputs)
+    OPS["adam"].reference(*reference_inputs)
     for _ in range(3):
         graph.replay()
-        judged[5] += 1
-        OPS["adam"].reference(*judged)
-    for one, other in zip(compare.flat(given[:5]), compare.flat(judged[:5]), strict=True):
-        torch.testing.assert_close(one.cpu(), other, rtol=1e-10, atol=1e-12)
+        reference_inputs[5] += 1
+        OPS["adam"].reference(*reference_inputs)
+    pairs = zip(
+        compare.tensors_of(inputs[:5]), compare.tensors_of(reference_inputs[:5]), strict=True
+    )
+    for result, reference in pairs:
+        torch.testing.assert_close(result.cpu(), reference, rtol=1e-10, atol=1e-12)

@@ -1,4 +1,4 @@
-"""`advantage`: targets and weights by hand, the reference at every shape, and every refusal."""
+"""`advantage` equals hand-computed targets and weights and its reference; refuses bad arguments."""
 
 import math
 from typing import Any
@@ -21,11 +21,14 @@ def arguments(
     policy_rows: int = 6,
     *,
     expectile: bool = False,
-    own_next: bool = False,
+    policy_next: bool = False,
     absorbing: bool = True,
     policy_absorbing: bool = True,
 ) -> list[Any]:
-    """Random values; a fifth of the rows are terminal, some weights meet the cap."""
+    """All arguments of `advantage`, random; a fifth of the rows are terminal, some weights capped.
+
+    policy_next: whether the policy has a next value that differs from the value loss's.
+    """
     g = torch.Generator().manual_seed(members + 10 * rows + policy_rows)
 
     def numbers(*shape: int) -> Tensor:
@@ -36,7 +39,7 @@ def arguments(
 
     return [
         numbers(members, rows), numbers(members, rows),
-        numbers(members, policy_rows) if own_next else None,
+        numbers(members, policy_rows) if policy_next else None,
         numbers(members, groups), (unit(members, rows) < 0.2).double(), unit(members, groups),
         0.5 + 0.4 * unit(members, 1), 0.3 + unit(members, 1), 1 + 20 * unit(members, 1),
         0.1 + 0.8 * unit(members, 1) if expectile else None,
@@ -44,10 +47,10 @@ def arguments(
     ]  # fmt: skip
 
 
-def one(
+def single_member(
     v: list[float], next_v: list[float], reward: list[float], terminal: list[float], **changes: Any
 ) -> tuple[Tensor, ...]:
-    """One member at gamma 0.9, temperature 1, all rows the policy's."""
+    """Outputs for one member at gamma 0.9 and temperature 1, where all rows are the policy's."""
 
     def row(values: list[float]) -> Tensor:
         return torch.tensor([values], dtype=torch.float64)
@@ -71,58 +74,60 @@ SHAPES = [(1, 1, 1), (4, 2, 0), (6, 3, 2), (512, 2, 256), (33, 33, 33), (20_000,
 def test_equals_the_reference(
     members: int, rows: int, groups: int, policy_rows: int, expectile: bool, device: torch.device
 ) -> None:
-    given = arguments(members, rows, groups, policy_rows, expectile=expectile)
-    # A sum of thousands of float32 numbers of size 10 and more.
-    compare.assert_equals_reference("advantage", given, device, scale=30)
+    inputs = arguments(members, rows, groups, policy_rows, expectile=expectile)
+    # It sums thousands of float32 numbers of magnitude 10 and more.
+    compare.assert_equals_reference("advantage", inputs, device, scale=30)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
-@pytest.mark.parametrize("own_next", [False, True])
+@pytest.mark.parametrize("policy_next", [False, True])
 @pytest.mark.parametrize("absorbing", [(True, True), (True, False), (False, False)])
 def test_every_instruction_set_and_variant_equals_the_reference(
-    isa: str, own_next: bool, absorbing: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+    isa: str, policy_next: bool, absorbing: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
-    given = arguments(
-        3, 42, 6, 21, expectile=True, own_next=own_next,
+    compare.use_instruction_set(isa, monkeypatch)
+    inputs = arguments(
+        3, 42, 6, 21, expectile=True, policy_next=policy_next,
         absorbing=absorbing[0], policy_absorbing=absorbing[1],
     )  # fmt: skip
-    compare.assert_equals_reference("advantage", given, compare.CPU, scale=30)
+    compare.assert_equals_reference("advantage", inputs, compare.CPU, scale=30)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 20), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_equals_the_reference_for_any_shape(
-    members: int, groups: int, each: int, expectile: bool, own_next: bool
+    members: int, groups: int, rows_per_group: int, expectile: bool, policy_next: bool
 ) -> None:
-    rows = groups * each
-    given = arguments(members, rows, groups, rows // 2, expectile=expectile, own_next=own_next)
+    rows = groups * rows_per_group
+    inputs = arguments(
+        members, rows, groups, rows // 2, expectile=expectile, policy_next=policy_next
+    )
     if rows // 2 > 0:
-        compare.assert_equals_reference("advantage", given, compare.CPU, scale=30)
+        compare.assert_equals_reference("advantage", inputs, compare.CPU, scale=30)
 
 
 @pytest.mark.parametrize("expectile", [False, True])
 def test_gradient_passes_finite_differences(expectile: bool) -> None:
-    v, *rest = arguments(expectile=expectile)
-    compare.assert_gradients_are_right("advantage", [v], *rest)
+    v, *constants = arguments(expectile=expectile)
+    compare.assert_gradients_equal_finite_differences("advantage", [v], *constants)
 
 
-def test_a_terminal_is_worth_its_reward_forever_or_once() -> None:
-    loss, gradient, weight, _ = one([2.0], [50.0], [1.0], [1.0])
+def test_a_terminals_target_is_its_reward_forever_if_absorbing_and_once_otherwise() -> None:
+    loss, gradient, weight, _ = single_member([2.0], [50.0], [1.0], [1.0])
     assert float(loss) == pytest.approx((10 - 2) ** 2)
     assert float(gradient) == pytest.approx(-2 * 8)
     assert float(weight) == pytest.approx(math.exp(8))
-    loss, *_ = one([2.0], [50.0], [1.0], [1.0], absorbing=False, policy_absorbing=False)
+    loss, *_ = single_member([2.0], [50.0], [1.0], [1.0], absorbing=False, policy_absorbing=False)
     assert float(loss) == pytest.approx(1.0)
 
 
 def test_a_timeout_still_bootstraps() -> None:
-    loss, *_ = one([2.0], [50.0], [1.0], [0.0])
+    loss, *_ = single_member([2.0], [50.0], [1.0], [0.0])
     assert float(loss) == pytest.approx((1 + 45 - 2) ** 2)
 
 
-def test_the_policys_terminal_may_end_otherwise_than_the_values() -> None:
-    loss, _, weight, _ = one([2.0], [5.0], [1.0], [1.0], policy_absorbing=False)
+def test_policy_and_value_loss_may_treat_terminals_differently() -> None:
+    loss, _, weight, _ = single_member([2.0], [5.0], [1.0], [1.0], policy_absorbing=False)
     assert float(loss) == pytest.approx(64.0)
     assert float(weight) == pytest.approx(math.exp(-1))
 
@@ -130,7 +135,7 @@ def test_the_policys_terminal_may_end_otherwise_than_the_values() -> None:
 def test_an_expectile_of_one_half_halves_the_square() -> None:
     values = ([0.5, 2.0], [1.0, 1.0], [0.3, -1.0], [0.0, 0.0])
     half = torch.full((1, 1), 0.5, dtype=torch.float64)
-    plain, symmetric = one(*values), one(*values, expectile=half)
+    plain, symmetric = single_member(*values), single_member(*values, expectile=half)
     torch.testing.assert_close(symmetric[0], 0.5 * plain[0])
     torch.testing.assert_close(symmetric[1], 0.5 * plain[1])
 
@@ -138,15 +143,17 @@ def test_an_expectile_of_one_half_halves_the_square() -> None:
 def test_iqls_advantage_is_q_minus_v() -> None:
     zero, tau = torch.zeros(1, 1).double(), torch.full((1, 1), 0.7).double()
     q = [3.0, -1.0]
-    loss, gradient, weight, _ = one([1.0, 1.0], q, q, [0.0, 0.0], gamma=zero, expectile=tau)
+    loss, gradient, weight, _ = single_member(
+        [1.0, 1.0], q, q, [0.0, 0.0], gamma=zero, expectile=tau
+    )
     assert float(loss) == pytest.approx((0.7 * 4 + 0.3 * 4) / 2)
     assert gradient[0].tolist() == pytest.approx([-0.7 * 2, 0.3 * 2])
     assert weight[0].tolist() == pytest.approx([math.exp(2), math.exp(-2)])
 
 
-def test_weights_stop_at_the_cap_and_are_counted() -> None:
+def test_weights_are_capped_and_the_capped_share_is_reported() -> None:
     cap = torch.full((1, 1), 2.0).double()
-    *_, weight, statistics = one([0.0] * 4, [0.0] * 4, [0.0, 0.5, 1.0, 1000.0], [0.0] * 4,
+    *_, weight, statistics = single_member([0.0] * 4, [0.0] * 4, [0.0, 0.5, 1.0, 1000.0], [0.0] * 4,
                                  max_weight=cap)  # fmt: skip
     assert weight[0].tolist() == pytest.approx([1.0, math.exp(0.5), 2.0, 2.0])
     advantages = torch.tensor([0.0, 0.5, 1.0, 1000.0])
@@ -154,47 +161,51 @@ def test_weights_stop_at_the_cap_and_are_counted() -> None:
     assert statistics[0].tolist() == pytest.approx([*map(float, moments), 0.5])
 
 
-def test_an_infinite_temperature_weighs_all_rows_alike() -> None:
+def test_an_infinite_temperature_weights_all_rows_equally() -> None:
     hot = torch.full((1, 1), math.inf).double()
-    assert one([0.0, 9.0], [0.0, 7.0], [1.0], [0.0, 0.0], temperature=hot)[2].tolist() == [[1, 1]]
+    assert single_member([0.0, 9.0], [0.0, 7.0], [1.0], [0.0, 0.0], temperature=hot)[
+        2
+    ].tolist() == [[1, 1]]
 
 
-def test_a_group_counts_by_its_share_of_its_own_mean() -> None:
+def test_the_loss_adds_each_groups_mean_times_its_share() -> None:
     share = torch.tensor([[0.25, 0.75]]).double()
-    loss, gradient, *_ = one([1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0], [0.0] * 4, share=share)
+    loss, gradient, *_ = single_member(
+        [1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0], [0.0] * 4, share=share
+    )
     assert float(loss) == pytest.approx(0.25 * (1 + 9) / 2 + 0.75 * 4 / 2)
     assert gradient[0].tolist() == pytest.approx([0.25, 0.75, 1.5, 0.0])
     by_row = torch.tensor([[0.125, 0.125, 0.375, 0.375]]).double()
-    again = one([1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0] * 4, [0.0] * 4, share=by_row)
-    torch.testing.assert_close(again[0], loss)
+    loss_by_row = single_member([1.0, 3.0, 2.0, 0.0], [0.0] * 4, [0.0] * 4, [0.0] * 4, share=by_row)
+    torch.testing.assert_close(loss_by_row[0], loss)
 
 
 def test_nan_reaches_the_loss_and_the_weight(device: torch.device) -> None:
-    given = compare.cast(arguments(), torch.float32, device)
-    given[0][1, -1] = math.nan
-    loss, gradient, weight, statistics = advantage(*given)
+    inputs = compare.cast(arguments(), torch.float32, device)
+    inputs[0][1, -1] = math.nan
+    loss, gradient, weight, statistics = advantage(*inputs)
     assert loss.isnan().tolist() == [False, True]
     assert bool(gradient[1, -1].isnan())
     assert bool(weight[1, -1].isnan())
     assert bool(statistics[1, 0].isnan())
 
 
-def test_bits_depend_on_neither_threads_nor_place() -> None:
-    given = compare.cast(arguments(7, 20_000, 2, 5_000), torch.float32, compare.CPU)
-    compare.assert_member_and_thread_free("advantage", given, 7)
+def test_bits_depend_on_neither_threads_nor_member_order() -> None:
+    inputs = compare.cast(arguments(7, 20_000, 2, 5_000), torch.float32, compare.CPU)
+    compare.assert_independent_of_member_order_and_threads("advantage", inputs, 7)
 
 
 @pytest.mark.parametrize("expectile", [False, True])
 def test_passes_opcheck(expectile: bool, device: torch.device) -> None:
-    given = compare.cast(arguments(expectile=expectile), torch.float32, device)
-    torch.library.opcheck(OPS["advantage"].overload, given)
+    inputs = compare.cast(arguments(expectile=expectile), torch.float32, device)
+    torch.library.opcheck(OPS["advantage"].overload, inputs)
 
 
 GOOD = dict(
     zip(
         ("v", "next_v", "policy_next_v", "reward", "terminal", "share", "gamma", "temperature",
          "max_weight", "expectile", "absorbing", "policy_absorbing", "policy_rows"),
-        compare.cast(arguments(own_next=True, expectile=True), torch.float32, compare.CPU),
+        compare.cast(arguments(policy_next=True, expectile=True), torch.float32, compare.CPU),
         strict=True,
     )
 )  # fmt: skip
@@ -221,19 +232,19 @@ GOOD = dict(
         ({"policy_rows": -1}, ValueError, "policy_rows: expected 0 to 12, found -1"),
     ],
 )
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     compare.assert_refused("advantage", GOOD, bad, error, message)
 
 
-def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = compare.cast(arguments(), torch.float32, cuda_device)
+def test_refuses_tensors_on_different_devices(cuda_device: torch.device) -> None:
+    inputs = compare.cast(arguments(), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="next_v: expected a tensor on cuda:0, found cpu"):
-        advantage(given[0], given[1].cpu(), *given[2:])
+        advantage(inputs[0], inputs[1].cpu(), *inputs[2:])
 
 
-def test_streams_and_replays(cuda_device: torch.device) -> None:
+def test_runs_on_side_streams_and_in_replayed_graphs(cuda_device: torch.device) -> None:
     first = compare.cast(arguments(), torch.float32, cuda_device)
     second = [first[0] + 1, *first[1:]]
     compare.assert_streams_and_replays("advantage", first, second)

@@ -1,4 +1,4 @@
-"""The discretised-action head: losses by hand, the references at every shape, every refusal."""
+"""The discretised-action head equals hand-computed losses and its references at every shape."""
 
 import math
 from typing import Any
@@ -21,7 +21,10 @@ def arguments(
     members: int = 2, rows: int = 5, dims: int = 3, bins: int = 11, radius: int | None = None,
     *, weighted: bool = True,
 ) -> list[Any]:  # fmt: skip
-    """Random logits and a Gaussian kernel of each member's own, or random taps of a radius."""
+    """All arguments of `binned_nll` with random logits.
+
+    radius: None for Gaussian kernels that differ between members, else of random taps.
+    """
     g = torch.Generator().manual_seed(members + 10 * rows + bins)
 
     def unit(*shape: int) -> Tensor:
@@ -37,8 +40,8 @@ def arguments(
     return [logits, 2.2 * unit(members, rows, dims) - 1.1, weight, taps, norm]
 
 
-def plain(bins: int) -> tuple[Tensor, Tensor]:
-    """The kernel that leaves one member's logits as they are."""
+def identity_kernel(bins: int) -> tuple[Tensor, Tensor]:
+    """Taps and norm for one member that leave its logits unchanged."""
     return torch.ones(1, 1).double(), torch.ones(1, bins).double()
 
 
@@ -48,8 +51,8 @@ def plain(bins: int) -> tuple[Tensor, Tensor]:
 def test_nll_equals_the_reference(
     members: int, rows: int, dims: int, bins: int, weighted: bool, device: torch.device
 ) -> None:
-    given = arguments(members, rows, dims, bins, weighted=weighted)
-    compare.assert_equals_reference("binned_nll", given, device, scale=3)
+    inputs = arguments(members, rows, dims, bins, weighted=weighted)
+    compare.assert_equals_reference("binned_nll", inputs, device, scale=3)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -57,19 +60,19 @@ def test_nll_equals_the_reference(
 def test_every_instruction_set_and_radius_equals_the_references(
     isa: str, radius: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
-    given = arguments(3, 7, 5, 101, radius)
-    compare.assert_equals_reference("binned_nll", given, compare.CPU, scale=30)
-    logits, _, _, taps, norm = given
+    compare.use_instruction_set(isa, monkeypatch)
+    inputs = arguments(3, 7, 5, 101, radius)
+    compare.assert_equals_reference("binned_nll", inputs, compare.CPU, scale=30)
+    logits, _, _, taps, norm = inputs
     uniform = torch.rand(3, 7, 5, generator=torch.Generator().manual_seed(1)).double()
     for name, extra in (("binned_sample", [uniform]), ("binned_mode", [])):
-        found = OPS[name].call(logits, *extra, taps, norm)
-        assert torch.equal(found, OPS[name].reference(logits, *extra, taps, norm))
+        result = OPS[name].call(logits, *extra, taps, norm)
+        assert torch.equal(result, OPS[name].reference(logits, *extra, taps, norm))
 
 
 def test_large_batches_equal_the_reference_across_threads(device: torch.device) -> None:
-    given = arguments(2, 1500, 3, 101)
-    compare.assert_equals_reference("binned_nll", given, device, scale=3)
+    inputs = arguments(2, 1500, 3, 101)
+    compare.assert_equals_reference("binned_nll", inputs, device, scale=3)
 
 
 @given(st.integers(1, 3), st.integers(0, 20), st.integers(1, 7), st.integers(2, 140), st.data())
@@ -78,20 +81,20 @@ def test_equal_the_references_for_any_shape(
     members: int, rows: int, dims: int, bins: int, data: st.DataObject
 ) -> None:
     radius = data.draw(st.none() | st.integers(0, bins - 1))
-    given = arguments(members, rows, dims, bins, radius)
-    compare.assert_equals_reference("binned_nll", given, compare.CPU, scale=30)
-    mode = binned_mode(given[0], *given[3:])
-    assert torch.equal(mode, OPS["binned_mode"].reference(given[0], *given[3:]))
+    inputs = arguments(members, rows, dims, bins, radius)
+    compare.assert_equals_reference("binned_nll", inputs, compare.CPU, scale=30)
+    mode = binned_mode(inputs[0], *inputs[3:])
+    assert torch.equal(mode, OPS["binned_mode"].reference(inputs[0], *inputs[3:]))
 
 
 def test_gradient_passes_finite_differences() -> None:
-    logits, *rest = arguments(2, 3, 2, 7)
-    compare.assert_gradients_are_right("binned_nll", [logits], *rest)
+    logits, *constants = arguments(2, 3, 2, 7)
+    compare.assert_gradients_equal_finite_differences("binned_nll", [logits], *constants)
 
 
 def test_without_a_kernel_it_is_the_cross_entropy() -> None:
     logits, action, *_ = arguments(1, 9, 4, 11)
-    loss, gradient = binned_nll(logits, action, None, *plain(11))
+    loss, gradient = binned_nll(logits, action, None, *identity_kernel(11))
     leaf = logits.clone().requires_grad_()
     index = losses.encode_action(action, 11)
     expected = F.cross_entropy(leaf.view(-1, 11), index.view(-1), reduction="sum") / 9
@@ -103,51 +106,51 @@ def test_the_filter_is_the_gaussian_kernels_matrix() -> None:
     logits, action, *_ = arguments(1, 4, 2, 101)
     taps, norm = losses.gaussian_taps([0.04], 101)
     smooth = logits @ losses.gaussian_kernel(0.04, 101).T
-    found, _ = binned_nll(logits, action, None, taps, norm)
-    torch.testing.assert_close(found, binned_nll(smooth, action, None, *plain(101))[0])
+    result, _ = binned_nll(logits, action, None, taps, norm)
+    torch.testing.assert_close(result, binned_nll(smooth, action, None, *identity_kernel(101))[0])
 
 
 def test_a_constant_added_to_a_rows_logits_changes_nothing() -> None:
-    given = arguments(2, 5, 3, 101)
-    moved = [given[0] + 7.0, *given[1:]]
-    torch.testing.assert_close(binned_nll(*given)[0], binned_nll(*moved)[0])
+    inputs = arguments(2, 5, 3, 101)
+    moved = [inputs[0] + 7.0, *inputs[1:]]
+    torch.testing.assert_close(binned_nll(*inputs)[0], binned_nll(*moved)[0])
 
 
 def test_no_weight_is_a_weight_of_one() -> None:
     logits, action, weight, *kernel = arguments()
     ones = torch.ones_like(weight)
-    for one, other in zip(
+    for unweighted, weighted in zip(
         binned_nll(logits, action, None, *kernel),
         binned_nll(logits, action, ones, *kernel),
         strict=True,
     ):
-        assert torch.equal(one, other)
+        assert torch.equal(unweighted, weighted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("isa", _C.isas)
-def test_actions_fall_into_the_bins_that_encode_action_says(
+def test_actions_fall_into_the_bins_of_encode_action(
     isa: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     borders = torch.arange(-110, 111, dtype=dtype) / 100  # every border and centre of 101 bins
     action = torch.cat([borders, borders + 1e-6, borders - 1e-6]).view(1, -1, 1)
     logits = torch.zeros(1, action.numel(), 1, 101, dtype=dtype)
-    kernel = [column.to(dtype) for column in plain(101)]
+    kernel = [column.to(dtype) for column in identity_kernel(101)]
     _, gradient = binned_nll(logits, action, None, *kernel)
     assert torch.equal(gradient.argmin(-1), losses.encode_action(action, 101))
 
 
 def test_huge_logits_stay_finite(device: torch.device) -> None:
-    given = compare.cast(arguments(), torch.float32, device)
-    given[0] = 1e4 * given[0]
-    assert all(bool(tensor.isfinite().all()) for tensor in binned_nll(*given))
+    inputs = compare.cast(arguments(), torch.float32, device)
+    inputs[0] = 1e4 * inputs[0]
+    assert all(bool(tensor.isfinite().all()) for tensor in binned_nll(*inputs))
 
 
 def test_nan_logits_reach_the_members_loss(device: torch.device) -> None:
-    given = compare.cast(arguments(), torch.float32, device)
-    given[0][1, 2, 1, 4] = math.nan
-    loss, gradient = binned_nll(*given)
+    inputs = compare.cast(arguments(), torch.float32, device)
+    inputs[0][1, 2, 1, 4] = math.nan
+    loss, gradient = binned_nll(*inputs)
     assert loss.isnan().tolist() == [False, True]
     assert bool(gradient[1, 2, 1].isnan().any())
     assert bool(gradient[0].isfinite().all())
@@ -160,8 +163,8 @@ def test_samples_follow_the_probabilities() -> None:
     taps, norm = losses.gaussian_taps([0.2], bins)
     p = (logits @ losses.gaussian_kernel(0.2, bins).T).softmax(-1)
     uniform = torch.rand(1, count, 1, generator=generator).double()
-    found = binned_sample(logits.repeat(1, count, 1, 1), uniform, taps, norm)
-    counts = torch.bincount(found.flatten(), minlength=bins).double()
+    result = binned_sample(logits.repeat(1, count, 1, 1), uniform, taps, norm)
+    counts = torch.bincount(result.flatten(), minlength=bins).double()
     chi_square = float(((counts - count * p) ** 2 / (count * p)).sum())
     assert chi_square < bins - 1 + 6 * (2 * (bins - 1)) ** 0.5
 
@@ -169,23 +172,25 @@ def test_samples_follow_the_probabilities() -> None:
 def test_samples_stay_in_range_for_uniform_numbers_near_one(device: torch.device) -> None:
     logits = torch.full((1, 4, 1, 5), -50.0, device=device)
     logits[..., 1] = 0.0
-    near = torch.tensor([0.0, 0.5, 1 - 2.0**-24, 1.0], device=device).view(1, 4, 1)
-    kernel = [column.float().to(device) for column in plain(5)]
-    found = binned_sample(logits, near, *kernel).flatten().tolist()
-    assert found[1] == 1
-    assert all(0 <= index <= 4 for index in found)
+    uniform = torch.tensor([0.0, 0.5, 1 - 2.0**-24, 1.0], device=device).view(1, 4, 1)
+    kernel = [column.float().to(device) for column in identity_kernel(5)]
+    result = binned_sample(logits, uniform, *kernel).flatten().tolist()
+    assert result[1] == 1
+    assert all(0 <= index <= 4 for index in result)
 
 
 def test_ties_go_to_the_lowest_bin(device: torch.device) -> None:
     logits = torch.tensor([[0.0, 2.0, 2.0, 1.0], [3.0, 3.0, 3.0, 3.0]], device=device)
-    kernel = [column.float().to(device) for column in plain(4)]
+    kernel = [column.float().to(device) for column in identity_kernel(4)]
     assert binned_mode(logits.view(1, 2, 1, 4), *kernel).flatten().tolist() == [1, 0]
 
 
-def test_bits_depend_on_neither_threads_nor_place() -> None:
-    given = compare.cast(arguments(7, 300, 3, 101), torch.float32, compare.CPU)
-    compare.assert_member_and_thread_free("binned_nll", given, 7)
-    compare.assert_member_and_thread_free("binned_mode", [given[0], *given[3:]], 7)
+def test_bits_depend_on_neither_threads_nor_member_order() -> None:
+    inputs = compare.cast(arguments(7, 300, 3, 101), torch.float32, compare.CPU)
+    compare.assert_independent_of_member_order_and_threads("binned_nll", inputs, 7)
+    compare.assert_independent_of_member_order_and_threads(
+        "binned_mode", [inputs[0], *inputs[3:]], 7
+    )
 
 
 def test_a_rows_bits_do_not_depend_on_the_other_rows() -> None:
@@ -199,9 +204,9 @@ def test_a_rows_bits_do_not_depend_on_the_other_rows() -> None:
 
 def test_pass_opcheck(device: torch.device) -> None:
     for weighted in (False, True):
-        given = compare.cast(arguments(weighted=weighted), torch.float32, device)
-        torch.library.opcheck(OPS["binned_nll"].overload, given)
-    logits, action, _, taps, norm = given
+        inputs = compare.cast(arguments(weighted=weighted), torch.float32, device)
+        torch.library.opcheck(OPS["binned_nll"].overload, inputs)
+    logits, action, _, taps, norm = inputs
     torch.library.opcheck(OPS["binned_sample"].overload, (logits, action.abs() / 2, taps, norm))
     torch.library.opcheck(OPS["binned_mode"].overload, (logits, taps, norm))
 
@@ -230,15 +235,15 @@ GOOD = dict(
         ({"norm": torch.zeros(2, 10)}, ValueError, r"norm: expected shape \[2, 11\]"),
     ],
 )
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     compare.assert_refused("binned_nll", GOOD, bad, error, message)
     if not {"action", "weight"} & bad.keys():
-        rest = {k: v for k, v in GOOD.items() if k not in ("action", "weight")}
-        compare.assert_refused("binned_mode", rest, bad, error, message)
-        rest["uniform"] = GOOD["action"].abs() / 2
-        compare.assert_refused("binned_sample", rest, bad, error, message)
+        good = {k: v for k, v in GOOD.items() if k not in ("action", "weight")}
+        compare.assert_refused("binned_mode", good, bad, error, message)
+        good["uniform"] = GOOD["action"].abs() / 2
+        compare.assert_refused("binned_sample", good, bad, error, message)
 
 
 def test_refuses_too_many_bins() -> None:
@@ -251,13 +256,13 @@ def test_refuses_a_uniform_of_another_shape() -> None:
         binned_sample(GOOD["logits"], GOOD["weight"], GOOD["taps"], GOOD["norm"])
 
 
-def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = compare.cast(arguments(), torch.float32, cuda_device)
+def test_refuses_tensors_on_different_devices(cuda_device: torch.device) -> None:
+    inputs = compare.cast(arguments(), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="action: expected a tensor on cuda:0, found cpu"):
-        binned_nll(given[0], given[1].cpu(), *given[2:])
+        binned_nll(inputs[0], inputs[1].cpu(), *inputs[2:])
 
 
-def test_streams_and_replays(cuda_device: torch.device) -> None:
+def test_runs_on_side_streams_and_in_replayed_graphs(cuda_device: torch.device) -> None:
     first = compare.cast(arguments(), torch.float32, cuda_device)
     logits, action, _, *kernel = first
     compare.assert_streams_and_replays("binned_nll", first, [logits.flip(1), *first[1:]])

@@ -1,4 +1,4 @@
-"""`draw`: the known answers of Philox, exact equality with the reference, and every refusal."""
+"""`draw` gives Philox's known answers, equals its reference exactly and refuses bad arguments."""
 
 from typing import Any
 
@@ -56,26 +56,28 @@ def test_reference_gives_the_known_answers_of_random123(
 
 def test_compiled_words_are_the_known_answer_of_random123(device: torch.device) -> None:
     # high = 2^62 returns the upper 62 of an index's 64 random bits.
-    found = draw(torch.zeros(1, dtype=torch.int64, device=device), counter(0, device), 0, 2**62, 2)
+    indices = draw(
+        torch.zeros(1, dtype=torch.int64, device=device), counter(0, device), 0, 2**62, 2
+    )
     words = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
-    assert found.tolist() == [[(words[k + 1] << 32 | words[k]) >> 2 for k in (0, 2)]]
+    assert indices.tolist() == [[(words[k + 1] << 32 | words[k]) >> 2 for k in (0, 2)]]
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 4099])
 @pytest.mark.parametrize("members", [0, 1, 7])
 def test_equals_the_reference(device: torch.device, members: int, size: int) -> None:
     seed, update = seeds(members, device), counter(2**40 + 3, device)
-    found = draw(seed, update, 5, 1_000_003, size)
-    assert found.shape == (members, size)
-    assert found.dtype == torch.int64
-    assert found.device == device
-    assert torch.equal(found, draw_reference(seed, update, 5, 1_000_003, size))
+    indices = draw(seed, update, 5, 1_000_003, size)
+    assert indices.shape == (members, size)
+    assert indices.dtype == torch.int64
+    assert indices.device == device
+    assert torch.equal(indices, draw_reference(seed, update, 5, 1_000_003, size))
 
 
 def test_equals_the_reference_across_threads_and_blocks(device: torch.device) -> None:
     seed, update = seeds(3, device), counter(-1, device)
-    found = draw(seed, update, WORD, 2**63 - 1, 50_001)
-    assert torch.equal(found, draw_reference(seed, update, WORD, 2**63 - 1, 50_001))
+    indices = draw(seed, update, WORD, 2**63 - 1, 50_001)
+    assert torch.equal(indices, draw_reference(seed, update, WORD, 2**63 - 1, 50_001))
 
 
 @given(
@@ -90,12 +92,12 @@ def test_equals_the_reference_for_any_arguments(
     seed: list[int], update: int, purpose: int, high: int, size: int
 ) -> None:
     arguments = (torch.tensor(seed, dtype=torch.int64), counter(update), purpose, high, size)
-    found = draw(*arguments)
-    assert torch.equal(found, draw_reference(*arguments))
-    assert bool(((found >= 0) & (found < high)).all())
+    indices = draw(*arguments)
+    assert torch.equal(indices, draw_reference(*arguments))
+    assert bool(((indices >= 0) & (indices < high)).all())
 
 
-def test_high_one_gives_zeros(device: torch.device) -> None:
+def test_a_bound_of_one_gives_zeros(device: torch.device) -> None:
     assert int(draw(seeds(2, device), counter(1, device), 0, 1, 999).sum()) == 0
 
 
@@ -107,7 +109,7 @@ def test_indices_are_uniform(high: int) -> None:
     expected = size / high
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     freedom = high - 1
-    # Six standard deviations around the mean of a chi-square variable: also too even is not random.
+    # Within six standard deviations of a chi-square variable's mean: too even is not random either.
     assert abs(chi_square - freedom) < 6 * (2 * freedom) ** 0.5
 
 
@@ -132,11 +134,11 @@ def test_neighbouring_indices_are_independent() -> None:
 def test_each_part_of_the_key_gives_other_indices(other: tuple[Tensor, Tensor, int]) -> None:
     first = draw(seeds(1), counter(3), 4, 1_000_000, 1000)
     second = draw(*other, 1_000_000, 1000)
-    # Two random rows of 1,000 agree in about 0.001 places.
+    # Two random rows of 1,000 indices below 1,000,000 agree in about 0.001 positions.
     assert int((first == second).sum()) < 4
 
 
-def test_indices_do_not_depend_on_the_members_place(device: torch.device) -> None:
+def test_indices_do_not_depend_on_the_member_order(device: torch.device) -> None:
     seed, update = seeds(7, device), counter(11, device)
     together = draw(seed, update, 2, 1000, 33)
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3], device=device)
@@ -211,7 +213,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("bad", "error", "message"), BAD)
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     arguments: dict[str, Any] = {
@@ -234,24 +236,24 @@ def test_build_without_cuda_refuses_a_gpu_and_says_how_to_get_one(
         launch("draw", torch.device("cuda", 99))
 
 
-def test_side_stream_gives_the_same_indices(cuda_device: torch.device) -> None:
+def test_a_side_stream_gives_the_same_indices(cuda_device: torch.device) -> None:
     seed, update = seeds(7, cuda_device), counter(11, cuda_device)
     stream = torch.cuda.Stream(cuda_device)
     stream.wait_stream(torch.cuda.current_stream(cuda_device))
     with torch.cuda.stream(stream):
         update.add_(1)
-        found = draw(seed, update, 2, 1000, 4099)
+        indices = draw(seed, update, 2, 1000, 4099)
     stream.synchronize()
-    assert torch.equal(found.cpu(), draw(seed.cpu(), counter(12), 2, 1000, 4099))
+    assert torch.equal(indices.cpu(), draw(seed.cpu(), counter(12), 2, 1000, 4099))
 
 
-def test_replay_draws_for_the_advanced_counter(cuda_device: torch.device) -> None:
+def test_a_replayed_graph_draws_for_the_advanced_counter(cuda_device: torch.device) -> None:
     seed, update = seeds(7, cuda_device), counter(0, cuda_device)
     draw(seed, update, 2, 1000, 257)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = draw(seed, update, 2, 1000, 257)
+        indices = draw(seed, update, 2, 1000, 257)
         update.add_(1)
-    for turn in range(3):
+    for update_number in range(3):
         graph.replay()
-        assert torch.equal(found.cpu(), draw(seed.cpu(), counter(turn), 2, 1000, 257))
+        assert torch.equal(indices.cpu(), draw(seed.cpu(), counter(update_number), 2, 1000, 257))

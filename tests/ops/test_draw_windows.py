@@ -1,4 +1,4 @@
-"""`draw_windows`: inside one episode, uniform, equal to the reference, and every refusal."""
+"""`draw_windows` stays inside episodes, is uniform, equals its reference, refuses bad arguments."""
 
 from typing import Any
 
@@ -16,7 +16,10 @@ from ops.test_draw import counter, seeds
 
 
 def windows(lengths: list[int], length: int) -> tuple[Tensor, Tensor]:
-    """First transitions and windows before each episode, for episodes of these lengths."""
+    """Each episode's first transition and the number of windows before it, plus the total.
+
+    lengths: of the episodes.  length: of a window.
+    """
     counts = torch.tensor([max(0, n - length + 1) for n in lengths])
     first = torch.tensor([0, *lengths]).cumsum(0)[:-1]
     return first, torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -27,7 +30,7 @@ def windows(lengths: list[int], length: int) -> tuple[Tensor, Tensor]:
 def test_windows_equal_the_reference(
     isa: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     for members, size in ((0, 3), (1, 0), (1, 1), (7, 333)):
         arguments = (seeds(members), counter(5), 2, *windows(lengths, 2), size)
         assert torch.equal(draw_windows(*arguments), draw_windows_reference(*arguments))
@@ -36,25 +39,25 @@ def test_windows_equal_the_reference(
 def test_windows_stay_inside_one_episode_and_are_uniform(device: torch.device) -> None:
     lengths, length, size = [5, 2, 3, 9], 3, 200_000
     first, before = (column.to(device) for column in windows(lengths, length))
-    found = draw_windows(seeds(1, device), counter(0, device), 0, first, before, size)[0].cpu()
-    starts = [0, 1, 2, 7, *range(10, 17)]  # the episode of two steps has none
-    counts = torch.bincount(found, minlength=19).double()
+    first_rows = draw_windows(seeds(1, device), counter(0, device), 0, first, before, size)[0].cpu()
+    starts = [0, 1, 2, 7, *range(10, 17)]  # the episode of two steps has no window
+    counts = torch.bincount(first_rows, minlength=19).double()
     assert counts.nonzero().flatten().tolist() == starts
     expected = size / len(starts)
     chi_square = float(((counts[starts] - expected) ** 2 / expected).sum())
     assert abs(chi_square - 10) < 6 * 20**0.5
 
 
-def test_windows_of_one_transition_are_the_plain_draw(device: torch.device) -> None:
+def test_windows_of_one_transition_equal_draw(device: torch.device) -> None:
     first, before = (column.to(device) for column in windows([5, 1, 8], 1))
-    found = draw_windows(seeds(3, device), counter(2, device), 1, first, before, 99)
-    assert torch.equal(found, draw(seeds(3, device), counter(2, device), 1, 14, 99))
+    first_rows = draw_windows(seeds(3, device), counter(2, device), 1, first, before, 99)
+    assert torch.equal(first_rows, draw(seeds(3, device), counter(2, device), 1, 14, 99))
 
 
-def test_episode_starts_are_windows_of_one_to_an_episode(device: torch.device) -> None:
+def test_one_window_per_episode_draws_episode_starts(device: torch.device) -> None:
     first, before = torch.tensor([0, 5, 6], device=device), torch.arange(4, device=device)
-    found = draw_windows(seeds(2, device), counter(2, device), 1, first, before, 99)
-    assert torch.equal(found, first[draw(seeds(2, device), counter(2, device), 1, 3, 99)])
+    first_rows = draw_windows(seeds(2, device), counter(2, device), 1, first, before, 99)
+    assert torch.equal(first_rows, first[draw(seeds(2, device), counter(2, device), 1, 3, 99)])
 
 
 @given(
@@ -92,7 +95,7 @@ def test_windows_pass_opcheck(device: torch.device) -> None:
         ({"seed": torch.zeros(2)}, TypeError, "seed: expected torch.int64"),
     ],
 )
-def test_windows_refuse_and_say_what_was_expected(
+def test_windows_refuse_a_bad_argument_and_say_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = {
@@ -109,9 +112,9 @@ def test_replayed_windows_follow_the_counter(cuda_device: torch.device) -> None:
     draw_windows(seed, update, 2, *on_gpu, 257)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = draw_windows(seed, update, 2, *on_gpu, 257)
+        first_rows = draw_windows(seed, update, 2, *on_gpu, 257)
         update.add_(1)
-    for turn in range(3):
+    for update_number in range(3):
         graph.replay()
-        expected = draw_windows(seed.cpu(), counter(turn), 2, first, before, 257)
-        assert torch.equal(found.cpu(), expected)
+        expected = draw_windows(seed.cpu(), counter(update_number), 2, first, before, 257)
+        assert torch.equal(first_rows.cpu(), expected)

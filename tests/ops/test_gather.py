@@ -1,4 +1,4 @@
-"""`gather`: bits as they are stored, the encoder's tanh, and every refusal."""
+"""`gather` copies rows bit for bit, encodes with an accurate tanh and refuses bad arguments."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def arguments(
     standardises: bool = False,
     rows: int = 50,
 ) -> list[Any]:
-    """Columns of random numbers, one of them wide and one of each member's own."""
+    """All arguments of `gather`, with a flat and a wide random column, both shared and per member."""
     g = torch.Generator().manual_seed(members + 10 * size + 100 * width)
 
     def numbers(*shape: int) -> Tensor:
@@ -48,8 +48,8 @@ def test_equals_the_reference(
     members: int, size: int, width: int, scales: list[float], standardises: bool,
     device: torch.device,
 ) -> None:  # fmt: skip
-    given = arguments(members, size, width, scales, standardises=standardises)
-    compare.assert_equals_reference("gather", given, device)
+    inputs = arguments(members, size, width, scales, standardises=standardises)
+    compare.assert_equals_reference("gather", inputs, device)
 
 
 @pytest.mark.parametrize("isa", _C.isas)
@@ -57,7 +57,7 @@ def test_equals_the_reference(
 def test_every_instruction_set_equals_the_reference(
     isa: str, scales: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     for members, size, width in ((1, 1, 1), (3, 45, 17), (2, 5000, 3)):
         compare.assert_equals_reference(
             "gather", arguments(members, size, width, scales, standardises=True), compare.CPU
@@ -65,35 +65,33 @@ def test_every_instruction_set_equals_the_reference(
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_rows_without_an_encoder_are_bit_for_bit_those_stored(
-    steps: int, device: torch.device
-) -> None:
-    given = compare.cast(arguments(3, 40, 5, [], steps), torch.float32, device)
-    index, row, obs, *_, columns, member_columns = given
-    x, first, second, own, own_wide = gather(*given)
+def test_rows_without_an_encoder_are_copied_bit_for_bit(steps: int, device: torch.device) -> None:
+    inputs = compare.cast(arguments(3, 40, 5, [], steps), torch.float32, device)
+    index, row, obs, *_, columns, member_columns = inputs
+    x, shared, shared_wide, per_member, per_member_wide = gather(*inputs)
     for step in range(steps):
         assert torch.equal(x[step], obs[row[index] + step])
-    assert torch.equal(first, columns[0][index])
-    assert torch.equal(second, columns[1][index])
-    for member, at in enumerate(index):
-        assert torch.equal(own[member], member_columns[0][member, at])
-        assert torch.equal(own_wide[member], member_columns[1][member, at])
+    assert torch.equal(shared, columns[0][index])
+    assert torch.equal(shared_wide, columns[1][index])
+    for member, rows in enumerate(index):
+        assert torch.equal(per_member[member], member_columns[0][member, rows])
+        assert torch.equal(per_member_wide[member], member_columns[1][member, rows])
 
 
 @pytest.mark.parametrize("isa", _C.isas)
 def test_the_tanh_is_accurate_for_small_and_large_numbers(
     isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     size = torch.logspace(-30, 30, 20001, dtype=torch.float64)
     x = torch.cat([-size, torch.zeros(1), size]).float()
     index = torch.arange(len(x))[None]
-    (found,) = gather(index, index[0], x[:, None], torch.ones(1), None, None, 1, [], [])
+    (actual,) = gather(index, index[0], x[:, None], torch.ones(1), None, None, 1, [], [])
     expected = x.double().tanh()
-    torch.testing.assert_close(found.flatten().double(), expected, rtol=4e-7, atol=0)
+    torch.testing.assert_close(actual.flatten().double(), expected, rtol=4e-7, atol=0)
 
 
-def test_nan_and_infinity_pass_the_encoder(device: torch.device) -> None:
+def test_nan_and_infinity_pass_through_the_encoder(device: torch.device) -> None:
     obs = torch.tensor([[float("nan")], [float("inf")], [-float("inf")]], device=device)
     index = torch.arange(3, device=device)[None]
     (x,) = gather(index, index[0], obs, torch.ones(2, device=device), None, None, 1, [], [])
@@ -108,26 +106,26 @@ def test_nan_and_infinity_pass_the_encoder(device: torch.device) -> None:
 def test_equals_the_reference_for_any_shape(
     members: int, size: int, width: int, scales: int, steps: int
 ) -> None:
-    given = arguments(members, size, width, SCALES[:1] * scales, steps)
-    compare.assert_equals_reference("gather", given, compare.CPU)
+    inputs = arguments(members, size, width, SCALES[:1] * scales, steps)
+    compare.assert_equals_reference("gather", inputs, compare.CPU)
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    given = compare.cast(arguments(3, 9000, 4, SCALES), torch.float32, compare.CPU)
+    inputs = compare.cast(arguments(3, 9000, 4, SCALES), torch.float32, compare.CPU)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = gather(*given)
+        one_thread = gather(*inputs)
         torch.set_num_threads(3)
-        assert all(torch.equal(a, b) for a, b in zip(alone, gather(*given), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one_thread, gather(*inputs), strict=True))
     finally:
         torch.set_num_threads(threads)
 
 
 def test_passes_opcheck(device: torch.device) -> None:
     for size in (0, 5):
-        given = compare.cast(arguments(2, size, 3, SCALES), torch.float32, device)
-        torch.library.opcheck(OPS["gather"].overload, given)
+        inputs = compare.cast(arguments(2, size, 3, SCALES), torch.float32, device)
+        torch.library.opcheck(OPS["gather"].overload, inputs)
 
 
 INDEX = torch.zeros(2, 3, dtype=torch.int64)
@@ -157,7 +155,7 @@ INDEX = torch.zeros(2, 3, dtype=torch.int64)
         ({"member_columns": [torch.zeros(9)]}, ValueError, r"member_columns\[0\]: expected shape"),
     ],
 )
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = {
@@ -168,13 +166,13 @@ def test_refuses_and_says_what_was_expected(
     compare.assert_refused("gather", good, bad, error, message)
 
 
-def test_refuses_another_device(cuda_device: torch.device) -> None:
-    given = compare.cast(arguments(2, 3, 4, []), torch.float32, cuda_device)
+def test_refuses_tensors_on_different_devices(cuda_device: torch.device) -> None:
+    inputs = compare.cast(arguments(2, 3, 4, []), torch.float32, cuda_device)
     with pytest.raises(ValueError, match="row: expected a tensor on cuda:0, found cpu"):
-        gather(given[0], given[1].cpu(), *given[2:])
+        gather(inputs[0], inputs[1].cpu(), *inputs[2:])
 
 
-def test_streams_and_replays(cuda_device: torch.device) -> None:
+def test_runs_on_side_streams_and_in_replayed_graphs(cuda_device: torch.device) -> None:
     first = compare.cast(arguments(3, 40, 5, SCALES), torch.float32, cuda_device)
     second = [first[0].flip(1), *first[1:]]
     compare.assert_streams_and_replays("gather", first, second)

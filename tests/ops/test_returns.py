@@ -1,4 +1,4 @@
-"""`returns`: hand-computed sums, the reference at every shape, and every refusal."""
+"""`returns` equals hand-computed sums and its reference at every shape; refuses bad arguments."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ops import compare
 
 
 def episodes(lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Rewards and starts of episodes of these lengths."""
+    """Random rewards and the starts of episodes of the given lengths."""
     generator = torch.Generator().manual_seed(len(lengths))
     start = torch.tensor([0, *lengths]).cumsum(0)
     return torch.randn(int(start[-1]), generator=generator, dtype=torch.float64), start
@@ -35,7 +35,7 @@ def test_equals_the_reference(lengths: list[int], gamma: float, device: torch.de
 def test_every_instruction_set_equals_the_reference(
     isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare.use(isa, monkeypatch)
+    compare.use_instruction_set(isa, monkeypatch)
     compare.assert_equals_reference("returns", (*episodes([3, 40, 1]), 0.9), compare.CPU, scale=10)
 
 
@@ -70,18 +70,18 @@ def test_passes_opcheck(device: torch.device) -> None:
         ({"gamma": float("nan")}, ValueError, "gamma: expected 0 to 1, found nan"),
     ],
 )
-def test_refuses_and_says_what_was_expected(
+def test_refuses_a_bad_argument_and_says_what_was_expected(
     bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     good = {"reward": torch.zeros(4), "start": torch.tensor([0, 4]), "gamma": 0.5}
     compare.assert_refused("returns", good, bad, error, message)
 
 
-def test_refuses_another_device(cuda_device: torch.device) -> None:
+def test_refuses_tensors_on_different_devices(cuda_device: torch.device) -> None:
     with pytest.raises(ValueError, match="start: expected a tensor on cuda:0, found cpu"):
         returns(torch.zeros(4, device=cuda_device), torch.tensor([0, 4]), 0.5)
 
 
-def test_streams_and_replays(cuda_device: torch.device) -> None:
+def test_runs_on_side_streams_and_in_replayed_graphs(cuda_device: torch.device) -> None:
     reward, start = (tensor.to(cuda_device) for tensor in episodes([40, 7]))
     compare.assert_streams_and_replays("returns", (reward, start, 0.9), (reward + 1, start, 0.9))
