@@ -28,6 +28,9 @@ class Evaluate:
     protocol: Literal["final", "last_tenth"] = "final"
     """final plays the final weights; last_tenth plays nothing and averages the evaluations that
     --eval-every made in the last tenth of training."""
+    env_id: str = ""
+    """EnvPool name of the task, for a run that names none or a wrong one; it replaces that name in
+    the run folder."""
     seed: int = 0
     """Seed of the start states, which are the same for every policy."""
 
@@ -35,7 +38,13 @@ class Evaluate:
         """Prints the mean return with its interval, the time, and each member's mean."""
         run = open_run(self.run)
         results = [
-            run.evaluate(self.episodes, deterministic, protocol=self.protocol, seed=self.seed)
+            run.evaluate(
+                self.episodes,
+                deterministic,
+                protocol=self.protocol,
+                seed=self.seed,
+                env=self.env_id or None,
+            )
             for deterministic in DETERMINISTIC[self.play]
         ]
         for returns in results:

@@ -1,5 +1,6 @@
 """The entry point: collects the commands, runs one, and reports errors in one line."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
 from fastifo.cli.train import Train
+from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
     "quickstart": Quickstart,
@@ -58,14 +60,17 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.  User errors end with one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without this character shows another
+        with contextlib.suppress(Exception):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     command = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         command.main()
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"fastifo: {error}", file=sys.stderr)
+        say(f"fastifo: {error}")
         sys.exit(2)
     except KeyboardInterrupt as error:
-        print(f"fastifo: {error or 'stopped'}; run the same command to continue", file=sys.stderr)
+        say(f"fastifo: {str(error) or 'stopped'}; run the same command to continue")
         sys.exit(130)
 
 

@@ -29,7 +29,7 @@ class Source:
     background: str = ""
     """File or spec of the background, which has actions; used instead of --dataset."""
     env_id: str = ""
-    """EnvPool name of the task, for files that do not state it."""
+    """EnvPool name of the task, for files that do not state it; none evaluates nothing."""
 
     def files(self) -> set[Path]:
         """The files that the flags name, as resolved paths."""

@@ -18,6 +18,7 @@ FILE_OPTIONS = {  # kind of file -> options in its spec, <kind>:<file>,<option>=
     "robomimic": ("episodes", "keys", "filter"),
     "npz": ("episodes", "keys"),
 }
+NO_ENV = "none"  # as `env_id`
 
 
 class Builder(Protocol):
@@ -50,7 +51,8 @@ def load(
         are kept for the privileged method `sqil`. The background is the background part of the
         second. Both must have the same observation width and, unless `env_id` is given, the same
         environment. Without `expert`, `background` is the same as `spec`.
-    env_id: EnvPool's name of the environment; replaces the one that the source names.
+    env_id: EnvPool's name of the environment; replaces the one that the source names. "none" is
+        no environment: nothing can be evaluated.
     progress: whether to show a progress bar while data are downloaded or generated.
 
     A spec is one of
@@ -121,7 +123,7 @@ def load(
     if expert is not None and background is not None:
         return _combine(expert, background, env_id, progress)
     dataset = _load_one(background if spec is None else spec, progress)
-    return dataset if env_id is None else dataclasses.replace(dataset, env_id=env_id)
+    return dataset if env_id is None else dataclasses.replace(dataset, env_id=_named(env_id))
 
 
 def _combine(
@@ -144,9 +146,13 @@ def _combine(
     return dataclasses.replace(
         base,
         expert=demos.without_rewards(),
-        env_id=env_id or base.env_id or source.env_id,
+        env_id=_named(env_id or base.env_id or source.env_id),
         info={"background": dict(base.info), "expert": dict(source.info)},
     )
+
+
+def _named(env_id: str | None) -> str | None:
+    return None if env_id == NO_ENV else env_id
 
 
 def _load_one(spec: str | Path | None, progress: bool) -> Dataset:

@@ -1,20 +1,22 @@
 """Callbacks of a run: the protocol, and evaluation during training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastifo.engine.run import Run
 from fastifo.envs.envpool import check_env
 from fastifo.envs.returns import MEAN_OF
+from fastifo.envs.rollout import MAX_EPISODES
+from fastifo.utils.arguments import as_count, as_flag
 
 
 class Callback(Protocol):
-    """What `fastifo.train(callbacks=...)` takes: a callable with an attribute `every`.
+    """What `fastifo.train(callbacks=...)` takes: a callable, usually with an attribute `every`.
 
     It is called after updates `every`, 2 * `every`, ... and after the last update of each
-    population. It may also have a method `check(run)`, which is called once before training and
+    population; `every` is `log_every` if it has no such attribute. It may also have a method `check(run)`, which is called once before training and
     raises ValueError if the callback cannot work. Ctrl-C during a call abandons the call; the run
     makes it again when it resumes.
     """
@@ -51,9 +53,10 @@ class EvaluateEvery:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a count below 1."""
-        for name in ("every", "num_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        object.__setattr__(self, "every", as_count("every", self.every))
+        count = as_count("num_episodes", self.num_episodes, high=MAX_EPISODES)
+        object.__setattr__(self, "num_episodes", count)
+        object.__setattr__(self, "deterministic", as_flag("deterministic", self.deterministic))
 
     def check(self, run: Run) -> None:
         """Raises ValueError if the run names no environment, or one that EnvPool lacks."""
@@ -68,3 +71,35 @@ class EvaluateEvery:
         )
         means = [None if math.isnan(mean) else mean for mean in returns.per_member]
         return {MEAN_OF[self.deterministic]: means}
+
+
+@dataclass(frozen=True)
+class _Periodic:
+    """A callback as the loop calls it, with `every` as an integer."""
+
+    function: Callable[..., Any]
+    every: int
+
+    def check(self, run: Run) -> None:
+        """The callback's own `check`, if it has one."""
+        getattr(self.function, "check", lambda run: None)(run)
+
+    def __call__(self, run: Run, update: int, members: Sequence[int]) -> Any:
+        """Calls the function."""
+        return self.function(run, update, members)
+
+
+def check_callbacks(callbacks: Any, log_every: int) -> tuple[Callback, ...]:
+    """Callbacks that all have a valid `every`; it is `log_every` for those without one.
+
+    Raises TypeError for something that cannot be called, ValueError for a wrong `every`.
+    """
+    if callable(callbacks):
+        raise TypeError(f"callbacks: expected a list of callables, found {callbacks!r}")
+    checked = []
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"callbacks: expected callables, found {callback!r}")
+        every = as_count("callbacks: every", getattr(callback, "every", log_every))
+        checked.append(_Periodic(callback, every))
+    return tuple(checked)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.metrics import read_metrics
 from fastifo.envs.envpool import versions
 from fastifo.envs.policy import Policy
@@ -55,6 +56,8 @@ def logged_returns(
     Raises ValueError if none were logged.
     """
     name, first = MEAN_OF[deterministic], 0.9 * updates_done
+    if folder is not None:
+        Checkpoints(folder / "checkpoint").check_metrics()
     rows = [] if folder is None else read_metrics(folder / "metrics.jsonl")
     means = {
         (row["member"], row["update"]): row[name]

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from fastifo.engine.interrupt import Interrupt
 from fastifo.engine.meter import Engine, Meter
 from fastifo.engine.metrics import MetricsFile
 from fastifo.engine.run import Run
-from fastifo.utils.progress import ProgressBar
+from fastifo.utils.progress import ProgressBar, warn
 
 
 @dataclass
@@ -147,11 +146,10 @@ class _Loop:
             names = [name for name, column in means.items() if not math.isfinite(column[index])]
             if names and member not in stage.failed:
                 stage.failed[member] = update
-                warnings.warn(
+                warn(
                     f"{stage.title}: {stage.describe(member)}: {names[0]} is "
                     f"{means[names[0]][index]} by update {update}; lower learning_rate, or raise "
-                    "temperature. The other members go on",
-                    stacklevel=2,
+                    "temperature. The other members go on"
                 )
 
     def _checkpoint(self) -> None:

@@ -1,10 +1,13 @@
 """`metrics.jsonl` of a run folder: what the training loop and callbacks log."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fastifo.utils.files import check_regular
 
 
 class MetricsFile:
@@ -39,15 +42,74 @@ class MetricsFile:
         return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
 
 
+class MetricsHash:
+    """SHA-256 of the first bytes of a metrics file, computed piece by piece as the file grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.digest = hashlib.sha256()
+        self.done = 0  # bytes in `digest`
+
+    def of(self, size_bytes: int) -> str:
+        """The hash of the first `size_bytes` bytes, which are written to the disk first.
+
+        Raises OSError; ValueError naming the file if it has fewer bytes.
+        """
+        if size_bytes < self.done:
+            self.digest, self.done = hashlib.sha256(), 0
+        if size_bytes > self.done:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+                file.seek(self.done)
+                content = file.read(size_bytes - self.done)
+            self.digest.update(content)
+            self.done += len(content)
+        if self.done != size_bytes:
+            raise ValueError(f"{self.path}: expected {size_bytes} bytes, found {self.done}")
+        return self.digest.hexdigest()
+
+
+def check_metrics(path: Path, size_bytes: int, sha256: str | None) -> None:
+    """Raises ValueError unless the file begins with the rows of the last checkpoint.
+
+    size_bytes, sha256: of those rows; None: the hash is not known.
+    """
+    remedy = "restore it from a copy, or train in another folder"
+    if path.is_symlink():  # it could lead to a file that is not the run's
+        raise ValueError(f"{path}: expected a file, found a link; {remedy}")
+    found = 0
+    if path.exists():
+        check_regular(path)
+        found = path.stat().st_size
+    if found < size_bytes:
+        what = f"{found} bytes" if path.exists() else "nothing there"
+        raise ValueError(
+            f"{path}: damaged: expected {size_bytes} bytes or more, found {what}; {remedy}"
+        )
+    if sha256 is not None and MetricsHash(path).of(size_bytes) != sha256:
+        raise ValueError(
+            f"{path}: damaged: its rows differ from those at the last checkpoint; {remedy}"
+        )
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All rows of a metrics file; none if it does not exist.
 
-    Raises ValueError naming file and line of a row that is not JSON.
+    Raises ValueError naming file and line of a row that is not a JSON object.
     """
+    if not path.exists():
+        return []
+    check_regular(path)
     rows = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else []):
+    for number, line in enumerate(path.read_bytes().splitlines()):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: line {number + 1} is not JSON ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get("update"), int):
+            raise ValueError(
+                f"{path}: line {number + 1}: expected an object with an integer 'update', found "
+                f"{str(row)[:60]}"
+            )
+        rows.append(row)
     return rows

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastifo.engine.callbacks import Callback
+from fastifo.engine.callbacks import Callback, check_callbacks
+from fastifo.utils.arguments import as_count, as_flag
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class TrainOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count below 1."""
+        """Raises ValueError or TypeError naming an argument that is wrong."""
         for name in ("num_updates", "log_every", "checkpoint_every"):
-            count = getattr(self, name)
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name}: expected an integer of at least 1, found {count!r}")
+            object.__setattr__(self, name, as_count(name, getattr(self, name)))
+        for name in ("fused", "resume", "progress"):
+            object.__setattr__(self, name, as_flag(name, getattr(self, name)))
+        object.__setattr__(self, "callbacks", check_callbacks(self.callbacks, self.log_every))
 
     @property
     def folder(self) -> Path | None:

@@ -1,20 +1,25 @@
 """Opening run folders: a run to use, or the files of a run to continue."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fastifo import algos
 from fastifo.algos.config import from_json
-from fastifo.algos.learner import InputSpec
+from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.metrics import MetricsFile
 from fastifo.engine.population import Member
 from fastifo.engine.run import Run
-from fastifo.engine.run_folder import read_config, refuse_occupied
+from fastifo.engine.run_folder import open_folder, refuse_occupied
 from fastifo.utils.devices import choose_device
+from fastifo.utils.files import sweep
+from fastifo.utils.locks import folder_lock
 
 SAME_RUN_KEYS = (  # in which two configs of the same run agree
     "format",
@@ -49,7 +54,18 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no run here (no config.json)")
-    content = read_config(folder)
+    content, checkpoints = open_folder(folder)
+    run_device = choose_device(device)
+    try:
+        run = _run_of(content, folder, run_device)
+    except (TypeError, RuntimeError, ValueError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{folder}/config.json: describes no run: {error}") from None
+    _load_weights(run, checkpoints)
+    return run
+
+
+def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
+    """The run that a config describes, with initial weights."""
     backbone = content["members"][0]["config"].get("backbone")
     learner_class = algos.find(content["algorithm"], backbone)
     members = [
@@ -59,7 +75,10 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         for entry in content["members"]
     ]
     bounds = content["action_bounds"]
-    low, high = (None if bounds[k] is None else torch.tensor(bounds[k]) for k in ("low", "high"))
+    low, high = (
+        None if bounds[k] is None else torch.tensor(bounds[k], dtype=torch.float32)
+        for k in ("low", "high")
+    )
     run = Run(
         algorithm=content["algorithm"],
         members=members,
@@ -72,19 +91,43 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         datasets=content["datasets"],
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
-        device=choose_device(device),
+        device=device,
     )
     run.build_learners()
-    _load_weights(run, folder)
     return run
 
 
-def _load_weights(run: Run, folder: Path) -> None:
-    checkpoints = Checkpoints(folder / "checkpoint")
+def _load_weights(run: Run, checkpoints: Checkpoints) -> None:
     for group, learner in zip(run.groups, run.learners, strict=True):
         diverged = all(member in run.failed for member in group.members)
-        if checkpoints.load(f"{group.index}-train", learner) is None and not diverged:
-            raise FileNotFoundError(f"{folder}/checkpoint: no weights of population {group.index}")
+        if _load(checkpoints, f"{group.index}-train", learner) is None and not diverged:
+            raise FileNotFoundError(f"{checkpoints.folder}: no weights of population {group.index}")
+
+
+def _load(checkpoints: Checkpoints, key: str, learner: Learner) -> object:
+    """Loads a state; again from the new manifest if a process that trains has just replaced it."""
+    try:
+        return checkpoints.load(key, learner)
+    except FileNotFoundError:
+        newer = Checkpoints(checkpoints.folder)
+        if newer.entries.get(key) == checkpoints.entries.get(key):
+            raise
+        return newer.load(key, learner)
+
+
+@contextlib.contextmanager
+def locked_files(run: Run, resume: bool, *, relabel_only: bool = False) -> Iterator[RunFiles]:
+    """`open_files`, in a block during which no other process writes to the run's folder.
+
+    Raises BlockingIOError naming the process that does.
+    """
+    if run.path is None:
+        yield open_files(run, resume, relabel_only=relabel_only)
+        return
+    if run.path.exists() and not run.path.is_dir():
+        refuse_occupied(run.path)
+    with folder_lock(run.path):
+        yield open_files(run, resume, relabel_only=relabel_only)
 
 
 def open_files(run: Run, resume: bool, *, relabel_only: bool = False) -> RunFiles:
@@ -98,22 +141,29 @@ def open_files(run: Run, resume: bool, *, relabel_only: bool = False) -> RunFile
     if run.path is None:
         return RunFiles(MetricsFile(None, 0), None)
     checkpoints = _open_checkpoints(run, run.path, resume, relabel_only)
+    checkpoints.check_metrics()
+    sweep(run.path)
+    checkpoints.sweep()
     return RunFiles(MetricsFile(run.path / "metrics.jsonl", checkpoints.metrics_bytes), checkpoints)
 
 
 def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) -> Checkpoints:
     if not (folder / "config.json").exists() or not resume:
         refuse_occupied(folder)
-        run.write_config(folder)
-        return Checkpoints(folder / "checkpoint")
-    old, new = read_config(folder), json.loads(json.dumps(run.to_json()))
+        checkpoints = Checkpoints(folder / "checkpoint")
+        checkpoints.write_config(run.to_json())
+        return checkpoints
+    old, checkpoints = open_folder(folder)
+    new = json.loads(json.dumps(run.to_json()))
+    if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
+        run.env_id = new["env_id"] = old["env_id"]
     differing = [name for name in SAME_RUN_KEYS if old.get(name) != new[name]]
     if differing:
+        hint = ", or correct it with `fastifo evaluate --env-id`" if differing == ["env_id"] else ""
         raise ValueError(
             f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
-            "folder"
+            f"folder{hint}"
         )
-    checkpoints = Checkpoints(folder / "checkpoint")
     run.failed.update({int(member): update for member, update in old["failed"].items()})
     run.failed.update(checkpoints.failed)  # a run that was killed has them only here
     run.notes.update(old.get("notes", {}))
@@ -125,5 +175,5 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
             f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
             "ask for at least as many, or choose another folder"
         )
-    run.write_config(folder)
+    checkpoints.write_config(run.to_json())
     return checkpoints

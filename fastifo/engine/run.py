@@ -16,10 +16,13 @@ from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.evaluation import evaluate_members, logged_returns
 from fastifo.engine.population import Group, Member, group_members
-from fastifo.engine.run_folder import FORMAT, VERSION, new_folder
+from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, read_config
+from fastifo.envs.envpool import check_widths
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import PROTOCOLS, Returns
-from fastifo.utils.files import write_json
+from fastifo.utils.arguments import as_count, as_flag
+from fastifo.utils.locks import folder_lock
+from fastifo.utils.progress import warn
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Run:
         protocol: str = "final",
         seed: int = 0,
         members: Sequence[int] | None = None,
+        env: str | None = None,
         progress: bool = True,
     ) -> Returns:
         """Plays episodes with every member and returns their undiscounted returns.
@@ -69,6 +73,8 @@ class Run:
             per evaluation.
         seed: of the environments, and so of the start states.
         members: indices of the members to play; default all. The result has their order.
+        env: EnvPool's name of the environment, for a run that names none or a wrong one. It
+            becomes the run's environment, also in its folder. None (default): the run's.
         progress: show a progress bar.
 
         Returns `Returns` of shape [members, num_episodes]; members that diverged have nan. With a
@@ -77,6 +83,10 @@ class Run:
         Raises ValueError if the run names no environment or one that does not fit, if every member
         diverged, or if last_tenth has no logged evaluations.
         """
+        deterministic = as_flag("deterministic", deterministic)
+        num_episodes = as_count("num_episodes", num_episodes)
+        if env is not None:
+            self._correct_env(env)
         env_id = self.require_env()
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
@@ -93,8 +103,21 @@ class Run:
         )
         if self.path is not None and members is None:
             name = "returns-deterministic.npz" if deterministic else "returns.npz"
-            returns.save(self.path / name)
+            try:
+                returns.save(self.path / name)
+            except OSError as error:  # hours of play are worth more than the file
+                warn(f"{error.strerror or error}")
         return returns
+
+    def _correct_env(self, env_id: str) -> None:
+        """Replaces the run's environment, also in its folder.  Raises ValueError if it misfits."""
+        check_widths(env_id, self.spec.obs_dim, self.spec.action_dim)
+        self.env_id = env_id
+        if self.path is None or read_config(self.path)["env_id"] == env_id:
+            return
+        with folder_lock(self.path):
+            content, checkpoints = open_folder(self.path)
+            checkpoints.write_config(content | {"env_id": env_id})
 
     @property
     def updates_done(self) -> int:
@@ -105,8 +128,8 @@ class Run:
         """The name of the environment.  Raises ValueError if the dataset named none."""
         if self.env_id is None:
             raise ValueError(
-                "evaluate: the dataset names no environment; pass env_id='Hopper-v4' (for example) "
-                "to Dataset.from_episodes"
+                "evaluate: the dataset names no environment; pass env='Hopper-v4' (for example) to "
+                "evaluate, or env_id to Dataset.from_episodes"
             )
         return self.env_id
 
@@ -149,8 +172,8 @@ class Run:
         if self.path is not None and target.resolve() == self.path.resolve():
             return
         with new_folder(target) as folder:
-            self.write_config(folder)
             checkpoints = Checkpoints(folder / "checkpoint")
+            checkpoints.write_config(self.to_json())
             if self.path is not None:
                 checkpoints.train_s = Checkpoints(self.path / "checkpoint").train_s
                 for file in [*self.path.glob("*.jsonl"), *self.path.glob("*.npz")]:
@@ -159,10 +182,6 @@ class Run:
             size = metrics.stat().st_size if metrics.exists() else 0
             for group, learner in zip(self.groups, self.learners, strict=True):
                 checkpoints.save(f"{group.index}-train", learner, {}, size)
-
-    def write_config(self, folder: Path) -> None:
-        """Writes `config.json`, atomically.  Raises OSError."""
-        write_json(folder / "config.json", self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """The content of `config.json`."""

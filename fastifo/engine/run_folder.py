@@ -6,56 +6,100 @@ has been evaluated; a method may keep files of its pre-training stage there too.
 
 import contextlib
 import errno
-import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastifo.utils.files import read_json
+from fastifo.engine.checkpoint import REMEDY, Checkpoints
+from fastifo.utils.files import is_leftover, read_json, temporary_folder
+from fastifo.utils.locks import LOCK
+from fastifo.utils.schema import Count, Map, Optional, check_schema
 
 FORMAT = "fastifo-run"
 VERSION = 1
-REQUIRED_KEYS = (
-    "algorithm",
-    "num_updates",
-    "precision",
-    "env_id",
-    "obs_dim",
-    "action_dim",
-    "action_bounds",
-    "datasets",
-    "failed",
-    "members",
-)
+SCHEMA = {
+    "algorithm": str,
+    "num_updates": Count(1),
+    "precision": str,
+    "env_id": (str, None),
+    "obs_dim": Count(1),
+    "action_dim": Count(0),
+    "action_bounds": {"low": ([float], None), "high": ([float], None)},
+    "datasets": [
+        {
+            "fingerprint": str,
+            "info": dict,
+            "background_returns": Optional([float]),
+        }
+    ],
+    "failed": Map(Count(0)),
+    "members": [{"seed": Count(0), "config": dict, "dataset": Optional(Count(0))}],
+    "notes": Optional(dict),
+}
+ATTEMPTS, PAUSE_S = 5, 0.05  # at reading a folder that a training process writes to
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of a run folder's `config.json`.
 
-    Raises ValueError if the file is not a run's config, is incomplete, or was written by a newer
-    version.
+    Raises FileNotFoundError; ValueError if the file is not a run's config, is incomplete, damaged,
+    or was written by a newer version.
     """
-    path = folder / "config.json"
+    return open_folder(folder)[0]
+
+
+def open_folder(folder: Path) -> tuple[dict[str, Any], Checkpoints]:
+    """A run folder's config and its checkpoints, which belong together.
+
+    Raises as `read_config`, and ValueError for a damaged manifest.
+    """
+    for attempt in range(ATTEMPTS):
+        content = _parse_config(folder / "config.json")
+        checkpoints = Checkpoints(folder / "checkpoint")
+        try:
+            checkpoints.check_config()
+        except ValueError:  # perhaps a process that trains has just written one of the two
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(PAUSE_S)
+            continue
+        break
+    return content, checkpoints
+
+
+def _parse_config(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: expected the config of a fastifo run, found another file")
+    check_schema(content, {"version": Optional(Count(0))}, path, REMEDY)
     if content.get("version", 0) > VERSION:
         raise ValueError(
             f"{path}: expected version {VERSION} or older, found {content['version']}; update "
             "fastifo"
         )
-    missing = [key for key in REQUIRED_KEYS if key not in content]
+    missing = [key for key in SCHEMA if key not in content and key != "notes"]
     if missing:
-        raise ValueError(
-            f"{path}: expected {', '.join(REQUIRED_KEYS)}; {', '.join(missing)} is missing"
-        )
+        raise ValueError(f"{path}: expected {', '.join(SCHEMA)}; {', '.join(missing)} is missing")
+    check_schema(content, SCHEMA, path, REMEDY)
+    if not content["members"] or not all(key.isdecimal() for key in content["failed"]):
+        raise ValueError(f"{path}: members, failed: expected a run's members; {REMEDY}")
+    datasets = len(content["datasets"])
+    if any(member.get("dataset", 0) >= datasets for member in content["members"]):
+        raise ValueError(f"{path}: members: expected dataset below {datasets}; {REMEDY}")
     return content
 
 
+def is_own(name: str) -> bool:
+    """Whether a file's name is that of a lock or a temporary file, which count as nothing."""
+    return name == LOCK or is_leftover(name)
+
+
 def refuse_occupied(folder: Path) -> None:
-    """Raises ValueError if `folder` is a file or is not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raises ValueError if `folder` is a file or is not empty; leftovers of fastifo do not count."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or not all(is_own(path.name) for path in folder.iterdir()):
         kind = "another run" if (folder / "config.json").exists() else "other files"
         raise ValueError(f"{folder}: expected a new or empty folder, found {kind}; choose another")
 
@@ -68,14 +112,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     refuse_occupied(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+        with temporary_folder(folder) as temporary:
             yield temporary
             temporary.chmod(0o755)
+            if folder.is_dir():
+                for path in folder.iterdir():  # leftovers
+                    path.unlink()
             temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise OSError(
             error.errno or errno.EIO,

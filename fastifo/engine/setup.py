@@ -20,6 +20,7 @@ from fastifo.data.stack import check_compatible
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run
+from fastifo.envs.envpool import check_widths
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
 
@@ -118,8 +119,19 @@ def create_run(
     for each in datasets:
         settings.check_data(each, relabel_only=relabel_only)
         each.verify()
+        if each.env_id is not None and not relabel_only:
+            _check_env(each)
     check_compatible(datasets)
     return _build_run(settings, datasets, options), datasets
+
+
+def _check_env(dataset: Dataset) -> None:
+    """Raises ValueError, before any training, if policies could not be evaluated."""
+    assert dataset.env_id is not None
+    try:
+        check_widths(dataset.env_id, dataset.obs_dim, dataset.action_dim)
+    except ValueError as error:
+        raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
 
 
 def _load(dataset: DatasetLike, progress: bool) -> Dataset:

@@ -1,7 +1,6 @@
 """How a population trains its stages: the helpers that a method asks for, and its last stage."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from fastifo.engine.reopen import RunFiles
 from fastifo.engine.run import Run
 from fastifo.engine.run_folder import read_config
 from fastifo.engine.torch_engine import TorchEngine
-from fastifo.utils.files import write_json
+from fastifo.utils.progress import say
 
 
 def last_stage(run: Run, group: Group, options: TrainOptions, files: RunFiles) -> Stage:
@@ -76,10 +75,9 @@ class PopulationTrainer:
         if self.run.notes.get(name) == value:
             return
         self.run.notes[name] = value
-        if self.folder is not None:
-            write_json(
-                self.folder / "config.json", read_config(self.folder) | {"notes": self.run.notes}
-            )
+        if self.folder is not None and self.stage.checkpoints is not None:
+            config = read_config(self.folder) | {"notes": self.run.notes}
+            self.stage.checkpoints.write_config(config)
 
     def train(
         self,
@@ -116,7 +114,7 @@ class PopulationTrainer:
 def report_fallback(title: str, reason: str | None) -> None:
     """Prints why a stage trains in torch instead of the native engine, if there is a reason."""
     if reason is not None:
-        print(f"{title}: training in torch, because {reason}", file=sys.stderr)
+        say(f"{title}: training in torch, because {reason}")
 
 
 def batch_needs(learner_class: type[Learner], configs: Sequence[Any]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fastifo.utils.files import write_atomic
+from fastifo.utils.files import parse_json, write_atomic
+from fastifo.utils.schema import check_schema
 
 VERSION = 1
 
@@ -23,8 +25,24 @@ def save_tensors(tensors: dict[str, Tensor], header: dict[str, Any], path: Path)
             save_file(tensors, temporary, metadata={"fastifo": text, "sha256": _text_hash(text)})
         except SafetensorError as error:
             raise OSError(str(error)) from None
+        _sort_metadata(temporary)
 
     write_atomic(path, write)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sorts the metadata's names, whose order safetensors draws at random.
+
+    Equal tensors then make equal files.
+    """
+    with open(path, "r+b") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, (len(text), size)
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -34,8 +52,8 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
     Raises FileNotFoundError if there is no file; ValueError if it is damaged, has another format,
     or was written by a newer version.
     """
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing there"
+    if not path.is_file() or path.is_symlink():  # a link could lead out of the folder
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "nothing there"
         raise FileNotFoundError(f"{path}: expected a {expected_format} file, found {kind}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -49,13 +67,13 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
     text = metadata.get("fastifo", "")
     if metadata.get("sha256", _text_hash(text)) != _text_hash(text):
         raise ValueError(f"{path}: its header is damaged (the hash differs); write it again")
-    try:
-        header = json.loads(text)
-        file_format, version = header["format"], header["version"]
-    except (KeyError, TypeError, json.JSONDecodeError):
-        file_format, version = "a safetensors file of another program", 0
+    header = parse_json(text, path) if text else {}
+    file_format = header.get("format") if isinstance(header, dict) else None
     if file_format != expected_format:
-        raise ValueError(f"{path}: expected a {expected_format} file, found {file_format}")
+        found = file_format if isinstance(file_format, str) else "a file of another program"
+        raise ValueError(f"{path}: expected a {expected_format} file, found {found}")
+    check_schema(header, {"version": int}, path, "write it again", "header")
+    version = header["version"]
     if version > VERSION:
         raise ValueError(
             f"{path}: expected version {VERSION} or older, found {version}; update fastifo"

@@ -21,7 +21,7 @@ from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Group
-from fastifo.engine.reopen import open_files
+from fastifo.engine.reopen import RunFiles, locked_files
 from fastifo.engine.run import Run
 from fastifo.engine.setup import DatasetLike, create_run, given_fields
 from fastifo.engine.stages import (
@@ -172,20 +172,27 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
     """Trains every population of a run."""
     for callback in options.callbacks:
         getattr(callback, "check", lambda run: None)(run)
-    files = open_files(run, options.resume)
-    torch.set_flush_denormal(True)  # subnormal numbers are slow and never matter here
-    for group, learner in zip(run.groups, run.learners, strict=True):
-        stage = last_stage(run, group, options, files)
-        with tf32(run.precision == "tf32"):
-            _train_population(run, group, learner, stacked(datasets, group.datasets), stage)
-    if run.path is not None:
-        run.write_config(run.path)
+    with locked_files(run, options.resume) as files:
+        _train_populations(run, datasets, options, files)
+        if files.checkpoints is not None:
+            files.checkpoints.write_config(run.to_json())
     if len(run.failed) == len(run.members):
         raise FloatingPointError(
             f"{run.algorithm}: no member's losses are finite; lower learning_rate, or raise "
             "temperature"
         )
     return run
+
+
+def _train_populations(
+    run: Run, datasets: Sequence[Dataset], options: TrainOptions, files: RunFiles
+) -> None:
+    """Trains one population after the other.  files: what the run writes."""
+    torch.set_flush_denormal(True)  # subnormal numbers are slow and never matter here
+    for group, learner in zip(run.groups, run.learners, strict=True):
+        stage = last_stage(run, group, options, files)
+        with tf32(run.precision == "tf32"):
+            _train_population(run, group, learner, stacked(datasets, group.datasets), stage)
 
 
 def _train_population(
@@ -206,12 +213,12 @@ def _compute_rewards(
     run: Run, learner_class: type[Rewards], dataset: Dataset, options: TrainOptions
 ) -> torch.Tensor:
     """The rewards of the background for the run's one member, float32 [N]."""
-    files = open_files(run, options.resume, relabel_only=True)
-    torch.set_flush_denormal(True)
     (group,) = run.groups
-    trainer = PopulationTrainer(run, group, last_stage(run, group, options, files))
-    with tf32(run.precision == "tf32"):
-        reward = learner_class.relabel(dataset, group.configs, trainer).background.reward
+    with locked_files(run, options.resume, relabel_only=True) as files:
+        torch.set_flush_denormal(True)
+        trainer = PopulationTrainer(run, group, last_stage(run, group, options, files))
+        with tf32(run.precision == "tf32"):
+            reward = learner_class.relabel(dataset, group.configs, trainer).background.reward
     assert reward is not None
     if run.failed:
         raise FloatingPointError(

@@ -20,6 +20,22 @@ def check_env(env_id: str) -> None:
         raise ValueError(f"EnvPool has no environment {env_id!r}; {did_you_mean(env_id, known)}")
 
 
+def check_widths(env_id: str, obs_dim: int, action_dim: int) -> None:
+    """Raises ValueError unless the environment exists and has these widths."""
+    import envpool
+
+    check_env(env_id)
+    spec = envpool.make_spec(env_id)
+    check_spaces(env_id, spec)
+    for name, width in (("observation", obs_dim), ("action", action_dim)):
+        actual = int(getattr(spec, f"{name}_space").shape[0])
+        if actual != width:
+            raise ValueError(
+                f"{env_id}: its {name}s are {actual} wide, those of the data {width}; name the "
+                "environment that the data come from"
+            )
+
+
 def episode_limit(env_id: str) -> int:
     """Steps after which the environment's time limit ends an episode."""
     import envpool

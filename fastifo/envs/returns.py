@@ -13,8 +13,15 @@ from fastifo.envs.act import Actor
 from fastifo.envs.envpool import versions
 from fastifo.envs.pool import RolloutTime
 from fastifo.envs.rollout import rollout
-from fastifo.utils.files import UNREADABLE, write_atomic
+from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
+from fastifo.utils.schema import Map, Optional, check_schema
 
+HEADER = {
+    "env_id": str,
+    "deterministic": bool,
+    "versions": Map(str),
+    "num_updates": Optional(int),
+}
 MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
     False: "return_mean",
     True: "return_mode",
@@ -97,7 +104,7 @@ class Returns:
         """
         header = {
             "env_id": self.env_id,
-            "deterministic": self.deterministic,
+            "deterministic": bool(self.deterministic),
             "versions": self.versions,
             "num_updates": self.num_updates,
         }
@@ -116,9 +123,10 @@ class Returns:
         Raises FileNotFoundError if there is none; ValueError if it is damaged or something else.
         """
         try:
+            check_regular(Path(path))
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                return Returns(file["returns"], file["lengths"], **header)
+                header = parse_json(str(file["header"]), Path(path))
+                returns, lengths = file["returns"], file["lengths"]
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
         except UNREADABLE as error:
@@ -126,6 +134,15 @@ class Returns:
                 f"{path}: expected the returns of a run, found a damaged or unrelated file "
                 f"({error!r}); evaluate again"
             ) from None
+        check_schema(header, HEADER, Path(path), "evaluate again", "header")
+        shapes = returns.shape, lengths.shape
+        if returns.ndim != 2 or shapes[0] != shapes[1] or returns.dtype.kind + lengths.dtype.kind != "fi":
+            raise ValueError(
+                f"{path}: returns, lengths: expected numbers [members, episodes], found "
+                f"{returns.dtype} {list(shapes[0])} and {lengths.dtype} {list(shapes[1])}; evaluate "
+                "again"
+            )
+        return Returns(returns, lengths, **{k: header[k] for k in HEADER if k in header})
 
 
 def normalized_score(env_id: str, return_: float) -> float | None:

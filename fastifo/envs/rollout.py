@@ -11,10 +11,15 @@ from fastifo.data.episodes import Episodes
 from fastifo.envs.act import Actor, group_actors
 from fastifo.envs.envpool import check_env, episode_limit
 from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
+from fastifo.utils.arguments import as_count
+from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.parallel import one_thread
 from fastifo.utils.progress import ProgressBar
 
 MAX_SLOTS = 2048  # environments alive at the same time; further episodes follow in later batches
+MAX_EPISODES = 1_000_000  # of one policy: more would play for weeks
+MAX_RECORDED = 100_000  # of them with every step in memory
+MAX_PLAYED = 10_000_000  # of all policies
 SPLIT_SLOTS = 200  # fewer slots play in one pool: two halves would cost more steps than they save
 
 
@@ -87,8 +92,8 @@ def rollout(
     """
     if not policies:
         raise ValueError("policies: expected one or more, found none")
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes: expected at least 1, found {num_episodes}")
+    high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
+    num_episodes = as_count("num_episodes", num_episodes, high=high)
     check_env(env_id)
     spent = spent or RolloutTime()
     started = time.perf_counter()
@@ -108,7 +113,7 @@ def _play_all(
 ) -> list[RecordedEpisodes]:
     """Plays all slots, `MAX_SLOTS` at a time; parts in the order of policies and episodes."""
     groups = group_actors(policies)
-    slots = [(p, e) for p in range(len(policies)) for e in range(task.num_episodes)]
+    total = len(policies) * task.num_episodes
     limit = episode_limit(task.env_id)
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
     parts: list[RecordedEpisodes] = []
@@ -116,10 +121,12 @@ def _play_all(
     with (
         one_thread(),
         ThreadPoolExecutor(task.threads if on_cpu else 1) as workers,
-        ProgressBar(f"{title} {task.env_id}", len(slots) * limit, "steps", enabled=progress) as bar,
+        ProgressBar(f"{title} {task.env_id}", total * limit, "steps", enabled=progress) as bar,
+        checked_interrupt(f"in {title} {task.env_id}") as check,
     ):
-        for first in range(0, len(slots), MAX_SLOTS):
-            batch = slots[first : first + MAX_SLOTS]
+        for first in range(0, total, MAX_SLOTS):
+            last = min(first + MAX_SLOTS, total)
+            batch = [divmod(slot, task.num_episodes) for slot in range(first, last)]
             half = (len(batch) + 1) // 2 if len(batch) >= SPLIT_SLOTS else len(batch)
             pools = [
                 SlotPool(task, policies, groups, part)
@@ -129,6 +136,7 @@ def _play_all(
             # The policies of one half act while the environments of the other half step.
             running = [pool.play(workers, spent) for pool in pools]
             while running:
+                check()
                 running = [pool for pool in running if next(pool, None) is not None]
                 finished = first + sum(pool.num_finished for pool in pools)
                 steps = sum(len(pool.alive) * pool.step for pool in pools)

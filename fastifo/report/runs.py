@@ -117,6 +117,7 @@ def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
     if not configs:
         raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
     for path, config in configs.items():
+        Checkpoints(path / "checkpoint").check_config()
         if missing := REQUIRED_KEYS - set(config):
             raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
         config["algorithm"] = algorithm_name(config)
@@ -125,6 +126,7 @@ def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
 
 def _summarize(folder: Path, config: dict[str, Any], label: str) -> list[RunSummary]:
     """One summary for each dataset of a run."""
+    Checkpoints(folder / "checkpoint").check_metrics()
     metrics = read_metrics(folder / "metrics.jsonl")
     summaries = []
     for index, dataset in enumerate(config["datasets"]):

@@ -3,17 +3,23 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
 
 import torch
 
 from fastifo.utils.devices import choose_device
 from fastifo.utils.progress import ProgressBar
+
+GRACE_S = 4.0  # time to write a checkpoint after SIGTERM
+STOPPED = "stopped; finished parts and checkpoints are kept"
 
 
 class Job(Protocol):
@@ -27,6 +33,9 @@ def run_jobs(jobs: Sequence[Job]) -> None:
     """Runs all jobs: in parallel processes on a CPU, one after the other on a GPU.
 
     Each process gets at least one core: nets this small keep one core busy, but not two.
+    Ctrl-C, SIGTERM and a job that fails stop the others, which write their checkpoints, within
+    `GRACE_S`; jobs that wait are not started. Raises KeyboardInterrupt, or the error of the job;
+    ChildProcessError if a process died.
     """
     cores = len(os.sched_getaffinity(0))
     workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
@@ -34,22 +43,135 @@ def run_jobs(jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.run()
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (max(1, cores // workers),)) as pool:
-        for future in [pool.submit(job.run) for job in jobs]:
-            future.result()
+    waiting = list(jobs)
+    pool: list[_Worker] = []
+    try:
+        with _raises_on_sigterm():
+            pool += [_Worker(max(1, cores // workers)) for _ in range(workers)]
+            _distribute(waiting, pool)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(STOPPED) from None
+    finally:
+        _end(pool)
 
 
-def _start_worker(threads: int) -> None:
+def _distribute(waiting: list[Job], pool: Sequence["_Worker"]) -> None:
+    """Gives each job to the next process that is free, until all are done."""
+    busy: dict[Any, _Worker] = {}
+    idle = list(pool)
+    while waiting or busy:
+        while waiting and idle:
+            worker = idle.pop()
+            worker.connection.send(waiting.pop(0))
+            busy[worker.connection] = worker
+        for connection in wait(list(busy)):
+            worker = busy.pop(connection)
+            worker.receive()
+            idle.append(worker)
+
+
+@contextlib.contextmanager
+def _raises_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that the processes are ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _Worker:
+    """A process that does one job after the other."""
+
+    def __init__(self, threads: int) -> None:
+        """threads: of torch in the process."""
+        self.connection, theirs = multiprocessing.Pipe()
+        spawn = multiprocessing.get_context("spawn")
+        self.process = spawn.Process(target=_work, args=(theirs, threads))
+        # The process must not see Ctrl-C before it can handle it: this one tells it to stop.
+        signals = {signal.SIGINT, signal.SIGTERM}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+
+    def receive(self) -> None:
+        """Waits for the end of the job.  Raises its error; ChildProcessError if the process died."""
+        try:
+            error, trace = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join(GRACE_S)
+            raise ChildProcessError(
+                f"a worker process died (exit code {self.process.exitcode}; -9 is often a lack of "
+                "memory); run the same command to continue"
+            ) from None
+        if error is not None:
+            raise error from RuntimeError(f"in a worker process:\n{trace}")
+
+    def kill_after(self, deadline: float) -> None:
+        """Waits for the end of the process until a time, and then kills it."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def _end(pool: Sequence[_Worker]) -> None:
+    """Ends all processes; those at work get `GRACE_S` for a checkpoint.  Signals wait meanwhile."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        for worker in pool:
+            worker.process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for worker in pool:
+            worker.kill_after(deadline)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, threads: int) -> None:
+    """The main function of a worker process: does jobs until it is told to end."""
     torch.set_num_threads(threads)
     ProgressBar.plain = True  # bars of several processes would write over each other
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
+    signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        while True:
+            job = connection.recv()
+            connection.send(_attempt(job))
+    except (KeyboardInterrupt, EOFError, ConnectionError):
+        os._exit(1)  # without waiting for threads of a job that was cut short
 
 
-GRACE_S = 5  # time to write a checkpoint after SIGTERM
+def _attempt(job: Job) -> tuple[Exception | None, str]:
+    """Does a job; returns its error, if any, and where it happened."""
+    try:
+        job.run()
+    except Exception as error:
+        trace = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = OSError(f"{type(error).__name__}: {error}")
+        return error, trace
+    return None, ""
 
 
 def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,8 +1,14 @@
-"""Progress bars on stderr."""
+"""Progress bars, notices and warnings on stderr.  One that cannot be written is dropped.
 
+Work must go on when nobody reads stderr any more: it may be closed, missing, or a logger's object.
+"""
+
+import contextlib
 import sys
 import time
+import warnings
 from types import TracebackType
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +20,47 @@ from rich.progress import (
 )
 
 PLAIN_INTERVAL_S = 15.0  # between lines where stderr is not a terminal
+UNWRITABLE = (OSError, ValueError, AttributeError)  # what `warnings` raises for a closed stderr
+
+
+def say(text: str) -> None:
+    """Prints a line on stderr, if there is one that can be written."""
+    if sys.stderr is not None:
+        with contextlib.suppress(Exception):
+            print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Issues a UserWarning, from the caller's caller."""
+    with contextlib.suppress(*UNWRITABLE):
+        warnings.warn(text, stacklevel=3)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; False for streams that cannot say."""
+    try:
+        return bool(stream.isatty())
+    except Exception:
+        return False
+
+
+class _Lenient:
+    """A stream whose writes never fail: what cannot be written is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(Exception):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class ProgressBar:
@@ -34,7 +81,7 @@ class ProgressBar:
         self.first = 0  # units that an earlier process completed
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
-        if enabled and sys.stderr.isatty() and not self.plain:
+        if enabled and is_terminal(sys.stderr) and not self.plain:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -42,7 +89,7 @@ class ProgressBar:
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                console=Console(file=cast(TextIO, _Lenient(sys.stderr))),
             )
             self.task = self.bar.add_task(title, total=total, rate="", note="")
 
@@ -95,4 +142,4 @@ class ProgressBar:
             line += f"  {left // 60}:{left % 60:02d} left"
         else:
             line += f"  took {elapsed // 60}:{elapsed % 60:02d}"
-        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{line}  {note}".rstrip())

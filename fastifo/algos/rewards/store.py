@@ -1,11 +1,10 @@
 """Long arrays in files that a stopped run goes on with, and what reports keep of embeddings."""
 
 import contextlib
-import fcntl
+import hashlib
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,102 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.dataset import Dataset
-from fastifo.utils.files import UNREADABLE, read_json, write_atomic, write_json
+from fastifo.utils.files import UNREADABLE, check_regular, read_json, write_atomic, write_json
+from fastifo.utils.progress import say
 
 SAVE_S = 10.0  # between notes of how far a file is
+TRAILER = b"sha256\0\0"  # in front of the checksum behind an array
+TRAILER_BYTES = len(TRAILER) + 32
+HASHED_ROWS, HASHED_BYTES = 1 << 14, 1 << 20  # hashed at a time
 SAMPLE = 2000  # embeddings that a report shows
 
 
 class ResumableArray:
-    """An array [N, width] that grows by rows: in memory, or in a .npy file beside its progress."""
+    """An array [N, width] that grows by rows: in memory, or in a .npy file beside its progress.
+
+    The file ends with a checksum behind the array, where NumPy does not look. Files of older
+    versions have none.
+    """
 
     def __init__(self, path: Path | None, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        """path: None is memory.  A complete file, or the rows that are surely written, are kept."""
+        """path: None is memory.  A complete file, or the rows that are surely written, are kept.
+
+        Raises ValueError naming a complete file whose checksum differs.
+        """
         self.path, self.done, self.whole = path, 0, False
         if path is None:
             self.array: Any = np.empty(shape, dtype)
             return
         self.partial = path.with_suffix(".partial")
         self.note = path.with_suffix(".rows")
-        found = _opened(path, shape, dtype, "r")
-        if found is not None:
-            self.array, self.done, self.whole = found, shape[0], True
+        complete = _opened(path, shape, dtype, "r")
+        if complete is not None:
+            _verify(path)
+            self.array, self.done, self.whole = complete, shape[0], True
             return
-        found = _opened(self.partial, shape, dtype, "r+")
-        with contextlib.suppress(*UNREADABLE):
-            self.done = 0 if found is None else int(read_json(self.note)["rows"])
-        if found is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.note.unlink(missing_ok=True)
-            found = open_memmap(self.partial, "w+", dtype, shape)
+        self.array = _opened(self.partial, shape, dtype, "r+")
+        if self.array is None or not self._continues():
+            self._begin(shape, dtype)
+        self.saved = time.monotonic()
+
+    def _continues(self) -> bool:
+        """Takes up the rows that the note counts, if they have the note's checksum."""
+        try:
+            note = read_json(self.note)
+            done = int(note["rows"])
+        except UNREADABLE:
+            return False
+        if not 0 <= done <= len(self.array):
+            return False
+        self.digest = self._digest_of_header()
+        for first in range(0, done, HASHED_ROWS):
+            self.digest.update(self.array[first : min(first + HASHED_ROWS, done)].tobytes())
+        if note.get("sha256", self.digest.hexdigest()) != self.digest.hexdigest():
+            say(f"{self.partial}: damaged; computing it again")
+            return False
+        self.done = done
+        return True
+
+    def _begin(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """Creates the file, without rows."""
+        assert self.path is not None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.note.unlink(missing_ok=True)
+        try:
+            self.array = open_memmap(self.partial, "w+", dtype, shape)
             with open(self.partial, "r+b") as file:  # a full disk shows now
-                os.posix_fallocate(file.fileno(), 0, self.partial.stat().st_size)
-        self.array, self.saved = found, time.monotonic()
+                size = self.partial.stat().st_size + TRAILER_BYTES
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            self.partial.unlink(missing_ok=True)
+            raise OSError(
+                error.errno,
+                f"{self.path}: could not be written ({error.strerror}). Free some space or choose "
+                "another folder",
+            ) from error
+        self.digest = self._digest_of_header()
+
+    def _digest_of_header(self) -> Any:
+        """The hash of what is in front of the array."""
+        with open(self.partial, "rb") as file:
+            return hashlib.sha256(file.read(self.array.offset))
 
     def __len__(self) -> int:
         return len(self.array)
 
     def append(self, rows: Tensor) -> None:
         """rows: [n, width] on the CPU."""
-        self.array[self.done : self.done + len(rows)] = rows.numpy()
+        written = slice(self.done, self.done + len(rows))
+        self.array[written] = rows.numpy()
         self.done += len(rows)
-        if self.path is not None and time.monotonic() - self.saved > SAVE_S:
-            self._save()
+        if self.path is not None:
+            self.digest.update(self.array[written].tobytes())
+            if time.monotonic() - self.saved > SAVE_S:
+                self._save()
 
     def _save(self) -> None:
         self.array.flush()
-        write_json(self.note, {"rows": self.done})
+        write_json(self.note, {"rows": self.done, "sha256": self.digest.hexdigest()})
         self.saved = time.monotonic()
 
     def finish(self) -> None:
@@ -69,10 +119,16 @@ class ResumableArray:
         if self.path is None or self.whole:
             return
         self.array.flush()
-        with open(self.partial, "rb") as file:
+        end = self.array.offset + self.array.nbytes
+        with open(self.partial, "r+b") as file:
+            file.seek(end)
+            file.write(TRAILER + self.digest.digest())
+            file.truncate()
+            file.flush()
             os.fsync(file.fileno())
         self.note.unlink(missing_ok=True)
         os.replace(self.partial, self.path)
+        self.whole = True
 
     def rows(self, first: int, last: int) -> Tensor:
         """A copy of some rows, float32."""
@@ -84,8 +140,11 @@ class ResumableArray:
         if path is not None:
 
             def write(temporary: Path) -> None:
-                with open(temporary, "wb") as file:
+                with open(temporary, "w+b") as file:
                     np.save(file, rows.numpy())
+                    file.seek(0)
+                    digest = hashlib.sha256(file.read()).digest()
+                    file.write(TRAILER + digest)
 
             write_atomic(path, write)
 
@@ -99,13 +158,15 @@ class ResumableArray:
 
     @staticmethod
     def finished(path: Path | None) -> Tensor | None:
-        """What `keep` kept, or None."""
+        """What `keep` kept, or None.  Raises ValueError naming a file whose checksum differs."""
         if path is None:
             return None
         try:
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+            rows = torch.from_numpy(np.load(path, allow_pickle=False))
         except UNREADABLE:
             return None
+        _verify(path)
+        return rows
 
 
 def _opened(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], mode: Any) -> Any:
@@ -117,19 +178,21 @@ def _opened(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], mode: Any)
     return found if found.shape == shape and found.dtype == dtype else None
 
 
-@contextlib.contextmanager
-def file_locks(paths: Iterable[Path]) -> Iterator[None]:
-    """Alone with some files: who comes second waits until the first has ended or was killed."""
-    with contextlib.ExitStack() as stack:
-        for path in sorted(paths):  # in one order, so that no two wait for each other
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path, "w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"{path.parent}: waiting for another run that is at work", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _verify(path: Path) -> None:
+    """Raises ValueError if a file's content differs from the checksum behind its array."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    end = array.offset + array.nbytes
+    if path.stat().st_size == end:  # written by an older version
+        return
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for first in range(0, end, HASHED_BYTES):
+            digest.update(file.read(min(HASHED_BYTES, end - first)))
+        if file.read() != TRAILER + digest.digest():
+            raise ValueError(
+                f"{path}: damaged, its checksum differs; delete it, and the same command computes "
+                "it again"
+            )
 
 
 def forget_others(note: Path, maker: str, paths: Iterable[Path]) -> None:
@@ -185,6 +248,7 @@ def keep_columns(path: Path, columns: dict[str, Any]) -> None:
 def kept_columns(path: Path) -> dict[str, NDArray[Any]] | None:
     """What `keep_columns` kept, or None where the file is missing or damaged."""
     try:
+        check_regular(path)
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return dict(file)
     except UNREADABLE:

@@ -27,7 +27,6 @@ from fastifo.algos.rewards.knn import BACKENDS, Neighbours, check_backend, check
 from fastifo.algos.rewards.store import (
     ResumableArray,
     embedding_summary,
-    file_locks,
     forget_others,
     keep_columns,
     kept_columns,
@@ -35,6 +34,7 @@ from fastifo.algos.rewards.store import (
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.windows import Scale, first_rows, window_rows
+from fastifo.utils.locks import file_locks
 from fastifo.utils.progress import ProgressBar
 
 REWARDS = ("kernel_of_mean", "mean_of_kernel", "log_mean", "gaussian")

@@ -6,9 +6,10 @@
 import atexit
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,12 @@ from numpy.typing import NDArray
 from fastifo.utils.files import readable_bytes
 
 READER = Path(__file__).with_name("hdf5_reader.py")
+HEAD_BYTES = 9  # of a frame: its kind and its size
+MAX_JSON_BYTES = 1 << 30
+DIED = 64  # exit code of a reader whose fork died of signal n: 64 + n
+REASONS = {
+    int(signal.SIGPROF): "reading it makes no progress",
+}
 
 
 class HDF5:
@@ -76,9 +83,7 @@ class HDF5:
                 f"it declares {sum(sizes):.3g} values but has only {self.path.stat().st_size} "
                 "bytes: damaged, or compressed too well to be data"
             )
-        flat = self._ask(list(names))[1]
-        if len(flat) != int(sum(sizes)):
-            raise self.error(f"expected {int(sum(sizes))} values, found {len(flat)}: truncated")
+        flat = self._ask(list(names), int(sum(sizes)))[1]
         first = np.cumsum([0, *sizes]).astype(np.int64)
         return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
 
@@ -88,58 +93,134 @@ class HDF5:
             raise self.error(f"{name!r}: expected a list of names")
         return [str(value) for value in self._ask([name])[0][name]]
 
-    def _ask(self, names: list[str] | None) -> tuple[Any, NDArray[np.float32]]:
+    def _ask(self, names: list[str] | None, count: int = 0) -> tuple[Any, NDArray[np.float32]]:
         """The reader's result, and the values of all numeric datasets, flat and end to end.
 
-        names: of datasets to read; None lists the file's objects.
+        names: of datasets to read; None lists the file's objects.  count: of values to expect.
         """
-        with tempfile.TemporaryDirectory(prefix="fastifo-") as folder:
-            out = Path(folder, "numbers")
-            request = {"path": str(self.path), "out": str(out), "names": names, "limit": self.limit}
-            _READER.send(json.dumps(request))
-            try:
-                reply = json.loads(Path(f"{out}.json").read_text())
-            except (OSError, ValueError):
-                reply = {"error": "the reader exited without an answer"}
-            if "error" in reply:
-                raise self.error(f"not a valid HDF5 file: {reply['error']}")
-            values = np.fromfile(out, np.float32) if out.exists() else np.empty(0, np.float32)
-            return reply["result"], values
+        request = {"path": str(self.path.absolute()), "names": names, "limit": self.limit}
+        values = np.empty(count, np.float32)
+        reply = _READER.ask(request, values)
+        if "error" in reply:
+            raise self.error(f"not a valid HDF5 file: {reply['error']}")
+        return reply["result"], values
 
 
 class _Reader:
-    """The process that opens the files: started on first use, and again if it has died."""
+    """The process that opens the files: started on first use, and again if it has died.
+
+    It answers in frames, see `hdf5_reader.py`. A process that was interrupted in an answer is
+    ended, as the next request would read the rest of that answer.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def send(self, line: str) -> None:
-        """Sends a request and waits until it is answered."""
+    def ask(self, request: dict[str, Any], values: NDArray[np.float32]) -> dict[str, Any]:
+        """Sends a request, fills `values` with the numbers of the answer and returns the rest."""
         with self.lock:
-            if self.process is None or self.process.poll() is not None:
+            try:
+                reply = self._answer(self._started(), request, values)
+            except BaseException:
                 self.close()
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", str(READER)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-            self.process.stdout.readline()
+                raise
+            if reply is None:
+                reply = {"error": self._reason()}
+            return reply
+
+    def _answer(
+        self, process: "subprocess.Popen[bytes]", request: dict[str, Any], values: NDArray[Any]
+    ) -> dict[str, Any] | None:
+        """The answer of a process; None if it died or sent something else."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        except OSError:
+            return None
+        room = memoryview(values).cast("B") if len(values) else memoryview(bytearray())
+        filled = 0
+        while True:
+            head = process.stdout.read(HEAD_BYTES)
+            if len(head) < HEAD_BYTES:
+                return None
+            kind, size = head[:1], int.from_bytes(head[1:], "little")
+            if kind == b"n":
+                if size > len(room) - filled:
+                    self.close()
+                    return {"error": "it has more values than it declares"}
+                part = room[filled : filled + size]
+                if process.stdout.readinto(part) < size:  # type: ignore[attr-defined]
+                    return None
+                filled += size
+            elif kind == b"j" and size <= MAX_JSON_BYTES:
+                text = process.stdout.read(size)
+                if len(text) < size:
+                    return None
+                if filled < len(room) and not text.startswith(b'{"error"'):
+                    found = filled // values.itemsize
+                    return {"error": f"expected {len(values)} values, found {found}: truncated"}
+                reply: dict[str, Any] = json.loads(text)
+                return reply
+            else:
+                return None
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self.process is None or self.process.poll() is not None:
+            self.close()
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(READER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for this process, which ends the reader
+            )
+        return self.process
+
+    def _reason(self) -> str:
+        """Why the process died in an answer; ends it."""
+        code = 0
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(1.0)
+        self.close()
+        number = code - DIED
+        return REASONS.get(number, "") or (
+            f"the HDF5 library crashed on it (signal {number})"
+            if 0 < number < 65
+            else "the reader exited without an answer"
+        )
 
     def close(self) -> None:
-        """Ends the process."""
-        if self.process is not None:
-            self.process.kill()
+        """Ends the process and the fork of it that reads."""
+        process, self.process = self.process, None
+        if process is not None:
             with contextlib.suppress(OSError):
-                self.process.communicate()
-            self.process = None
+                os.killpg(process.pid, signal.SIGKILL)
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    assert pipe is not None
+                    pipe.close()
+            process.wait()
+
+    def forget(self) -> None:
+        """Leaves the process to the parent that forked this process; the next request starts one."""
+        process, self.process, self.lock = self.process, None, threading.Lock()
+        if process is None:
+            return
+        process.returncode = 0  # not this process's child: nothing to wait for
+        # The parent's pipes must end with the parent. A thread of it may have been reading, whose
+        # lock nobody releases here: replace the pipes without touching the objects.
+        with open(os.devnull, "r+b") as nothing:
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                os.dup2(nothing.fileno(), pipe.fileno(), inheritable=False)
+        _FORGOTTEN.append(process)
 
 
+_FORGOTTEN: list[Any] = []  # processes of the parent
 _READER = _Reader()
 atexit.register(_READER.close)
+os.register_at_fork(after_in_child=_READER.forget)

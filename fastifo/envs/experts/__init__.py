@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastifo.data.sampler import uniform
-from fastifo.utils.files import UNREADABLE
+from fastifo.utils.files import UNREADABLE, check_regular
 
 FOLDER = Path(__file__).parent
 HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -38,6 +38,8 @@ class ExpertPolicy:
         self.path = path
         self.noise_scale = 0.0  # of the action noise, in units of the deviation in training
         self.seed = torch.zeros(1, dtype=torch.int64)
+        if path.exists():
+            check_regular(path)
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -12,10 +12,11 @@ import torch
 import fastifo
 from algos.parity import rewards
 from fastifo.algos.relabel import relabel_each_member, unit_range
-from fastifo.algos.rewards.store import ResumableArray, file_locks
+from fastifo.algos.rewards.store import ResumableArray
 from fastifo.data.stack import stacked
 from fastifo.report.report import report
 from fastifo.report.reward_figures import draw_rewards, read_summary
+from fastifo.utils.locks import file_locks
 from helpers import SMALL, random_dataset, small
 
 ROWS = torch.arange(12.0).view(6, 2)
