@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .parts import MLP, Batch, Config, History, Nets, copied_nets, log_likelihood, make_optimizer
+from .heads import log_likelihood
+from .parts import MLP, Batch, Config, History, Nets, copied_nets, make_optimizer
 
 
 def run(

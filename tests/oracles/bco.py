@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .heads import likeliest_action, log_likelihood
 from .parts import (
     MLP,
     Batch,
@@ -15,8 +16,6 @@ from .parts import (
     History,
     Nets,
     copied_nets,
-    likeliest_action,
-    log_likelihood,
     make_optimizer,
 )
 

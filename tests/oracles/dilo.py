@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from .heads import log_likelihood
 from .parts import (
     MLP,
     Batch,
@@ -23,7 +24,6 @@ from .parts import (
     Rows,
     copied_nets,
     frozen_copy,
-    log_likelihood,
     make_optimizer,
 )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import vfo
+from .heads import gaussian_moments, log_likelihood, tanh_normal_log_density
 from .parts import (
     MLP,
     Batch,
@@ -22,10 +23,7 @@ from .parts import (
     copied_nets,
     discriminator_net,
     frozen_copy,
-    gaussian_moments,
-    log_likelihood,
     make_optimizer,
-    tanh_normal_log_density,
 )
 
 
