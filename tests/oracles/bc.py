@@ -1,4 +1,7 @@
-"""Behavioural cloning oracle: L = -E_B[log pi(a|s)] (section 4.1). Expert rows are not read."""
+"""Oracle of behavioural cloning: L = -E_B[log pi(a|s)]. Expert rows are not read.
+
+Source: the BC baseline of the VfO study, arXiv:2507.06701.
+"""
 
 from collections.abc import Iterable
 

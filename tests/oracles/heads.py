@@ -1,4 +1,11 @@
-"""DOC"""
+"""Action heads of the oracles: binned, deterministic and Gaussian, in float64.
+
+config keys: policy_head ("binned" | "deterministic" | "gaussian", missing: "binned"); of the binned
+head also num_bins, kernel_width (sigma in action units, 0: none) and kernel_reading ("logits" |
+"targets" | "probs": what the paper's Gaussian kernel smooths; also called readings A, B and C).
+Source: binned head: arXiv:2507.06701; deterministic: Sikchi et al. 2024, arXiv:2406.08805; tanh
+Gaussian: Ma et al. 2022, arXiv:2202.02433, authors' code.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +17,7 @@ from torch import Tensor, nn
 Config = Mapping[str, Any]
 
 
-# Discretised actions (section 2.3).
+# Discretised actions.
 
 
 def bin_centres(num_bins: int) -> Tensor:
@@ -29,16 +36,16 @@ def decode_action(index: Tensor, num_bins: int) -> Tensor:
 
 
 def gaussian_kernel(num_bins: int, kernel_width: float) -> Tensor:
-    """G[i, m], a Gaussian of c_i - c_m cut at 4 sigma, rows summing to one (section 2.3).
+    """G[i, m], a Gaussian of c_i - c_m cut at 4 sigma, with rows that sum to one, [K, K].
 
-    kernel_width: sigma in action units; 0 gives the identity.  Returns [K, K].
+    kernel_width: sigma in action units; 0 gives the identity.
     """
     if kernel_width == 0:
         return torch.eye(num_bins, dtype=torch.float64)
     centre = bin_centres(num_bins)
     kernel = torch.exp(-((centre[:, None] - centre[None, :]) ** 2) / (2 * kernel_width**2))
     bin_width = 2.0 / (num_bins - 1)
-    # Rounded first: 4 * 0.07 / 0.02 is 14.000000000000002 in floating point.
+    # Round first: 4 * 0.07 / 0.02 is 14.000000000000002 in floating point.
     radius = math.ceil(round(4 * kernel_width / bin_width, 9))
     index = torch.arange(num_bins)
     kernel[(index[:, None] - index[None, :]).abs() > radius] = 0.0
@@ -55,10 +62,11 @@ def soft_targets(action: Tensor, num_bins: int, kernel_width: float) -> Tensor:
 
 
 def binned_log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
-    """log pi(a|s), summed over action dimensions (section 2.3, readings A, B and C).
+    """log pi(a|s), summed over action dimensions.
 
     output: raw head output, [B, a * K], action-dimension-major.  action: in [-1, 1], [B, a].
-    Reading B returns sum_m q_m log p_m, which is the negative of its loss.  Returns [B].
+    Reading "targets" returns sum_m q_m log p_m, the negative of its loss.  Returns [B].
+    Raises ValueError for another kernel_reading.
     """
     num_bins: int = config["num_bins"]
     width: float = config["kernel_width"]
@@ -77,18 +85,19 @@ def binned_log_likelihood(output: Tensor, action: Tensor, config: Config) -> Ten
     raise ValueError(f"kernel_reading: logits, targets or probs, not {config['kernel_reading']}")
 
 
-# Continuous action heads (sections 4.1, 4.3 and 4.4) and the choice among all heads.
+# Continuous actions, and the choice of a head.
 
 
 def deterministic_log_likelihood(output: Tensor, action: Tensor) -> Tensor:
-    """In the place of log pi: minus the mean over dimensions of (tanh(output) - a)^2: [B]."""
+    """Minus the mean over dimensions of (tanh(output) - a)^2, used in place of log pi: [B]."""
     return -((torch.tanh(output) - action) ** 2).mean(dim=1)
 
 
 def gaussian_moments(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation before the tanh, [B, a] each, from outputs [B, 2a].
+    """Mean and standard deviation before the tanh, [B, a] each.
 
-    Means come first, limited to +-7.24; then log standard deviations, limited to [-5, 2].
+    output: [B, 2a], first the means, clamped to +-7.24, then the log standard deviations, clamped
+    to [-5, 2].
     """
     mean, log_std = output.chunk(2, dim=1)
     return mean.clamp(-7.24, 7.24), log_std.clamp(-5.0, 2.0).exp()
@@ -101,14 +110,17 @@ def tanh_normal_log_density(pre_tanh: Tensor, mean: Tensor, std: Tensor) -> Tens
 
 
 def gaussian_log_likelihood(output: Tensor, action: Tensor) -> Tensor:
-    """log pi(a|s) of the tanh-Normal, with a moved to at most 1 - 1e-6 in size: [B]."""
+    """log pi(a|s) of the tanh-Normal, with a clamped to +-(1 - 1e-6): [B]."""
     mean, std = gaussian_moments(output)
     inside = action.clamp(-1 + 1e-6, 1 - 1e-6)
     return tanh_normal_log_density(torch.atanh(inside), mean, std)
 
 
 def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
-    """log pi(a|s) under config's head; "deterministic" returns the negative of its loss: [B]."""
+    """log pi(a|s) under config's head; "deterministic" returns the negative of its loss: [B].
+
+    Raises ValueError for another policy_head.
+    """
     head = config.get("policy_head", "binned")
     if head == "binned":
         return binned_log_likelihood(output, action, config)
@@ -120,7 +132,7 @@ def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
 
 
 def likeliest_action(output: Tensor, config: Config) -> Tensor:
-    """Mode per action dimension, the lowest bin on ties; tanh(mean) of the other heads: [B, a]."""
+    """Most likely bin per dimension, the lowest on ties, or tanh(mean) of other heads: [B, a]."""
     head = config.get("policy_head", "binned")
     if head == "deterministic":
         return torch.tanh(output)

@@ -1,15 +1,13 @@
-"""Naive pieces shared by the oracles: nets from given weights, encoder, bins, kernel, losses.
+"""Naive parts that the oracles share: nets from given weights, encoder, targets, weighted cloning.
 
-Sections are those of the methods specification; VfO is arXiv:2507.06701. Everything is float64.
+Everything is float64. Source: arXiv:2507.06701, unless an oracle says otherwise.
 
 config keys: gamma, temperature (lambda), alpha, max_weight, target_period, absorbing,
 advantage_bootstrap ("target" | "online"), learning_rate, weight_decay, decoupled_weight_decay,
-encoder_scales (empty: no encoder), activation ("relu" | "elu" | "silu" | "tanh"), num_bins,
-kernel_width (sigma, 0: none), kernel_reading ("logits" | "targets" | "probs"), disc_reward_at
+encoder_scales (empty: no encoder), activation ("relu" | "elu" | "silu" | "tanh"), disc_reward_at
 ("next" | "current"), disc_loss ("flat" | "pu"), pu_prior, disc_learning_rate, batch_mode
-("halves" | "bernoulli").  Keys that may be missing: standardize_obs (with obs_mean and obs_std,
-[d] each), policy_head ("binned" | "deterministic" | "gaussian", missing: "binned"; only "binned"
-reads num_bins and the kernel), disc_activation (missing: activation).
+("halves" | "bernoulli"), and those of heads.  Keys that may be missing: standardize_obs (with
+obs_mean and obs_std, [d] each), disc_activation (missing: activation).
 """
 
 import copy
@@ -38,13 +36,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-# Nets (sections 2.1 and 2.2).
+# Nets.
 
 
 def encode_obs(obs: Tensor, scales: Sequence[float]) -> Tensor:
-    """Multi-scale encoding phi(x)[i, k] = tanh(c_k x_i), flattened feature-major (section 2.2).
+    """Multi-scale encoding phi(x)[i, k] = tanh(c_k x_i), flattened feature-major.
 
-    obs: [B, d].  scales: c_k.  Returns [B, d * len(scales)], or obs itself without scales.
+    obs: [B, d].  scales: c_k.  Returns [B, d * len(scales)], or obs unchanged without scales.
     """
     if len(scales) == 0:
         return obs
@@ -53,7 +51,7 @@ def encode_obs(obs: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Encoder and plain MLP holding given weights; activation after every layer but the last."""
+    """An encoder and an MLP with given weights; the activation follows every layer but the last."""
 
     def __init__(self, layers: Layers, config: Config) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class MLP(nn.Module):
             self.linears.append(linear)
 
     def encode(self, obs: Tensor) -> Tensor:
-        """The input of the first layer: standardised where config says so, then encoded."""
+        """The first layer's input: obs, standardised if standardize_obs is set, then encoded."""
         if self.moments is not None:
             mean, std = self.moments
             obs = (obs - mean) / std
@@ -92,7 +90,7 @@ class MLP(nn.Module):
         return self.on_encoded(self.encode(obs))
 
     def pair(self, obs: Tensor, next_obs: Tensor) -> Tensor:
-        """Output for a pair (s, s'), which enters as [encode(s), encode(s')]."""
+        """The output for a pair (s, s'), whose input is [encode(s), encode(s')]."""
         return self.on_encoded(torch.cat([self.encode(obs), self.encode(next_obs)], dim=1))
 
     def pair_scalar(self, obs: Tensor, next_obs: Tensor) -> Tensor:
@@ -108,7 +106,7 @@ class MLP(nn.Module):
         return output[:, 0]
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Copies of the weights, in the layout they were given in."""
+        """Copies of the weights in the layout of the constructor's argument."""
         pairs = []
         for linear in self.linears:
             assert isinstance(linear, nn.Linear)
@@ -126,29 +124,32 @@ def frozen_copy(net: MLP) -> MLP:
 
 
 def discriminator_net(nets: Nets, config: Config) -> MLP:
-    """nets["discriminator"] with disc_activation in place of activation, where that is given."""
+    """nets["discriminator"] with the activation disc_activation, or activation if it is missing."""
     activation = config.get("disc_activation", config["activation"])
     return MLP(nets["discriminator"], {**config, "activation": activation})
 
 
 def track_target(target: MLP, net: MLP, update_number: int, config: Config) -> None:
-    """Hard copy after updates target_period, 2 target_period, ... (section 3.4)."""
+    """Copies the net after updates target_period, 2 target_period, ...
+
+    update_number: the number of updates made, 1 after the first.
+    """
     if update_number % config["target_period"] == 0:
         target.load_state_dict(net.state_dict())
 
 
 def make_optimizer(modules: Iterable[nn.Module], rate: float, config: Config) -> torch.optim.Adam:
-    """Adam with torch's betas and eps; decay is AdamW's or an L2 term (section 3.6)."""
+    """Adam with torch's betas and eps and AdamW's weight decay, or an L2 term if not decoupled."""
     kind = torch.optim.AdamW if config["decoupled_weight_decay"] else torch.optim.Adam
     parameters = [parameter for module in modules for parameter in module.parameters()]
     return kind(parameters, lr=rate, weight_decay=config["weight_decay"])
 
 
-# Value target and weighted cloning (sections 3.3, 3.5 and 3.6).
+# Value target and weighted cloning.
 
 
 def bellman_target(reward: Tensor, terminal: Tensor, next_value: Tensor, config: Config) -> Tensor:
-    """y = r + gamma v(s'); at a terminal r / (1 - gamma) if absorbing, else r (section 3.5).
+    """y = r + gamma v(s'); at a terminal r / (1 - gamma) if absorbing, else r.
 
     reward, terminal, next_value: [B].  Returns [B].
     """
@@ -158,7 +159,7 @@ def bellman_target(reward: Tensor, terminal: Tensor, next_value: Tensor, config:
 
 
 def advantage(rows: Rows, reward: Tensor, value: MLP, target: MLP, config: Config) -> Tensor:
-    """A = y - v(s), s from the online net, s' from the target or the online net (section 3.3)."""
+    """A = y - v(s): v(s) from the online net, v(s') from the target or the online net, [B]."""
     with torch.no_grad():
         next_net = {"target": target, "online": value}[config["advantage_bootstrap"]]
         next_value = next_net.scalar(rows["next_obs"])
@@ -169,9 +170,9 @@ def advantage(rows: Rows, reward: Tensor, value: MLP, target: MLP, config: Confi
 def weighted_cloning(
     rows: Rows, reward: Tensor, policy: MLP, value: MLP, target: MLP, config: Config
 ) -> tuple[Tensor, dict[str, float]]:
-    """L_pi = -E_B[w log pi(a|s)], w = min(exp(A / lambda), max_weight) (sections 3.3 and 3.6).
+    """L_pi = -E_B[w log pi(a|s)] with w = min(exp(A / lambda), max_weight).
 
-    Returns the loss and its statistics over the rows; all are 0 where there is no row.
+    Returns the loss and its statistics over the rows; all are 0 if there are no rows.
     """
     count = max(1, rows["obs"].shape[0])
     adv = advantage(rows, reward, value, target, config)

@@ -124,7 +124,7 @@ def test_reading_a_gradient_is_kernel_transposed_times_p_minus_onehot() -> None:
     assert torch.allclose(raw.grad[0], kernel.T @ error, rtol=0, atol=1e-15)
 
 
-def test_reading_b_weighs_bins_by_distance_from_the_unrounded_action() -> None:
+def test_reading_b_weights_bins_by_distance_from_the_unrounded_action() -> None:
     q = heads.soft_targets(column([0.013])[None], 101, 0.02)[0, 0]
     # 0.013 lies 0.007 below bin 51 and 0.013 above bin 50.
     ratio = math.exp((0.013**2 - 0.007**2) / (2 * 0.02**2))

@@ -28,10 +28,10 @@ def random_draw(size: int = 4, horizon: int = 8, seed: int = 3) -> dict[str, Ten
 
 
 class Silent(nn.Module):
-    """Predicts no noise, and remembers its input."""
+    """Predicts zero noise and stores its input."""
 
     def forward(self, x: Tensor, k: Tensor) -> Tensor:
-        self.seen = x
+        self.input = x
         return torch.zeros_like(x)
 
 
@@ -66,10 +66,10 @@ def test_bottleneck_is_256_channels_by_4_steps() -> None:
 
 
 def test_sinusoidal_frequencies_run_from_1_to_1e_minus_4() -> None:
-    found = diffusion.sinusoidal(torch.tensor([0, 3]), 4)
-    assert found[0].tolist() == [0, 0, 1, 1]
+    embedding = diffusion.sinusoidal(torch.tensor([0, 3]), 4)
+    assert embedding[0].tolist() == [0, 0, 1, 1]
     expected = [math.sin(3), math.sin(3e-4), math.cos(3), math.cos(3e-4)]
-    assert found[1].tolist() == pytest.approx(expected, rel=1e-12)
+    assert embedding[1].tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_residual_block_by_hand() -> None:
@@ -110,19 +110,19 @@ def test_schedule_falls_from_1_to_0() -> None:
 
 def test_masked_windows_hide_their_actions() -> None:
     draw, silent = random_draw(), Silent()
-    found = diffusion.loss(silent, **draw, obs_dim=3, diffusion_steps=20)
+    loss = diffusion.loss(silent, **draw, obs_dim=3, diffusion_steps=20)
     is_masked = draw["mask"] == 1
-    assert silent.seen.shape == (4, 6, 8)
-    assert torch.equal(silent.seen[:, 5], draw["mask"][:, None].expand(4, 8))
-    assert not bool(silent.seen[is_masked, 3:5].any())
-    assert bool(silent.seen[~is_masked, 3:5].all())
+    assert silent.input.shape == (4, 6, 8)
+    assert torch.equal(silent.input[:, 5], draw["mask"][:, None].expand(4, 8))
+    assert not bool(silent.input[is_masked, 3:5].any())
+    assert bool(silent.input[~is_masked, 3:5].all())
     level = diffusion.alpha_bar(20)[draw["k"]][:, None, None]
     noisy = level.sqrt() * draw["windows"] + (1 - level).sqrt() * draw["eps"]
-    assert torch.allclose(silent.seen[:, :3], noisy[:, :, :3].transpose(1, 2))
+    assert torch.allclose(silent.input[:, :3], noisy[:, :, :3].transpose(1, 2))
 
-    kept = draw["eps"].square()
-    total = kept[:, :, :3].sum() + kept[~is_masked, :, 3:].sum()
-    assert found.item() == pytest.approx(total.item() / (4 * 8 * 3 + 2 * 8 * 2))
+    square = draw["eps"].square()
+    total = square[:, :, :3].sum() + square[~is_masked, :, 3:].sum()
+    assert loss.item() == pytest.approx(total.item() / (4 * 8 * 3 + 2 * 8 * 2))
 
 
 def test_a_masked_loss_does_not_depend_on_actions() -> None:
@@ -164,15 +164,15 @@ def test_ema_copies_first_and_averages_every_tenth_update() -> None:
     with torch.no_grad():
         net.weight.fill_(1.0)
         ema.weight.fill_(0.0)
-    seen = []
+    averages = []
     for number in (9, 1990, 1999, 2000, 2001, 2010):
         if number > 1990:
             with torch.no_grad():
                 net.weight.fill_(3.0)
         diffusion.track_ema(ema, net, number, config)
-        seen.append(ema.weight.item())
+        averages.append(ema.weight.item())
     once = 0.995 + 0.005 * 3
-    assert seen == pytest.approx([0, 1, 1, once, once, 0.995 * once + 0.005 * 3])
+    assert averages == pytest.approx([0, 1, 1, once, once, 0.995 * once + 0.005 * 3])
 
 
 def test_diffusion_training_lowers_the_loss_and_keeps_its_input() -> None:
@@ -182,8 +182,8 @@ def test_diffusion_training_lowers_the_loss_and_keeps_its_input() -> None:
     before = [parameter.detach().clone() for parameter in unet.parameters()]
     trained, ema, losses = diffusion.run(unet, [draw] * 12, config)
     assert losses[-1] < 0.7 * losses[0]
-    kept = zip(before, unet.parameters(), strict=True)
-    assert all(torch.equal(old, new) for old, new in kept)
+    pairs = zip(before, unet.parameters(), strict=True)
+    assert all(torch.equal(old, new) for old, new in pairs)
     at_10 = diffusion.run(unet, [draw] * 10, config)
     expected = zip(at_10[1].parameters(), trained.parameters(), ema.parameters(), strict=True)
     assert all(torch.allclose(0.5 * old + 0.5 * new, now) for old, new, now in expected)

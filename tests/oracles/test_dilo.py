@@ -74,7 +74,7 @@ def test_zero_inverse_temperature_is_cloning(orthogonal: bool) -> None:
 
 
 def gradient_by_differences(loss: Any, net: parts.MLP) -> list[Tensor]:
-    found = []
+    gradients = []
     for parameter in net.parameters():
         gradient = torch.zeros_like(parameter)
         for i in range(parameter.numel()):
@@ -85,8 +85,8 @@ def gradient_by_differences(loss: Any, net: parts.MLP) -> list[Tensor]:
                     ends.append(loss().item())
                     parameter.view(-1)[i] -= step
             gradient.view(-1)[i] = (ends[0] - ends[1]) / 2e-6
-        found.append(gradient)
-    return found
+        gradients.append(gradient)
+    return gradients
 
 
 def test_true_gradient_detaches_nothing() -> None:
@@ -101,9 +101,9 @@ def test_true_gradient_detaches_nothing() -> None:
 
 
 def orthogonal_parts(config: dict[str, Any]) -> tuple[list[Tensor], list[list[Tensor]]]:
-    """The applied gradient, then the forward, backward and linear ones, by differences.
+    """The applied gradients, and the forward, backward and linear ones by finite differences.
 
-    Heads by hand: what is held constant are other nets with the same weights.
+    Values that a loss holds constant come from copies of the heads.
     """
     nets, batches = dilo_problem()
     heads, targets = ([parts.MLP(nets[n], config) for n in ("value", "value2")] for _ in range(2))

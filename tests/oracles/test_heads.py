@@ -42,16 +42,16 @@ def test_gaussian_head_limits_its_moments_and_the_action() -> None:
     mean, std = heads.gaussian_moments(column([9.0, -9.0, 3.0, -6.0])[None])
     assert mean[0].tolist() == [7.24, -7.24]
     assert std[0].tolist() == pytest.approx([math.exp(2), math.exp(-5)])
-    at, beyond = (
+    at_limit, beyond = (
         heads.gaussian_log_likelihood(column([0.0, 0.0])[None], column([a])[None])
         for a in (1 - 1e-6, 1.5)
     )
-    assert beyond.item() == at.item()
-    assert math.isfinite(at.item())
+    assert beyond.item() == at_limit.item()
+    assert math.isfinite(at_limit.item())
 
 
 @pytest.mark.parametrize(("reading", "bin_index"), [("logits", 0), ("targets", 1), ("probs", 1)])
-def test_likeliest_bin_is_read_as_training_reads_the_head(reading: str, bin_index: int) -> None:
+def test_likeliest_bin_uses_the_kernel_reading_of_training(reading: str, bin_index: int) -> None:
     config = make_config(num_bins=101, kernel_width=0.04, kernel_reading=reading)
     raw = torch.zeros(1, 202, dtype=torch.float64)
     raw[0, 1] = 50.0  # near the edge the kernel's renormalised rows pull it to bin 0

@@ -29,9 +29,9 @@ def iql_config(**changed: Any) -> dict[str, Any]:
 def test_expectile_of_0_and_1_at_07_is_07() -> None:
     v = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     loss = iql.expectile_loss(column([0.0, 1.0]) - v, 0.7)
-    (slope,) = torch.autograd.grad(loss, v)
+    (gradient,) = torch.autograd.grad(loss, v)
     assert loss.item() == pytest.approx((0.3 * 0.49 + 0.7 * 0.09) / 2)
-    assert slope.item() == pytest.approx(0, abs=1e-15)
+    assert gradient.item() == pytest.approx(0, abs=1e-15)
     for other in (0.69, 0.71):
         assert iql.expectile_loss(column([0.0, 1.0]) - other, 0.7).item() > loss.item()
 
@@ -64,8 +64,8 @@ def test_density_is_the_plain_normal_around_tanh() -> None:
 def test_a_clamped_log_std_gets_no_gradient() -> None:
     log_std = column([-21.0, 0.0, 2.5]).requires_grad_()
     zero = torch.zeros(1, 3, dtype=torch.float64)
-    (slope,) = torch.autograd.grad(iql.log_density(zero, log_std, zero).sum(), log_std)
-    assert slope.tolist() == [0, -1, 0]
+    (gradient,) = torch.autograd.grad(iql.log_density(zero, log_std, zero).sum(), log_std)
+    assert gradient.tolist() == [0, -1, 0]
 
 
 def test_two_iql_updates_by_hand() -> None:
@@ -148,7 +148,7 @@ def test_policy_rate_falls_on_half_a_cosine() -> None:
     assert not net_close(once[0]["value"], twice[0]["value"])
 
 
-def test_standardised_observations_leave_actions_alone() -> None:
+def test_standardised_observations_leave_actions_unscaled() -> None:
     mean, std = column([1.0, -2.0, 0.5]), column([2.0, 0.5, 3.0])
     batches = random_batches(2, 14)
     config = iql_config(standardize_obs=True, obs_mean=mean, obs_std=std)
@@ -161,8 +161,8 @@ def test_standardised_observations_leave_actions_alone() -> None:
     assert all(net_close(after[name], expected[name]) for name in expected)
 
 
-def test_iql_continues_from_its_targets() -> None:
-    """Targets and log_std given back enter the next losses."""
+def test_iql_resumes_from_given_targets_and_log_std() -> None:
+    """Targets and log_std passed to the next run enter its losses."""
     first, second = random_batches(2, 14)
     history = iql.run(random_nets(), [first, second], iql_config())[2]
     nets, log_std, _ = iql.run(random_nets(), [first], iql_config())

@@ -11,8 +11,8 @@ from .problems import column
 
 def test_otr_of_single_rows() -> None:
     def reward(expert: list[float]) -> float:
-        found = otr.otr(column([2.0, 0.0])[None], column(expert)[None], 5.0, 5.0, 0.01, 3)
-        return found.item()
+        obs = column([2.0, 0.0])[None]
+        return otr.otr(obs, column(expert)[None], 5.0, 5.0, 0.01, 3).item()
 
     assert reward([7.0, 0.0]) == pytest.approx(5)
     assert reward([0.0, 3.0]) == pytest.approx(5 * math.exp(-5 * 1 / 2))
@@ -24,18 +24,18 @@ def test_otr_of_two_orthogonal_rows(epsilon: float) -> None:
     """C = [[0, 1], [1, 0]], so P_ij = exp(-C_ij / eps) / (2 + 2 exp(-1 / eps))."""
     episode = torch.eye(2, dtype=torch.float64)
     off_diagonal = 0.5 / (1 + math.exp(1 / epsilon))
-    found = otr.otr(episode, 4 * episode, 5.0, 5.0, epsilon, 100)
+    reward = otr.otr(episode, 4 * episode, 5.0, 5.0, epsilon, 100)
     expected = 5 * math.exp(-5 * (2 / 2) * off_diagonal)
-    assert found.tolist() == pytest.approx([expected, expected])
+    assert reward.tolist() == pytest.approx([expected, expected])
 
 
-def test_otr_uses_its_own_length_and_standardises() -> None:
+def test_otr_uses_the_episodes_length_and_standardises() -> None:
     """Three equal rows share the expert's two: every cost is 1, and P's rows sum to 1/3."""
     mean, deviation = column([1.0, 1.0]), column([2.0, 1.0])
     obs = column([3.0, 1.0]).expand(3, 2)  # standardised [1, 0]
     expert = column([1.0, 5.0]).expand(2, 2)  # standardised [0, 4]
-    found = otr.otr(obs, expert, 5.0, 5.0, 0.01, 100, mean, deviation)
-    assert found.tolist() == pytest.approx([5 * math.exp(-5 * (3 / 2) / 3)] * 3)
+    reward = otr.otr(obs, expert, 5.0, 5.0, 0.01, 100, mean, deviation)
+    assert reward.tolist() == pytest.approx([5 * math.exp(-5 * (3 / 2) / 3)] * 3)
 
 
 def test_sinkhorn_marginals_are_uniform() -> None:
@@ -57,5 +57,5 @@ def test_one_sinkhorn_iteration_by_hand() -> None:
 def test_otr_takes_the_best_demonstration() -> None:
     obs = torch.eye(2, dtype=torch.float64)
     experts = [-obs, obs, column([1.0, 0.0])[None]]
-    found = otr.otr_best(obs, experts, 5.0, 5.0, 0.01, 50)
-    assert torch.equal(found, otr.otr(obs, obs, 5.0, 5.0, 0.01, 50))
+    reward = otr.otr_best(obs, experts, 5.0, 5.0, 0.01, 50)
+    assert torch.equal(reward, otr.otr(obs, obs, 5.0, 5.0, 0.01, 50))

@@ -81,5 +81,5 @@ def test_pair_is_encoded_one_observation_after_the_other() -> None:
     config = make_config(encoder_scales=(1.0, 0.1))
     net = parts.MLP(table([[1.0], [10.0], [100.0], [1000.0]]), config)
     expected = math.tanh(2) + 10 * math.tanh(0.2) + 100 * math.tanh(-3) + 1000 * math.tanh(-0.3)
-    found = net.pair_scalar(column([2.0])[None], column([-3.0])[None])
-    assert found.item() == pytest.approx(expected, rel=1e-14)
+    value = net.pair_scalar(column([2.0])[None], column([-3.0])[None])
+    assert value.item() == pytest.approx(expected, rel=1e-14)

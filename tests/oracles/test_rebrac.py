@@ -35,7 +35,7 @@ def critics_of(nets: dict[str, Net], config: dict[str, Any]) -> list[rebrac.Crit
 
 
 def test_actor_loss_is_td3bc_over_25() -> None:
-    """beta1 = 1 / (2.5 d_a): TD3+BC averages the squared error over dimensions (section 7.2)."""
+    """beta1 = 1 / (2.5 d_a): TD3+BC averages the squared error over dimensions."""
     config = rebrac_config(
         policy_penalty=1 / (2.5 * 2), critic_penalty=0.0, critic_layer_norm=False
     )
@@ -97,7 +97,7 @@ def test_penalty_is_zero_when_the_target_policy_repeats_the_data() -> None:
     assert torch.allclose(plain - lower, drop, rtol=1e-12, atol=1e-12)
 
 
-def test_target_is_the_reward_alone_at_a_terminal() -> None:
+def test_target_at_a_terminal_is_the_reward() -> None:
     config = rebrac_config()
     nets, batch = random_nets(), random_batches(1, 4)[0]
     rows = batch["background"]

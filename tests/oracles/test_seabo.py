@@ -35,7 +35,7 @@ def test_seabo_reads_the_kth_neighbour_or_the_mean() -> None:
 def test_seabo_with_actions() -> None:
     action = torch.zeros(1, 1, dtype=torch.float64)
     expert_action = column([0.0, 4.0])[:, None]  # both rows are 5 away
-    found = seabo_reward(action=action, expert_action=expert_action, k=1)
-    assert found.item() == pytest.approx(math.exp(-2.5 / 6))
+    reward = seabo_reward(action=action, expert_action=expert_action, k=1)
+    assert reward.item() == pytest.approx(math.exp(-2.5 / 6))
     with pytest.raises(ValueError, match="both or neither"):
         seabo_reward(action=action)

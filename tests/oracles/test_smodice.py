@@ -48,18 +48,18 @@ def raised(layers: list[tuple[Tensor, Tensor]], shift: float) -> list[tuple[Tens
     return [*layers[:-1], (weight, bias + shift)]
 
 
-def test_kl_dual_does_not_see_a_constant_without_terminals() -> None:
+def test_kl_dual_is_invariant_to_a_constant_without_terminals() -> None:
     config = smodice_config(normalizes=True)
     nets = random_nets(config)
     other = nets | {"value": raised(nets["value"], 40.0)}
     batches = smodice_batches(3, terminals=False)
     (after, plain), (same, shifted) = (smodice.run(n, batches, config) for n in (nets, other))
-    for got, want in zip(shifted, plain, strict=True):
-        assert got == pytest.approx(want, rel=1e-10)
+    for actual, reference in zip(shifted, plain, strict=True):
+        assert actual == pytest.approx(reference, rel=1e-10)
     assert net_close(same["policy"], after["policy"], tolerance=1e-9)
     batches = smodice_batches(1)
-    seen = [smodice.run(n, batches, config)[1][0]["value_loss"] for n in (nets, other)]
-    assert abs(seen[0] - seen[1]) > 1
+    losses = [smodice.run(n, batches, config)[1][0]["value_loss"] for n in (nets, other)]
+    assert abs(losses[0] - losses[1]) > 1
 
 
 def test_kl_optimum_satisfies_the_flow_equation() -> None:
@@ -148,13 +148,13 @@ def test_reward_is_the_clamped_logit_of_the_current_state(absorbing: bool, loss:
     assert net_close(after["discriminator"], nets["discriminator"], tolerance=0.0)
 
 
-def test_value_has_its_own_decay_on_top() -> None:
+def test_value_has_an_additional_weight_decay() -> None:
     config = smodice_config(
         learning_rate=0.01, weight_decay=0.1, value_weight_decay=0.2, encoder_scales=()
     )
     nets = chain_nets([0.0, 0.0, 4.0]) | {"discriminator": table([[0.0]] * 3)}
     nets["policy"] = table([[0.0] * 3, [0.0] * 3, [3.0, 3.0, 3.0]])
-    rows = transitions([(0, 1)])  # s2 has no gradient
+    rows = transitions([(0, 1)])  # so s2 has no gradient
     batch = {"background": rows, "initial": rows["obs"]}
     after, _ = smodice.run(nets, [batch], config)
     assert after["value"][0][0][2, 0].item() == pytest.approx(4 * (1 - 0.01 * 0.3), rel=1e-14)
@@ -176,7 +176,7 @@ def test_penalty_is_on_the_encoded_input() -> None:
     assert with_penalty - without == pytest.approx(10 * (norm - 1) ** 2, rel=1e-10)
 
 
-def test_penalty_norm_is_the_slope_at_the_interpolate() -> None:
+def test_penalty_norm_is_the_gradient_norm_at_the_interpolate() -> None:
     config = smodice_config(encoder_scales=(0.5, 1.0), activation="tanh")
     generator = torch.Generator().manual_seed(4)
     net = parts.MLP(random_layers([4, 5, 1], generator), config)
@@ -187,11 +187,11 @@ def test_penalty_norm_is_the_slope_at_the_interpolate() -> None:
         u = mix[row]
         x = u * net.encode(expert)[row] + (1 - u) * net.encode(background)[row]
         step = 1e-5 * torch.eye(4, dtype=torch.float64)
-        slope = (net.on_encoded(x + step) - net.on_encoded(x - step)) / 2e-5
-        assert norm[row].item() == pytest.approx(slope.norm().item(), rel=1e-8)
+        gradient = (net.on_encoded(x + step) - net.on_encoded(x - step)) / 2e-5
+        assert norm[row].item() == pytest.approx(gradient.norm().item(), rel=1e-8)
 
 
-def test_penalty_pulls_the_slope_to_one() -> None:
+def test_penalty_pulls_the_gradient_norm_to_one() -> None:
     config = smodice_config(gradient_penalty=1000.0, disc_learning_rate=0.05)
     ends = {"expert": transitions([(0, 0)]), "background": transitions([(2, 2)])}
     batch = {**ends, "mix": column([0.5])}
@@ -217,8 +217,8 @@ def test_entropy_term_is_the_density_of_the_sampled_action() -> None:
     std = math.exp(-0.5)
     squashed = math.tanh(0.3 + std)
     log_pi = -0.5 + 0.5 - 0.5 * math.log(2 * math.pi) - math.log(1 - squashed**2 + 1e-6)
-    found = history[0]["policy_loss"] - plain[0]["policy_loss"]
-    assert found == pytest.approx(log_pi, rel=1e-12)
+    difference = history[0]["policy_loss"] - plain[0]["policy_loss"]
+    assert difference == pytest.approx(log_pi, rel=1e-12)
 
 
 def test_entropy_coefficient_moves_against_the_constraint() -> None:
@@ -229,17 +229,17 @@ def test_entropy_coefficient_moves_against_the_constraint() -> None:
     _, plain = smodice.run(nets | after, [batch], config | {"entropy_constraint": False})
     output = parts.MLP(after["policy"], config)(batch["background"]["obs"])
     log_pi = smodice.sampled_log_density(output, batch["policy_noise"], config).item()
-    found = history[1]["policy_loss"] - plain[0]["policy_loss"]
-    assert found == pytest.approx(math.exp(-0.1) * log_pi, abs=1e-7)
+    difference = history[1]["policy_loss"] - plain[0]["policy_loss"]
+    assert difference == pytest.approx(math.exp(-0.1) * log_pi, abs=1e-7)
 
 
-def test_sampled_density_carries_the_reparameterised_gradient() -> None:
+def test_sampled_density_has_the_reparameterised_gradient() -> None:
     config, _, batch = entropy_problem()
     output = column([0.3, -0.5])[None].requires_grad_()
     log_pi = smodice.sampled_log_density(output, batch["policy_noise"], config)
     torch.autograd.backward(log_pi.sum())
     std = math.exp(-0.5)
     squashed = math.tanh(0.3 + std)
-    slope = 2 * squashed * (1 - squashed**2) / (1 - squashed**2 + 1e-6)
+    gradient = 2 * squashed * (1 - squashed**2) / (1 - squashed**2 + 1e-6)
     assert output.grad is not None
-    assert output.grad[0].tolist() == pytest.approx([slope, slope * std - 1], rel=1e-10)
+    assert output.grad[0].tolist() == pytest.approx([gradient, gradient * std - 1], rel=1e-10)

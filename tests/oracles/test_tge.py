@@ -20,12 +20,12 @@ from .problems import column
         ([0.0], [0.0, 0.0, 0.0]),
     ],
 )
-def test_example_rewards_of_section_65(distance: list[float], expected: list[float]) -> None:
+def test_rewards_of_all_readings_by_hand(distance: list[float], expected: list[float]) -> None:
     row = column(distance)[None]
-    found = [tge.rewards(row, 1.0, reading).item() for reading in ("R1", "R2", "R3")]
-    assert found == pytest.approx(expected, abs=5e-5)
+    rewards = [tge.rewards(row, 1.0, reading).item() for reading in ("R1", "R2", "R3")]
+    assert rewards == pytest.approx(expected, abs=5e-5)
     scaled = [tge.rewards(2.5 * row, 2.5, reading).item() for reading in ("R1", "R2", "R3")]
-    assert scaled == pytest.approx(found)
+    assert scaled == pytest.approx(rewards)
 
 
 def test_gaussian_rewards() -> None:
@@ -50,18 +50,18 @@ def test_rewards_are_ordered_and_fall_in_each_distance() -> None:
 def test_nearest_distances_by_hand() -> None:
     reference = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]])
     query = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
-    found = tge.nearest_distances(query, reference, 2)
+    distances = tge.nearest_distances(query, reference, 2)
     expected = torch.tensor([[0.0, 1.0], [3.0, math.sqrt(10.0)]], dtype=torch.float64)
-    assert torch.allclose(found, expected)
+    assert torch.allclose(distances, expected)
 
 
 def test_reward_scaling_by_hand() -> None:
     reward = column([-1.0, 3.0, 1.0, 0.0, 0.0])
     assert tge.min_max_scaled(reward).tolist() == pytest.approx([0, 1, 0.5, 0.25, 0.25])
     start = torch.tensor([0, 2, 3, 5])  # returns 2, 1 and 0
-    found = tge.return_range_scaled(reward, start)
-    assert found.tolist() == pytest.approx([-500, 1500, 500, 0, 0])
-    returns = tge.episode_returns(found, start)
+    scaled = tge.return_range_scaled(reward, start)
+    assert scaled.tolist() == pytest.approx([-500, 1500, 500, 0, 0])
+    returns = tge.episode_returns(scaled, start)
     assert (returns.max() - returns.min()).item() == pytest.approx(1000)
 
 
