@@ -1,1 +1,1 @@
-"""Benches of fastifo. Run from the checkout after `pip install -e .`."""
+"""Benchmarks of fastifo: run `python -m bench.NAME --help` in a checkout after `pip install -e .`."""
