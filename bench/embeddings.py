@@ -21,8 +21,8 @@ import fastifo
 from bench.timing import current_commit, machine, results_name
 from fastifo import Dataset
 from fastifo.algos.learner import InputSpec
-from fastifo.algos.rewards.diffusion import Diffusion
-from fastifo.algos.rewards.tge import BATCH, TGEIQLConfig, _stage
+from fastifo.algos.rewards.diffusion import Diffusion, model_config
+from fastifo.algos.rewards.tge import BATCH, TGEIQLConfig
 from fastifo.data.sampler import Sampler
 from fastifo.data.windows import Scale, first_rows, window_rows
 from fastifo.engine.torch_engine import TorchEngine
@@ -48,7 +48,7 @@ def background(transitions: int) -> Dataset:
 
 
 def make_model(config: TGEIQLConfig) -> Diffusion:
-    return Diffusion([_stage(config)], [0], InputSpec(OBS + ACTION, ACTION))
+    return Diffusion([model_config(config)], [0], InputSpec(OBS + ACTION, ACTION))
 
 
 def updates_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list[float]:

@@ -16,7 +16,7 @@ import torch
 import fastifo
 from bench.timing import current_commit, machine
 from fastifo import Dataset
-from fastifo.algos.rewards.store import ResumableArray
+from fastifo.algos.rewards.resumable import load_array
 from fastifo.algos.rewards.tge import tge_reward
 
 KERNELS = ("kernel_of_mean", "gaussian")
@@ -51,7 +51,7 @@ def nearest(
         ema_start=options.updates // 3, embedding_dtype="float16", **fields,
     )  # fmt: skip
     (file,) = folder.glob("distances-*.npy")
-    found = ResumableArray.finished(file)
+    found = load_array(file)
     assert found is not None
     return found.double()
 
