@@ -33,7 +33,7 @@ class SEABOConfig(RewardsConfig):
     reward_slope: float = 0.5  # beta: factor of the distance in the exponent; 5 on AntMaze
     divides_by_actions: bool = True  # divide the distance by the action's width; False on Adroit
     neighbours: int = 1  # k: the distance is that to the k-th nearest expert transition
-    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all are exact
+    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them are exact
 
     def __post_init__(self) -> None:
         super().__post_init__()

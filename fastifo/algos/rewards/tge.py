@@ -10,7 +10,13 @@ Source: arXiv 2601.00452. IQL or ReBRAC learns from the rewards (field `backbone
 3. Distances: d_1 .. d_m to the m nearest expert windows, |z - z_expert| (`knn.py`).
 4. Reward: r = -log(1 + (1/m) sum_j d_j / sigma), mapped onto [0, 1] over the background.
 
-What is kept in files, continued and shared between runs is in `store.py`.
+The reward's exact formula, the placement of windows and the masking are our reading of the paper;
+the alternatives are options (`tge_reward`, `sphere`, `placement`, `states_only`).
+
+A run folder keeps the embeddings (`embeddings-*.npy`), the distances (`distances-*.npy`) and data
+for the report's pictures; a stopped run continues with them. With `embeddings=FOLDER` the first two
+are kept there, where later runs on the same data share the model and its embeddings, as the runs of
+`fastifo study` do. `store.py` lists the files.
 """
 
 import dataclasses
@@ -49,10 +55,10 @@ class TGEConfig(DiffusionConfig, RewardsConfig):
     tge_reward: str = "kernel_of_mean"  # kernel_of_mean | mean_of_kernel | log_mean | gaussian
     sigma: float = 1.0  # temperature: divides the distances; the paper finds 0.1 to 5 similar
     neighbours: int = 5  # m: nearest expert windows whose distances make a reward
-    placement: str = "starts"  # starts | ends | fits: where a transition lies in its window
+    placement: str = "starts"  # starts | ends | fits: where a transition's window lies around it
     sphere: bool = True  # scale embeddings to length 1
     scales_to_unit: bool = True  # map the background's rewards onto [0, 1]
-    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all are exact
+    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them are exact
     embedding_dtype: str = "float32"  # float32 | float16: number format of the embeddings' files
     embeddings: str = ""  # folder of embeddings that runs on the same data share; empty: the run's
 
@@ -83,7 +89,7 @@ class TGE(Rewards):
 
             def compute_rewards(member: int, data: Dataset) -> Tensor:
                 config, model_member = configs[member], store.model_member(member)
-                if trainer.has_diverged(model_member):
+                if trainer.has_diverged(model_member):  # its embeddings would not be finite
                     trainer.mark_diverged(member)
                     return torch.zeros(data.background.num_transitions)
                 distance = store.distances(member)
@@ -243,8 +249,8 @@ def tge_reward(distance: Tensor, sigma: float, kind: str) -> Tensor:
         gaussian         (1/m) sum_j exp(-d_j^2 / (2 sigma^2))
 
     distance: to the m nearest expert windows, [N, m].  sigma: above 0.
-    Source: arXiv 2601.00452; mean_of_kernel is its Eq. 2 with the log kernel, log_mean its appendix
-    up to a constant, gaussian its ablation.
+    Source: arXiv 2601.00452. mean_of_kernel is Eq. 2 of version 1 with the log kernel, log_mean its
+    appendix up to log m, kernel_of_mean our reading of version 2, gaussian its ablation.
     """
     d = distance / sigma
     if kind == "kernel_of_mean":
