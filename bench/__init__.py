@@ -1,1 +1,1 @@
-"""Benchmarks of fastifo. Each has help: `python -m bench.train --help`, after `pip install -e .`."""
+"""Benchmarks of fastifo. Each has help, such as `python -m bench.train --help`."""
