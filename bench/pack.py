@@ -1,6 +1,6 @@
 """Times writing, opening, verifying and reading a pack file with many random transitions.
 
-Opening maps the file into memory without reading it, so it takes milliseconds and no memory.
+Opening maps the file into memory and reads little of it, so its time and memory hardly grow.
 Verifying computes the file's hashes; reading sums every observation.
 Example: python -m bench.pack --transitions 1000000
 """

@@ -47,9 +47,8 @@ class Jax:
         self.members = chunk * (members or 1)  # model-steps of one call
         self.copies_by_branch = members is None  # vmap would turn a branch into a select
         # Highest precision, because on a GPU JAX computes float32 products in TF32 by default.
-        self.dtype, self.precision = (
-            (jnp.bfloat16, None) if bf16 else (jnp.float32, jax.lax.Precision.HIGHEST)
-        )
+        self.dtype = jnp.bfloat16 if bf16 else jnp.float32
+        self.precision = None if bf16 else jax.lax.Precision.HIGHEST
         self.data = {
             "expert": jnp.concatenate([columns["expert_obs"], columns["expert_next_obs"]], 1),
             "background": jnp.concatenate(
