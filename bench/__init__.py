@@ -1,1 +1,1 @@
-"""Benches of fastifo. Run from the checkout after `pip install -e .`."""
+"""Benchmarks of fastifo. Each has help, such as `python -m bench.train --help`."""

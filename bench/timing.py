@@ -1,4 +1,4 @@
-"""Times a call, names the machine, and keeps results as CSV rows in bench/results/<machine>.csv."""
+"""Times calls, names the machine, and stores results as CSV rows in bench/results/<machine>.csv."""
 
 from __future__ import annotations
 
@@ -23,83 +23,88 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time: what, at which size, by whom, and the bytes it has to move.
+    """One implementation of one operation at one size."""
 
-    calls: equal work on different inputs, taken in turn.  size_bytes: 0 where it says nothing.
-    """
-
-    bench: str
+    bench: str  # the operation
     size: str
-    variant: str
-    calls: Sequence[Callable[[], object]]
-    size_bytes: int = 0
+    variant: str  # the implementation; "ours" is fastifo's
+    calls: Sequence[Callable[[], object]]  # equal work on different inputs, called in rotation
+    size_bytes: int = 0  # bytes that one call must move; 0 if bandwidth does not limit it
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a results file. Times are of one call."""
+    """One row of a results file. Times are those of one call."""
 
     bench: str
     size: str
     variant: str
     device: str
     median_us: float
-    low_us: float  # 10 % of the repeats were faster
-    high_us: float  # 10 % were slower
-    repeats: int
-    gb_per_s: float
-    peak_gb_per_s: float  # of a large copy on this device, in the same run
+    low_us: float  # 10th percentile of the rounds
+    high_us: float  # 90th percentile
+    repeats: int  # rounds
+    gb_per_s: float  # the case's size_bytes over the median time
+    peak_gb_per_s: float  # of a large copy on this device in the same run
     machine: str
     torch: str
     commit: str
 
     @property
     def key(self) -> tuple[str, str, str, str]:
+        """Identifies a measurement; a new row replaces an earlier one with the same key."""
         return self.bench, self.size, self.variant, self.device
 
 
 def time_calls(
     variants: Sequence[Sequence[Callable[[], object]]], device: torch.device, budget_s: float = 0.5
 ) -> list[list[float]]:
-    """Seconds of one call of each variant, one figure per round, after a warm-up.
+    """Seconds per call of each variant in each round, after a warm-up.
 
-    variants: each a list of calls of equal work, taken in turn.  budget_s: about how long to
-    measure each. A round times every variant once, so that a neighbour's load meets them all; it
-    repeats a call for a millisecond, so that the clock does not matter. 7 rounds at least.
+    A round times every variant once, so that load from other processes affects all of them. It
+    repeats a call for about a millisecond, which is far above the clock's resolution. There are at
+    least 7 rounds.
+
+    variants: each a list of calls that do equal work, called in rotation.  budget_s: approximate
+    measuring time per variant.
     """
-    turns = [itertools.cycle(calls) for calls in variants]
+    rotations = [itertools.cycle(calls) for calls in variants]
 
-    def repeat(turn: Iterator[Callable[[], object]], count: int) -> float:
+    def repeat(rotation: Iterator[Callable[[], object]], count: int) -> float:
         synchronize(device)
         start_s = time.perf_counter()
         for _ in range(count):
-            next(turn)()
+            next(rotation)()
         synchronize(device)
         return (time.perf_counter() - start_s) / count
 
-    once = [min(repeat(turn, 1) for _ in range(3)) for turn in turns]
+    once = [min(repeat(rotation, 1) for _ in range(3)) for rotation in rotations]
     counts = [max(1, round(1e-3 / once_s)) for once_s in once]
-    for turn, count in zip(turns, counts, strict=True):
-        repeat(turn, count)
+    for rotation, count in zip(rotations, counts, strict=True):
+        repeat(rotation, count)
     round_s = sum(count * once_s for count, once_s in zip(counts, once, strict=True))
-    rounds = min(2000, max(7, round(budget_s * len(turns) / round_s)))
-    times = [[repeat(*pair) for pair in zip(turns, counts, strict=True)] for _ in range(rounds)]
+    rounds = min(2000, max(7, round(budget_s * len(rotations) / round_s)))
+    times = [[repeat(*pair) for pair in zip(rotations, counts, strict=True)] for _ in range(rounds)]
     return [list(column) for column in zip(*times, strict=True)]
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the GPU; nothing to wait for on the CPU."""
+    """Waits until the GPU has finished; does nothing for the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, budget_s: float = 0.5) -> list[Row]:
-    """Times every case on `device`, a row each; cases of one bench and size in the same rounds."""
+    """Times every case on `device` and returns a row for each.
+
+    Successive cases of the same bench and size are timed in the same rounds.
+    budget_s: as in `time_calls`.
+    """
     name, commit = machine(device), current_commit()
     peak = peak_bytes_per_s(device)
     rows = []
-    for _, members in itertools.groupby(cases, key=lambda case: (case.bench, case.size)):
-        group = [each for case in members for each in _as_run(case, device)]
+    for _, same_size in itertools.groupby(cases, key=lambda case: (case.bench, case.size)):
+        group = [each for case in same_size for each in _with_replay(case, device)]
         for case, times in zip(
             group, time_calls([case.calls for case in group], device, budget_s), strict=True
         ):
@@ -125,8 +130,12 @@ def run_cases(cases: Iterable[Case], device: torch.device, budget_s: float = 0.5
     return rows
 
 
-def _as_run(case: Case, device: torch.device) -> list[Case]:
-    """On a GPU ours is a graph's replay, as the engine runs it, and with the host's launches."""
+def _with_replay(case: Case, device: torch.device) -> list[Case]:
+    """The cases to time for `case`.
+
+    On a GPU, "ours" becomes the replay of a CUDA graph, as the engine runs it, and "ours, launched"
+    is the same with launches from the host.
+    """
     if device.type != "cuda" or case.variant != "ours":
         return [case]
     replays = [GraphedStep(call, device, captures=True) for call in case.calls]
@@ -137,7 +146,7 @@ def _as_run(case: Case, device: torch.device) -> list[Case]:
 
 
 def peak_bytes_per_s(device: torch.device) -> float:
-    """Bytes read and written per second by a copy far larger than the cache."""
+    """Bytes read and written per second by a copy that is far larger than the caches."""
     source = torch.ones(2**25, device=device)  # 128 MiB
     target = torch.empty_like(source)
     fastest_s = min(time_calls([[lambda: target.copy_(source)]], device)[0])
@@ -145,14 +154,14 @@ def peak_bytes_per_s(device: torch.device) -> float:
 
 
 def machine(device: torch.device) -> str:
-    """The CPU's model, its best instructions and torch's threads, or the GPU's name."""
+    """The CPU's model, best instruction set and number of torch threads, or the GPU's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        model = found[1] if found else model
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        model = match[1] if match else model
     isa = _C.isas[0]
     units = {"matrix": f"{isa} amx", "dot": f"{isa} bf16"}  # of products in bfloat16
     best = units.get(getattr(_C, isa).half_kernels()[0], isa)
@@ -160,9 +169,9 @@ def machine(device: torch.device) -> str:
 
 
 def current_commit() -> str:
-    """The checkout's commit, or "none"."""
+    """The checkout's commit in 12 digits, or "none" outside a git checkout."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
             cwd=ROOT,
             capture_output=True,
@@ -171,17 +180,17 @@ def current_commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "none"
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 def results_name(machine: str) -> str:
-    """A machine's name in file names."""
+    """The machine's name as it appears in file names."""
     words = re.sub(r"\((?:R|TM)\)|CPU|Processor", "", machine)
     return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
 
 
 def save_rows(rows: Sequence[Row]) -> Path:
-    """Writes the rows of one machine to its file, in place of earlier rows of the same keys."""
+    """Writes the rows of one machine to its file; they replace earlier rows with the same keys."""
     path = ROOT / "bench/results" / f"{results_name(rows[0].machine)}.csv"
     lines = {}
     if path.is_file():
@@ -199,16 +208,17 @@ def save_rows(rows: Sequence[Row]) -> Path:
 
 
 def show_rows(rows: Sequence[Row]) -> str:
-    """One line per bench and size: ours beside the others, as one Markdown table.
+    """A Markdown table with a line per bench and size that compares ours with the other variants.
 
-    A ratio is another's median over ours; the spread leaves out 10 % of the rounds at either end.
+    A ratio is the other variant's median time over ours. The spread is from the 10th to the 90th
+    percentile of the rounds.
     """
     lines = [
         "| op | size | ours us | spread | others: us (times ours) | GB/s of peak |",
         "| --- | --- | ---: | ---: | --- | ---: |",
     ]
-    for (bench, size), members in itertools.groupby(rows, key=lambda row: (row.bench, row.size)):
-        group = {row.variant: row for row in members}
+    for (bench, size), same_size in itertools.groupby(rows, key=lambda row: (row.bench, row.size)):
+        group = {row.variant: row for row in same_size}
         ours = group.pop("ours")
         others = ", ".join(
             f"{name} {row.median_us:,.1f} ({row.median_us / ours.median_us:.2f}x)"

@@ -55,6 +55,7 @@ def test_only_the_bindings_include_pybind11() -> None:
     assert [path.name for path in SOURCES if "pybind11" in path.read_text()] == ["bindings.cpp"]
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
     script = ROOT / "bench/tables.py"  # by its path: the checkout need not be on Python's own
     command = [sys.executable, str(script), "--check"]

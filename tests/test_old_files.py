@@ -136,6 +136,7 @@ def test_an_improvement_that_is_done_is_not_made_again(old: Path) -> None:
     assert contents(old / "improve") == before
 
 
+@pytest.mark.slow
 def test_the_report_reads_and_draws_all_of_them(old: Path) -> None:
     command = [sys.executable, "-m", "fastifo", "report", str(old)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

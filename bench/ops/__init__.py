@@ -1,4 +1,4 @@
-"""One bench per op file; `python -m bench.ops` runs all of them."""
+"""Benchmarks of the compiled ops: one file per op file. `python -m bench.ops` runs all of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-COMPILES = True  # whether torch.compile takes part
+COMPILES = True  # whether the variants under torch.compile are timed
 
 
 def compiled(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """The function under torch.compile as one more variant, or none."""
+    """The variant "torch.compile" of a function, or nothing if it is not to be timed."""
     return {"torch.compile": torch.compile(function)} if COMPILES else {}
 
 
 def populations(device: torch.device) -> tuple[int, ...]:
-    """Members to bench: one is what a CPU trains at a time, a GPU many."""
+    """Numbers of members to time: a CPU trains one member at a time, a GPU many at once."""
     return (1,) if device.type == "cpu" else (1, 64)

@@ -1,8 +1,20 @@
-"""Times every op on each device: `python -m bench.ops`. Prints one table and keeps the rows."""
+"""Times every compiled op against its plain-torch equivalent, on the CPU and, if present, the GPU.
+
+Variants of an op (ours, eager, torch.compile, ...) take turns in the same rounds, so that load from
+other processes affects all of them. The printed table has a line per op and size:
+
+  ours us      median time of one call of ours in microseconds; with gradients if the op has them
+  spread       10th to 90th percentile of the rounds
+  others       the same for the other variants; "(2.00x)" means ours is twice as fast
+  GB/s of peak bytes that the op must move per second, and the bandwidth of a large copy; more than
+               100 % if the data fit into the caches
+
+Rows are stored in bench/results/<machine>.csv, where they replace earlier ones of the same case.
+Example: python -m bench.ops adam gather --no-compile
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import pkgutil
 import sys
@@ -10,18 +22,23 @@ import sys
 import torch
 
 import bench.ops
+from bench.arguments import make_parser
 from bench.timing import run_cases, save_rows, show_rows
 from fastifo import _C
 
 
 def main() -> None:
-    """Runs bench_<op>.py of every op on the CPU and, where there is one, on the GPU."""
-    parser = argparse.ArgumentParser(prog="python -m bench.ops", description=__doc__)
-    parser.add_argument("only", nargs="*", help="names of op files; all of them if none is given")
-    parser.add_argument("--threads", type=int, default=1, help="torch and OpenMP threads (1)")
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds for each variant (0.5)")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="this one alone")
+    """Runs bench_<op>.py of the chosen ops on every device, prints the table, stores the rows."""
+    parser = make_parser("bench.ops", __doc__)
+    parser.add_argument(
+        "only", nargs="*", help="op files to time, such as adam or dual; all if none is given"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="number of torch and OpenMP threads")
+    parser.add_argument("--budget", type=float, default=0.5, help="seconds to measure each variant")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="do not time torch.compile, which compiles slowly"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="time only this device")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     bench.ops.COMPILES = not arguments.no_compile

@@ -1,4 +1,4 @@
-"""`adam` with its target update against torch's fused Adam and the target update behind it."""
+"""`adam` with its target update against torch's fused Adam followed by a target update."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ POLYAK = 0.005
 
 
 def _net(outputs: int) -> list[tuple[int, int]]:
-    """Weights and biases of one net."""
+    """The shapes of one net's weights and biases."""
     widths = (INPUTS, HIDDEN, HIDDEN, outputs)
     layers = pairwise(widths)
     return [shape for fan_in, fan_out in layers for shape in ((fan_in, fan_out), (1, fan_out))]
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """A value net with its target, and a policy net."""
+    """One step of a value net with its target and of a policy net."""
     for members in populations(device):
         yield from _cases(members, device)
 
 
 def _cases(members: int, device: torch.device) -> Iterator[Case]:
-    """One population's cases."""
+    """The cases for a population of this size."""
     value, policy = _net(1), _net(OUTPUTS)
 
     def columns() -> list[Tensor]:

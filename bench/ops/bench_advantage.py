@@ -1,4 +1,4 @@
-"""`advantage`, forward and backward, against the eager lines of VfO that it replaces."""
+"""`advantage`, forward and backward, against VfO's losses in eager torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BATCH_SIZE = 256
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """VfO-bin's rows: a batch of the expert, one of the background, which is the policy's too."""
+    """VfO-bin's rows: an expert batch and a background batch; the latter is also the policy's."""
     for members in populations(device):
         yield from _cases(members, device)
 
 
 def _cases(members: int, device: torch.device) -> Iterator[Case]:
-    """One population's cases."""
+    """The cases for a population of this size."""
     rows = 2 * BATCH_SIZE
     v = torch.randn(members, rows, device=device, requires_grad=True)
     next_v = torch.randn(members, rows, device=device)

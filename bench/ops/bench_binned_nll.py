@@ -1,4 +1,4 @@
-"""The discretised-action head against its eager form: likelihood with gradient, samples, modes."""
+"""The discretised-action head against eager torch: likelihood with gradient, samples, modes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KERNEL_WIDTH = 0.04
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """A batch of logits; the eager form multiplies by the kernel's matrix."""
+    """One batch of logits. Eager torch smooths them by a product with the kernel's matrix."""
     for members in populations(device):
         yield from _cases(members, device)
 
 
 def _cases(members: int, device: torch.device) -> Iterator[Case]:
-    """One population's cases."""
+    """The cases for a population of this size."""
     shape = (members, BATCH_SIZE, ACTION_DIM)
     logits = torch.randn(*shape, NUM_BINS, device=device, requires_grad=True)
     action, uniform = 2 * torch.rand(shape, device=device) - 1, torch.rand(shape, device=device)
@@ -67,8 +67,8 @@ def _cases(members: int, device: torch.device) -> Iterator[Case]:
             lambda logits: smooth(logits).argmax(-1),
         ),
     }
-    for name, (own, other) in pairs.items():
-        yield Case(name, size, "ours", [own], size_bytes)
-        variants = {"eager": other, **compiled(other)}
+    for name, (compiled_op, eager_call) in pairs.items():
+        yield Case(name, size, "ours", [compiled_op], size_bytes)
+        variants = {"eager": eager_call, **compiled(eager_call)}
         for variant, call in variants.items():
             yield Case(name, size, variant, [partial(call, fixed)], size_bytes)

@@ -1,4 +1,7 @@
-"""Draws against torch.randint, which is no function of the seed, and a look-up in a table."""
+"""`draw` and `draw_windows` against torch.randint, whose numbers are not a function of the seed.
+
+For windows torch.randint is followed by a look-up in a table of all windows.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ NUM_EPISODES = 1_000
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """One training update's row indices for populations of three sizes."""
+    """The row indices of one training update, for populations of three sizes."""
     for members in (1, 16, 64):
         shape = (members, BATCH_SIZE)
         size, size_bytes = f"{members} x {BATCH_SIZE}", 8 * members * BATCH_SIZE
         seed = torch.arange(members, device=device)
         update = torch.zeros(1, dtype=torch.int64, device=device)
         ours = partial(draw, seed, update, 0, NUM_ROWS, BATCH_SIZE)
-        theirs = partial(torch.randint, NUM_ROWS, shape, device=device)
+        randint = partial(torch.randint, NUM_ROWS, shape, device=device)
         yield Case("draw", size, "ours", [ours], size_bytes)
-        yield Case("draw", size, "torch.randint", [theirs], size_bytes)
+        yield Case("draw", size, "torch.randint", [randint], size_bytes)
 
         length = NUM_ROWS // NUM_EPISODES
         first = torch.arange(0, NUM_ROWS, length, device=device)

@@ -1,4 +1,4 @@
-"""`smodice` and `dilo`, forward and backward, against their eager forms."""
+"""`smodice` and `dilo`, forward and backward, against the same losses in eager torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BATCH_SIZE = 256
 
 
 def _step(
-    call: Callable[..., Any], leaves: list[Tensor], rest: tuple[Any, ...], outer: Tensor
+    call: Callable[..., Any], leaves: list[Tensor], constants: tuple[Any, ...], outer: Tensor
 ) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(call(*leaves, *rest)[0], leaves, outer)
+    return torch.autograd.grad(call(*leaves, *constants)[0], leaves, outer)
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """A batch of the background; for DILO one of the expert before it."""
+    """A background batch; for DILO an expert batch comes before it."""
     for members in populations(device):
         gamma = torch.full((members, 1), 0.99, device=device)
         half, cap = torch.full_like(gamma, 0.5), torch.full_like(gamma, 100.0)
@@ -37,14 +37,14 @@ def cases(device: torch.device) -> Iterator[Case]:
             eager: Callable[..., Any]
             if name == "smodice":
                 leaves.append(make(requires_grad=True))
-                rest: tuple[Any, ...] = (make(), terminal, gamma, cap, "kl", False, True)
+                constants: tuple[Any, ...] = (make(), terminal, gamma, cap, "kl", False, True)
                 ours, eager = smodice, smodice_loss
             else:
-                rest = (terminal, gamma, half, half, half, cap, BATCH_SIZE)
+                constants = (terminal, gamma, half, half, half, cap, BATCH_SIZE)
                 ours, eager = dilo, dilo_loss
             size_bytes = 4 * members * rows * (2 * len(leaves) + 2)
             size = f"{members} x {rows}"
-            yield Case(name, size, "ours", [partial(ours, *leaves, *rest)], size_bytes)
+            yield Case(name, size, "ours", [partial(ours, *leaves, *constants)], size_bytes)
             for variant, call in {"eager": eager, **compiled(eager)}.items():
-                timed = partial(_step, call, leaves, rest, outer)
+                timed = partial(_step, call, leaves, constants, outer)
                 yield Case(name, size, variant, [timed], size_bytes)

@@ -1,4 +1,4 @@
-"""`gather` of five columns against five index_select, plain and with the encoder behind."""
+"""`gather` of five columns against five calls of index_select, with and without the encoder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BATCH_SIZE = 256
 NUM_ROWS = 200_000
 OBS_DIM, ACTION_DIM = 17, 6  # Walker2d, HalfCheetah
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
-ROTATION = 8  # index tensors taken in turn
+ROTATION = 8  # index tensors used in rotation
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """Observation, next observation, action, reward, terminal."""
+    """Gathers observation, next observation, action, reward and terminal."""
     obs = torch.randn(NUM_ROWS + 1, OBS_DIM, device=device)
     row = torch.arange(NUM_ROWS, device=device)
     action = torch.rand(NUM_ROWS, ACTION_DIM, device=device)
     reward, terminal = torch.rand(2, NUM_ROWS, device=device)
     for members in populations(device):
         seed = torch.arange(members, device=device)
-        turns = [torch.tensor([turn], device=device) for turn in range(ROTATION)]
-        indices = [draw(seed, turn, 0, NUM_ROWS, BATCH_SIZE) for turn in turns]
+        updates = [torch.tensor([update], device=device) for update in range(ROTATION)]
+        indices = [draw(seed, update, 0, NUM_ROWS, BATCH_SIZE) for update in updates]
         for scales in ((), SCALES):
             scale = torch.tensor(scales, device=device)
 
@@ -37,12 +37,12 @@ def cases(device: torch.device) -> Iterator[Case]:
 
             def eager(index: Tensor, scale: Tensor = scale) -> list[Tensor]:
                 flat = index.view(-1)
-                at = row.index_select(0, flat)
-                found = [obs.index_select(0, at), obs.index_select(0, at + 1)]
-                found += [column.index_select(0, flat) for column in (action, reward, terminal)]
+                first = row.index_select(0, flat)
+                encoded = [obs.index_select(0, first), obs.index_select(0, first + 1)]
                 if scale.numel() > 0:
-                    found[:2] = [torch.tanh(x.unsqueeze(-1) * scale).flatten(-2) for x in found[:2]]
-                return [x.view(*index.shape, *x.shape[1:]) for x in found]
+                    encoded = [torch.tanh(x.unsqueeze(-1) * scale).flatten(-2) for x in encoded]
+                columns = [column.index_select(0, flat) for column in (action, reward, terminal)]
+                return [x.view(*index.shape, *x.shape[1:]) for x in (*encoded, *columns)]
 
             numbers = 2 * OBS_DIM * (1 + max(1, len(scales))) + 2 * (ACTION_DIM + 2)
             size_bytes = members * BATCH_SIZE * (8 + 4 * numbers)

@@ -1,4 +1,4 @@
-"""`returns` against its reference: a dataset's episodes, once."""
+"""`returns` against its reference, which is a Python loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LENGTH = 100
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """Few episodes, because the reference is slow."""
+    """The returns of a small dataset; few episodes, because the reference is slow."""
     reward = torch.rand(NUM_EPISODES * LENGTH, device=device)
     start = torch.arange(NUM_EPISODES + 1, device=device) * LENGTH
     size = f"{NUM_EPISODES} x {LENGTH}"

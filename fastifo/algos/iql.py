@@ -15,13 +15,13 @@ from torch import Tensor
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
-from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
+from fastifo.algos.relabel import RewardScalingConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 
 
 @dataclass(frozen=True)
-class IQLConfig(ScaledConfig):
+class IQLConfig(RewardScalingConfig):
     """Fields of `iql`; the defaults are those for MuJoCo locomotion."""
 
     hidden_sizes: tuple[int, ...] = (256, 256)  # hidden widths of every net; () is linear

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
-from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
+from fastifo.algos.relabel import RewardScalingConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 from fastifo.nn.heads import DeterministicPolicy, box_muller
@@ -25,7 +25,7 @@ PERIOD = 2  # the policy trains, and all targets track, in every second update
 
 
 @dataclass(frozen=True)
-class ReBRACConfig(ScaledConfig):
+class ReBRACConfig(RewardScalingConfig):
     """Fields of `rebrac`; the defaults are those for MuJoCo locomotion."""
 
     batch_size: int = 1024  # transitions drawn in one update; 256 on Adroit and AntMaze

@@ -107,11 +107,13 @@ def test_cloning_drifts_as_the_background_does() -> None:
     assert distance(solve("bc", worlds(adrift))) > 1.0
 
 
+@pytest.mark.slow
 def test_rebrac_moves_a_point_to_where_the_expert_goes() -> None:
     # ReBRAC keeps its policy near the mean action, which must not lead away from the origin.
     assert distance(solve("rebrac", worlds(wavering))) < 0.1
 
 
+@pytest.mark.slow
 def test_smodice_and_dilo_find_hidden_expert_episodes_among_random_ones() -> None:
     dataset = worlds(mixed)
     distances = {

@@ -114,6 +114,7 @@ def test_the_length_of_a_call_does_not_change_the_result(
 
 
 @pytest.mark.no_address_sanitizer
+@pytest.mark.slow
 def test_a_signal_in_compiled_code_leaves_a_checkpoint(tmp_path: Path) -> None:
     script = f"""
 import sys

@@ -24,7 +24,7 @@ def arguments(
     standardises: bool = False,
     rows: int = 50,
 ) -> list[Any]:
-    """All arguments of `gather`, with a flat and a wide random column, both shared and per member."""
+    """All arguments of `gather`: a flat and a wide random column, both shared and per member."""
     g = torch.Generator().manual_seed(members + 10 * size + 100 * width)
 
     def numbers(*shape: int) -> Tensor:

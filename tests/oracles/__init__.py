@@ -1,1 +1,1 @@
-"""Slow, single-member versions of every method, written from the papers and never from fastifo."""
+"""Naive single-member versions of every method, written from the papers, independent of fastifo."""

@@ -1,6 +1,8 @@
-"""AWR oracle with the true reward: VfO's losses on background rows alone (section 4.5).
+"""Oracle of AWR with the true reward: VfO's value and policy losses on background rows only.
 
-One-step TD, as the VfO study ran it; not the TD(0.95) returns of Peng et al. 2019.
+L_v = E_B[(r + gamma v'(s') - v(s))^2] and L_pi = -E_B[min(exp(A / lambda), cap) log pi(a|s)].
+Source: Peng et al. 2019, arXiv:1910.00177, as the VfO study runs it (arXiv:2507.06701): with
+one-step TD errors instead of TD(0.95) returns.
 """
 
 from collections.abc import Iterable
@@ -34,13 +36,13 @@ def run(
     for number, batch in enumerate(batches, start=1):
         rows = batch["background"]
 
-        # Value: squared residual towards the target copy (section 3.3 with the true reward).
+        # Value: squared TD error with the target copy, E_B[(y - v(s))^2].
         with torch.no_grad():
             next_value = target.scalar(rows["next_obs"])
             y = bellman_target(rows["reward"], rows["terminal"], next_value, config)
         value_loss = ((y - value.scalar(rows["obs"])) ** 2).mean()
 
-        # Policy: advantage-weighted cloning (section 3.3).
+        # Policy: advantage-weighted cloning, -E_B[w log pi(a|s)].
         policy_loss, statistics = weighted_cloning(
             rows, rows["reward"], policy, value, target, config
         )

@@ -1,11 +1,15 @@
-"""Behavioural cloning oracle: L = -E_B[log pi(a|s)] (section 4.1). Expert rows are not read."""
+"""Oracle of behavioural cloning: L = -E_B[log pi(a|s)]. Expert rows are not read.
+
+Source: the BC baseline of the VfO study, arXiv:2507.06701.
+"""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from .parts import MLP, Batch, Config, History, Nets, copied_nets, log_likelihood, make_optimizer
+from .heads import log_likelihood
+from .parts import MLP, Batch, Config, History, Nets, copied_nets, make_optimizer
 
 
 def run(

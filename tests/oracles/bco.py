@@ -1,6 +1,9 @@
-"""BCO oracle, the offline variant (section 4.2): inverse dynamics, labels, cloning of both halves.
+"""Oracle of offline BCO: inverse dynamics, action labels for the expert, cloning of all rows.
 
-The inverse net has the policy's head and reads pairs (s, s').
+1. Inverse dynamics: -E_B[log p(a|s, s')]. The net has the policy's head and reads pairs (s, s').
+2. Labels: the most likely a between the expert's s and s'.
+3. Cloning: the mean of -log pi(a|s) over background and labelled expert rows.
+Source: Torabi et al. 2018, arXiv:1805.01954, offline as in the VfO study (arXiv:2507.06701).
 """
 
 from collections.abc import Iterable
@@ -8,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .heads import likeliest_action, log_likelihood
 from .parts import (
     MLP,
     Batch,
@@ -15,8 +19,6 @@ from .parts import (
     History,
     Nets,
     copied_nets,
-    likeliest_action,
-    log_likelihood,
     make_optimizer,
 )
 
@@ -24,9 +26,9 @@ from .parts import (
 def train_inverse(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], list[float]]:
-    """One update per batch on -E_B[log p(a|s, s')]; expert rows are not read.
+    """Makes one update per batch on -E_B[log p(a|s, s')]; expert rows are not read.
 
-    Returns the nets afterwards and each update's loss before its step.
+    Returns the trained nets and each update's loss, computed before its step.
     """
     inverse = MLP(nets["inverse"], config)
     optimizer = make_optimizer([inverse], config["learning_rate"], config)
@@ -43,7 +45,7 @@ def train_inverse(
 
 
 def label(nets: Nets, obs: Tensor, next_obs: Tensor, config: Config) -> Tensor:
-    """The likeliest action between s and s' for every dimension: [B, d] twice -> [B, a]."""
+    """The most likely action per dimension between s and s'.  obs, next_obs: [B, d] -> [B, a]."""
     with torch.no_grad():
         return likeliest_action(MLP(nets["inverse"], config).pair(obs, next_obs), config)
 
@@ -51,9 +53,9 @@ def label(nets: Nets, obs: Tensor, next_obs: Tensor, config: Config) -> Tensor:
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One update per batch on all rows alike; the expert's carry their labels as `action`.
+    """Makes one cloning update per batch on all its rows; returns the nets and each policy_loss.
 
-    Where the expert alone is cloned, a batch holds its labelled rows as the only ones.
+    batches: "background" rows, "expert" rows with their labels as `action`, or only one of them.
     """
     policy = MLP(nets["policy"], config)
     optimizer = make_optimizer([policy], config["learning_rate"], config)

@@ -1,7 +1,8 @@
-"""Diffusion oracle for TGE: temporal U-Net, noise schedule, masked loss, windows (6.3 and 6.4).
+"""Oracle of TGE's diffusion model: temporal U-Net, noise schedule, masked loss, windows.
 
-The net follows Diffuser (Janner et al. 2022, arXiv:2205.09991): channels [B, C, T] in and out.
-Everything is float64.
+The net has channels [B, C, T] in and out. Everything is float64.
+Source: arXiv:2601.00452; net and training: Diffuser (Janner et al. 2022, arXiv:2205.09991);
+schedule: Nichol & Dhariwal 2021, arXiv:2102.09672.
 
 config keys of run: obs_dim, diffusion_steps, learning_rate, ema_decay, ema_every, ema_start.
 """
@@ -19,7 +20,7 @@ NUM_GROUPS = 8
 OFFSET = 0.008
 LARGEST_BETA = 0.999
 
-# "windows" [B, T, obs + act], "mask" [B], "k" [B] integer, "eps" [B, T, at least obs + act]
+# "windows" [B, T, obs + act], "mask" [B], "k" [B] integers, "eps" [B, T, obs + act or more]
 Draw = Mapping[str, Tensor]
 
 
@@ -37,7 +38,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two ConvBlocks with the embedded time added between; 1x1 skip where the width changes."""
+    """Two ConvBlocks with the embedded time added in between; 1x1 skip if the width changes."""
 
     def __init__(self, inputs: int, outputs: int, time_width: int) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ def sinusoidal(k: Tensor, width: int) -> Tensor:
 
 
 def level_lengths(horizon: int, num_levels: int) -> list[int]:
-    """Rows per level; one level to the next halves while the length is even and above 1."""
+    """Rows per level; each level halves the length if it is even and above 1."""
     lengths = [horizon]
     for _ in range(num_levels - 1):
         last = lengths[-1]
@@ -86,12 +87,12 @@ def level_lengths(horizon: int, num_levels: int) -> list[int]:
 
 
 class UNet(nn.Module):
-    """Temporal U-Net of the table in section 6.3.
+    """Temporal U-Net with L levels.
 
     down[i]: the two residual blocks of level i; shrink[i]: from level i to level i + 1.
-    up[j] and grow[j], j = 0, 1, ...: the same for levels L - 1, ..., 1: up[j] reads the skip of
-    its level, grow[j] leads to the level above.  shrink and grow are the identity where the
-    length is not halved (level_lengths).
+    up[j] and grow[j], j = 0, 1, ...: the same for levels L - 1, ..., 1; up[j] reads the skip of
+    its level, grow[j] leads to the level above. shrink and grow are the identity if the length is
+    not halved (see level_lengths).
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class UNet(nn.Module):
         horizon: int,
         out_channels: int | None = None,
     ) -> None:
-        """out_channels: of the output, `channels` if None."""
+        """out_channels: channels of the output, those of the input if None."""
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
         self.lengths = level_lengths(horizon, len(widths))
@@ -131,7 +132,7 @@ class UNet(nn.Module):
         self.to(torch.float64)
 
     def encoded(self, x: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Bottleneck after the middle blocks, [B, widest, shortest], and the skip per level."""
+        """The bottleneck after the middle blocks, [B, widest, shortest], and each level's skip."""
         skips = []
         for pair, shrink in zip(self.down, self.shrink, strict=True):
             x = through(pair, x, time)
@@ -149,7 +150,7 @@ class UNet(nn.Module):
         return output
 
     def embed(self, x: Tensor, normalizes: bool = True) -> Tensor:
-        """Mean over time of the bottleneck at k = 0, on the unit sphere if normalizes (6.4).
+        """Mean over time of the bottleneck at k = 0, on the unit sphere if normalizes.
 
         x: clean network input, [B, C, T].  Returns [B, widest].
         """
@@ -159,12 +160,8 @@ class UNet(nn.Module):
 
 
 def block_pair(inputs: int, outputs: int, time_width: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        [
-            ResidualBlock(inputs, outputs, time_width),
-            ResidualBlock(outputs, outputs, time_width),
-        ]
-    )
+    first = ResidualBlock(inputs, outputs, time_width)
+    return nn.ModuleList([first, ResidualBlock(outputs, outputs, time_width)])
 
 
 def through(pair: nn.Module, x: Tensor, time: Tensor) -> Tensor:
@@ -174,25 +171,25 @@ def through(pair: nn.Module, x: Tensor, time: Tensor) -> Tensor:
     return x
 
 
-# Schedule, loss and training (section 6.3).
+# Schedule, loss and training.
 
 
 def alpha_bar(steps: int) -> Tensor:
-    """Cosine schedule: product of 1 - beta_i up to k, beta_i at most 0.999: [steps]."""
+    """Cosine schedule: the product of 1 - beta_i for i <= k, with beta_i at most 0.999, [steps]."""
 
     def curve(share: float) -> float:
         return math.cos((share + OFFSET) / (1 + OFFSET) * math.pi / 2) ** 2
 
-    product, kept = [], 1.0
+    products, product = [], 1.0
     for k in range(steps):
         beta = min(1 - curve((k + 1) / steps) / curve(k / steps), LARGEST_BETA)
-        kept *= 1 - beta
-        product.append(kept)
-    return torch.tensor(product, dtype=torch.float64)
+        product *= 1 - beta
+        products.append(product)
+    return torch.tensor(products, dtype=torch.float64)
 
 
 def network_input(windows: Tensor, mask: Tensor, obs_dim: int) -> Tensor:
-    """[obs, action, mask] as channels; the action is 0 and the mask 1 in masked windows (6.4).
+    """[obs, action, mask] as channels; in masked windows the action is 0 and the mask 1.
 
     windows: noisy or clean, [B, T, obs + act].  mask: 0 or 1, [B].  Returns [B, obs + act + 1, T].
     """
@@ -219,7 +216,7 @@ def loss(
     """Mean of (eps - eps_theta)^2 over all obs entries and the actions of unmasked windows.
 
     windows: clean, [B, T, obs + act].  mask: 0 or 1, [B].  k: in 0, ..., diffusion_steps - 1, [B].
-    eps: [B, T, C]; of eps and of the output only the first obs + act channels are read.
+    eps: [B, T, C]. Only the first obs + act channels of eps and of the output are used.
     """
     size = windows.shape[2]
     level = alpha_bar(diffusion_steps)[k][:, None, None]
@@ -229,18 +226,18 @@ def loss(
     error = (eps - predicted) ** 2
     terms, count = [], 0
     for i, is_masked in enumerate(mask.tolist()):
-        kept = error[i, :, :obs_dim] if is_masked else error[i]
-        terms.append(kept.sum())
-        count += kept.numel()
+        counted = error[i, :, :obs_dim] if is_masked else error[i]
+        terms.append(counted.sum())
+        count += counted.numel()
     return torch.stack(terms).sum() / count
 
 
 def track_ema(
     ema: nn.Module, net: nn.Module, update_number: int, config: Mapping[str, Any]
 ) -> None:
-    """After every ema_every-th update: a copy before update ema_start, then a moving average.
+    """Every ema_every updates: copies the net before update ema_start, then averages it.
 
-    update_number: updates done so far, 1 after the first.
+    update_number: the number of updates made, 1 after the first.
     """
     if update_number % config["ema_every"] != 0:
         return
@@ -253,10 +250,10 @@ def track_ema(
 def run(
     unet: UNet, draws: Iterable[Draw], config: Mapping[str, Any], ema: UNet | None = None
 ) -> tuple[UNet, UNet, list[float]]:
-    """One Adam update per draw from the weights given, which stay as they are.
+    """Makes one Adam update per draw on a copy of unet.
 
-    ema: a copy of unet if None.  Returns the trained net, its average, and each update's loss
-    before its step.
+    ema: the moving average to start from; a copy of unet if None.  Returns the trained net, its
+    moving average, and each update's loss, computed before its step.
     """
     average = copy.deepcopy(unet if ema is None else ema).requires_grad_(False)
     unet = copy.deepcopy(unet)
@@ -280,14 +277,14 @@ def run(
     return unet, average, losses
 
 
-# Windows (section 6.4).
+# Windows.
 
 
 def pad_window(obs: Tensor, action: Tensor, start: int, horizon: int) -> Tensor:
-    """Rows start, ..., start + horizon - 1; past the end the last obs with action 0.
+    """Rows start, ..., start + horizon - 1; past the end, the last obs with action 0.
 
-    obs: one episode, [T, D].  action: [T, A].  Both as the net shall see them: where actions are
-    standardised, 0 is the standardised one.  Returns [horizon, D + A].
+    obs: one episode, [T, D].  action: [T, A].  Both are already scaled as the net reads them, so
+    that the 0 is a scaled action.  Returns [horizon, D + A].
     """
     last = obs.shape[0] - 1
     rows = []

@@ -1,11 +1,16 @@
-"""DILO oracle (section 4.4): a value on pairs (s, s'), learned from triples (s, s', s'').
+"""Oracle of DILO: a value on pairs (s, s'), learned from triples (s, s', s'').
 
-config["orthogonal"] False is the preset of the VfO study (true gradient, one net, no targets),
-True the authors' (orthogonal gradient, twin nets, Polyak targets). T is 0 for every triple.
+With y = gamma V(s', s'') - V(s, s') and f* the conjugate of chi2,
+    L = (1 - l) E_B[V(s, s')] + l { beta E_E[f*(y)] + (1 - beta) E_B[f*(y) - y] }
+    policy: -E_B[min(exp(tau V(s, s')), cap) log pi(a|s)].
+No triple ends in a terminal state.
+Source: Sikchi et al. 2024, arXiv:2406.08805, and the authors' code. config["orthogonal"] False is
+the setting of the VfO study (arXiv:2507.06701): true gradient, one net, no targets. True is the
+authors': orthogonal gradient, twin nets, Polyak targets.
 
-config keys beside those of parts: orthogonal, beta, residual_share (l), inverse_temperature (tau),
-policy_learning_rate, policy_decay_updates (0: no decay); if orthogonal also polyak and
-backward_share (eta).
+config keys in addition to those of parts: orthogonal, beta, residual_share (l),
+inverse_temperature (tau), policy_learning_rate, policy_decay_updates (0: no decay); if orthogonal
+also polyak and backward_share (eta).
 """
 
 import math
@@ -14,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from .heads import log_likelihood
 from .parts import (
     MLP,
     Batch,
@@ -23,7 +29,6 @@ from .parts import (
     Rows,
     copied_nets,
     frozen_copy,
-    log_likelihood,
     make_optimizer,
 )
 
@@ -33,7 +38,7 @@ PairValue = Callable[[Tensor, Tensor], Tensor]  # (s, s') -> [B]
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One joint value and policy update per batch. Returns the nets afterwards and a history.
+    """Makes one joint value and policy update per batch; returns the trained nets and a history.
 
     nets: "policy", "value" and, if orthogonal, "value2".
     """
@@ -47,7 +52,7 @@ def run(
     for number, batch in enumerate(batches):
         rows = batch["background"]
 
-        # Policy: cloning weighted by the utility itself, from the nets before the step.
+        # Policy: -E_B[w log pi(a|s)], w = min(exp(tau V(s, s')), cap), V before its step.
         with torch.no_grad():
             utility = smallest(values)(rows["obs"], rows["next_obs"])
             exponent = config["inverse_temperature"] * utility
@@ -60,7 +65,7 @@ def run(
             group["lr"] = policy_rate(number, config)
         policy_optimizer.step()
 
-        # Value.
+        # Value: L, with the true or the orthogonal gradient.
         optimizer.zero_grad()
         if config["orthogonal"]:
             value_loss = orthogonal_backward(values, targets, batch, config)
@@ -83,7 +88,7 @@ def run(
 
 
 def conjugate(y: Tensor) -> Tensor:
-    """f* of chi2: y w - (w - 1)^2 with w = max(y / 2 + 1, 0)."""
+    """The conjugate f* of chi2: f*(y) = y w - (w - 1)^2 with w = max(y / 2 + 1, 0)."""
     w = (y / 2 + 1).clamp(min=0)
     return y * w - (w - 1) ** 2
 
@@ -106,20 +111,20 @@ def residual_loss(batch: Batch, first: PairValue, second: PairValue, config: Con
 
 
 def linear_loss(batch: Batch, value: PairValue, config: Config) -> Tensor:
-    """(1 - l) E_B[V(s, s')], in the place of the initial states."""
+    """(1 - l) E_B[V(s, s')]; the authors' code uses it in place of the initial states' value."""
     rows = batch["background"]
     share: float = config["residual_share"]
     return (1 - share) * value(rows["obs"], rows["next_obs"]).mean()
 
 
 def true_loss(value: MLP, batch: Batch, config: Config) -> Tensor:
-    """L with nothing detached (preset of the VfO study)."""
+    """L with gradients through both values (the VfO study's setting)."""
     online = value.pair_scalar
     return residual_loss(batch, online, online, config) + linear_loss(batch, online, config)
 
 
 def smallest(values: Sequence[MLP]) -> PairValue:
-    """The minimum over heads."""
+    """The function (s, s') -> minimum over the heads' values."""
 
     def value(obs: Tensor, next_obs: Tensor) -> Tensor:
         heads = torch.stack([head.pair_scalar(obs, next_obs) for head in values])
@@ -131,7 +136,11 @@ def smallest(values: Sequence[MLP]) -> PairValue:
 def orthogonal_backward(
     values: Sequence[MLP], targets: Sequence[MLP], batch: Batch, config: Config
 ) -> Tensor:
-    """Set the gradients of all heads; returns the loss with the forward residual alone."""
+    """Sets the gradients of all heads to (1 - kappa) g_f + g_b + g_linear.
+
+    g_f is the gradient through V(s, s'), g_b the one through V(s', s'') times eta, each with the
+    smaller target as the other value. Returns the forward loss plus the linear loss.
+    """
     target = smallest(targets)
     online = [head.pair_scalar for head in values]
     count = len(values)
@@ -154,7 +163,7 @@ def sum_of(terms: Sequence[Tensor]) -> Tensor:
 
 
 def overlap(forward: Sequence[Tensor], backward: Sequence[Tensor]) -> Tensor:
-    """kappa = <g_f, g_b> / max(<g_f, g_f>, 1e-10), over all parameters together."""
+    """kappa = <g_f, g_b> / max(<g_f, g_f>, 1e-10), with products over all parameters."""
     product = sum_of([(f * b).sum() for f, b in zip(forward, backward, strict=True)])
     square = sum_of([(f * f).sum() for f in forward])
     return product / square.clamp(min=1e-10)
@@ -169,7 +178,10 @@ def track_polyak(target: MLP, value: MLP, config: Config) -> None:
 
 
 def policy_rate(update_number: int, config: Config) -> float:
-    """Rate of the 0-based update, on half a cosine over policy_decay_updates (0: constant)."""
+    """Learning rate at an update, counted from 0: half a cosine over policy_decay_updates updates.
+
+    policy_decay_updates 0 means a constant rate.
+    """
     rate: float = config["policy_learning_rate"]
     length: int = config["policy_decay_updates"]
     if length == 0:

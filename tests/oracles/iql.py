@@ -1,12 +1,15 @@
-"""IQL oracle: expectile value, two critics, advantage-weighted Gaussian policy (section 7.1).
+"""Oracle of IQL: expectile value, two critics, advantage-weighted Gaussian policy.
+
+    value: E[|tau - 1(u < 0)| u^2] with u = min_i Qbar_i(s, a) - V(s)
+    critics: mean over i of E[(r + gamma (1 - T) V(s') - Q_i(s, a))^2]
+    policy: -E[min(exp(beta u), cap) log pi(a|s)]
+Source: Kostrikov et al. 2021, arXiv:2110.06169. Where the paper gives no details: Adam with torch's
+betas and eps and no weight decay, one per net; log_std is trained with the policy.
 
 config keys: gamma, expectile, inverse_temperature (beta), max_weight, polyak, learning_rate,
 policy_decay_updates (0: constant rate), policy_dropout (0: none).  Keys that may be missing:
 standardize_obs (with obs_mean and obs_std, [d] each; obs enters as (obs - mean) / std),
 encoder_scales (missing: none), activation (missing: "relu"), absorbing (missing: False).
-
-Where section 7.1 is silent: Adam with torch's betas and eps and no weight decay, one per net, and
-log_std belongs to the policy's.
 """
 
 import math
@@ -24,10 +27,10 @@ LOG_STD_RANGE = (-20.0, 2.0)
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config, log_std: Tensor | None = None
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], Tensor, History]:
-    """One update of everything per batch, in the order of section 7.1.
+    """Makes one update of value, critics, targets and policy per batch, in this order.
 
     nets: "value" on obs; "critic" and "twin" on [obs, action]; "policy" on obs, the mean before
-    its tanh.  "critic_target" and "twin_target" are copies where they are missing.
+    its tanh.  "critic_target" and "twin_target" are copies of the critics if missing.
     batches: "background" rows and, with dropout, "noise" [B, sum of the policy's hidden widths].
     log_std: [A], zeros if None.
     Returns the six nets afterwards, the unclamped log_std [A], and each update's losses.
@@ -47,22 +50,22 @@ def run(
     for number, batch in enumerate(batches):
         rows = batch["background"]
 
-        # V(s') before V's step.
+        # V(s') of the critics' target, before V's step.
         with torch.no_grad():
             next_value = value.scalar(rows["next_obs"])
 
-        # Value.
+        # Value: E[|tau - 1(u < 0)| u^2], u = min_i Qbar_i(s, a) - V(s).
         u = smallest_q(targets.values(), rows) - value.scalar(rows["obs"])
         value_loss = expectile_loss(u, config["expectile"])
         step([value_optimizer], value_loss)
 
-        # Critics, and their targets.
+        # Critics: mean over i of E[(y - Q_i(s, a))^2]; then Qbar <- (1 - p) Qbar + p Q.
         critic_loss = residual_loss(rows, next_value, critics.values(), config)
         step(critic_optimizers, critic_loss)
         for name, net in critics.items():
             track_polyak(targets[name], net, config["polyak"])
 
-        # Policy, with u of the value's step.
+        # Policy: -E[min(exp(beta u), cap) log pi(a|s)], with the u of the value loss.
         policy_loss, statistics = cloning_loss(batch, u.detach(), policy, deviation, config)
         for group in policy_optimizer.param_groups:
             group["lr"] = policy_rate(number, config)
@@ -76,19 +79,19 @@ def run(
 
 
 def with_defaults(config: Config) -> Mapping[str, Any]:
-    """What parts.MLP reads, where it is missing: ReLU, no encoder."""
+    """The config with the keys that parts.MLP reads: ReLU and no encoder if missing."""
     return {"activation": "relu", "encoder_scales": (), **config}
 
 
 def initial_log_std(policy: Layers, log_std: Tensor | None) -> Tensor:
-    """One entry per action dimension, 0 at the start: [A]."""
+    """A copy of log_std, or zeros: one entry per action dimension, [A]."""
     if log_std is None:
         return torch.zeros(policy[-1][1].shape[0], dtype=torch.float64)
     return log_std.detach().to(torch.float64).clone()
 
 
 def q_value(critic: MLP, obs: Tensor, action: Tensor) -> Tensor:
-    """Q(s, a), whose input is [encode(s), a]: obs [B, d], action [B, A] -> [B]."""
+    """Q(s, a) of a net on [encode(s), a].  obs: [B, d].  action: [B, A].  Returns [B]."""
     output = critic.on_encoded(torch.cat([critic.encode(obs), action], dim=1))
     assert output.shape == (obs.shape[0], 1)
     return output[:, 0]
@@ -102,7 +105,7 @@ def smallest_q(targets: Iterable[MLP], rows: Rows) -> Tensor:
 
 
 def residual_loss(rows: Rows, next_value: Tensor, critics: Iterable[MLP], config: Config) -> Tensor:
-    """Mean over critics and rows of (y - Q_i(s, a))^2, y of `bootstrapped`."""
+    """Mean over critics and rows of (y - Q_i(s, a))^2, with y from `bootstrapped`."""
     y = bootstrapped(rows, next_value, config)
     errors = [((y - q_value(net, rows["obs"], rows["action"])) ** 2).mean() for net in critics]
     return torch.stack(errors).mean()
@@ -124,7 +127,7 @@ def expectile_loss(u: Tensor, expectile: float) -> Tensor:
 
 
 def policy_weight(u: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """min(exp(beta u), cap) and whether the cap was reached: [B] -> [B], [B] bool."""
+    """min(exp(beta u), cap) and whether it is capped: [B] -> [B], [B] bool."""
     exponent = config["inverse_temperature"] * u
     largest = math.log(config["max_weight"])
     return torch.exp(exponent.clamp(max=largest)), exponent >= largest
@@ -133,7 +136,7 @@ def policy_weight(u: Tensor, config: Config) -> tuple[Tensor, Tensor]:
 def cloning_loss(
     batch: Batch, u: Tensor, policy: MLP, log_std: Tensor, config: Config
 ) -> tuple[Tensor, dict[str, float]]:
-    """-E[min(exp(beta u), cap) log pi(a|s)], and its statistics.  u: without gradient, [B]."""
+    """-E[min(exp(beta u), cap) log pi(a|s)] and its statistics.  u: detached, [B]."""
     rows = batch["background"]
     weight, is_capped = policy_weight(u, config)
     mean = policy_mean(policy, rows["obs"], batch.get("noise"), config["policy_dropout"])
@@ -152,7 +155,7 @@ def policy_mean(
     """tanh of the net's output, with dropout after the activation of every hidden layer: [B, A].
 
     obs: [B, d].  noise: uniform numbers, [B, sum of hidden widths], the first layer's first; a
-    unit is kept, and divided by 1 - dropout, where its number is at least dropout.
+    unit is kept and divided by 1 - dropout if its number is at least dropout, else it is 0.
     """
     hidden = policy.encode(obs)
     used = 0
@@ -169,14 +172,14 @@ def policy_mean(
 
 
 def log_density(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """log N(a; mean, exp(log_std)^2) summed over dimensions; no squashing of a: [B, A] -> [B]."""
+    """log N(a; mean, exp(log_std)^2), summed over dimensions, without squashing: [B, A] -> [B]."""
     limited = log_std.clamp(*LOG_STD_RANGE)
     square = ((action - mean) / limited.exp()) ** 2
     return (-0.5 * square - limited - 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
 def act(policy: MLP, obs: Tensor) -> Tensor:
-    """The mean, without dropout, as section 7.1 evaluates: [B, A]."""
+    """The action of evaluation, the policy's mean without dropout: [B, A]."""
     return policy_mean(policy, obs)
 
 
@@ -196,7 +199,10 @@ def track_polyak(target: nn.Module, net: nn.Module, share: float) -> None:
 
 
 def policy_rate(update_number: int, config: Config) -> float:
-    """Rate of the 0-based update, on half a cosine over policy_decay_updates (0: constant)."""
+    """Learning rate at an update, counted from 0: half a cosine over policy_decay_updates updates.
+
+    policy_decay_updates 0 means a constant rate.
+    """
     rate: float = config["learning_rate"]
     length: int = config["policy_decay_updates"]
     if length == 0:

@@ -1,6 +1,7 @@
-"""ORIL oracle: the discriminator of section 2.4 labels the background, AWR (4.5) learns from it.
+"""Oracle of ORIL: AWR on background rows with the discriminator's output d(s) as reward.
 
-The discriminator is trained before, by vfo.train_discriminator, and stays as it is.
+The discriminator is trained beforehand by vfo.train_discriminator and stays fixed.
+Source: Zolna et al. 2020, arXiv:2011.13885.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from .parts import Batch, Config, History, Nets, discriminator_net, frozen_copy
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """AWR with r = d(s) at the current state. Neither expert rows nor true rewards are read."""
+    """Runs AWR with r = d(s) at the current state. Expert rows and true rewards are not read."""
     discriminator = frozen_copy(discriminator_net(nets, config))
 
     def labelled(batch: Batch) -> Batch:

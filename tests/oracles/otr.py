@@ -1,7 +1,9 @@
-"""OTR oracle (section 8): rewards from an optimal transport between two episodes.
+"""Oracle of OTR: rewards from the optimal transport plan between an episode and a demonstration.
 
-Everything is float64.  Observations are standardised as (obs - mean) / deviation where a mean and
-a deviation, [d] each, are given.
+    r_i = alpha exp(-beta (T / d) sum_j P_ij C_ij), P the entropic plan, C the cosine cost.
+Everything is float64. Observations are standardised as (obs - mean) / deviation if a mean and a
+deviation, [d] each, are given.
+Source: Luo et al. 2023, arXiv:2303.13971; Sinkhorn's iterations: Cuturi 2013, arXiv:1306.0895.
 """
 
 import math
@@ -19,7 +21,7 @@ def standardised(obs: Tensor, mean: Tensor | None, deviation: Tensor | None) -> 
 
 
 def cosine_cost(obs: Tensor, expert_obs: Tensor) -> Tensor:
-    """C_ij = 1 - cos(s_i, e_j), 1 where either is all zeros: [T, d], [M, d] -> [T, M]."""
+    """C_ij = 1 - cos(s_i, e_j), or 1 if either is all zeros: [T, d], [M, d] -> [T, M]."""
     norm, expert_norm = (x.square().sum(dim=1).sqrt() for x in (obs, expert_obs))
     product = norm[:, None] * expert_norm[None, :]
     cosine = (obs @ expert_obs.T) / torch.where(product == 0, 1.0, product)
@@ -27,10 +29,12 @@ def cosine_cost(obs: Tensor, expert_obs: Tensor) -> Tensor:
 
 
 def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Entropic plan between uniform marginals 1/T and 1/M after exactly so many iterations.
+    """Entropic plan between the uniform marginals 1/T and 1/M after a number of iterations.
 
-    In the log domain, potentials from 0; an iteration sets the rows' f, then the columns' g, so
-    that columns sum to 1/M exactly and rows to 1/T in the limit.  cost: [T, M].  Returns [T, M].
+    Computed in the log domain from potentials of 0. An iteration sets the potentials f of the rows,
+    then g of the columns, so that columns sum to 1/M exactly and rows to 1/T in the limit.
+
+    cost: [T, M].  epsilon: weight of the entropy.  Returns [T, M].
     """
     rows, columns = cost.shape
     f = torch.zeros(rows, dtype=torch.float64)
@@ -51,9 +55,9 @@ def otr(
     mean: Tensor | None = None,
     deviation: Tensor | None = None,
 ) -> Tensor:
-    """alpha exp(-beta (T / d) sum_j P_ij C_ij) for one episode and one expert episode.
+    """Rewards alpha exp(-beta (T / d) sum_j P_ij C_ij) of one episode and one demonstration.
 
-    obs: [T, d]; T is the episode's own number of rows.  expert_obs: [M, d].  Returns [T].
+    obs: [T, d], T the length of the episode.  expert_obs: [M, d].  Returns [T].
     """
     episode = standardised(obs, mean, deviation)
     cost = cosine_cost(episode, standardised(expert_obs, mean, deviation))
@@ -72,7 +76,7 @@ def otr_best(
     mean: Tensor | None = None,
     deviation: Tensor | None = None,
 ) -> Tensor:
-    """The rewards against the expert episode that gives the largest total, the first on ties."""
+    """The rewards for the demonstration with the largest sum of rewards, the first on ties: [T]."""
     candidates = [
         otr(obs, expert, alpha, beta, epsilon, iterations, mean, deviation) for expert in experts
     ]

@@ -1,4 +1,4 @@
-"""Small problems for testing the oracles: settings, one-hot chains, random nets and batches."""
+"""Small problems for the tests of the oracles: configs, one-hot chains, random nets and batches."""
 
 import itertools
 import math
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)  # section 2.2
+SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the encoder, as in the VfO paper
 
 
 def make_config(**changed: Any) -> dict[str, Any]:
-    """Plain settings: gamma 0.99, no encoder, no kernel, 3 bins, weights uncapped."""
+    """A simple config: gamma 0.99, no encoder, no kernel, 3 bins, weights not capped."""
     config: dict[str, Any] = {
         "gamma": 0.99,
         "temperature": 1.0,
@@ -43,7 +43,7 @@ def column(values: list[float]) -> Tensor:
 
 
 def table(values: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
-    """A linear net without bias: on one-hot observations, row s is the output in state s."""
+    """A linear net without bias; for one-hot observations, row s is the output in state s."""
     weight = torch.tensor(values, dtype=torch.float64)
     return [(weight, torch.zeros(weight.shape[1], dtype=torch.float64))]
 
@@ -71,12 +71,15 @@ def transitions(
 
 
 def observed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What an expert shows: no action, no reward."""
+    """The columns that an expert's demonstrations have: no action, no reward."""
     return {name: rows[name] for name in ("obs", "next_obs", "terminal")}
 
 
 def chain_batch() -> dict[str, Any]:
-    """Section 3.9, item 1: the expert goes s0 -> s1 -> s1, the background s0 -> s2 -> s2."""
+    """The expert goes s0 -> s1 -> s1, the background s0 -> s2 -> s2.
+
+    At alpha 0.5 and gamma 0.99 the values are v(s0) = 50, v(s1) = 100 and v(s2) = 0.
+    """
     return {
         "expert": observed(transitions([(0, 1), (1, 1)])),
         "background": transitions([(0, 2), (2, 2)]),
@@ -118,6 +121,6 @@ def random_batches(count: int, size: int = 8, seed: int = 1) -> list[dict[str, A
 
 
 def net_close(a: Any, b: Any, tolerance: float = 1e-12) -> bool:
-    """Equal up to rounding: two orders of summation differ by about 1e-15."""
+    """Whether two nets are equal up to rounding; two orders of summation differ by about 1e-15."""
     pairs = [(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)]
     return all(torch.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in pairs)

@@ -1,11 +1,16 @@
-"""ReBRAC oracle: TD3 with cloning penalties on actor and critic (section 7.2).
+"""Oracle of ReBRAC: TD3 with a behaviour-cloning penalty in the actor's and the critics' loss.
+
+    y = r + gamma (1 - T) (min_i Qbar_i(s', a~') - beta2 |a~' - a'_data|^2)
+    critics: sum over i of E[(Q_i(s, a) - y)^2]
+    actor: E[beta1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s))]
+Source: Tarasov et al. 2023, arXiv:2305.09836, and the authors' code.
 
 config keys: gamma, policy_penalty (beta1), critic_penalty (beta2), policy_noise, noise_clip,
 polyak, learning_rate, normalizes_q (False: lambda is 1), critic_layer_norm.  Keys that may be
 missing: those of iql, and critic_learning_rate (missing: learning_rate).
 
-Updates are counted from 1; in the even ones the actor steps, after and with the stepped critics,
-and then all three targets follow.  Adam with torch's betas and eps, one per net.
+Updates are counted from 1. Even ones also update the actor, with the critics of the same update,
+and then the three targets. Adam has torch's betas and eps, one optimizer per net.
 """
 
 import math
@@ -19,10 +24,10 @@ from .parts import MLP, Batch, Config, History, Layers, Nets, copied_nets, froze
 
 
 class Critic(MLP):
-    """Linear, activation and, with critic_layer_norm, LayerNorm per hidden layer; then linear."""
+    """An MLP whose hidden layers are followed by a LayerNorm if critic_layer_norm is set."""
 
     def __init__(self, layers: Layers, norms: Layers | None, config: Config) -> None:
-        """norms: (scale [h], shift [h]) per hidden layer; None: ones and zeros."""
+        """norms: (scale [h], shift [h]) per hidden layer; ones and zeros if None."""
         super().__init__(layers, config)
         self.norms = nn.ModuleList()
         if not config["critic_layer_norm"]:
@@ -57,16 +62,15 @@ class Critic(MLP):
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One critic update per batch, one actor update per two. Returns the nets and a history.
+    """Updates the critics at every batch and the actor at every second one.
 
     nets: "critic" and "twin" on [obs, action], "policy" on obs, the action before its tanh; also
-    "critic_norms" and "twin_norms", (scale, shift) per hidden layer, ones and zeros where
-    missing.  Targets ("critic_target", "critic_target_norms", ..., "policy_target") are copies
-    where they are missing.
-    batches: "background" rows, which here also hold "next_action" [B, A], and "noise" [B, 2A]:
-    uniform numbers in [0, 1), u before w.
-    The history has "critic_loss" of every update and "policy_loss" and "q_scale" (lambda) of the
-    even ones.
+    "critic_norms" and "twin_norms", (scale, shift) per hidden layer, ones and zeros if missing.
+    Targets ("critic_target", "critic_target_norms", ..., "policy_target") are copies if missing.
+    batches: "background" rows, which here also have "next_action" [B, A], and "noise" [B, 2A],
+    uniform numbers in [0, 1), first all u, then all w.
+    Returns the nets and a history: "critic_loss" of every update, "policy_loss" and "q_scale"
+    (lambda) of even ones.
     """
     config = with_defaults(config)
     names = ("critic", "twin")
@@ -79,13 +83,13 @@ def run(
     critic_optimizers = [torch.optim.Adam(critic.parameters(), lr=rate) for critic in critics]
     history: History = []
     for number, batch in enumerate(batches, start=1):
-        # Critics: every update.
+        # Critics, at every update: sum over i of E[(Q_i(s, a) - y)^2].
         y = critic_target(batch, policy_target, targets, config)
         loss = critic_loss(batch, y, critics)
         step(critic_optimizers, loss)
         history.append({"critic_loss": loss.item()})
 
-        # Actor and targets: every second update.
+        # Actor and targets, at every second one: E[beta1 |pi(s) - a|^2 - lambda min_i Q_i].
         if number % 2 == 0:
             loss, q_scale = policy_loss(batch, policy, critics, config)
             step([policy_optimizer], loss)
@@ -104,7 +108,7 @@ def run(
 
 
 def target_critic(nets: Nets, name: str, config: Config) -> Critic:
-    """The target given for nets[name], or a copy of it."""
+    """The target in nets of the critic `name`, or a copy of that critic."""
     if f"{name}_target" in nets:
         target = Critic(nets[f"{name}_target"], nets.get(f"{name}_target_norms"), config)
     else:
@@ -119,7 +123,7 @@ def smallest_q(critics: Sequence[Critic], obs: Tensor, action: Tensor) -> Tensor
 
 
 def standard_normal(noise: Tensor) -> Tensor:
-    """sqrt(-2 ln(1 - u)) cos(2 pi w) of noise = [u, w]: [B, 2A] -> [B, A]."""
+    """Box-Muller: sqrt(-2 ln(1 - u)) cos(2 pi w) for noise = [u, w], [B, 2A] -> [B, A]."""
     u, w = noise.chunk(2, dim=1)
     return torch.sqrt(-2 * torch.log1p(-u)) * torch.cos(2 * math.pi * w)
 
@@ -157,7 +161,7 @@ def policy_loss(
 ) -> tuple[Tensor, Tensor]:
     """mean(beta1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s))), and lambda.
 
-    lambda: 1 / mean |min_i Q_i(s, pi(s))| without a gradient, or 1.
+    lambda: 1 / mean |min_i Q_i(s, pi(s))|, detached; 1 if normalizes_q is False.
     """
     rows = batch["background"]
     action = torch.tanh(policy(rows["obs"]))

@@ -1,4 +1,8 @@
-"""SEABO oracle (section 8): rewards from the nearest expert transition. Everything is float64."""
+"""Oracle of SEABO: rewards from the distance to the nearest expert transition, in float64.
+
+    r = alpha exp(-beta distance / |A|)
+Source: Lyu et al. 2024, arXiv:2402.03807.
+"""
 
 import math
 
@@ -21,11 +25,12 @@ def seabo(
     expert_action: Tensor | None = None,
     averages: bool = False,
 ) -> Tensor:
-    """alpha exp(-beta dist / |A|), dist from (s, s') or (s, a, s') to the expert's k-th nearest.
+    """Rewards from the distance between (s, s') or (s, a, s') and the k-th nearest of the expert's.
 
     obs, next_obs: [N, d].  action: [N, A], or None for the state-only distance.  expert_*: the
-    same, [M, ...].  divides: False leaves out / |A| (Adroit).  averages: True takes the mean of
-    the k nearest distances; for k > 1 section 8 names neither.  Returns [N].
+    expert's, [M, ...].  divides: False leaves out the division by |A| (Adroit).  averages: True
+    uses the mean of the k nearest distances; the paper uses k = 1.  Returns [N].
+    Raises ValueError if only one of action and expert_action is given.
     """
     if (action is None) != (expert_action is None):
         raise ValueError("action and expert_action: give both or neither")

@@ -1,7 +1,16 @@
-"""SMODICE oracle (section 4.3): a state discriminator, the dual in V, weighted cloning.
+"""Oracle of SMODICE: a state discriminator, the dual loss in V, weighted cloning.
 
-config keys beside those of parts: divergence ("kl" | "chi2"), logit_clamp (inf: none), normalizes,
-value_weight_decay, entropy_constraint (gaussian head only), gradient_penalty (0: none).
+With the discriminator's logit R(s) and delta = R(s) + gamma (1 - T) V(s') - V(s),
+    kl: L_V = (1 - gamma) E[V(s0)] + log E[exp(delta)], weight exp(delta)
+    chi2: L_V = (1 - gamma) E[V(s0)] + E[delta + delta^2 / 2], weight max(0, delta + 1)
+    policy: -E[weight log pi(a|s)]
+with gradients through both V(s) and V(s').
+Source: Ma et al. 2022, arXiv:2202.02433, and the authors' code, whose chi2 conjugate is not
+rectified; gradient penalty: Gulrajani et al. 2017, arXiv:1704.00028; entropy constraint: Haarnoja
+et al. 2018, arXiv:1812.05905.
+
+config keys in addition to those of parts: divergence ("kl" | "chi2"), logit_clamp (inf: none),
+normalizes, value_weight_decay, entropy_constraint (gaussian head only), gradient_penalty (0: none).
 """
 
 import math
@@ -11,6 +20,7 @@ import torch
 from torch import Tensor
 
 from . import vfo
+from .heads import gaussian_moments, log_likelihood, tanh_normal_log_density
 from .parts import (
     MLP,
     Batch,
@@ -22,20 +32,17 @@ from .parts import (
     copied_nets,
     discriminator_net,
     frozen_copy,
-    gaussian_moments,
-    log_likelihood,
     make_optimizer,
-    tanh_normal_log_density,
 )
 
 
 def train_discriminator(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], list[float]]:
-    """One update per batch on the flat loss (section 2.4) and the gradient penalty.
+    """Makes one update per batch on the flat discriminator loss plus the gradient penalty.
 
     batch["mix"], [B] in [0, 1), is read only if there is a penalty.
-    Returns the nets afterwards and each update's loss, penalty included, before its step.
+    Returns the trained nets and each update's loss with penalty, computed before its step.
     """
     discriminator = discriminator_net(nets, config)
     optimizer = make_optimizer([discriminator], config["disc_learning_rate"], config)
@@ -82,10 +89,10 @@ def interpolated_gradient_norm(
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One joint value and policy update per batch, with the trained nets["discriminator"].
+    """Makes one joint value and policy update per batch; nets["discriminator"] is trained already.
 
-    batch: "background" rows, "initial" [B, d]; with an entropy constraint also "policy_noise"
-    [B, 2a], uniform in [0, 1). Returns the nets afterwards and a history.
+    batches: "background" rows and "initial" [B, d]; with an entropy constraint also "policy_noise"
+    [B, 2a], uniform in [0, 1).  Returns the trained nets and a history.
     """
     policy, value = MLP(nets["policy"], config), MLP(nets["value"], config)
     discriminator = frozen_copy(discriminator_net(nets, config))
@@ -99,12 +106,12 @@ def run(
     for batch in batches:
         rows = batch["background"]
 
-        # Value: the dual, with a gradient through both V(s) and V(s').
+        # Value: L_V, with gradients through both V(s) and V(s').
         reward = clamped_logit(discriminator, rows["obs"], config)
         delta = residual(rows, reward, value, config)
         value_loss = dual_loss(value.scalar(batch["initial"]), delta, config)
 
-        # Policy: cloning weighted by the occupancy ratio, and the entropy term.
+        # Policy: -E[weight log pi(a|s)], plus alpha E[log pi(a~|s)] with an entropy constraint.
         weight = ratio(delta.detach(), config)
         output = policy(rows["obs"])
         policy_loss = (weight * -log_likelihood(output, rows["action"], config)).mean()
@@ -133,7 +140,7 @@ def run(
 
 
 def clamped_logit(discriminator: MLP, obs: Tensor, config: Config) -> Tensor:
-    """R(s) = c(s) at the current state, limited to +-logit_clamp: [B]."""
+    """R(s), the discriminator's logit at the current state, clamped to +-logit_clamp: [B]."""
     limit: float = config["logit_clamp"]
     return discriminator.scalar(obs).clamp(-limit, limit)
 
@@ -160,9 +167,9 @@ def dual_loss(initial_value: Tensor, delta: Tensor, config: Config) -> Tensor:
 
 
 def ratio(delta: Tensor, config: Config) -> Tensor:
-    """xi = exp(delta) (kl) or max(0, delta + 1) (chi2), over its mean if normalised, then capped.
+    """The weight exp(delta) (kl) or max(0, delta + 1) (chi2), divided by its mean if normalizes.
 
-    Weights that are all 0 stay 0.  delta: [B].  Returns [B].
+    Then it is capped. If all weights are 0, they stay 0.  delta: [B].  Returns [B].
     """
     if config["divergence"] == "kl":
         weight = torch.exp(delta - log_mean_exp(delta) if config["normalizes"] else delta)
@@ -174,9 +181,10 @@ def ratio(delta: Tensor, config: Config) -> Tensor:
 
 
 def sampled_log_density(output: Tensor, noise: Tensor, config: Config) -> Tensor:
-    """log pi(a~|s) of one reparameterised action per row: [B].
+    """log pi(a~|s) of one reparameterised action per row, [B].
 
-    output: gaussian head output, [B, 2a].  noise: u1 and u2 of Box and Muller, [B, 2a].
+    output: of the Gaussian head, [B, 2a].  noise: u1 and u2 of the Box-Muller transform, [B, 2a].
+    Raises ValueError for other heads.
     """
     if config.get("policy_head", "binned") != "gaussian":
         raise ValueError("entropy_constraint needs policy_head gaussian")

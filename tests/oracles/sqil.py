@@ -1,6 +1,8 @@
-"""Offline SQIL with privileged expert actions (section 4.6), as the VfO study ran it.
+"""Oracle of offline SQIL with privileged expert actions: VfO-bin that also clones expert rows.
 
-VfO-bin whose policy loss also sees the expert rows; not the soft-Q method of Reddy et al. 2020.
+    policy: -(1 - alpha') E_E[w log pi(a|s)] - alpha' E_B[w log pi(a|s)], reward 1 and 0
+Source: the baseline of the VfO study, arXiv:2507.06701, and not the soft-Q method of Reddy et al.
+2020, arXiv:1905.11108.
 """
 
 from collections.abc import Iterable
@@ -26,9 +28,9 @@ from .vfo import residual
 def run(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
-    """One joint update per batch. Returns the nets afterwards and a history.
+    """Makes one joint value and policy update per batch; returns the trained nets and a history.
 
-    config adds policy_alpha, the background's share of the policy loss; negative: alpha.
+    config adds policy_alpha, the background's share of the policy loss; alpha if negative.
     """
     policy, value = MLP(nets["policy"], config), MLP(nets["value"], config)
     target = frozen_copy(value)
@@ -43,13 +45,13 @@ def run(
         one = torch.ones(expert["obs"].shape[0], dtype=torch.float64)
         zero = torch.zeros(background["obs"].shape[0], dtype=torch.float64)
 
-        # Value: as VfO-bin (section 3.3, first line).
+        # Value: as in VfO-bin, (1 - alpha) E_E[(y - v(s))^2] + alpha E_B[(y - v(s))^2].
         expert_residual = residual(expert, one, value, target, config)
         background_residual = residual(background, zero, value, target, config)
         value_loss = (1 - alpha) * (expert_residual**2).mean()
         value_loss = value_loss + alpha * (background_residual**2).mean()
 
-        # Policy: both provenances clone their own actions, each with its own reward.
+        # Policy: weighted cloning of expert rows with reward 1 and background rows with reward 0.
         expert_loss, _ = weighted_cloning(expert, one, policy, value, target, config)
         background_loss, _ = weighted_cloning(background, zero, policy, value, target, config)
         policy_loss = (1 - policy_alpha) * expert_loss + policy_alpha * background_loss

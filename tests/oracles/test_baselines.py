@@ -1,4 +1,4 @@
-"""Discriminator, optimizer, cloning and AWR oracles against values worked out by hand."""
+"""The discriminator, optimizer, cloning and AWR oracles equal values worked out by hand."""
 
 import math
 from typing import Any
@@ -21,10 +21,10 @@ from .problems import (
     transitions,
 )
 
-# Section 2.4: discriminator.
+# Discriminator.
 
 
-def test_discriminator_gradient_is_the_formula() -> None:
+def test_discriminator_gradient_matches_the_formula() -> None:
     expert = column([0.5, -1.0, 30.0]).requires_grad_()
     background = column([2.0, -40.0]).requires_grad_()
     torch.autograd.backward(vfo.discriminator_loss(expert, background, make_config()))
@@ -49,7 +49,7 @@ def test_pu_loss_is_rectified() -> None:
     assert cut.item() == pytest.approx(0.25 * math.log1p(math.exp(-8)), abs=1e-15)
 
 
-def test_discriminator_separates_what_is_separable() -> None:
+def test_discriminator_separates_separable_states() -> None:
     nets = {"discriminator": table([[0.1], [0.0], [-0.1]])}
     batch = {"expert": transitions([(0, 0)]), "background": transitions([(2, 2)])}
     after, losses = vfo.train_discriminator(nets, [batch] * 40, make_config(disc_learning_rate=0.3))
@@ -76,7 +76,7 @@ def test_discriminator_learns_the_density_ratio_and_reads_only_current_observati
     assert net_close(after["value"], nets["value"], tolerance=0.0)
 
 
-# Section 3.6: the optimizer.
+# Optimizer.
 
 
 def first_policy_step(**changed: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,7 +107,7 @@ def test_decoupled_decay_shrinks_weights_and_l2_enters_the_gradient() -> None:
     assert torch.allclose(after[1], before[1] - 0.01, rtol=0, atol=1e-9)
 
 
-# Section 4.1: cloning.
+# Behavioural cloning.
 
 
 def test_cloning_learns_empirical_action_frequencies() -> None:
@@ -132,7 +132,7 @@ def test_cloning_never_reads_the_expert() -> None:
     assert net_close(bc.run(nets, batches, config)[0]["policy"], expected, tolerance=0.0)
 
 
-# Section 4.5: AWR.
+# AWR.
 
 
 def test_awr_on_merged_data_learns_the_value_of_vfo_bin() -> None:
@@ -157,7 +157,7 @@ def test_awr_on_merged_data_learns_the_value_of_vfo_bin() -> None:
 def shifted_advantages(absorbing: bool) -> list[list[float]]:
     """AWR's advantages on terminal and continuing rows, with r and v, then r + 2 and v + 200."""
     config = make_config(absorbing=absorbing, temperature=50.0)
-    nets, batches, found = random_nets(config), random_batches(5), []
+    nets, batches, advantages = random_nets(config), random_batches(5), []
     assert 0 < sum(float(b["background"]["terminal"].sum()) for b in batches) < 40
     for shift in (0.0, 2.0):
         weight, bias = nets["value"][-1]
@@ -165,11 +165,11 @@ def shifted_advantages(absorbing: bool) -> list[list[float]]:
         for batch in batches:
             batch["background"]["reward"] = batch["background"]["reward"] + shift
         history = awr.run(nets | {"value": value}, batches, config)[1]
-        found.append([step["advantage_mean"] for step in history])
-    return found
+        advantages.append([step["advantage_mean"] for step in history])
+    return advantages
 
 
-def test_reward_shift_leaves_advantages_alone_only_if_absorbing() -> None:
+def test_reward_shift_leaves_advantages_unchanged_only_if_absorbing() -> None:
     plain, shifted = shifted_advantages(absorbing=True)
     assert shifted == pytest.approx(plain, abs=1e-8)
     plain, shifted = shifted_advantages(absorbing=False)
@@ -177,7 +177,7 @@ def test_reward_shift_leaves_advantages_alone_only_if_absorbing() -> None:
 
 
 @pytest.mark.parametrize(("absorbing", "target"), [(True, -300.0), (False, -3.0)])
-def test_awr_fall_is_worth_its_reward_forever_only_if_absorbing(
+def test_awr_terminal_repeats_its_reward_forever_only_if_absorbing(
     absorbing: bool, target: float
 ) -> None:
     batch = {"background": transitions([(0, 1)], terminal=1.0, reward=[-3.0])}

@@ -1,41 +1,20 @@
-"""Standardised inputs, nets on pairs and the continuous heads against values worked out by hand."""
+"""The action heads of the oracles equal values worked out by hand."""
 
 import math
 
 import pytest
 import torch
 
-from . import bc, parts
-from .problems import SCALES, column, make_config, random_batches, random_layers, table
-
-
-def test_tanh_net_and_standardised_inputs() -> None:
-    moments = {"standardize_obs": True, "obs_mean": [1.0, -2.0], "obs_std": [2.0, 4.0]}
-    config = make_config(activation="tanh") | moments
-    first = (torch.eye(2, dtype=torch.float64), column([0.0, 0.5]))
-    net = parts.MLP([first, table([[1.0], [1.0]])[0]], config)
-    # (4 - 1) / 2 = 1.5 and (6 + 2) / 4 = 2.
-    expected = math.tanh(1.5) + math.tanh(2.5)
-    assert net.scalar(column([4.0, 6.0])[None]).item() == pytest.approx(expected, abs=1e-14)
-    encoded = parts.MLP(table([[1.0]] * 4), config | {"encoder_scales": (1.0, 0.1)})
-    phi = encoded.encode(column([4.0, 6.0])[None])[0]
-    assert phi.tolist() == pytest.approx([math.tanh(x) for x in (1.5, 0.15, 2.0, 0.2)])
-
-
-def test_pair_is_encoded_one_observation_after_the_other() -> None:
-    config = make_config(encoder_scales=(1.0, 0.1))
-    net = parts.MLP(table([[1.0], [10.0], [100.0], [1000.0]]), config)
-    expected = math.tanh(2) + 10 * math.tanh(0.2) + 100 * math.tanh(-3) + 1000 * math.tanh(-0.3)
-    found = net.pair_scalar(column([2.0])[None], column([-3.0])[None])
-    assert found.item() == pytest.approx(expected, rel=1e-14)
+from . import bc, heads
+from .problems import SCALES, column, make_config, random_batches, random_layers
 
 
 def test_deterministic_head_is_the_mean_square_over_dimensions() -> None:
     config = {"policy_head": "deterministic"}
     output, action = column([0.5, -1.0])[None], column([0.1, 1.0])[None]
     expected = ((math.tanh(0.5) - 0.1) ** 2 + (math.tanh(-1) - 1) ** 2) / 2
-    assert parts.log_likelihood(output, action, config).item() == pytest.approx(-expected)
-    chosen = parts.likeliest_action(output, config)[0]
+    assert heads.log_likelihood(output, action, config).item() == pytest.approx(-expected)
+    chosen = heads.likeliest_action(output, config)[0]
     assert chosen.tolist() == pytest.approx([math.tanh(0.5), math.tanh(-1)])
 
 
@@ -47,40 +26,40 @@ def test_gaussian_head_is_the_tanh_normal_means_first() -> None:
         normal = ((math.atanh(a) - mean) / math.exp(log_std)) ** 2 / 2
         expected -= normal + log_std + 0.5 * math.log(2 * math.pi)
         expected -= math.log(1 - a * a + 1e-6)
-    assert parts.log_likelihood(output, action, config).item() == pytest.approx(expected, abs=1e-9)
-    chosen = parts.likeliest_action(output, config)[0]
+    assert heads.log_likelihood(output, action, config).item() == pytest.approx(expected, abs=1e-9)
+    chosen = heads.likeliest_action(output, config)[0]
     assert chosen.tolist() == pytest.approx([math.tanh(0.3), math.tanh(-0.4)])
 
 
 def test_gaussian_density_integrates_to_one() -> None:
     action = torch.linspace(-1, 1, 4001, dtype=torch.float64)[1:-1, None]
     output = column([0.2, -0.7]).expand(3999, 2)
-    density = parts.gaussian_log_likelihood(output, action).exp()
+    density = heads.gaussian_log_likelihood(output, action).exp()
     assert density.sum().item() * 2 / 4000 == pytest.approx(1.0, abs=1e-5)
 
 
 def test_gaussian_head_limits_its_moments_and_the_action() -> None:
-    mean, std = parts.gaussian_moments(column([9.0, -9.0, 3.0, -6.0])[None])
+    mean, std = heads.gaussian_moments(column([9.0, -9.0, 3.0, -6.0])[None])
     assert mean[0].tolist() == [7.24, -7.24]
     assert std[0].tolist() == pytest.approx([math.exp(2), math.exp(-5)])
-    at, beyond = (
-        parts.gaussian_log_likelihood(column([0.0, 0.0])[None], column([a])[None])
+    at_limit, beyond = (
+        heads.gaussian_log_likelihood(column([0.0, 0.0])[None], column([a])[None])
         for a in (1 - 1e-6, 1.5)
     )
-    assert beyond.item() == at.item()
-    assert math.isfinite(at.item())
+    assert beyond.item() == at_limit.item()
+    assert math.isfinite(at_limit.item())
 
 
 @pytest.mark.parametrize(("reading", "bin_index"), [("logits", 0), ("targets", 1), ("probs", 1)])
-def test_likeliest_bin_is_read_as_training_reads_the_head(reading: str, bin_index: int) -> None:
+def test_likeliest_bin_uses_the_kernel_reading_of_training(reading: str, bin_index: int) -> None:
     config = make_config(num_bins=101, kernel_width=0.04, kernel_reading=reading)
     raw = torch.zeros(1, 202, dtype=torch.float64)
     raw[0, 1] = 50.0  # near the edge the kernel's renormalised rows pull it to bin 0
     raw[0, 101 + 70] = 50.0
-    expected = parts.decode_action(torch.tensor([bin_index, 70]), 101)
-    assert torch.equal(parts.likeliest_action(raw, config)[0], expected)
+    expected = heads.decode_action(torch.tensor([bin_index, 70]), 101)
+    assert torch.equal(heads.likeliest_action(raw, config)[0], expected)
     tied = column([0.0, 0.0, 0.0, -1.0, 2.0, 2.0])[None]
-    assert parts.likeliest_action(tied, make_config()).tolist() == [[-1.0, 0.0]]
+    assert heads.likeliest_action(tied, make_config()).tolist() == [[-1.0, 0.0]]
 
 
 @pytest.mark.parametrize(("head", "width"), [("deterministic", 2), ("gaussian", 4)])

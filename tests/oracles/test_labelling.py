@@ -1,4 +1,4 @@
-"""SQIL, ORIL and BCO oracles against their limits (sections 2.4, 4.2, 4.5 and 4.6)."""
+"""The SQIL, ORIL and BCO oracles equal simpler oracles in their limits."""
 
 import math
 from typing import Any
@@ -28,7 +28,7 @@ def privileged(count: int) -> list[dict[str, Any]]:
     return batches
 
 
-# Section 4.6: SQIL.
+# SQIL.
 
 
 def test_sqil_without_the_experts_policy_share_is_vfo_bin() -> None:
@@ -38,8 +38,8 @@ def test_sqil_without_the_experts_policy_share_is_vfo_bin() -> None:
     same, expected = vfo.run_bin(nets, batches, config)
     for name in ("policy", "value"):
         assert net_close(after[name], same[name], tolerance=1e-9)
-    for got, want in zip(history, expected, strict=True):
-        assert got == pytest.approx({name: want[name] for name in got}, rel=1e-10)
+    for actual, reference in zip(history, expected, strict=True):
+        assert actual == pytest.approx({name: reference[name] for name in actual}, rel=1e-10)
     assert set(history[0]) == {"value_loss", "policy_loss"}
 
 
@@ -67,10 +67,10 @@ def test_sqil_rewards_the_expert_and_mixes_by_the_policys_alpha() -> None:
     assert losses[3] == losses[2]
 
 
-# ORIL: sections 2.4 and 4.5.
+# ORIL.
 
 
-def test_oril_is_vfo_disc_on_the_background_alone_with_the_current_states_reward() -> None:
+def test_oril_is_vfo_disc_on_background_rows_with_the_current_states_reward() -> None:
     config = make_config(alpha=1.0, disc_reward_at="current", target_period=2)
     nets, batches = random_nets(config), random_batches(4)
     expected, _ = vfo.run_disc(nets, batches, config)
@@ -94,7 +94,7 @@ def test_oril_is_awr_on_labelled_rows() -> None:
     assert net_close(after["value"], awr.run(nets, batches, config)[0]["value"], tolerance=1e-9)
 
 
-# Section 4.2: BCO.
+# BCO.
 
 
 def invertible(size: int, seed: int) -> dict[str, torch.Tensor]:
@@ -116,11 +116,13 @@ def test_inverse_dynamics_are_recovered_within_one_bin(head: str, width: int, ra
     nets, losses = bco.train_inverse({"inverse": [zero]}, [batch] * 150, config)
     assert losses[-1] < losses[0]
     rows = invertible(100, seed=1)
-    found = bco.label(nets, rows["obs"], rows["next_obs"], config)
+    actions = bco.label(nets, rows["obs"], rows["next_obs"], config)
     # One bin of 0.2 beyond the nearest.
-    assert (found - rows["action"]).abs().max() < 0.3
+    assert (actions - rows["action"]).abs().max() < 0.3
     if head == "binned":
-        assert torch.isin(found, torch.arange(11, dtype=torch.float64) / 5 - 1).float().mean() > 0.5
+        assert (
+            torch.isin(actions, torch.arange(11, dtype=torch.float64) / 5 - 1).float().mean() > 0.5
+        )
 
 
 def test_bco_clones_both_halves_with_equal_weight() -> None:
@@ -146,7 +148,7 @@ def test_bco_clones_both_halves_with_equal_weight() -> None:
     assert history[0]["policy_loss"] == pytest.approx(sum(halves) / 2, rel=1e-12)
 
 
-def test_inverse_net_learns_from_the_background_alone_and_leaves_the_policy() -> None:
+def test_inverse_net_reads_only_the_background_and_does_not_change_the_policy() -> None:
     config = make_config(encoder_scales=SCALES)
     nets = random_nets(config)
     nets["inverse"] = random_layers([30, 8, 6], torch.Generator().manual_seed(2))

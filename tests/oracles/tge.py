@@ -1,4 +1,11 @@
-"""TGE rewards from embedding distances, and reward scaling (section 6.5). Everything is float64."""
+"""Oracle of TGE's rewards from embedding distances, and of the reward scaling, in float64.
+
+With the distances d_j to the m nearest expert embeddings, the paper's formula has three readings:
+    R1: -mean_j log(1 + d_j / sigma)
+    R2: -log(1 + mean_j d_j / sigma)
+    R3: log mean_j 1 / (1 + d_j / sigma)
+Source: arXiv:2601.00452.
+"""
 
 import itertools
 import math
@@ -16,16 +23,17 @@ def nearest_distances(query: Tensor, reference: Tensor, m: int) -> Tensor:
     for row in query.to(torch.float64):
         square = ((row - reference.to(torch.float64)) ** 2).sum(dim=1)
         rows.append(square.sqrt().sort().values[:m])
-    found = torch.stack(rows)
-    assert found.shape[1] == m
-    return found
+    nearest = torch.stack(rows)
+    assert nearest.shape[1] == m
+    return nearest
 
 
 def rewards(distance: Tensor, sigma: float, reading: str) -> Tensor:
-    """One reward per transition from its m distances, under a reading of section 6.5.
+    """One reward per transition from its m distances.
 
     distance: [N, m].  reading: "R1" (mean of kernel), "R2" (kernel of mean), "R3" (log-mean
-    kernel) or "gaussian".  Returns [N].
+    kernel), or "gaussian", mean_j exp(-d_j^2 / (2 sigma^2)).  Returns [N].
+    Raises ValueError for another reading.
     """
     out = []
     for row in distance.tolist():
@@ -44,7 +52,10 @@ def rewards(distance: Tensor, sigma: float, reading: str) -> Tensor:
 
 
 def min_max_scaled(reward: Tensor) -> Tensor:
-    """(r - min) / (max - min) over all rows, in [0, 1]: [N]; not defined for equal rewards."""
+    """(r - min) / (max - min) over all rows, in [0, 1], [N].
+
+    Raises ValueError if all rewards are equal.
+    """
     reward = reward.to(torch.float64)
     low, high = reward.min(), reward.max()
     if high == low:
@@ -60,9 +71,10 @@ def episode_returns(reward: Tensor, start: Tensor) -> Tensor:
 
 
 def return_range_scaled(reward: Tensor, start: Tensor) -> Tensor:
-    """r * 1000 / (largest - smallest trajectory return): [N] (sections 6.5, 7.1 and 8).
+    """r * 1000 / (largest - smallest episode return), [N]: the scale of IQL, TGE, SEABO and OTR.
 
     reward: [N].  start: first row of each episode and N, [episodes + 1].
+    Raises ValueError if all returns are equal.
     """
     returns = episode_returns(reward, start)
     spread = (returns.max() - returns.min()).item()

@@ -1,7 +1,10 @@
-"""VfO-bin and VfO-disc oracles (section 3; arXiv:2507.06701) and the discriminator (section 2.4).
+"""Oracles of VfO-bin and VfO-disc and of their discriminator.
 
-The reward is 1 for expert and 0 for background rows (bin), or the frozen discriminator's output
-for both (disc). Expert rows have no actions: only background rows reach the policy loss.
+    value: L_v = (1 - alpha) E_E[(y - v(s))^2] + alpha E_B[(y - v(s))^2], y = r + gamma v'(s')
+    policy: L_pi = -E_B[min(exp((y - v(s)) / lambda), cap) log pi(a|s)]
+The reward r is 1 for expert and 0 for background rows (bin), or the fixed discriminator's output
+for both (disc). Expert rows have no actions, so the policy loss reads background rows only.
+Source: arXiv:2507.06701; discriminator: Zolna et al. 2020, arXiv:2011.13885.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,12 +28,12 @@ from .parts import (
     weighted_cloning,
 )
 
-Reward = Callable[[Rows, bool], Tensor]  # (rows, whether they are the expert's) -> [B]
+Reward = Callable[[Rows, bool], Tensor]  # (rows, whether they are expert rows) -> [B]
 Trained = tuple[dict[str, list[tuple[Tensor, Tensor]]], History]
 
 
 def run_bin(nets: Nets, batches: Iterable[Batch], config: Config) -> Trained:
-    """VfO-bin, one joint update per batch. Returns the nets afterwards and a history."""
+    """Runs VfO-bin, one joint update per batch; returns the trained nets and a history."""
 
     def reward(rows: Rows, is_expert: bool) -> Tensor:
         value = 1.0 if is_expert else 0.0
@@ -40,7 +43,7 @@ def run_bin(nets: Nets, batches: Iterable[Batch], config: Config) -> Trained:
 
 
 def run_disc(nets: Nets, batches: Iterable[Batch], config: Config) -> Trained:
-    """VfO-disc with the already trained nets["discriminator"], which stays as it is."""
+    """Runs VfO-disc with nets["discriminator"], which is trained already and stays fixed."""
     discriminator = frozen_copy(MLP(nets["discriminator"], config))
     column = {"next": "next_obs", "current": "obs"}[config["disc_reward_at"]]
 
@@ -58,13 +61,13 @@ def run(nets: Nets, batches: Iterable[Batch], config: Config, reward: Reward) ->
     for number, batch in enumerate(batches, start=1):
         expert, background = drawn_rows(batch, config)
 
-        # Value: residuals of both provenances, mixed (section 3.3, first line).
+        # Value: L_v = (1 - alpha) E_E[(y - v(s))^2] + alpha E_B[(y - v(s))^2].
         expert_residual = residual(expert, reward(expert, True), value, target, config)
         background_residual = residual(background, reward(background, False), value, target, config)
         value_loss = mixed_square(expert_residual, background_residual, config)
 
-        # Policy: weighted cloning of the background rows (section 3.3, second line).
-        rows: Rows = batch.get("policy", background)  # rows of its own, where they were drawn
+        # Policy: L_pi = -E_B[w log pi(a|s)].
+        rows: Rows = batch.get("policy", background)  # its own rows, if the batch has them
         policy_loss, statistics = weighted_cloning(
             rows, reward(rows, False), policy, value, target, config
         )
@@ -78,9 +81,10 @@ def run(nets: Nets, batches: Iterable[Batch], config: Config, reward: Reward) ->
 
 
 def drawn_rows(batch: Batch, config: Config) -> tuple[Rows, Rows]:
-    """Expert and background rows of a batch (section 3.3, "batch reading").
+    """The expert and background rows of a batch under config["batch_mode"].
 
-    "halves" takes all rows of both; "bernoulli" takes row i of one of them, by is_background[i].
+    "halves" takes all rows of both. "bernoulli" takes row i of the background if is_background[i],
+    else of the expert.  Raises ValueError for another mode.
     """
     expert: Rows = batch["expert"]
     background: Rows = batch["background"]
@@ -96,7 +100,7 @@ def drawn_rows(batch: Batch, config: Config) -> tuple[Rows, Rows]:
 
 
 def residual(rows: Rows, reward: Tensor, value: MLP, target: MLP, config: Config) -> Tensor:
-    """y - v(s) with y from the target copy and without a gradient: [B]."""
+    """y - v(s), where y uses the target copy and is detached: [B]."""
     with torch.no_grad():
         next_value = target.scalar(rows["next_obs"])
         y = bellman_target(reward, rows["terminal"], next_value, config)
@@ -104,7 +108,7 @@ def residual(rows: Rows, reward: Tensor, value: MLP, target: MLP, config: Config
 
 
 def mixed_square(expert: Tensor, background: Tensor, config: Config) -> Tensor:
-    """(1 - alpha) E_E[r^2] + alpha E_B[r^2] of residuals; one plain mean in "bernoulli"."""
+    """(1 - alpha) E_E[r^2] + alpha E_B[r^2] of residuals r; in "bernoulli" mode their mean r^2."""
     if config["batch_mode"] == "bernoulli":
         return (torch.cat([expert, background]) ** 2).mean()
     alpha: float = config["alpha"]
@@ -112,12 +116,13 @@ def mixed_square(expert: Tensor, background: Tensor, config: Config) -> Tensor:
 
 
 def discriminator_loss(expert_logit: Tensor, background_logit: Tensor, config: Config) -> Tensor:
-    """Loss of d = sigmoid(logit), probability of "expert" (section 2.4).
+    """Loss of d = sigmoid(logit), the probability that a state is the expert's.
 
     flat: E_E[-log d] + E_B[-log(1 - d)].
     pu:   eta E_E[-log d] + max(0, E_B[-log(1 - d)] - eta E_E[-log(1 - d)]).
+    Raises ValueError for another disc_loss.
     """
-    # Not softplus: torch's is linear above 20, which costs 2e-9.
+    # Not softplus: torch's is linear above 20, which is wrong by 2e-9.
     expert_as_expert = -logsigmoid(expert_logit).mean()
     expert_as_background = -logsigmoid(-expert_logit).mean()
     background_as_background = -logsigmoid(-background_logit).mean()
@@ -133,9 +138,9 @@ def discriminator_loss(expert_logit: Tensor, background_logit: Tensor, config: C
 def train_discriminator(
     nets: Nets, batches: Iterable[Batch], config: Config
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], list[float]]:
-    """One update per batch on the current observations of all its rows (section 2.4).
+    """Makes one update per batch on the current observations of all its rows.
 
-    Returns the nets afterwards and each update's loss before its step.
+    Returns the trained nets and each update's loss, computed before its step.
     """
     discriminator = MLP(nets["discriminator"], config)
     optimizer = make_optimizer([discriminator], config["disc_learning_rate"], config)

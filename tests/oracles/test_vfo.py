@@ -1,4 +1,4 @@
-"""The VfO oracles against values worked out by hand (section 3)."""
+"""The VfO oracles equal values worked out by hand."""
 
 import math
 
@@ -21,7 +21,7 @@ from .problems import (
     transitions,
 )
 
-CHAIN = [50.0, 100.0, 0.0]  # v(s0), v(s1), v(s2) of section 3.9, item 1
+CHAIN = [50.0, 100.0, 0.0]  # v(s0), v(s1), v(s2) of chain_batch
 
 
 def test_chain_values_are_a_fixed_point_with_weight_exp_minus_50() -> None:
@@ -130,7 +130,7 @@ def test_constant_discriminator_is_cloning() -> None:
 
 
 @pytest.mark.parametrize(("reward_at", "reward"), [("next", 0.8), ("current", 0.1)])
-def test_disc_reward_is_read_where_it_should_be_for_both_provenances(
+def test_disc_reward_is_read_at_the_configured_state_for_expert_and_background(
     reward_at: str, reward: float
 ) -> None:
     logit = [[math.log(d / (1 - d))] for d in (0.1, 0.8, 0.5)]
@@ -169,7 +169,7 @@ def test_weight_is_capped_above_and_free_below() -> None:
     assert history[0]["clip_fraction"] == 0.0
 
 
-def test_policy_and_value_do_not_touch_each_other() -> None:
+def test_policy_and_value_do_not_share_gradients() -> None:
     config = make_config()
     nets, batches = random_nets(config), random_batches(3)
     other = nets | {"policy": random_nets(config, seed=9)["policy"]}
@@ -235,11 +235,11 @@ def test_bernoulli_batch_with_a_quarter_background_equals_halves_at_alpha_a_quar
     same, expected = vfo.run_bin(nets, halves, config | {"batch_mode": "halves", "alpha": 0.25})
     assert net_close(after["value"], same["value"], tolerance=1e-9)
     assert net_close(after["policy"], same["policy"], tolerance=1e-9)
-    for got, want in zip(history, expected, strict=True):
-        assert got == pytest.approx(want, rel=1e-10)
+    for actual, reference in zip(history, expected, strict=True):
+        assert actual == pytest.approx(reference, rel=1e-10)
 
 
-def test_bernoulli_batch_without_background_leaves_the_policy_alone() -> None:
+def test_bernoulli_batch_without_background_does_not_change_the_policy() -> None:
     config = make_config(batch_mode="bernoulli")
     nets, batches = random_nets(config), random_batches(1)
     batches[0]["is_background"] = torch.zeros(8, dtype=torch.float64)
