@@ -12,6 +12,7 @@ from fastifo.algos.learner import InputSpec, Learner
 from fastifo.data.sampler import Sampler
 
 OBS_DIM, ACTION_DIM = 3, 2
+WIDTHS = {"Hopper-v4": (11, 3), "Ant-v4": (27, 8)}  # of observations and actions
 
 SMALL: dict[str, Any] = {"hidden_sizes": (16, 12), "batch_size": 8, "num_bins": 11}
 SMALL_UNET: dict[str, Any] = {  # for methods with a diffusion model
@@ -25,13 +26,17 @@ SMALL_UNET: dict[str, Any] = {  # for methods with a diffusion model
 def random_dataset(
     seed: int = 0, *, expert: bool = True, reward: bool = True, **fields: Any
 ) -> fastifo.Dataset:
-    """Six random background episodes, two of them terminal, and two demonstrations."""
+    """Six random background episodes, two of them terminal, and two demonstrations.
+
+    With an `env_id`, they have the environment's widths.
+    """
     generator = torch.Generator().manual_seed(seed)
+    obs_dim, action_dim = WIDTHS.get(fields.get("env_id") or "", (OBS_DIM, ACTION_DIM))
 
     def episode(steps: int, terminal: bool) -> dict[str, Any]:
         return {
-            "obs": torch.randn(steps + 1, OBS_DIM, generator=generator),
-            "action": 2 * torch.rand(steps, ACTION_DIM, generator=generator) - 1,
+            "obs": torch.randn(steps + 1, obs_dim, generator=generator),
+            "action": 2 * torch.rand(steps, action_dim, generator=generator) - 1,
             "reward": torch.randn(steps, generator=generator),
             "terminal": terminal,
         }

@@ -1,18 +1,27 @@
-"""Downloads to the cache: resumed after an interruption, checked, and complete or absent."""
+"""Downloads to the cache: resumed after an interruption, checked, and complete or absent.
 
+One process downloads a file at a time; others wait for it. A part of a file is resumed only if the
+server says that the file is still the same one (its ETag or Last-Modified, sent as If-Range).
+"""
+
+import contextlib
 import http.client
+import re
 import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
-from fastifo.utils.files import cache_folder, sha256_file, write_bytes
+from fastifo.utils.files import cache_folder, read_json, sha256_file, write_bytes, write_json
+from fastifo.utils.locks import file_lock
 from fastifo.utils.progress import ProgressBar
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TIMEOUT_S = 30.0  # without receiving a byte
 ATTEMPTS = 5  # successive attempts without a new byte before giving up
 BLOCK = 1 << 20
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def fetch(url: str, name: str, *, sha256: str | None = None, progress: bool = True) -> Path:
@@ -25,45 +34,86 @@ def fetch(url: str, name: str, *, sha256: str | None = None, progress: bool = Tr
     if the hash differs; each message says where to put the file by hand.
     """
     path = cache_folder() / "downloads" / name
-    hash_file = path.with_name(f"{name}.sha256")
-    expected = sha256 or (hash_file.read_text().strip() if hash_file.exists() else None)
-    if path.exists():
-        actual = sha256_file(path)
-        if expected is None:
-            write_bytes(hash_file, actual.encode())
-        elif actual != expected:
-            raise ValueError(
-                f"{path}: expected SHA-256 {expected}, found {actual}; delete the file to download "
-                "it again" + ("" if sha256 else f", or delete {hash_file} if the file is right")
-            )
-        return path
     remedy = f"put the file at {path}, or pass its path instead of its name"
+    if path.exists():
+        _check_cached(path, sha256)
+        return path
+    try:
+        with file_lock(path.with_name(f"{name}.lock"), f"download of {name}", waits=True):
+            if path.exists():  # another process has downloaded it in the meantime
+                _check_cached(path, sha256)
+            else:
+                _download(url, path, sha256, progress, remedy)
+    except (OSError, http.client.HTTPException, _NoSpaceError) as error:
+        raise OSError(f"{url}: could not be downloaded ({error}); {remedy}") from None
+    return path
+
+
+def _check_cached(path: Path, sha256: str | None) -> None:
+    """Raises ValueError if a file in the cache is not the one that was downloaded."""
+    hash_file = _hash_file(path)
+    expected = sha256 or (hash_file.read_text().strip() if hash_file.exists() else None)
+    actual = sha256_file(path)
+    if expected is None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written is read all the same
+            write_bytes(hash_file, actual.encode())
+    elif actual != expected:
+        raise ValueError(
+            f"{path}: expected SHA-256 {expected}, found {actual}; delete the file to download "
+            "it again" + ("" if sha256 else f", or delete {hash_file} if the file is right")
+        )
+
+
+def _hash_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _download(url: str, path: Path, sha256: str | None, progress: bool, remedy: str) -> None:
+    """Downloads a file that is not in the cache.  The arguments are those of `fetch`."""
     try:
         import pooch
     except ImportError:
         raise ImportError(
             f"{url}: downloads need pooch: pip install 'fastifo[download]'; or {remedy}"
         ) from None
+    hash_file = _hash_file(path)
+    expected = sha256 or (hash_file.read_text().strip() if hash_file.exists() else None)
     pooch.get_logger().setLevel("ERROR")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{name}.part")
+    part = path.with_name(f"{path.name}.part")
     try:
         pooch.retrieve(
             url,
             known_hash=None if expected is None else f"sha256:{expected}",
-            fname=name,
+            fname=path.name,
             path=path.parent,
             downloader=_Download(part, progress),
         )
     except ValueError as error:  # the hash differs
-        part.unlink(missing_ok=True)
         message = " ".join(str(error).split())
         raise ValueError(f"{url}: {message}; try again, or {remedy}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"{url}: could not be downloaded ({error}); {remedy}") from None
-    part.unlink(missing_ok=True)
+    finally:
+        if not part.exists():
+            _delete_part(part)
     write_bytes(hash_file, sha256_file(path).encode())
-    return path
+
+
+def _delete_part(part: Path) -> None:
+    for path in (part, _state_file(part)):
+        path.unlink(missing_ok=True)
+
+
+def _state_file(part: Path) -> Path:
+    """What the server said of the file that `part` belongs to."""
+    return part.with_name(f"{part.name}.json")
+
+
+class _OnlyHTTP(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to HTTP and HTTPS."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.lower().startswith(("http://", "https://")):
+            raise urllib.error.HTTPError(newurl, code, f"refused: {newurl[:80]}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Download:
@@ -84,7 +134,7 @@ class _Download:
                 except urllib.error.HTTPError as error:
                     error.close()
                     if error.code == 416:  # range not satisfiable: our part is not of this file
-                        self.part.unlink(missing_ok=True)
+                        _delete_part(self.part)
                     elif error.code < 500:
                         raise
                     reason: Exception = error
@@ -92,36 +142,86 @@ class _Download:
                     reason = error
                 idle = 0 if self._size() > largest else idle + 1
                 largest = max(largest, self._size())
-                if idle >= ATTEMPTS:
-                    raise OSError(f"gave up after {ATTEMPTS} attempts: {reason}")
+                restarts = self._size() > 0 and not self._validator()
+                most = 2 * ATTEMPTS if restarts else ATTEMPTS
+                if idle >= most:
+                    raise OSError(f"gave up after {most} attempts: {reason}")
         with open(self.part, "rb") as file:
             start = file.read(len(SIGNATURE))
         if start != SIGNATURE:
-            self.part.unlink()
+            _delete_part(self.part)
             raise OSError(f"expected an HDF5 file, found one that starts with {start!r}")
-        shutil.copyfile(self.part, output_file)
+        self.part.replace(output_file)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
+    def _validator(self) -> str:
+        """What identifies the version of the file that the part is of; empty: it is not known."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(read_json(_state_file(self.part))["validator"])
+        return ""
+
     def _attempt(self, url: str, bar: ProgressBar) -> None:
         """Requests the missing bytes.  Raises OSError unless the file is complete afterwards."""
-        size = self._size()
+        validator = self._validator()
+        size = self._size() if validator else 0
         if self.total and size >= self.total:
             return
-        request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-            resumes = reply.status == 206
-            length = reply.headers.get("Content-Length")
-            if length is not None:
-                self.total = int(length) + (size if resumes else 0)
-                bar.resize(self.total)
-            with open(self.part, "ab" if resumes else "wb") as file:
-                while block := reply.read1(BLOCK):
+        headers = {"Accept-Encoding": "identity"}
+        if size:
+            headers |= {"Range": f"bytes={size}-", "If-Range": validator}
+        request = urllib.request.Request(url, headers=headers)
+        opener = urllib.request.build_opener(_OnlyHTTP)
+        with opener.open(request, timeout=TIMEOUT_S) as reply:
+            first, length = self._check_reply(reply, size, validator)
+            self.total = first + length
+            if length > shutil.disk_usage(self.part.parent).free:
+                raise _NoSpaceError(
+                    f"the file has {self.total} bytes, the disk of {self.part.parent} no room for it"
+                )
+            bar.resize(self.total)
+            if first == 0:
+                _delete_part(self.part)
+                write_json(_state_file(self.part), {"validator": _validator_of(reply.headers)})
+            with open(self.part, "ab") as file:
+                while block := reply.read1(min(BLOCK, self.total - file.tell()) or 1):
+                    if file.tell() + len(block) > self.total:
+                        raise OSError("the server sent more bytes than it announced")
                     file.write(block)
-                    bar.update(min(file.tell(), bar.total))
+                    bar.update(file.tell())
         if self._size() < self.total:
             raise OSError(f"the server sent {self._size()} of {self.total} bytes")
-        if self._size() > self.total > 0:
-            self.part.unlink()
-            raise OSError("the server sent more bytes than it announced")
+
+    def _check_reply(self, reply: Any, size: int, validator: str) -> tuple[int, int]:
+        """Where the bytes of a reply begin in the file, and how many they are.
+
+        size, validator: of the part that we have.  Raises OSError for a reply that is not usable.
+        """
+        text = reply.headers.get("Content-Length", "")
+        if not text.isascii() or not text.isdigit() or len(text) > 15:
+            raise OSError(f"expected the file's length, found Content-Length {text or 'missing'!r}")
+        length = int(text)
+        if reply.headers.get("Content-Encoding", "identity") != "identity":
+            raise OSError(f"found Content-Encoding {reply.headers['Content-Encoding']!r}")
+        if reply.status != 206:
+            return 0, length
+        match = CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", ""))
+        found = tuple(map(int, match.groups())) if match else None
+        expected = (size, size + length - 1, size + length)
+        if found != expected or size == 0 or _validator_of(reply.headers) not in ("", validator):
+            _delete_part(self.part)
+            raise OSError("the file has changed, or the server resumed at another place")
+        return size, length
+
+
+class _NoSpaceError(Exception):
+    """The disk has no room for the file: another attempt would not help."""
+
+
+def _validator_of(headers: Any) -> str:
+    """What identifies the version of a file: its strong ETag, else its date, else nothing."""
+    tag = headers.get("ETag", "")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    return str(headers.get("Last-Modified", ""))

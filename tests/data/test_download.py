@@ -1,7 +1,11 @@
 """Downloads from a local server that truncates, stalls, or sends a wrong size or wrong bytes."""
 
+import contextlib
 import hashlib
 import http.server
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +20,9 @@ from fastifo.data.formats import d4rl
 from fastifo.utils.files import cache_folder
 
 NAME = "hopper-medium-v2.hdf5"
+NOT_HONOURING = (  # If-Range
+    "206 without a range", "206 of another place", "206 of another version",
+)  # fmt: skip
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -26,6 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.content = content
         self.ways = ["complete"]
         self.asked: list[str | None] = []  # each request's Range
+        self.tag = '"first"'  # identifies the version of the content; empty: nothing does
 
     @property
     def url(self) -> str:
@@ -44,10 +52,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         server.asked.append(wanted)
         content, first = server.content, 0
+        if way == "elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1:9/x")
+            self.end_headers()
+            return
         if way in ("404", "503"):
             self.send_error(int(way))
             return
-        if wanted is not None and way != "no ranges":
+        same = self.headers.get("If-Range") == server.tag
+        if wanted is not None and way != "no ranges" and (same or way in NOT_HONOURING):
             first = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if first >= len(content):
                 self.send_error(416)
@@ -58,9 +72,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if way == "other bytes":
             body = content[:9] + bytes(len(content) - 9)
         self.send_response(206 if first else 200)
-        length = {"more": len(body) + 500, "fewer": len(body) - 500}.get(way, len(body))
-        self.send_header("Content-Length", str(length))
+        lengths: dict[str, str | int | None] = {
+            "more": len(body) + 500, "fewer": len(body) - 500, "no length": None,
+            "odd length": "abc", "negative length": -5, "huge length": 10**14, "endless": None,
+        }  # fmt: skip
+        length = lengths.get(way, len(body))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        if server.tag:
+            self.send_header("ETag", server.tag)
+        if first and way != "206 without a range":
+            shift = 64 if way == "206 of another place" else 0
+            self.send_header(
+                "Content-Range",
+                f"bytes {first - shift}-{len(content) - 1 - shift}/{len(content)}",
+            )
+        if way == "compressed":
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
+        if way == "endless":
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+            return
         if way == "truncated":
             body = body[: len(body) // 2]
         if way == "stall":
@@ -162,8 +196,97 @@ def test_a_download_resumes_after_the_process_was_killed(server: Server) -> None
     part = cache_folder() / "downloads" / f"{NAME}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(server.content[:1000])
+    part.with_name(f"{NAME}.part.json").write_text(json.dumps({"validator": server.tag}))
     assert fetch(server).read_bytes() == server.content
     assert server.asked == ["bytes=1000-"]
+
+
+@pytest.mark.parametrize(
+    "second", ["complete", "206 without a range", "206 of another place", "206 of another version"]
+)
+def test_a_file_that_changed_during_an_interruption_is_started_over(
+    server: Server, second: str
+) -> None:
+    part = cache_folder() / "downloads" / f"{NAME}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1000))  # of an older version
+    tag = server.tag if second == "206 of another place" else '"older"'
+    part.with_name(f"{NAME}.part.json").write_text(json.dumps({"validator": tag}))
+    server.ways = [second, "complete"]
+    path = fetch(server)
+    assert path.read_bytes() == server.content
+    assert files_in_folder(path) == [NAME, f"{NAME}.sha256"]
+    assert server.asked[0] == "bytes=1000-"
+
+
+@pytest.mark.parametrize("state", ["", "{", "[]", '{"validator": ""}'])
+def test_a_part_of_an_unknown_version_is_started_over(server: Server, state: str) -> None:
+    part = cache_folder() / "downloads" / f"{NAME}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(server.content[:1000])
+    if state:
+        part.with_name(f"{NAME}.part.json").write_text(state)
+    assert fetch(server).read_bytes() == server.content
+    assert server.asked == [None]
+
+
+def test_a_server_that_names_no_version_is_never_resumed(server: Server) -> None:
+    server.tag = ""
+    server.ways = ["truncated", "truncated", "complete"]
+    assert fetch(server).read_bytes() == server.content
+    assert server.asked == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("no length", "expected the file's length, found Content-Length 'missing'"),
+        ("odd length", "Content-Length 'abc'"),
+        ("negative length", "Content-Length '-5'"),
+        ("endless", "Content-Length 'missing'"),
+        ("huge length", "no room for it"),
+        ("compressed", "Content-Encoding 'gzip'"),
+    ],
+)
+def test_a_reply_without_a_usable_length_is_refused(
+    server: Server, way: str, message: str
+) -> None:
+    server.ways = [way]
+    with pytest.raises(OSError, match=message):
+        fetch(server)
+    folder = cache_folder() / "downloads"
+    assert not (folder / NAME).exists()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1000
+
+
+def test_two_processes_download_a_file_once(server: Server) -> None:
+    command = (
+        "import sys; from fastifo.data import download; "
+        f"print(len(download.fetch(sys.argv[1], {NAME!r}, progress=False).read_bytes()))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", command, server.url], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    sizes = [int(process.communicate()[0]) for process in processes]
+    assert sizes == [len(server.content)] * 3
+    assert server.asked == [None]
+
+
+def test_a_redirection_to_a_file_is_refused(server: Server) -> None:
+    server.ways = ["elsewhere"]
+    with pytest.raises(OSError, match="could not be downloaded"):
+        fetch(server)
+    assert len(server.asked) == 1
+
+
+def test_a_cache_that_cannot_be_written_says_where_to_put_the_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(OSError, match="put the file at"):
+        fetch(server)
 
 
 def test_a_dataset_is_downloaded_by_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 Files that were on the disk before stay unchanged, byte for byte.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,6 @@ def test_a_folder_that_holds_something_else_is_refused(
         ({"learning_rate": 1e-2}, "members"),
         ({"precision": "fp64"}, "precision"),
         ({"dataset": random_dataset(1)}, "datasets"),
-        ({"dataset": random_dataset(env_id="Hopper-v4")}, "env_id"),
     ],
 )
 def test_resuming_another_run_is_refused_naming_the_difference(
@@ -122,28 +122,36 @@ def test_training_without_resume_does_not_overwrite_a_run(folder: Path) -> None:
 
 def test_evaluating_without_an_environment_names_the_remedy(folder: Path) -> None:
     run = fastifo.open_run(folder / "run")
-    with pytest.raises(ValueError, match="names no environment; pass env_id='Hopper-v4'"):
+    with pytest.raises(ValueError, match="names no environment; pass env='Hopper-v4'"):
         run.evaluate(1)
 
 
-def test_an_environment_of_other_sizes_is_refused_naming_them(tmp_path: Path) -> None:
-    run = train("bc", random_dataset(env_id="Hopper-v4"), out=tmp_path / "run")
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match="Hopper-v4: its observations are 11 wide"):
-        run.evaluate(1, progress=False)
-    assert contents(tmp_path) == before
+def test_an_environment_of_other_sizes_is_refused_before_training(folder: Path) -> None:
+    with pytest.raises(ValueError, match="Hopper-v4: its observations are 11 wide, those of the"):
+        train("bc", dataclasses.replace(random_dataset(), env_id="Hopper-v4"), out=folder / "new")
+    run = fastifo.open_run(folder / "run")
+    with pytest.raises(ValueError, match="Hopper-v4: its observations are 11 wide, those of the"):
+        run.evaluate(1, env="Hopper-v4", progress=False)
 
 
-def test_an_unknown_environment_is_named_with_the_nearest() -> None:
-    run = train("bc", random_dataset(env_id="Hoper-v4"))
-    with pytest.raises(ValueError, match="no environment 'Hoper-v4'; did you mean 'Hopper-v4'"):
-        run.evaluate(1, progress=False)
+def test_an_environment_of_another_action_width_is_refused_before_training(folder: Path) -> None:
+    dataset = dataclasses.replace(random_dataset(env_id="Hopper-v4"), env_id="Reacher-v4")
+    with pytest.raises(ValueError, match="Reacher-v4: its actions are 2 wide, those of the data 3"):
+        train("bc", dataset, out=folder / "new")
+
+
+def test_an_unknown_environment_is_named_with_the_nearest(folder: Path) -> None:
+    message = "no environment 'Hoper-v4'; did you mean 'Hopper-v4'"
+    with pytest.raises(ValueError, match=message):
+        train("bc", random_dataset(env_id="Hoper-v4"), out=folder / "new")
+    with pytest.raises(ValueError, match=message):
+        fastifo.open_run(folder / "run").evaluate(1, env="Hoper-v4", progress=False)
 
 
 def test_evaluation_during_training_without_an_environment_is_refused_at_the_start(
     folder: Path,
 ) -> None:
-    with pytest.raises(ValueError, match="names no environment; pass env_id="):
+    with pytest.raises(ValueError, match="names no environment; pass env="):
         train("bc", random_dataset(), callbacks=[EvaluateEvery(3)], out=folder / "new")
 
 
@@ -155,7 +163,7 @@ def test_an_interval_of_zero_updates_is_refused(folder: Path, field: str) -> Non
 
 def test_an_evaluation_interval_below_one_is_refused() -> None:
     for every, num_episodes in ((0, 20), (5, 0)):
-        with pytest.raises(ValueError, match="expected at least 1, found 0"):
+        with pytest.raises(ValueError, match="expected an integer of at least 1, found 0"):
             EvaluateEvery(every, num_episodes)
 
 

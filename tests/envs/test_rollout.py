@@ -170,5 +170,5 @@ def test_a_policy_for_another_environment_is_refused(sizes: Any, message: str) -
 def test_no_policies_or_episodes_are_refused() -> None:
     with pytest.raises(ValueError, match="policies: expected one or more, found none"):
         play([], 1)
-    with pytest.raises(ValueError, match="num_episodes: expected at least 1, found 0"):
+    with pytest.raises(ValueError, match="num_episodes: expected an integer of at least 1"):
         play([LinearPolicy()], 0)
