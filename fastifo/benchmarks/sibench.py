@@ -24,6 +24,7 @@ from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
 from fastifo.envs.experts import ExpertPolicy, load_expert
 from fastifo.envs.rollout import collect
+from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import cache_folder, keep_plan
 from fastifo.utils.parallel import one_thread, run_jobs
 from fastifo.utils.text import did_you_mean
@@ -158,6 +159,7 @@ def background_statistics(background: Episodes) -> dict[str, float]:
     }
 
 
+@standard_torch()
 def build_sets(
     env_id: str,
     out: Path,

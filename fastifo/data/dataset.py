@@ -13,6 +13,7 @@ from fastifo.data.build import build_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats import d4rl
 from fastifo.data.pack import read_pack, verify, write_pack
+from fastifo.utils.ambient import standard_torch
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Dataset:
     unverified: tuple[Path, ...] = ()  # large files whose checksums have not been checked yet
 
     @staticmethod
+    @standard_torch()
     def from_episodes(
         background: Sequence[Mapping[str, Any]],
         expert: Sequence[Mapping[str, Any]] = (),
@@ -87,6 +89,7 @@ class Dataset:
         """A, the width of an action; 0 if the background has none."""
         return 0 if self.background.action is None else self.background.action.shape[1]
 
+    @standard_torch()
     def save(self, path: str | Path) -> None:
         """Writes the dataset to one file, a pack, which `fastifo.load` maps into memory.
 
@@ -101,6 +104,7 @@ class Dataset:
         known_bounds = {name: bound for name, bound in bounds.items() if bound is not None}
         write_pack(Path(path), parts, known_bounds, self.env_id, self.info)
 
+    @standard_torch()
     def save_d4rl(self, path: str | Path) -> None:
         """Writes the background in D4RL's layout, one HDF5 file that other offline RL code reads.
 
@@ -135,6 +139,7 @@ class Dataset:
                 digest.update(np.ascontiguousarray(value.numpy()).view(np.uint8).data)
         return digest.hexdigest()
 
+    @standard_torch()
     def summary(self) -> str:
         """Several lines of text: environment, widths, and of each part its size and returns.
 

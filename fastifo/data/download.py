@@ -110,7 +110,10 @@ def _state_file(part: Path) -> Path:
 class _OnlyHTTP(urllib.request.HTTPRedirectHandler):
     """Follows redirections to HTTP and HTTPS."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        """The request for the new address.  Raises HTTPError for one of another kind."""
         if not newurl.lower().startswith(("http://", "https://")):
             raise urllib.error.HTTPError(newurl, code, f"refused: {newurl[:80]}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -178,7 +181,7 @@ class _Download:
             self.total = first + length
             if length > shutil.disk_usage(self.part.parent).free:
                 raise _NoSpaceError(
-                    f"the file has {self.total} bytes, the disk of {self.part.parent} no room for it"
+                    f"the file has {self.total} bytes, {self.part.parent} has no room for it"
                 )
             bar.resize(self.total)
             if first == 0:

@@ -11,6 +11,7 @@ from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
 from fastifo.data.formats import d4rl, minari, npz, robomimic
 from fastifo.data.formats.assemble import ReadResult
+from fastifo.utils.ambient import standard_torch
 
 FILE_OPTIONS = {  # kind of file -> options in its spec, <kind>:<file>,<option>=<value>
     "d4rl": ("episodes",),
@@ -35,6 +36,7 @@ def register(kind: str, build: Builder) -> None:
     BUILDERS[kind] = build
 
 
+@standard_torch()
 def load(
     spec: str | Path | None = None,
     *,

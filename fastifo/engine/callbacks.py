@@ -16,9 +16,9 @@ class Callback(Protocol):
     """What `fastifo.train(callbacks=...)` takes: a callable, usually with an attribute `every`.
 
     It is called after updates `every`, 2 * `every`, ... and after the last update of each
-    population; `every` is `log_every` if it has no such attribute. It may also have a method `check(run)`, which is called once before training and
-    raises ValueError if the callback cannot work. Ctrl-C during a call abandons the call; the run
-    makes it again when it resumes.
+    population; `every` is `log_every` if it has no such attribute. It may also have a method
+    `check(run)`, which is called once before training and raises ValueError if the callback cannot
+    work. Ctrl-C during a call abandons the call; the run makes it again when it resumes.
     """
 
     @property

@@ -17,7 +17,14 @@ from torch import Tensor
 from fastifo.algos.learner import Learner, tensors
 from fastifo.engine.metrics import MetricsHash, check_metrics
 from fastifo.engine.tensorfile import load_tensors, save_tensors
-from fastifo.utils.files import read_json, sha256_file, sweep, to_json_bytes, write_bytes, write_json
+from fastifo.utils.files import (
+    read_json,
+    sha256_file,
+    sweep,
+    to_json_bytes,
+    write_bytes,
+    write_json,
+)
 from fastifo.utils.schema import Count, Map, Optional, check_schema
 
 FORMAT = "fastifo-checkpoint"

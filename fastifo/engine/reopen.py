@@ -17,6 +17,7 @@ from fastifo.engine.metrics import MetricsFile
 from fastifo.engine.population import Member
 from fastifo.engine.run import Run
 from fastifo.engine.run_folder import open_folder, refuse_occupied
+from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import choose_device
 from fastifo.utils.files import sweep
 from fastifo.utils.locks import folder_lock
@@ -40,6 +41,7 @@ class RunFiles:
     checkpoints: Checkpoints | None
 
 
+@standard_torch()
 def open_run(path: str | Path, device: str = "cpu") -> Run:
     """Opens a run folder with the weights of its newest checkpoint.
 

@@ -20,6 +20,7 @@ from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, 
 from fastifo.envs.envpool import check_widths
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import PROTOCOLS, Returns
+from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
@@ -51,6 +52,7 @@ class Run:
     fused: bool = True  # compiled ops; False: their references
     notes: dict[str, Any] = field(default_factory=dict)  # values that a method recorded
 
+    @standard_torch()
     def evaluate(
         self,
         num_episodes: int = 100,
@@ -133,6 +135,7 @@ class Run:
             )
         return self.env_id
 
+    @standard_torch()
     def policy(self, member: int = 0) -> Policy:
         """A copy of one member's policy, on the run's device.
 
@@ -162,6 +165,7 @@ class Run:
             differing.append(f"dataset={chosen.dataset}")
         return ", ".join([f"member {member}", f"seed={chosen.seed}", *differing])
 
+    @standard_torch()
     def save(self, path: str | Path) -> None:
         """Writes a run folder for `fastifo.open_run`; does nothing if it is the run's own folder.
 

@@ -96,7 +96,7 @@ def is_own(name: str) -> bool:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Raises ValueError if `folder` is a file or is not empty; leftovers of fastifo do not count."""
+    """Raises ValueError if `folder` is a file or holds more than fastifo's own leftovers."""
     if not folder.exists():
         return
     if not folder.is_dir() or not all(is_own(path.name) for path in folder.iterdir()):

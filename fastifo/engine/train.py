@@ -31,11 +31,13 @@ from fastifo.engine.stages import (
     make_engine,
     report_fallback,
 )
+from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import tf32
 
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; we saw the same gains by 1e5
 
 
+@standard_torch()
 def train(
     algorithm: str,
     dataset: DatasetLike | Sequence[DatasetLike],
@@ -110,6 +112,7 @@ def train(
     return _train_run(run, datasets, options)
 
 
+@standard_torch()
 def relabel(
     algorithm: str,
     dataset: DatasetLike,

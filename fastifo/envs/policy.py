@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastifo.algos.learner import Learner
 from fastifo.data.sampler import purpose, uniform
+from fastifo.utils.ambient import standard_torch
 
 
 class Policy:
@@ -34,6 +35,7 @@ class Policy:
         self.seed = torch.tensor([learner.seeds[member]], dtype=torch.int64, device=self.device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=self.device)
 
+    @standard_torch()
     def act(self, obs: Any, deterministic: bool = True) -> Any:
         """Actions within the environment's bounds.
 

@@ -135,12 +135,12 @@ class Returns:
                 f"({error!r}); evaluate again"
             ) from None
         check_schema(header, HEADER, Path(path), "evaluate again", "header")
-        shapes = returns.shape, lengths.shape
-        if returns.ndim != 2 or shapes[0] != shapes[1] or returns.dtype.kind + lengths.dtype.kind != "fi":
+        kinds = returns.dtype.kind + lengths.dtype.kind
+        if returns.ndim != 2 or returns.shape != lengths.shape or kinds != "fi":
             raise ValueError(
                 f"{path}: returns, lengths: expected numbers [members, episodes], found "
-                f"{returns.dtype} {list(shapes[0])} and {lengths.dtype} {list(shapes[1])}; evaluate "
-                "again"
+                f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
+                f"{list(lengths.shape)}; evaluate again"
             )
         return Returns(returns, lengths, **{k: header[k] for k in HEADER if k in header})
 

@@ -44,8 +44,8 @@ class Init:
         weights, biases = [], []
         bound = fan_in**-0.5
         for generator in self.generators:
-            weight = torch.empty(fan_in, fan_out)
-            bias = torch.zeros(1, fan_out)
+            weight = torch.empty(fan_in, fan_out, dtype=torch.float32)
+            bias = torch.zeros(1, fan_out, dtype=torch.float32)
             if self.kind == "orthogonal":
                 nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
             else:
@@ -63,8 +63,10 @@ class Init:
         bound = fan_in**-0.5
         weights, biases = [], []
         for generator in self.generators:
-            weights.append(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
-            biases.append(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
+            weight = torch.empty(*shape, dtype=torch.float32)
+            bias = torch.empty(outputs, dtype=torch.float32)
+            weights.append(weight.uniform_(-bound, bound, generator=generator))
+            biases.append(bias.uniform_(-bound, bound, generator=generator))
         return torch.stack(weights).to(self.dtype), torch.stack(biases).to(self.dtype)
 
 

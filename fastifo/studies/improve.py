@@ -22,6 +22,7 @@ from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
 from fastifo.envs.rollout import collect
 from fastifo.studies.grid import settings_of
+from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import keep_plan, write_json
 
 FORMAT = "fastifo-improve"
@@ -91,6 +92,7 @@ class Experiment:
         return float(returns.mean())
 
 
+@standard_torch()
 def improve(
     algorithm: str,
     expert: Dataset | str | Path,

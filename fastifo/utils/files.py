@@ -234,7 +234,8 @@ def keep_plan(path: Path, plan: dict[str, Any]) -> None:
     recorded, plan = read_json(path), json.loads(json.dumps(plan))
     if not isinstance(recorded, dict):
         raise ValueError(
-            f"{path}: expected a JSON object, found {type(recorded).__name__}; choose another folder"
+            f"{path}: expected a JSON object, found {type(recorded).__name__}; choose another "
+            "folder"
         )
     differing = sorted(k for k in {*plan, *recorded} if recorded.get(k) != plan.get(k))
     if differing:

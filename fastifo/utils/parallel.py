@@ -105,7 +105,7 @@ class _Worker:
         theirs.close()
 
     def receive(self) -> None:
-        """Waits for the end of the job.  Raises its error; ChildProcessError if the process died."""
+        """Waits for the end of the job.  Raises its error, or ChildProcessError."""
         try:
             error, trace = self.connection.recv()
         except (EOFError, ConnectionError):

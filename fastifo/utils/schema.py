@@ -81,7 +81,9 @@ def check_schema(value: Any, schema: Any, path: Path, remedy: str, field: str = 
         )
 
 
-def _check_alternatives(value: Any, schemas: tuple[Any, ...], path: Path, remedy: str, field: str) -> None:
+def _check_alternatives(
+    value: Any, schemas: tuple[Any, ...], path: Path, remedy: str, field: str
+) -> None:
     """`check_schema` for a value that may fit any of several schemas."""
     for schema in schemas:
         try:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,20 @@ class HDF5:
         return reply["result"], values
 
 
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    """Exactly `size` bytes.  Raises EOFError if the pipe ends before."""
+    content = pipe.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def _read_head(pipe: IO[bytes]) -> tuple[bytes, int]:
+    """The kind and the size of the next frame."""
+    head = _read(pipe, HEAD_BYTES)
+    return head[:1], int.from_bytes(head[1:], "little")
+
+
 class _Reader:
     """The process that opens the files: started on first use, and again if it has died.
 
@@ -135,37 +149,31 @@ class _Reader:
         """The answer of a process; None if it died or sent something else."""
         assert process.stdin is not None
         assert process.stdout is not None
+        room = memoryview(values).cast("B") if len(values) else memoryview(bytearray())
+        filled = 0
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-        except OSError:
-            return None
-        room = memoryview(values).cast("B") if len(values) else memoryview(bytearray())
-        filled = 0
-        while True:
-            head = process.stdout.read(HEAD_BYTES)
-            if len(head) < HEAD_BYTES:
-                return None
-            kind, size = head[:1], int.from_bytes(head[1:], "little")
-            if kind == b"n":
-                if size > len(room) - filled:
+            while True:
+                kind, size = _read_head(process.stdout)
+                if kind == b"n" and size <= len(room) - filled:
+                    room[filled : filled + size] = _read(process.stdout, size)
+                    filled += size
+                elif kind == b"n":
                     self.close()
                     return {"error": "it has more values than it declares"}
-                part = room[filled : filled + size]
-                if process.stdout.readinto(part) < size:  # type: ignore[attr-defined]
+                elif kind == b"j" and size <= MAX_JSON_BYTES:
+                    text = _read(process.stdout, size)
+                    break
+                else:
                     return None
-                filled += size
-            elif kind == b"j" and size <= MAX_JSON_BYTES:
-                text = process.stdout.read(size)
-                if len(text) < size:
-                    return None
-                if filled < len(room) and not text.startswith(b'{"error"'):
-                    found = filled // values.itemsize
-                    return {"error": f"expected {len(values)} values, found {found}: truncated"}
-                reply: dict[str, Any] = json.loads(text)
-                return reply
-            else:
-                return None
+        except (OSError, EOFError):
+            return None
+        if filled < len(room) and not text.startswith(b'{"error"'):
+            found = filled // values.itemsize
+            return {"error": f"expected {len(values)} values, found {found}: truncated"}
+        reply: dict[str, Any] = json.loads(text)
+        return reply
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self.process is None or self.process.poll() is not None:
@@ -206,7 +214,7 @@ class _Reader:
             process.wait()
 
     def forget(self) -> None:
-        """Leaves the process to the parent that forked this process; the next request starts one."""
+        """Leaves the process to the parent of this fork; the next request starts another one."""
         process, self.process, self.lock = self.process, None, threading.Lock()
         if process is None:
             return
