@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from fastifo.utils.text import did_you_mean
 
 LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be inf, which is no limit
@@ -90,7 +92,7 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
 
     Raises TypeError if it cannot be, ValueError for nan, and for inf in a field that is no limit.
     """
-    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    numeric = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     if hint is float and numeric:
         if math.isnan(value):
             raise ValueError(f"{name}: expected a number, found nan")
@@ -99,8 +101,10 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
         return float(value)
     if hint is int and numeric and float(value).is_integer():
         return int(value)
-    if hint in (bool, str) and isinstance(value, hint):
-        return value
+    if hint is bool and isinstance(value, bool | np.bool_):
+        return bool(value)
+    if hint is str and isinstance(value, str):
+        return str(value)
     if hint not in (float, int, bool, str) and isinstance(value, list | tuple):
         return tuple(_checked(name, hint.__args__[0], entry) for entry in value)
     expected = hint.__name__ if hint in (float, int, bool, str) else str(hint)
@@ -111,6 +115,8 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
 
 def _values(name: str, hint: Any, value: Any) -> list[Any]:
     """The values of one field in a sweep: the entries of a list, or the one value."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     is_tuple_field = hint not in (float, int, bool, str)
     nested = isinstance(value, list) and any(isinstance(entry, list | tuple) for entry in value)
     sweeps = isinstance(value, list) and (nested or not is_tuple_field)

@@ -6,22 +6,23 @@ demonstrations without actions are separate episodes.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fastifo.benchmarks.cache import cached_dataset
 from fastifo.benchmarks.demonstrations import play_demonstrations
 from fastifo.benchmarks.sibench import load_sibench
 from fastifo.benchmarks.spec import parse_spec
-from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import uniform
 from fastifo.envs.envpool import action_dim, check_env
 from fastifo.envs.experts import ExpertPolicy, load_expert
-from fastifo.envs.rollout import collect
-from fastifo.utils.files import cache_folder
+from fastifo.envs.rollout import MAX_RECORDED, collect
 
 RECIPE = 2  # version of how a set is made; part of the cache's file name
 CLONE_DEMOS = 50  # expert episodes played for a clone, as in the studies
@@ -37,9 +38,7 @@ class BimodalSpec:
     expert: int  # expert episodes in the background, of `total`
     total: int = 1000  # episodes in the background
     demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
-    clone: int = (
-        0  # the other episodes are a SIBench clone's of this many demonstrations; 0: random
-    )
+    clone: int = 0  # the other episodes are of a clone of this many demonstrations; 0: random
     seed: int = 0  # of all episodes; 0 to 99
     noise: float = 0.5  # of the expert, relative to its own exploration noise
     policy: str = ""  # the expert's policy file; empty is the shipped one
@@ -50,8 +49,13 @@ class BimodalSpec:
                 f"bimodal: expert must be 0 to total={self.total}, found {self.expert}"
             )
         for name in ("demos", "noise", "clone"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"bimodal: {name} must be at least 0, found {getattr(self, name)}")
+        for name in ("total", "demos"):
+            if getattr(self, name) > MAX_RECORDED:
+                raise ValueError(
+                    f"bimodal: {name} must be at most {MAX_RECORDED}, found {getattr(self, name)}"
+                )
         if not 0 <= self.seed < 100:
             raise ValueError(f"bimodal: seed must be 0 to 99, found {self.seed}")
 
@@ -159,7 +163,4 @@ class Parts:
 
     def _cached(self, name: str, key: tuple[object, ...], make: Callable[[], Dataset]) -> Dataset:
         digest = hashlib.sha256(repr((RECIPE, self.spec.seed, key)).encode()).hexdigest()[:16]
-        path = cache_folder() / f"bimodal-{self.spec.env_id}-{name}-{digest}.fastifo"
-        if not path.exists():
-            make().save(path)
-        return load_dataset(path)
+        return cached_dataset(f"bimodal-{self.spec.env_id}-{name}-{digest}.fastifo", make)

@@ -11,11 +11,13 @@ it leaves it. The clone's observations are standardised.
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastifo.benchmarks.cache import cached_dataset
 from fastifo.benchmarks.demonstrations import play_demonstrations, sample_demonstrations
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset, load_dataset
@@ -23,9 +25,10 @@ from fastifo.data.episodes import Episodes
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
 from fastifo.envs.experts import ExpertPolicy, load_expert
-from fastifo.envs.rollout import collect
+from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.files import cache_folder, keep_plan
+from fastifo.utils.files import keep_plan
+from fastifo.utils.locks import folder_lock
 from fastifo.utils.parallel import one_thread, run_jobs
 from fastifo.utils.text import did_you_mean
 
@@ -53,6 +56,11 @@ class SIBenchSpec:
         for name in ("d", "episodes", "demos", "bc_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sibench: {name} must be at least 1, found {getattr(self, name)}")
+        for name in ("episodes", "demos"):
+            if getattr(self, name) > MAX_RECORDED:
+                raise ValueError(
+                    f"sibench: {name} must be at most {MAX_RECORDED}, found {getattr(self, name)}"
+                )
         if self.n_expert < 0:
             raise ValueError(f"sibench: n_expert must be at least 0, found {self.n_expert}")
         if self.mode not in (0, 1):
@@ -63,8 +71,8 @@ class SIBenchSpec:
                     f"sibench: {name}={getattr(self, name)} is more than demos={self.demos}; "
                     "raise demos"
                 )
-        if self.noise < 0:
-            raise ValueError(f"sibench: noise must be at least 0, found {self.noise}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"sibench: noise must be at least 0 and finite, found {self.noise}")
         if not 0 <= self.seed < 100:
             raise ValueError(f"sibench: seed must be 0 to 99, found {self.seed}")
 
@@ -90,18 +98,14 @@ def load_sibench(text: str, *, progress: bool = True) -> Dataset:
     spec = SIBenchSpec.parse(text)
     check_env(spec.env_id)
     expert = load_expert(spec.env_id, spec.expert or None)
-    path = cache_folder() / f"sibench-{spec.env_id}-d{spec.d}-{spec.key(expert)}.fastifo"
-    if path.exists():
-        try:
-            return load_dataset(path)
-        except ValueError as error:
-            raise ValueError(f"{error} (delete this file and try again)") from None
-    demonstrations = play_demonstrations(
-        expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
-    )
-    dataset = build_sibench(spec, demonstrations, progress=progress)
-    dataset.save(path)
-    return dataset
+
+    def make() -> Dataset:
+        demonstrations = play_demonstrations(
+            expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
+        )
+        return build_sibench(spec, demonstrations, progress=progress)
+
+    return cached_dataset(f"sibench-{spec.env_id}-d{spec.d}-{spec.key(expert)}.fastifo", make)
 
 
 def build_sibench(
@@ -189,14 +193,16 @@ def build_sets(
     smallest = SIBenchSpec(env_id, min(sizes), **options)
     shared = {name: value for name, value in vars(smallest).items() if name not in ("env_id", "d")}
     plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | shared
-    keep_plan(out / "plan.json", plan)
-    count = keep_demonstrations(smallest, demonstrations, out, progress)
-    for size in sorted(sizes):
-        if size > count:
-            raise ValueError(f"sizes: {size} is more than the {count} demonstrations there are")
-    options["demos"] = count
-    jobs = [BuildJob(SIBenchSpec(env_id, size, **options), out, progress) for size in sorted(sizes)]
-    run_jobs([job for job in jobs if not job.path.exists()])
+    with folder_lock(out, waits=True):  # two studies may share the sets
+        keep_plan(out / "plan.json", plan)
+        count = keep_demonstrations(smallest, demonstrations, out, progress)
+        for size in sorted(sizes):
+            if size > count:
+                raise ValueError(f"sizes: {size} is more than the {count} demonstrations there are")
+        options["demos"] = count
+        specs = [SIBenchSpec(env_id, size, **options) for size in sorted(sizes)]
+        jobs = [BuildJob(spec, out, progress) for spec in specs]
+        run_jobs([job for job in jobs if not job.path.exists()])
     return [job.path for job in jobs]
 
 

@@ -96,7 +96,7 @@ def split(
 
     Raises ValueError where the shares do not sum to 1 or a part would be empty.
     """
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if not shares or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise ValueError(f"shares: expected numbers above 0 with sum 1, found {shares}")
     background = dataset.background
     order = torch.randperm(

@@ -48,6 +48,8 @@ class Policy:
         or infinity.
         """
         tensor = obs if isinstance(obs, Tensor) else torch.from_numpy(_numeric_array(obs))
+        if tensor.layout is not torch.strided or tensor.is_meta or not tensor.is_floating_point():
+            tensor = _dense(tensor)
         width = self.learner.spec.obs_dim
         if tensor.ndim not in (1, 2) or tensor.shape[-1] != width:
             raise ValueError(
@@ -91,9 +93,21 @@ class Policy:
         return low + 0.5 * (action + 1.0) * (high - low)
 
 
+def _dense(obs: Tensor) -> Tensor:
+    """A tensor of integers as floats.  Raises TypeError for sparse, meta and complex tensors."""
+    if obs.layout is not torch.strided or obs.is_meta or obs.is_complex():
+        raise TypeError(
+            f"obs: expected a dense tensor of numbers, found {obs.layout}, {obs.dtype} on "
+            f"{obs.device}"
+        )
+    return obs.double()
+
+
 def _numeric_array(obs: Any) -> NDArray[Any]:
     """Anything array-like as an array of a dtype that torch takes."""
     array = np.array(obs)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"obs: expected an array of numbers, found {type(obs).__name__}")
-    return array.astype(np.float64) if array.dtype.kind != "f" else array
+    small = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    kind = array.dtype.newbyteorder("=") if small else np.float64
+    return array.astype(kind)

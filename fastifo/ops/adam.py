@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastifo.ops.registry import expect, expect_float, is_like, kernel_name, launch, op
+from fastifo.ops.registry import address, expect, expect_float, is_like, kernel_name, launch, op
 
 
 def adam_reference(
@@ -95,9 +95,9 @@ class Stepper:
                 group["target"] = target[index]
             for name, tensor in group.items():
                 expect(f"{name}[{index}]", tensor, self.dtype, w.shape, self.device)
-            copy = group["target"].data_ptr() if "target" in group else 0
+            copy = address(group["target"]) if "target" in group else 0
             self.pointers.append(
-                (w.data_ptr(), first[index].data_ptr(), second[index].data_ptr(), copy,
+                (address(w), address(first[index]), address(second[index]), copy,
                  w.numel() // max(1, members))
             )  # fmt: skip
         self.tensors = (*parameter, *first, *second, *target)  # keeps their memory alive
@@ -120,7 +120,7 @@ class Stepper:
             if not is_like(g, self.dtype, shape, self.device):
                 expect(f"gradient[{index}]", g, self.dtype, shape, self.device)
             w, m, v, copy, size = pointers
-            plan += (w, m, v, g.data_ptr(), copy, size)
+            plan += (w, m, v, address(g), copy, size)
         launch(self.kernel, self.device, plan, update, *self.settings, *self.constants)
 
 

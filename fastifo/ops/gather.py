@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from fastifo.ops import registry
-from fastifo.ops.registry import expect, expect_float, is_like, kernel_name, op
+from fastifo.ops.registry import (
+    address,
+    check_not_traced,
+    expect,
+    expect_float,
+    is_like,
+    kernel_name,
+    op,
+)
 
 
 def gather_reference(
@@ -108,20 +116,21 @@ class Gatherer:
         self.kernel = registry.kernel(kernel_name("gather", obs), self.device)
         self.obs = obs
         self.tensors = (row, obs, scale, mean, deviation, *columns, *member_columns)
-        self.sources = [0 if tensor is None else tensor.data_ptr() for tensor in self.tensors[:5]]
+        self.sources = [0 if tensor is None else address(tensor) for tensor in self.tensors[:5]]
         self.width, self.scales, self.steps = obs.shape[1], scale.shape[0], steps
         # For each column: its pointer, the shape of one row, and the elements between members.
-        self.columns = [(column.data_ptr(), column.shape[1:], 0) for column in columns]
+        self.columns = [(address(column), column.shape[1:], 0) for column in columns]
         self.columns += [
-            (c.data_ptr(), c.shape[2:], row.shape[0] * c.shape[2:].numel()) for c in member_columns
+            (address(c), c.shape[2:], row.shape[0] * c.shape[2:].numel()) for c in member_columns
         ]
 
     def __call__(self, index: Tensor) -> list[Tensor]:
         """Gathers the rows of `index`, int64 [P, B]; returns and raises what `gather` does."""
+        check_not_traced("gather")
         if not (self.reuses and is_like(index, torch.int64, self.shape, self.device)):
             expect("index", index, torch.int64, (self.members, None), self.device)
             self._allocate(index.shape)
-        self.kernel(index.data_ptr(), *self.arguments)
+        self.kernel(address(index), *self.arguments)
         return self.out
 
     def _allocate(self, shape: torch.Size) -> None:
@@ -132,10 +141,10 @@ class Gatherer:
         plan: list[int] = []  # source, target, elements in a row, elements between members
         for source, tail, stride in self.columns:
             out.append(self.obs.new_empty((members, size, *tail)))
-            plan += [source, out[-1].data_ptr(), tail.numel(), stride]
+            plan += [source, address(out[-1]), tail.numel(), stride]
         self.shape, self.out = tuple(shape), out
         self.arguments = (
-            *self.sources, out[0].data_ptr(), members, size, self.width, self.scales, self.steps,
+            *self.sources, address(out[0]), members, size, self.width, self.scales, self.steps,
             plan,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ scratch on the episodes of the previous policy.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
-from fastifo.envs.rollout import collect
+from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.studies.grid import settings_of
 from fastifo.utils.ambient import standard_torch
+from fastifo.utils.arguments import as_count, plain
 from fastifo.utils.files import keep_plan, write_json
+from fastifo.utils.locks import folder_lock
 
 FORMAT = "fastifo-improve"
 SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
@@ -115,12 +117,13 @@ def improve(
     Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
     Raises ValueError where `out` holds another improvement, and the errors of `train`.
     """
-    seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
-    if iterations < 1 or episodes < 1 or not seeds:
-        raise ValueError(
-            f"improve: expected at least one iteration, episode and seed, found "
-            f"{iterations}, {episodes} and {len(seeds)}"
-        )
+    given = seeds if isinstance(seeds, Iterable) else [seeds]
+    seeds = tuple(as_count("seeds", seed, low=0) for seed in given)
+    iterations = as_count("iterations", iterations)
+    episodes = as_count("episodes", episodes, high=MAX_RECORDED)
+    if not seeds:
+        raise ValueError("seeds: expected one or more, found none")
+    fields = {name: plain(value) for name, value in fields.items()}
     settings_of(algorithm, fields | {"seeds": seeds})
     demonstrations, start = _dataset(expert, progress), _dataset(seed_background, progress)
     demos = (demonstrations.expert or demonstrations.background).without_rewards()
@@ -129,15 +132,22 @@ def improve(
         raise ValueError("env_id: expected EnvPool's name of the task, the datasets name none")
     check_env(env_id)
     experiment = Experiment(algorithm, env_id, start, demos, episodes, Path(out), fields, progress)
-    _keep_plan(experiment, seeds)
+    with folder_lock(experiment.folder):
+        _keep_plan(experiment, seeds)
+        return _iterate(experiment, iterations, seeds)
 
+
+def _iterate(experiment: Experiment, iterations: int, seeds: tuple[int, ...]) -> Improvement:
+    """All iterations of all seeds; writes `improve.json` after each."""
+    start = experiment.start
     start_returns = start.background.returns()
     start_mean = float("nan") if start_returns is None else float(start_returns.mean())
     means = {seed: [start_mean] for seed in seeds}
     for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
         for seed in seeds:
             means[seed].append(experiment.iterate(seed, iteration))
-        result = Improvement(algorithm, env_id, seeds, [means[seed] for seed in seeds])
+        returns = [means[seed] for seed in seeds]
+        result = Improvement(experiment.algorithm, experiment.env_id, seeds, returns)
         write_json(
             experiment.folder / "improve.json", {"format": FORMAT, **dataclasses.asdict(result)}
         )

@@ -24,3 +24,12 @@ def as_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
     return bool(value)
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars and arrays as Python's, for JSON; anything else unchanged."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    return value

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_SHOWN = 60  # characters of a value in an error message
-NAMES = {
+NAMES: dict[Any, str] = {
     int: "an integer",
     float: "a number",
     str: "text",

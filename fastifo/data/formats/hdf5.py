@@ -149,7 +149,7 @@ class _Reader:
         """The answer of a process; None if it died or sent something else."""
         assert process.stdin is not None
         assert process.stdout is not None
-        room = memoryview(values).cast("B") if len(values) else memoryview(bytearray())
+        room = memoryview(values.data).cast("B") if len(values) else memoryview(bytearray())
         filled = 0
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")

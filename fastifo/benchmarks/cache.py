@@ -1,0 +1,30 @@
+"""Generated datasets in the cache, which affects speed only and never a result."""
+
+from collections.abc import Callable
+
+from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.utils.files import cache_folder
+from fastifo.utils.progress import warn
+
+
+def cached_dataset(name: str, make: Callable[[], Dataset]) -> Dataset:
+    """The dataset in a file of the cache; made, and kept there if possible, if there is none.
+
+    Warns if the cache cannot be written.  Raises ValueError for a damaged file.
+    """
+    try:
+        path = cache_folder() / name
+        exists = path.is_file()
+    except OSError:  # no home folder, or no permission to look into it
+        path, exists = None, False
+    if path is not None and exists:
+        try:
+            return load_dataset(path)
+        except ValueError as error:
+            raise ValueError(f"{error} (delete this file and try again)") from None
+    dataset = make()
+    try:
+        dataset.save(cache_folder() / name)
+    except OSError as error:
+        warn(f"the dataset is not kept for the next time: {error.strerror or error}")
+    return dataset
