@@ -143,7 +143,6 @@ def open_files(run: Run, resume: bool, *, relabel_only: bool = False) -> RunFile
     if run.path is None:
         return RunFiles(MetricsFile(None, 0), None)
     checkpoints = _open_checkpoints(run, run.path, resume, relabel_only)
-    checkpoints.check_metrics()
     sweep(run.path)
     checkpoints.sweep()
     return RunFiles(MetricsFile(run.path / "metrics.jsonl", checkpoints.metrics_bytes), checkpoints)
@@ -156,6 +155,7 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
         checkpoints.write_config(run.to_json())
         return checkpoints
     old, checkpoints = open_folder(folder)
+    checkpoints.check_metrics()
     new = json.loads(json.dumps(run.to_json()))
     if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
         run.env_id = new["env_id"] = old["env_id"]

@@ -167,7 +167,7 @@ class _Reader:
                     break
                 else:
                     return None
-        except (OSError, EOFError):
+        except (BrokenPipeError, EOFError):  # not OSError: a timeout's alarm may raise one
             return None
         if filled < len(room) and not text.startswith(b'{"error"'):
             found = filled // values.itemsize
