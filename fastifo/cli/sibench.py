@@ -10,6 +10,14 @@ import tyro
 from fastifo.benchmarks.sibench import SIZES, build_sets
 from fastifo.cli.help import make_group
 from fastifo.data.pack import read_header
+from fastifo.utils.schema import check_schema
+
+SET_INFO = {
+    "spec": {"d": int, "seed": int},
+    "background_return_mean": float,
+    "background_return_std": float,
+    "background_length_mean": float,
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ def show(paths: Iterable[Path]) -> None:
     sets = [(path, read_header(path)["info"]) for path in paths]
     if not sets:
         raise ValueError("no sets here; make some with: fastifo sibench build --env HalfCheetah-v4")
+    for path, info in sets:
+        check_schema({"info": info}, {"info": SET_INFO}, path, "it is no set of `sibench build`")
     for path, info in sorted(sets, key=lambda x: (str(x[0].parent), x[1]["spec"]["d"])):
         print(
             f"{path}  d {info['spec']['d']}, seed {info['spec']['seed']}, "

@@ -150,10 +150,11 @@ class Dataset:
         for name in ("expert", "background"):
             episodes = getattr(self, name)
             lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
-        lines += [f"{note}: {count}" for note, count in self.info.get("notes", {}).items()]
-        if "expert_returns" in self.info:
-            returns = self.info["expert_returns"]
-            demos = self.info["demonstration_return_mean"]
+        notes, returns = self.info.get("notes"), self.info.get("expert_returns")
+        demos = self.info.get("demonstration_return_mean")
+        if isinstance(notes, Mapping):
+            lines += [f"{note}: {count}" for note, count in notes.items()]
+        if isinstance(returns, list) and returns and isinstance(demos, float):
             lines.append(
                 f"expert's mean return {sum(returns) / len(returns):.1f} without exploration "
                 f"noise, {demos:.1f} in its demonstrations"

@@ -16,6 +16,10 @@ import fastifo
 from fastifo.algos import ALGORITHMS
 from fastifo.utils.parallel import GRACE_S, run_jobs
 
+NEEDS_CORES = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="on one core the jobs run in the calling process"
+)
+
 
 @pytest.mark.parametrize("name", ["bco", "oril", "otr", "seabo", "smodice", "vfo_disc"])
 def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
@@ -113,3 +117,129 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     for pid in survivors:
         os.kill(pid, signal.SIGKILL)
     assert not survivors
+
+
+@dataclass
+class Train:
+    """Trains for long; writes checkpoints when it is stopped."""
+
+    folder: Path
+
+    def run(self) -> None:
+        obs, action = torch.zeros(50, 3), torch.zeros(49, 2)
+        dataset = fastifo.Dataset.from_episodes([{"obs": obs, "action": action}] * 2)
+        fastifo.train(
+            "bc", dataset, num_updates=10_000_000, hidden_sizes=(64, 64), out=self.folder,
+            checkpoint_every=10_000_000, log_every=100, progress=False,
+        )  # fmt: skip
+
+
+@dataclass
+class Fail:
+    path: Path
+    how: str = "error"
+
+    def run(self) -> None:
+        if self.how == "die":
+            os._exit(7)
+        if self.how == "odd":
+            raise OddError(lambda: 3)
+        raise FileNotFoundError(f"{self.path}: no such set")
+
+
+class OddError(Exception):
+    """Cannot be pickled."""
+
+
+@dataclass
+class Touch:
+    path: Path
+
+    def run(self) -> None:
+        self.path.write_text("done")
+
+
+def train_main(folder: str) -> None:
+    run_jobs([Train(Path(folder) / str(i)) for i in range(6)])
+
+
+def children(pid: int) -> list[int]:
+    """All processes below a process."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def start(function: str, folder: Path) -> "subprocess.Popen[str]":
+    here = Path(__file__)
+    path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    code = f"import {here.stem} as m; m.{function}({str(folder)!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@NEEDS_CORES
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT to the parent", "SIGTERM"])
+def test_a_signal_ends_all_workers_with_checkpoints_and_starts_nothing(
+    tmp_path: Path, how: str
+) -> None:
+    parent = start("train_main", tmp_path)
+    deadline = time.monotonic() + 300
+    while len(list(tmp_path.glob("*/metrics.jsonl"))) < 2:
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    begun = sorted(path.name for path in tmp_path.iterdir())
+    workers = children(parent.pid)
+    assert len(workers) >= 2
+    if how == "Ctrl-C":
+        os.killpg(parent.pid, signal.SIGINT)  # a terminal sends it to all of them
+    else:
+        os.kill(parent.pid, signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+    error = parent.communicate(timeout=60)[1]
+    assert parent.returncode != 0
+    assert "KeyboardInterrupt: stopped; finished parts and checkpoints are kept" in error
+    assert not [pid for pid in workers if alive(pid)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == begun
+    for name in begun:
+        assert fastifo.open_run(tmp_path / name).updates_done > 0
+
+
+@NEEDS_CORES
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("error", FileNotFoundError, "no such set"),
+        ("die", ChildProcessError, r"a worker process died \(exit code 7"),
+        ("odd", OSError, "OddError"),
+    ],
+)
+def test_a_job_that_fails_is_named_and_stops_the_others(
+    tmp_path: Path, how: str, error: type[Exception], message: str
+) -> None:
+    jobs: list[Any] = [Linger(tmp_path / "lingers"), Fail(tmp_path, how), Touch(tmp_path / "late")]
+    with pytest.raises(error, match=message):
+        run_jobs([jobs[0], jobs[1], *[jobs[2]] * 3])
+    assert not (tmp_path / "late").exists()
+    if (tmp_path / "lingers").exists():
+        assert not alive(int((tmp_path / "lingers").read_text()))
+
+
+@NEEDS_CORES
+@pytest.mark.slow
+def test_all_jobs_are_done_and_no_process_is_left(tmp_path: Path) -> None:
+    run_jobs([Touch(tmp_path / str(i)) for i in range(7)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [str(i) for i in range(7)]
+    trackers = [pid for pid in children(os.getpid()) if alive(pid)]
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in trackers]
+    assert not [command for command in commands if "spawn_main" in command]

@@ -16,7 +16,7 @@ from fastifo.data.formats.assemble import (
     from_whole_episodes,
 )
 from fastifo.data.formats.hdf5 import HDF5
-from fastifo.utils.files import read_json
+from fastifo.utils.files import home_folder, read_json
 
 
 def read(path: Path, keys: tuple[str, ...] = ()) -> ReadResult:
@@ -78,7 +78,8 @@ def _main_file(path: Path) -> Path:
 
 def root() -> Path:
     """The folder in which Minari stores its datasets."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    folder = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(folder) if folder else home_folder("MINARI_DATASETS_PATH") / ".minari" / "datasets"
 
 
 def _env_id(path: Path) -> str | None:
