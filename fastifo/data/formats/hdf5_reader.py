@@ -7,7 +7,7 @@ A request is one line of JSON on stdin, {"path", "names" or null, "limit" in byt
 sequence of frames on stdout, each a letter, its size in bytes (uint64) and its content: "n" has
 values as float32, one dataset after another; "j" comes last, with {"result"} or {"error"} as JSON.
 Nothing is written to the disk. Where the fork dies of a signal, this process exits with 64 plus the
-signal. This script imports neither torch nor fastifo.
+signal; with 64 where the fork ends without an answer. This script imports neither torch nor fastifo.
 """
 
 import json
@@ -23,6 +23,7 @@ import numpy as np
 
 BLOCK_BYTES = 4 << 20
 STALL_S = 4.0  # processor time for one object or one block of rows
+ANSWERED = 33  # exit code of a fork that has sent its answer
 MAX_OBJECTS, MAX_DEPTH, MAX_STRINGS = 1_000_000, 32, 1_000_000
 
 
@@ -150,11 +151,12 @@ def main() -> None:
             try:
                 send(b"j", json.dumps(answer(request)).encode())
                 sys.stdout.buffer.flush()
+                os._exit(ANSWERED)
             finally:
-                os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        if os.WIFSIGNALED(status):  # an answer may be half sent: the parent starts another reader
-            os._exit(64 + os.WTERMSIG(status))
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code != ANSWERED:  # an answer may be half sent: the parent starts another reader
+            os._exit(64 - code if code < 0 else 64)
 
 
 if __name__ == "__main__":
