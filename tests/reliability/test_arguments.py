@@ -193,7 +193,6 @@ def test_a_policy_acts_on_any_numbers(dtype: str) -> None:
     [
         torch.zeros(2, 3, device="meta"),
         torch.zeros(2, 3).to_sparse(),
-        torch.zeros(2, 3).to_sparse_csr(),
         torch.zeros(2, 3, dtype=torch.complex64),
     ],
 )
