@@ -59,6 +59,7 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_every_float_field_may_differ_between_members(name: str, fields: dict[str, Any]) -> None:
     together = train(name, random_dataset(), 10, seeds=[3, 5], precision="fp64", **fields)
     (swept,) = fields.keys() - {"preset"}
@@ -180,6 +181,7 @@ def test_logged_metrics_are_means_over_the_interval(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.slow
 def test_compiled_ops_train_like_their_references(name: str) -> None:
     fields = {"seeds": [0, 1], "precision": "fp64", "learning_rate": [1e-3, 3e-4]}
     fused, plain = (
