@@ -7,37 +7,37 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "adam.h"
-#include "advantage.h"
-#include "binned_nll.h"
-#include "draw.h"
-#include "dual.h"
 #include "engine/act.h"
 #include "engine/train.h"
-#include "gather.h"
-#include "returns.h"
+#include "ops/adam.h"
+#include "ops/advantage.h"
+#include "ops/binned_nll.h"
+#include "ops/draw.h"
+#include "ops/dual.h"
+#include "ops/gather.h"
+#include "ops/returns.h"
 
 namespace py = pybind11;
 
 namespace {
 
-// What a parameter looks like from Python: a pointer is the integer of its address.
+// What Python passes for a parameter: a pointer is the integer of its address.
 template <typename Argument>
-using Seen = std::conditional_t<std::is_pointer_v<Argument>, std::uintptr_t, Argument>;
+using Passed = std::conditional_t<std::is_pointer_v<Argument>, std::uintptr_t, Argument>;
 
 template <typename Argument>
-Argument meant(Seen<Argument> seen) {
+Argument unwrap(Passed<Argument> value) {
   if constexpr (std::is_pointer_v<Argument>) {
-    return reinterpret_cast<Argument>(seen);
+    return reinterpret_cast<Argument>(value);
   } else {
-    return seen;
+    return value;
   }
 }
 
 template <typename... Arguments>
 void bind(py::module_& m, const char* name, void (*function)(Arguments...)) {
   m.def(
-      name, [function](Seen<Arguments>... seen) { function(meant<Arguments>(seen)...); },
+      name, [function](Passed<Arguments>... values) { function(unwrap<Arguments>(values)...); },
       py::call_guard<py::gil_scoped_release>());
 }
 
@@ -103,14 +103,14 @@ void bind_plan(py::module_& m) {
   bind_pointer(plan, "norm", &Plan::norm);
   m.def("metric_names", &fastifo::metric_names);
   m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
-  m.attr("max_lanes") = fastifo::kMaxLanes;
+  m.attr("max_member_threads") = fastifo::kMaxMemberThreads;
 }
 
 // Binds the native engine of one instruction set.
 template <typename Train, typename Act>
 void bind_engine(py::module_& m, Train* function, Act* act,
-                 std::vector<std::string> (*half_kernels)()) {
-  m.def("half_kernels", half_kernels);
+                 std::vector<std::string> (*bf16_kernels)()) {
+  m.def("bf16_kernels", bf16_kernels);
   m.def(
       "act",
       [act](const std::vector<fastifo::Plan*>& plans, std::uintptr_t first, std::uintptr_t obs,
@@ -158,7 +158,7 @@ PYBIND11_MODULE(_C, m) {
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
   bind_engine(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::act_cpu,
-              &fastifo::avx512::half_kernels);
+              &fastifo::avx512::bf16_kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
@@ -166,16 +166,16 @@ PYBIND11_MODULE(_C, m) {
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
   bind_engine(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::act_cpu,
-              &fastifo::avx2::half_kernels);
+              &fastifo::avx2::bf16_kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
   bind_engine(plain, &fastifo::plain::train_cpu, &fastifo::plain::act_cpu,
-              &fastifo::plain::half_kernels);
+              &fastifo::plain::bf16_kernels);
   py::module_ fp64 = m.def_submodule("fp64");  // the engine in double
   bind_engine(fp64, &fastifo::fp64::train_cpu, &fastifo::fp64::act_cpu,
-              &fastifo::fp64::half_kernels);
+              &fastifo::fp64::bf16_kernels);
   isas.append("plain");
   m.attr("isas") = py::tuple(isas);
 #ifdef FASTIFO_HAS_CUDA

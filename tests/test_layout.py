@@ -15,11 +15,12 @@ from fastifo.ops import OPS
 from layers import import_cycles, upward_imports
 
 ROOT = Path(__file__).parents[1]
+CPP_SUFFIXES = {".h", ".cuh", ".cpp", ".cu"}
 TOP_LEVEL = {"CMakeLists.txt", "README.md", "bench", "csrc", "fastifo", "pyproject.toml", "tests"}
-SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
+SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in CPP_SUFFIXES]
 OP_FILES = sorted(
     {op.call.__module__.rpartition(".")[2] for op in OPS.values()}
-    | {path.stem for path in (ROOT / "csrc").iterdir() if path.is_file()} - {"bindings"}
+    | {path.stem for path in (ROOT / "csrc/ops").iterdir()}
     | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")} - {"registry"}
 )
 WITHOUT_FLOATS = {"draw", "draw_windows"}
@@ -27,7 +28,7 @@ WITHOUT_FLOATS = {"draw", "draw_windows"}
 
 @pytest.mark.parametrize("name", OP_FILES)
 def test_op_has_all_its_files(name: str) -> None:
-    wanted = [f"csrc/{name}.{suffix}" for suffix in ("h", "cpp", "cu")]
+    wanted = [f"csrc/ops/{name}.{suffix}" for suffix in ("h", "cpp", "cu")]
     wanted += [f"fastifo/ops/{name}.py", f"tests/ops/test_{name}.py", f"bench/ops/bench_{name}.py"]
     assert [path for path in wanted if not (ROOT / path).is_file()] == []
 
@@ -44,6 +45,11 @@ def test_op_is_compiled_for_every_instruction_set_and_cuda(name: str) -> None:
 def test_this_machine_runs_the_plain_kernels_at_least() -> None:
     assert _C.isas[-1] == "plain"
     assert all(hasattr(_C, isa) for isa in _C.isas)
+
+
+def test_the_compiled_core_has_four_folders_and_the_bindings() -> None:
+    entries = {path.name for path in (ROOT / "csrc").iterdir()} - {"README.md"}
+    assert entries == {"bindings.cpp", "common", "engine", "losses", "ops"}
 
 
 def test_compiled_core_never_mentions_torch() -> None:

@@ -24,7 +24,7 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
 
 STATISTICS = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")  # of the op
-NATIVE_FLAGS = {"own_next_value": ("advantage_bootstrap", "online")}
+NATIVE_FLAGS = {"online_next_value": ("advantage_bootstrap", "online")}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ _LIBRARY = torch.library.Library("fastifo", "DEF")
 
 
 def op(
-    schema: str, *, reference: Callable[P, R], fake: Callable[P, R]
+    schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Registers the decorated function as `torch.ops.fastifo.<name>` for the CPU and CUDA.
 
