@@ -84,15 +84,20 @@ class VfOBin(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Expert rows; uniform numbers with batch_mode=bernoulli, further background rows for the
+        policy with policy_batch=separate.
+        """
         mixing = {"uniform"} if config.batch_mode == "bernoulli" else set()
         return cls.needs | mixing | ({"policy"} if config.policy_batch == "separate" else set())
 
     def build(self) -> None:
+        """Builds the policy, and the value with its target copy."""
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
         self.value_target = self.target_copy(self.value, every=self.cfg.target_period)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps value and policy; returns losses, mean values, advantages and weights."""
         hp, cfg = self.hp, self.cfg
         expert, background = batch.expert, batch.background
         assert expert is not None
@@ -169,6 +174,7 @@ class VfODisc(VfOBin):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """The parts of `VfOBin`, and rewards."""
         return super().batch_needs(config) | {"reward"}
 
     @classmethod

@@ -110,6 +110,19 @@ def expect_members(v: Tensor, **columns: Tensor | None) -> None:
             expect(name, column, v.dtype, (v.shape[0], 1), v.device)
 
 
+def _expect_rows(
+    v: Tensor, next_v: Tensor, policy_next_v: Tensor | None, terminal: Tensor, policy_rows: int
+) -> None:
+    """Checks the columns that have an entry for each row of `v`, or for each of the policy's."""
+    members, rows = v.shape
+    expect("next_v", next_v, v.dtype, (members, rows), v.device)
+    if not 0 <= policy_rows <= rows:
+        raise ValueError(f"policy_rows: expected 0 to {rows}, found {policy_rows}.")
+    if policy_next_v is not None:
+        expect("policy_next_v", policy_next_v, v.dtype, (members, policy_rows), v.device)
+    expect("terminal", terminal, v.dtype, (members, rows), v.device)
+
+
 def _expect_groups(name: str, values: Tensor, v: Tensor) -> None:
     """Checks that `values` is [P, G] with G a divisor of the rows of `v`."""
     expect(name, values, v.dtype, (v.shape[0], None), v.device)
@@ -163,14 +176,9 @@ def advantage(
     Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     Source: arXiv 2507.06701, value and policy loss; Kostrikov et al. 2021, arXiv:2110.06169, Eq. 5.
     """
-    dtype = expect_float("v", v, (None, None))  # [P, R]
+    expect_float("v", v, (None, None))  # [P, R]
     members, rows = v.shape
-    expect("next_v", next_v, dtype, (members, rows), v.device)
-    if not 0 <= policy_rows <= rows:
-        raise ValueError(f"policy_rows: expected 0 to {rows}, found {policy_rows}.")
-    if policy_next_v is not None:
-        expect("policy_next_v", policy_next_v, dtype, (members, policy_rows), v.device)
-    expect("terminal", terminal, dtype, (members, rows), v.device)
+    _expect_rows(v, next_v, policy_next_v, terminal, policy_rows)
     _expect_groups("reward", reward, v)
     _expect_groups("share", share, v)
     expect_members(
