@@ -36,10 +36,10 @@ class Case:
 class Row:
     """One row of a results file. Times are those of one call."""
 
-    bench: str
+    bench: str  # the operation
     size: str
-    variant: str
-    device: str
+    variant: str  # the implementation
+    device: str  # cpu or cuda
     median_us: float
     low_us: float  # 10th percentile of the rounds
     high_us: float  # 90th percentile

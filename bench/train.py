@@ -1,4 +1,4 @@
-"""Compares the speed of whole training updates between fastifo, torch and JAX.
+"""Compares the speed of complete training updates between fastifo, torch and JAX.
 
 Times one VfO-bin update with encoder, action head, Adam and target copy, as fastifo and the peers
 in bench/peers make it. The unit is model-steps per second: updates of one member. Each
@@ -41,7 +41,7 @@ def serve(
     implementation: str, hidden: int, populations: list[int], threads: int, device: str,
     forced: tuple[str, str], pipe: Connection,
 ) -> None:  # fmt: skip
-    """Runs in a process of its own: answers (variant, seconds) with model-steps/s until None.
+    """Runs in a separate process: answers (variant, seconds) with model-steps/s until None.
 
     First sends the list of its variants.  implementation: fastifo, a peer, or LIMIT.  forced: the
     native engine's instruction set and bfloat16 kernel, empty for the best of the machine.

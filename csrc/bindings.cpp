@@ -51,10 +51,8 @@ void bind_pointer(py::class_<Owner>& owner, const char* name, Pointer Owner::* f
       });
 }
 
-void bind_plan(py::module_& m) {
+void bind_net_plan(py::module_& m) {
   using fastifo::NetPlan;
-  using fastifo::Plan;
-  using fastifo::SourcePlan;
   py::class_<NetPlan> net(m, "NetPlan");
   net.def(py::init<>()).def_readwrite("widths", &NetPlan::widths);
   net.def_readwrite("size", &NetPlan::size);
@@ -64,7 +62,10 @@ void bind_plan(py::module_& m) {
   bind_pointer(net, "target", &NetPlan::target);
   bind_pointer(net, "packs", &NetPlan::packs);
   net.def_readwrite("packs_size", &NetPlan::packs_size);
+}
 
+void bind_source_plan(py::module_& m) {
+  using fastifo::SourcePlan;
   py::class_<SourcePlan> source(m, "SourcePlan");
   source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
   source.def_readwrite("transitions", &SourcePlan::transitions);
@@ -78,7 +79,10 @@ void bind_plan(py::module_& m) {
   bind_pointer(source, "terminal", &SourcePlan::terminal);
   bind_pointer(source, "action", &SourcePlan::action);
   bind_pointer(source, "reward", &SourcePlan::reward);
+}
 
+void bind_plan(py::module_& m) {
+  using fastifo::Plan;
   py::class_<Plan> plan(m, "Plan");
   plan.def(py::init<>()).def_readwrite("method", &Plan::method);
   plan.def_readwrite("precision", &Plan::precision).def_readwrite("kernel", &Plan::kernel);
@@ -101,6 +105,9 @@ void bind_plan(py::module_& m) {
   bind_pointer(plan, "deviation", &Plan::deviation);
   bind_pointer(plan, "taps", &Plan::taps);
   bind_pointer(plan, "norm", &Plan::norm);
+}
+
+void bind_names(py::module_& m) {
   m.def("metric_names", &fastifo::metric_names);
   m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
   m.attr("max_member_threads") = fastifo::kMaxMemberThreads;
@@ -152,7 +159,10 @@ void bind_engine(py::module_& m, Train* function, Act* act,
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled ops of fastifo. Call them through fastifo.ops, which checks the tensors.";
+  bind_net_plan(m);
+  bind_source_plan(m);
   bind_plan(m);
+  bind_names(m);
   py::list isas;  // those that this machine has, the fastest first
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");

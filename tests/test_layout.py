@@ -1,4 +1,4 @@
-"""What has to stand beside each op and each algorithm, and what may stand where."""
+"""Files that each op and each algorithm must have, and where files may be."""
 
 import fnmatch
 import re
@@ -63,21 +63,21 @@ def test_only_the_bindings_include_pybind11() -> None:
 
 @pytest.mark.slow
 def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
-    script = ROOT / "bench/tables.py"  # by its path: the checkout need not be on Python's own
+    script = ROOT / "bench/tables.py"  # by its path, because the checkout may not be on sys.path
     command = [sys.executable, str(script), "--check"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_nothing_new_at_the_top_level() -> None:
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
-    found = {
+    names = {
         path.name
         for path in ROOT.iterdir()
         if not path.name.startswith(".")
         and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
     }
-    assert found == TOP_LEVEL
+    assert names == TOP_LEVEL
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -88,8 +88,8 @@ def test_algorithm_has_its_test_its_oracle_and_its_row(name: str) -> None:
     wanted = [f"tests/{folder}/test_{file}.py", f"tests/oracles/{file}.py"]
     assert [path for path in wanted if not (ROOT / path).is_file()] == []
     rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line[:1] == "|"]
-    own = [line for line in rows if f"{folder}/{file}.py" in line]
-    assert any(re.search(rf"\b{re.escape(name)}\b", line, re.IGNORECASE) for line in own)
+    method_rows = [line for line in rows if f"{folder}/{file}.py" in line]
+    assert any(re.search(rf"\b{re.escape(name)}\b", line, re.IGNORECASE) for line in method_rows)
 
 
 def test_no_module_imports_from_a_floor_above() -> None:

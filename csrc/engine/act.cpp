@@ -98,19 +98,18 @@ void act_cpu(const std::vector<Plan*>& plans, const int64_t* first, const void* 
     if (first[p] == first[p + 1]) continue;
     const Plan& plan = *plans[p];
     if (actor == nullptr || !actor->matches(plan)) actor = std::make_unique<Actor>(plan);
-    const int64_t each =
-        2 * plan.action_dim;  // numbers per episode; only the first half is used here
-    index.resize(static_cast<size_t>(episodes * each));
+    const int64_t per_episode = 2 * plan.action_dim;  // numbers; only the first half is used here
+    index.resize(static_cast<size_t>(episodes * per_episode));
     random.resize(index.size());
     if (episodes > 0) {
-      draw_cpu(plan.seed, &step, index.data(), 1, episodes * each, purpose, 1 << 24);
+      draw_cpu(plan.seed, &step, index.data(), 1, episodes * per_episode, purpose, 1 << 24);
       std::transform(index.begin(), index.end(), random.begin(),
                      [](int64_t bits) { return static_cast<Real>(bits) * (Real(1) / (1 << 24)); });
     }
     for (int64_t row = first[p]; row < first[p + 1]; row += kRows) {
       const int64_t count = std::min(kRows, first[p + 1] - row);
       for (int64_t i = 0; episodes > 0 && i < count; ++i) {
-        uniform[i] = random.data() + episode[row + i] * each;
+        uniform[i] = random.data() + episode[row + i] * per_episode;
       }
       actor->act(plan, static_cast<const Real*>(obs) + row * plan.obs_dim,
                  episodes > 0 ? uniform : nullptr, count,

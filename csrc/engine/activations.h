@@ -11,7 +11,7 @@ namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as in fastifo/engine/optimizer.py
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as in fastifo/nn/optimizer.py
 
 // The activations of one net, kept for the backward pass, and the workspace of its gradients.
 // Several threads need the gradients of all layers at the same time; a single thread uses two in

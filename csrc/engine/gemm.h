@@ -1,6 +1,6 @@
 // Matrix products on panels. A tile of the result stays in registers while terms are added to it in
 // blocks of 16; a callback then receives it line by line, so that bias, activation or Adam's step
-// need no pass over memory of their own. The order in which an element's terms are added does not
+// need no separate pass over memory. The order in which an element's terms are added does not
 // depend on the other sizes, so a column's result is independent of its neighbours.
 #pragma once
 
@@ -86,7 +86,7 @@ FASTIFO_INLINE void gemm_strip(const Panels& a, const Panels& b, int64_t first, 
 }
 
 // result(i, j) = sum over t of a(i, t) * b(t, j), or of a(t, i) * b(t, j) if kTransposed, for rows
-// [0, rows), rounded up to whole tiles. Calls finish(row, panel, line) for every line.
+// [0, rows), rounded up to complete tiles. Calls finish(row, panel, line) for every line.
 template <bool kTransposed, typename Finish>
 FASTIFO_INLINE void gemm(const Panels& a, const Panels& b, int64_t rows, const Finish& finish) {
   const int64_t end = (rows + kTileRows - 1) / kTileRows * kTileRows;

@@ -7,7 +7,7 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-constexpr double kLeastLogStd = -20.0, kLargestLogStd = 2.0;  // as in fastifo/heads.py
+constexpr double kLeastLogStd = -20.0, kLargestLogStd = 2.0;  // as in fastifo/nn/heads.py
 
 // Returns the mean over rows of weight * -log density of the actions; `raw` is replaced by the
 // gradient in it.

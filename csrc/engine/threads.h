@@ -32,7 +32,7 @@ inline void pause() {
 #endif
 }
 
-// One turn of a wait loop: spins at first, then yields.
+// One iteration of a wait loop: spins at first, then yields.
 inline void relax(int64_t& spins) {
   if (++spins > kSpins) {
     std::this_thread::yield();
@@ -113,7 +113,7 @@ struct ThreadGroup {
   bool is_active() const { return index >= 0; }
   bool is_leader() const { return index == 0; }
 
-  // This thread's part of `count` columns or outputs, in whole blocks.
+  // This thread's part of `count` columns or outputs, in complete blocks.
   Range share(int64_t count) const {
     const int64_t blocks = count / kBlock;
     return {blocks * index / size * kBlock, blocks * (index + 1) / size * kBlock};
@@ -132,8 +132,8 @@ struct NetCost {
   int64_t on(int threads) const { return (rows / kBlock + threads - 1) / threads * weights; }
 };
 
-// Assigns a member's threads to its two nets. A thread that works on one net only finds its weights
-// in its own caches, so both nets share all threads only where that finishes sooner.
+// Assigns a member's threads to its two nets. A thread that works on one net only keeps its weights
+// in its core's caches, so both nets share all threads only where that finishes sooner.
 class MemberThreads {
  public:
   MemberThreads(int count, const NetCost& scalar, const NetCost& policy)
@@ -153,8 +153,8 @@ class MemberThreads {
   }
 
  private:
-  static constexpr double kSharing =
-      1.05;  // how much slower sharing is; decides between equal nets
+  // How much slower sharing is; decides between equal nets.
+  static constexpr double kSharing = 1.05;
 
   // How many threads work on the scalar net only; all of them if both nets share all threads.
   static int scalar_threads(int count, const NetCost& scalar, const NetCost& policy) {

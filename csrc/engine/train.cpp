@@ -51,8 +51,8 @@ Bf16Kernel bf16_kernel(const std::string& name) {
   if (name == "amx") return bf16_tile_amx;
   if (name == "avx512bf16") return bf16_tile_avx512bf16;
 #endif
-  if (!name.empty() && name != "emulated") {  // no stream for the message: see ops/draw.cpp
-    throw std::invalid_argument("kernel: not in this build");
+  if (!name.empty() && name != "emulated") {  // no stream for the message, see ops/draw.cpp
+    throw std::invalid_argument("kernel: expected one that this build has, found " + name);
   }
   return bf16_tile_emulated;
 }
@@ -103,7 +103,7 @@ class Training {
     start.store(runs ? Start::kGranted : Start::kCancelled, std::memory_order_release);
     if (!runs) {
       throw std::runtime_error(
-          "the system refuses as many threads as requested; lower OMP_NUM_THREADS");
+          "threads: the system refused to start as many as requested; lower OMP_NUM_THREADS");
     }
     work(0);
   }
@@ -176,7 +176,8 @@ void train_in(const Plan& plan, int64_t first, int64_t count, int64_t burst, int
               double* metrics, double* seconds) {
   if constexpr (kHasCritics<Method>) {  // targets move at every update, and their packs would not
     if (plan.precision != "fp32" && plan.precision != "fp64") {
-      throw std::invalid_argument("precision: expected fp32 for this method");
+      throw std::invalid_argument("precision: expected fp32 or fp64 for this method, found " +
+                                  plan.precision);
     }
   } else if constexpr (sizeof(Real) == sizeof(float)) {
     if (plan.precision == "bf16") {

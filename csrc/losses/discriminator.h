@@ -1,6 +1,6 @@
-// Is an observation the expert's or the background's? The first stage of VfO-disc, SMODICE and ORIL
-// (fastifo/algos/discriminator.py). Source: arXiv 2507.06701; positive-unlabelled: Zolna et al.
-// 2020, arXiv:2011.13885. Sources: expert, background.
+// Classifies observations as the expert's or the background's: the first stage of VfO-disc, SMODICE
+// and ORIL (fastifo/algos/discriminator.py). Source: arXiv 2507.06701; positive-unlabelled: Zolna
+// et al. 2020, arXiv:2011.13885. Sources: expert, background.
 #pragma once
 
 #include "losses/batch.h"

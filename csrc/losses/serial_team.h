@@ -53,7 +53,7 @@ class SerialTeam {
     return largest;
   }
 
-  // Writes the exponents to `weight`, then takes the exponential of whole vectors: std::exp row by
+  // Writes the exponents to `weight`, then takes the exponential of full vectors: std::exp row by
   // row would cost more than the rest of a loss.
   template <typename Real, typename Exponent>
   FASTIFO_INLINE Sums<2> capped_exp(const Rows& rows, const Exponent& exponent, Real cap,
@@ -82,15 +82,15 @@ class SerialTeam {
  private:
   static constexpr int64_t kPartial = 16;
 
-  // body(i, k) for every row, k counting from 0 to kPartial - 1 again and again in each source.
+  // body(i, k) for every row; in each source k cycles through 0 .. kPartial - 1.
   template <typename Body>
   FASTIFO_INLINE static void in_blocks(const Rows& rows, const Body& body) {
     for (int64_t source = 0; source < rows.sources; ++source) {
-      const int64_t first = source * rows.stride, whole = rows.batch / kPartial * kPartial;
-      for (int64_t row = 0; row < whole; row += kPartial) {
+      const int64_t first = source * rows.stride, full = rows.batch / kPartial * kPartial;
+      for (int64_t row = 0; row < full; row += kPartial) {
         for (int64_t k = 0; k < kPartial; ++k) body(first + row + k, k);
       }
-      for (int64_t k = 0; whole + k < rows.batch; ++k) body(first + whole + k, k);
+      for (int64_t k = 0; full + k < rows.batch; ++k) body(first + full + k, k);
     }
   }
 };

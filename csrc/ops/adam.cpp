@@ -12,8 +12,7 @@ namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-constexpr int64_t kChunk =
-    4096;  // numbers; 64 kB of four float arrays, several fit in the L2 cache
+constexpr int64_t kChunk = 4096;  // numbers; 64 kB of four float arrays, so several fit in L2
 constexpr int64_t kChunksPerThread = 64;
 
 constexpr int64_t kAhead = 512;  // numbers to prefetch ahead: 10 % faster from the L3 cache

@@ -1,9 +1,8 @@
 // Adam on the GPU: parameter, moments and gradient are read once, parameter and moments written
-// once, 28 bytes a number in float; a target that moves adds 8, one that is copied 4. Memory speed
-// is the floor.
-// One launch takes up to 24 tensors. blockIdx.x walks chunks of 2,048 numbers, counted through the
-// tensors, blockIdx.y the members, both with a grid stride; a thread takes 16 bytes at a time where
-// the member's rows allow it.
+// once, 28 bytes per number in float; a target that moves adds 8, one that is copied 4. Memory
+// speed is the floor. One launch takes up to 24 tensors. blockIdx.x walks chunks of 2,048 numbers,
+// counted through the tensors, blockIdx.y the members, both with a grid stride; a thread takes 16
+// bytes at a time where the member's rows allow it.
 #include <algorithm>
 
 #include "common/reduce.cuh"
@@ -175,7 +174,7 @@ void adam_cuda(const std::vector<int64_t>& plan, const int64_t* update, const do
                const double* decay, const double* polyak, int64_t members, int64_t every,
                int64_t decoupled, double beta1, double beta2, double eps, cudaStream_t stream) {
   FASTIFO_CHECK(plan.size() % kAdamEntries == 0,
-                "plan: expected " << kAdamEntries << " entries a tensor, found " << plan.size());
+                "plan: expected " << kAdamEntries << " entries per tensor, found " << plan.size());
   FASTIFO_CHECK(every >= 1, "every: expected at least 1, found " << every);
   if (members <= 0) return;  // a launch of zero blocks is an error
   const Settings settings{update, rate,           decay, polyak, members,

@@ -1,6 +1,6 @@
 // Value loss, gradient and policy weights on the GPU. Reads the five columns of a row from memory
-// once, the policy rows again from the cache, and writes gradient and weight: 24 to 28 bytes a row
-// in float, so that latency, not memory speed, is the floor.
+// once, the policy rows again from the cache, and writes gradient and weight: 24 to 28 bytes per
+// row in float, so that latency, not memory speed, is the floor.
 // One block takes one member with a grid stride, its threads the rows. Sums are carried in double.
 #include <algorithm>
 

@@ -1,10 +1,10 @@
 // The discretised-action head on the GPU. Each logit is read once and each gradient written once, 8
-// bytes a logit in float: memory speed is the floor, and the kernel's 2 * (2 * radius + 1) products
-// a logit come close to it.
-// blockIdx.x walks tiles of a member's rows, blockIdx.y the members, both with a grid stride. Up to
-// 128 bins in float with a radius up to 16, 16 lanes take a (row, dimension), 8 neighbouring bins
-// each: the kernel and a window of logits stay in registers (SmallHead). Else a warp takes one, its
-// bins in shared memory (AnyHead). Sums are in a fixed order.
+// bytes per logit in float: memory speed is the floor, and the kernel's 2 * (2 * radius + 1)
+// products per logit come close to it. blockIdx.x walks tiles of a member's rows, blockIdx.y the
+// members, both with a grid stride. Up to 128 bins in float with a radius up to 16, 16 lanes take a
+// (row, dimension), 8 neighbouring bins each: the kernel and a window of logits stay in registers
+// (SmallHead). Else a warp takes one, its bins in shared memory (AnyHead). Sums are in a fixed
+// order.
 #include <algorithm>
 
 #include "common/binned_heads.cuh"
@@ -17,7 +17,7 @@ constexpr int kSumThreads = 256;
 constexpr int64_t kFullBlocks = 2048;  // fill the largest GPUs several times over
 constexpr int64_t kMaxBlocksX = 1 << 20;
 constexpr int64_t kMaxBlocksY = 65535;           // the hardware's limit
-constexpr int64_t kPlainSharedBytes = 48 << 10;  // more has to be asked for
+constexpr int64_t kPlainSharedBytes = 48 << 10;  // more must be requested
 constexpr int64_t kMaxTile = 4096;               // (row, dimension) pairs of a tile
 constexpr int64_t kMaxBins = 4096;
 
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// loss = the sum of a member's rows over their number, one block a member.
+// loss = the sum of a member's rows over their number, one block per member.
 template <typename T>
 __global__ void __launch_bounds__(kSumThreads)
     sum_kernel(const T* __restrict__ row_loss, T* __restrict__ loss, int64_t members,
@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(kThreads) pick_kernel(const Arguments<T> a, in
   }
 }
 
-// The warps of a block, at most kWarps, whose `bytes(warps)` of shared memory the device has; they
-// are asked for where a kernel needs to.
+// The warps of a block, at most kWarps, for which the device has `bytes(warps)` of shared memory.
+// More than a kernel may use by default is requested.
 template <typename Kernel, typename Bytes>
 int64_t warps_that_fit(Kernel* kernel, int64_t bins, const Bytes& bytes) {
   int device = 0, limit = 0;
@@ -100,8 +100,8 @@ int64_t warps_that_fit(Kernel* kernel, int64_t bins, const Bytes& bytes) {
                                            << limit << " bytes of shared memory of this GPU, found "
                                            << bins << " bins, which need " << bytes(warps));
   if (bytes(warps) > kPlainSharedBytes) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         limit);  // the same whoever asks
+    // Always the limit, so that concurrent callers set the same value.
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
   }
   return warps;
 }

@@ -1,6 +1,6 @@
-// Uniform indices on the CPU. Writes 8 bytes an index and reads only the seeds; the ten rounds of
-// Philox, 10 multiplies an index, are the cost. Threads take ranges of pairs of indices, counted
-// through all members.
+// Uniform indices on the CPU. Writes 8 bytes per index and reads only the seeds; the ten rounds of
+// Philox, 10 multiplications per index, are the cost. Threads take ranges of pairs of indices,
+// counted through all members.
 #include "ops/draw.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
-// Uniform indices on the GPU. Writes 8 bytes an index and reads only the seeds and the counter, for
-// windows also log2(episodes) entries of a table that the caches hold.
-// One thread makes one Philox block, two neighbouring indices of one member: blockIdx.x and
-// threadIdx.x walk a member's pairs, blockIdx.y the members, both with a grid stride. An even row
-// length keeps pairs 16-byte aligned: one store each.
+// Uniform indices on the GPU. Writes 8 bytes per index and reads only the seeds and the counter,
+// and for windows log2(episodes) entries of a table that stays in the caches. One thread makes one
+// Philox block, two neighbouring indices of one member: blockIdx.x and threadIdx.x walk a member's
+// pairs, blockIdx.y the members, both with a grid stride. An even row length keeps pairs 16-byte
+// aligned: one store each.
 #include <algorithm>
 
 #include "common/philox.h"

@@ -1,5 +1,5 @@
-// Uniform indices per member: a function of (the member's seed, update, purpose, index) and of
-// nothing else. Index i of a member is bounded(x, high), where x is the first or the last two words
+// Uniform indices per member: a function of the member's seed, update, purpose and index only.
+// Index i of a member is bounded(x, high), where x is the first or the last two words
 // (i even or odd) of philox4x32_10(counter = (i / 2, purpose, update, update >> 32), key = (seed,
 // seed >> 32)).
 #pragma once

@@ -15,7 +15,7 @@ constexpr int64_t kRowsPerThread = 4096;
 constexpr int64_t kBlock = 32;  // rows prefetched together
 constexpr int64_t kLine = 64;   // bytes of a cache line
 
-// Where a member's row of one column lies.
+// The address of a member's row of one column.
 template <typename T>
 FASTIFO_INLINE const T* source_of(const int64_t* column, int64_t index, int64_t member) {
   return reinterpret_cast<const T*>(column[0]) + member * column[3] + index * column[2];
@@ -27,6 +27,25 @@ FASTIFO_INLINE void copy(const T* from, int64_t count, T* to) {
   int64_t i = 0;
   for (; i + kLanes<T> <= count; i += kLanes<T>) store(to + i, load(from + i));
   if (i < count) store_some(to + i, load_some(from + i, count - i), count - i);
+}
+
+// Copies `count` rows of every column; `first` is the first row's index in the outputs.
+// index, member: of the rows, [count].
+template <typename T>
+FASTIFO_INLINE void copy_columns(const std::vector<int64_t>& plan, const int64_t* index,
+                                 const int64_t* member, int64_t first, int64_t count) {
+  for (size_t entry = 0; entry + kPlanEntries <= plan.size(); entry += kPlanEntries) {
+    const int64_t columns = plan[entry + 2];
+    T* target = reinterpret_cast<T*>(plan[entry + 1]) + first * columns;
+    for (int64_t i = 0; i < count; ++i) {
+      const T* source = source_of<T>(plan.data() + entry, index[i], member[i]);
+      if (columns == 1) {
+        target[i] = *source;
+      } else {
+        copy(source, columns, target + i * columns);
+      }
+    }
+  }
 }
 
 // Encodes rows a vector at a time, counted through a row's outputs: output i is feature i / scales
@@ -104,7 +123,7 @@ void gather_cpu(const int64_t* index, const int64_t* row, const T* obs, const T*
     int64_t owner = begin / size, left = size - begin % size;  // rows until the next member's
     for (int64_t first = begin; first < end; first += kBlock) {
       const int64_t count = std::min(kBlock, end - first);
-      // Rows lie anywhere in memory: ask for a block of them before the first is needed.
+      // Rows are scattered in memory: a block of them is prefetched before the first is needed.
       for (int64_t i = 0; i < count; ++i) __builtin_prefetch(row + index[first + i]);
       for (int64_t i = 0; i < count; ++i) {
         member[i] = owner;
@@ -134,18 +153,7 @@ void gather_cpu(const int64_t* index, const int64_t* row, const T* obs, const T*
           }
         }
       }
-      for (size_t entry = 0; entry + kPlanEntries <= plan.size(); entry += kPlanEntries) {
-        const int64_t columns = plan[entry + 2];
-        T* target = reinterpret_cast<T*>(plan[entry + 1]) + first * columns;
-        for (int64_t i = 0; i < count; ++i) {
-          const T* source = source_of<T>(plan.data() + entry, index[first + i], member[i]);
-          if (columns == 1) {
-            target[i] = *source;
-          } else {
-            copy(source, columns, target + i * columns);
-          }
-        }
-      }
+      copy_columns<T>(plan, index + first, member, first, count);
     }
   });
 }

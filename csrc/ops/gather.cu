@@ -1,7 +1,7 @@
 // A batch gathered on the GPU. Reads each row and index once from memory and writes each output
-// once. A block takes a tile of 32 rows: its threads first look up where the rows lie, then walk
-// the tile's outputs one number each, which makes every write contiguous; a number of an
-// observation is read from the cache once per scale. blockIdx.x walks tiles, blockIdx.y the
+// once. A block takes a tile of 32 rows: its threads first look up where the rows are, then walk
+// the tile's outputs one number each, so every write is contiguous; a number of an observation is
+// read from the cache once per scale. blockIdx.x walks tiles, blockIdx.y the
 // observations' steps and then the columns, both with a grid stride.
 #include <algorithm>
 
@@ -70,9 +70,9 @@ __global__ void __launch_bounds__(kThreads)
     gather_kernel(const Arguments<T> a, const __grid_constant__ Columns columns) {
   __shared__ int64_t source[kTileRows], member[kTileRows];
   const int64_t rows = a.members * a.size, tiles = (rows + kTileRows - 1) / kTileRows;
-  const int64_t turns = a.steps + (columns.count > 0 ? 1 : 0);
-  for (int64_t turn = blockIdx.y; turn < turns; turn += gridDim.y) {
-    const bool copies = turn == a.steps;
+  const int64_t passes = a.steps + (columns.count > 0 ? 1 : 0);
+  for (int64_t pass = blockIdx.y; pass < passes; pass += gridDim.y) {
+    const bool copies = pass == a.steps;
     for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
       const int64_t first = tile * kTileRows;
       const int tile_rows = static_cast<int>(rows - first < kTileRows ? rows - first : kTileRows);
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
       if (copies) {
         copy_tile<T>(columns, source, member, first, tile_rows);
       } else {
-        encode_tile(a, source, first, tile_rows, turn);
+        encode_tile(a, source, first, tile_rows, pass);
       }
       __syncthreads();  // before the next tile's rows replace these
     }
@@ -119,10 +119,10 @@ void gather_cuda(const int64_t* index, const int64_t* row, const T* obs, const T
                                          << " x " << scales);
   const Columns columns = columns_of(plan);
   const int64_t tiles = (members * size + kTileRows - 1) / kTileRows;
-  const int64_t turns = steps + (columns.count > 0 ? 1 : 0);
-  if (tiles <= 0 || turns <= 0) return;  // a launch of zero blocks is an error
+  const int64_t passes = steps + (columns.count > 0 ? 1 : 0);
+  if (tiles <= 0 || passes <= 0) return;  // a launch of zero blocks is an error
   const dim3 blocks(static_cast<unsigned>(std::min(tiles, kMaxBlocksX)),
-                    static_cast<unsigned>(std::min(turns, kMaxBlocksY)));
+                    static_cast<unsigned>(std::min(passes, kMaxBlocksY)));
   const Arguments<T> arguments{index, row,     obs,  scale, mean,   deviation,
                                out,   members, size, width, scales, steps};
   gather_kernel<<<blocks, kThreads, 0, stream>>>(arguments, columns);

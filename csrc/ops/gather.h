@@ -1,5 +1,6 @@
-// Rows of flat columns by index into batch buffers. Observations are taken at `steps` successive
-// times and pass (x - mean) / deviation, then tanh(scale * x) at each scale, on the way.
+// Copies rows of flat columns, selected by index, into batch buffers. Observations of `steps`
+// successive time steps are standardised, (x - mean) / deviation, and encoded, tanh(scale * x) at
+// each scale, in the same pass.
 #pragma once
 
 #include <cstdint>

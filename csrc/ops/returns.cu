@@ -1,7 +1,7 @@
 // Discounted return-to-go on the GPU. Reads each reward once and writes each return once.
 // One warp walks one episode backwards, 32 rows at a time: a scan from the last lane to the first
-// gives each row's sum inside the tile, and the tail behind the tile is added with its discount.
-// The next tile's rewards are on their way meanwhile. Warps take episodes with a grid stride.
+// gives each row's sum inside the tile, and the tail after the tile is added with its discount.
+// The next tile's rewards are loaded meanwhile. Warps take episodes with a grid stride.
 #include <algorithm>
 
 #include "common/reduce.cuh"
@@ -24,7 +24,7 @@ __global__ void returns_kernel(const T* __restrict__ reward,       // [start[epi
   for (int64_t episode = static_cast<int64_t>(blockIdx.x) * kEpisodesPerBlock + threadIdx.x / kWarp;
        episode < episodes; episode += stride) {
     const int64_t first = start[episode];
-    int64_t row = start[episode + 1] - kWarp + lane;  // rows before `first` are none of ours
+    int64_t row = start[episode + 1] - kWarp + lane;  // rows before `first` are other episodes'
     double tail = 0.0;
     double next = row >= first ? static_cast<double>(reward[row]) : 0.0;
     for (; row - lane + kWarp > first; row -= kWarp) {

@@ -1,4 +1,4 @@
-// Discounted return-to-go inside each episode: out[i] = reward[i] + gamma * out[i + 1], nothing
+// Discounted return-to-go inside each episode: out[i] = reward[i] + gamma * out[i + 1], with 0
 // after an episode's last row. The sum is carried in double.
 #pragma once
 

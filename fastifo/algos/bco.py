@@ -139,7 +139,7 @@ class BCO(Learner):
 
     @classmethod
     def batch_rows(cls, config: Any) -> int:
-        """Half a batch from each of two sources."""
+        """Half a batch from each source, or with clones=expert a batch from one."""
         return int(config.batch_size) // (2 if config.clones == "both" else 1)
 
     @classmethod

@@ -113,7 +113,7 @@ class ReBRAC(Learner):
         self.register_buffer("policy_loss", zeros)  # of the policy's last step, for the log
 
     def update(self, batch: Batch) -> Metrics:
-        """Steps the critics, in every second update the policy; returns losses, Q and |a~' - a'|^2."""
+        """Steps the critics, every second time the policy; returns losses, Q and |a~' - a'|^2."""
         hp, b = self.hp, batch.background
         assert b.action is not None
         assert b.next_action is not None

@@ -113,7 +113,7 @@ class Gatherer:
             if statistic is not None:
                 expect(name, statistic, dtype, (obs.shape[1],), self.device)
         if (mean is None) != (deviation is None):
-            raise ValueError("deviation: expected one with a mean and none without one.")
+            raise ValueError("deviation: expected it together with mean, found only one of them.")
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, found {steps}.")
         _expect_columns(columns, row.shape[0], dtype, self.device)

@@ -258,7 +258,7 @@ else:
 """
 
 
-@pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
+@pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refused to start as many")])
 @pytest.mark.no_address_sanitizer
 @pytest.mark.slow
 def test_too_few_threads_raise_an_error_or_do_not_change_the_result(
