@@ -14,7 +14,6 @@ from engine.runs import ALL, NATIVE, assert_equal_bits, train
 from fastifo.algos import ALGORITHMS
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 
-WITH_GAMMA = [name for name in ALL if hasattr(ALGORITHMS[name].Config(), "gamma")]
 SWEPT = (
     "temperature",
     "inverse_temperature",
