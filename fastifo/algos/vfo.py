@@ -164,7 +164,8 @@ class VfOBin(Learner):
 
     def drawn_for_background(self, uniform: Tensor) -> Tensor:
         """1 where a bernoulli batch draws the row from D_B, else 0.  uniform, result: [P, B]."""
-        return (uniform < self.hp.alpha).to(self.dtype)
+        drawn: Tensor = uniform < self.hp.alpha
+        return drawn.to(self.dtype)
 
     def source_share(self, batch: Batch) -> Tensor:
         """Weights in L_v: of each source's mean, [P, G], or with bernoulli of each row, [P, R].
