@@ -12,13 +12,13 @@ EPISODE_START = 0  # one window per episode, at its first transition
 WITH_NEXT_ACTION = -1  # one window per transition whose next action is known or not needed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episodes:
     """E episodes with N transitions in total, stored end to end.
 
     An episode of T transitions has T + 1 observations, so the true final observation is available
     after a timeout. The observation and the next observation of a transition are successive rows
-    of `obs`; `rows` gives the first of the two.
+    of `obs`; `rows` gives the first of the two. Episodes are equal if all columns are.
     """
 
     obs: Tensor  # [N + E, D] float32
@@ -30,6 +30,18 @@ class Episodes:
     ranges: Tensor | None = (
         None  # [P, 2] int64: first transition and count that a member draws from
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all columns are the same; a NaN equals a NaN."""
+        if not isinstance(other, Episodes):
+            return NotImplemented
+        return self is other or all(
+            same_tensor(getattr(self, f.name), getattr(other, f.name))
+            for f in dataclasses.fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.num_episodes, self.num_transitions, self.obs_dim))
 
     @property
     def num_transitions(self) -> int:
@@ -136,3 +148,16 @@ class Episodes:
         """The columns that are present, by field name; without `ranges`, which is not a column."""
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {k: v for k, v in fields if v is not None and k != "ranges"}
+
+
+def same_tensor(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two tensors have the same type, shape and values, NaN included, or both are None."""
+    if a is None or b is None:
+        return a is b
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(a, b) or (
+        a.is_floating_point() and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+    )

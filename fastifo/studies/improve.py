@@ -17,6 +17,7 @@ from rich.table import Table
 
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
+from fastifo.data.formats.actions import to_unit
 from fastifo.data.load import load
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
@@ -73,8 +74,8 @@ class Experiment:
             if iteration > 0:
                 previous = folder.with_name(f"iteration-{iteration - 1:02d}") / PLAYED
                 background = load_dataset(previous).background
-            bounds = self.start.action_low, self.start.action_high
-            dataset = Dataset(background, self.demos, self.env_id, *bounds)
+            low, high = self.start.action_low, self.start.action_high
+            dataset = self._dataset(background, self.demos)
             run = train(
                 self.algorithm, dataset, seeds=seed, out=folder / "run", progress=self.progress,
                 **self.fields,
@@ -82,13 +83,26 @@ class Experiment:
             policy = run.policy(0).to(torch.device("cpu"))
             played = collect(
                 policy, self.env_id, self.episodes, False, seed=SEED_BLOCK + iteration,
-                title=f"iteration {iteration}", progress=self.progress,
+                title=f"iteration {iteration}", env_kwargs=self.start.env_kwargs,
+                progress=self.progress,
             )  # fmt: skip
-            info = {"iteration": iteration}
-            Dataset(played, env_id=self.env_id, info=info).save(folder / PLAYED)
+            if low is not None and high is not None:
+                assert played.action is not None
+                unit = to_unit(played.action, low, high).clamp_(-1.0, 1.0)
+                played = dataclasses.replace(played, action=unit)
+            self._dataset(played, info={"iteration": iteration}).save(folder / PLAYED)
         returns = load_dataset(folder / PLAYED).background.returns()
         assert returns is not None
         return float(returns.mean())
+
+    def _dataset(
+        self, background: Episodes, expert: Episodes | None = None, info: dict[str, Any] | None = None
+    ) -> Dataset:
+        """A dataset of the experiment's environment."""
+        return dataclasses.replace(
+            self.start, background=background, expert=expert, env_id=self.env_id, info=info or {},
+            unverified=(),
+        )  # fmt: skip
 
 
 def improve(
