@@ -68,8 +68,8 @@ class Episodes:
 
         The next observation is in the row after it.
         """
-        episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
-        return torch.arange(self.num_transitions) + episode
+        episode = torch.repeat_interleave(torch.arange(self.num_episodes, device="cpu"), self.lengths)
+        return torch.arange(self.num_transitions, device="cpu") + episode
 
     def windows(
         self, length: int, first: int = 0, count: int | None = None
@@ -94,7 +94,7 @@ class Episodes:
             counts = torch.ones_like(lengths)
         else:
             counts = (lengths - length + 1).clamp(min=0)
-        before = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        before = _from_zero(counts.cumsum(0))
         if length < WITH_NEXT_ACTION or int(before[-1]) == 0:
             raise ValueError(
                 f"length: expected 1 to {int(lengths.max())}, the length of the longest episode, "
@@ -112,13 +112,13 @@ class Episodes:
 
     def take(self, episodes: Sequence[int]) -> "Episodes":
         """The episodes with these indices, in that order; their columns are copied."""
-        index = torch.as_tensor(episodes, dtype=torch.int64)
+        index = torch.as_tensor(episodes, dtype=torch.int64, device="cpu")
         first, length = self.start[index], self.lengths[index]
-        start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
-        within = torch.arange(int(start[-1])) - torch.repeat_interleave(start[:-1], length)
+        start = _from_zero(length.cumsum(0))
+        within = torch.arange(int(start[-1]), device="cpu") - torch.repeat_interleave(start[:-1], length)
         step = torch.repeat_interleave(first, length) + within
-        rows_start = start + torch.arange(len(start))
-        within = torch.arange(int(rows_start[-1])) - torch.repeat_interleave(
+        rows_start = start + torch.arange(len(start), device="cpu")
+        within = torch.arange(int(rows_start[-1]), device="cpu") - torch.repeat_interleave(
             rows_start[:-1], length + 1
         )
         row = torch.repeat_interleave(first + index, length + 1) + within
@@ -128,7 +128,9 @@ class Episodes:
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
         """All episodes of all parts, in order.  Every part must have the same columns."""
-        before = torch.tensor([0, *(part.num_transitions for part in parts)]).cumsum(0)
+        before = torch.tensor(
+            [0, *(part.num_transitions for part in parts)], device="cpu"
+        ).cumsum(0)
         starts = [part.start[:-1] + first for part, first in zip(parts, before, strict=False)]
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])
@@ -148,6 +150,11 @@ class Episodes:
         """The columns that are present, by field name; without `ranges`, which is not a column."""
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {k: v for k, v in fields if v is not None and k != "ranges"}
+
+
+def _from_zero(positions: Tensor) -> Tensor:
+    """[0, *positions], on the CPU whatever torch's default device is."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), positions])
 
 
 def same_tensor(a: Tensor | None, b: Tensor | None) -> bool:

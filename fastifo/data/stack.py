@@ -65,9 +65,11 @@ def _joined(parts: Sequence[Episodes], part_of_member: Sequence[int]) -> Episode
         index_of_part.append(equal[0] if equal else len(unique))
         if not equal:
             unique.append(part)
-    counts = torch.tensor([part.num_transitions for part in unique])
+    counts = torch.tensor([part.num_transitions for part in unique], device="cpu")
     first = counts.cumsum(0) - counts
-    index_of_member = torch.tensor([index_of_part[part] for part in part_of_member])
+    index_of_member = torch.tensor(
+        [index_of_part[part] for part in part_of_member], device="cpu"
+    )
     ranges = torch.stack([first[index_of_member], counts[index_of_member]], 1)
     return dataclasses.replace(Episodes.joined(unique), ranges=ranges)
 

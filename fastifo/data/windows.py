@@ -42,8 +42,8 @@ def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
     lengths = episodes.lengths
     padded = lengths + extra
     begin = padded.cumsum(0) - padded
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), padded)
-    within = torch.arange(int(padded.sum())) - begin[episode]
+    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), padded)
+    within = torch.arange(int(padded.sum()), device="cpu") - begin[episode]
     last = lengths[episode] - 1
     step = episodes.start[:-1][episode] + torch.minimum(within, last)
     rows = episodes.obs[step + episode]
@@ -57,8 +57,10 @@ def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
     rows -= scale.mean
     rows /= scale.deviation
     rows.clamp_(-LIMIT, LIMIT)
-    start = torch.cat([begin, padded.sum(0, keepdim=True)]) - torch.arange(len(lengths) + 1)
-    no_end = torch.zeros(int(start[-1]), dtype=torch.bool)
+    start = torch.cat([begin, padded.sum(0, keepdim=True)]) - torch.arange(
+        len(lengths) + 1, device="cpu"
+    )
+    no_end = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     ranges = episodes.ranges
     if ranges is not None:
         edges = torch.stack([ranges[:, 0], ranges.sum(1)])  # [2, P]: first transition and end
@@ -81,5 +83,5 @@ def first_rows(episodes: Episodes, horizon: int) -> Tensor:
     lengths = episodes.lengths
     padded = lengths + window_length(horizon)
     begin = padded.cumsum(0) - padded
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), lengths)
-    return begin[episode] + torch.arange(episodes.num_transitions) - episodes.start[episode]
+    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), lengths)
+    return begin[episode] + torch.arange(episodes.num_transitions, device="cpu") - episodes.start[episode]

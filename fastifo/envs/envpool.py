@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,15 @@ def split_settings(
     known: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     for name, value in env_kwargs.items():
-        stem = name.removesuffix("_range")
-        parts = {name: value}
-        if name not in config and isinstance(value, list | tuple) and len(value) == 2:
-            parts = {f"{stem}_min": value[0], f"{stem}_max": value[1]}
-            if stem != name and parts.keys() - config.keys() == {f"{stem}_max"}:
-                parts = {f"{stem}_min": value[0]} if value[1] == float("inf") else parts
-        converted = {k: _as_type_of(config.get(k), v) for k, v in parts.items()}
-        if config.get(name, unknown) == value:
+        if name in config and config[name] == value:
             continue  # EnvPool's default
+        parts = {name: value}
+        if name.endswith("_range") and isinstance(value, list | tuple) and len(value) == 2:
+            ends = (name.replace("_range", "_min"), name.replace("_range", "_max"))
+            parts = dict(zip(ends, value, strict=True))
+            if ends[1] not in config and value[1] == math.inf:
+                del parts[ends[1]]
+        converted = {k: _as_type_of(config.get(k), v) for k, v in parts.items()}
         if MACHINERY & parts.keys() or any(v is None for v in converted.values()):
             unknown[name] = value
         else:
@@ -116,7 +117,7 @@ def check_spaces(env_id: str, spec: Any) -> None:
 def check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
     """Raises ValueError where the policy was trained for other observation or action sizes."""
     try:
-        width = policy.act_rows(torch.zeros(1, obs_dim), None).shape[1]
+        width = policy.act_rows(torch.zeros(1, obs_dim, dtype=torch.float32, device="cpu"), None).shape[1]
     except RuntimeError as error:
         raise ValueError(
             f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "

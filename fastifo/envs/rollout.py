@@ -51,7 +51,7 @@ def collect(
     )
     start = torch.from_numpy(np.concatenate([[0], played.lengths.cumsum()]))
     last = start[1:] - 1
-    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     timeout = torch.zeros_like(terminal)
     terminal[last] = torch.from_numpy(played.terminal)
     timeout[last] = ~terminal[last]

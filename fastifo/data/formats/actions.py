@@ -61,7 +61,9 @@ def as_bounds(
         return None
     if (lower == -1).all() and (upper == 1).all():
         return None
-    return torch.tensor(lower, dtype=torch.float32), torch.tensor(upper, dtype=torch.float32)
+    single = (bound.astype(np.float32) for bound in (lower, upper))
+    low_tensor, high_tensor = (torch.from_numpy(bound) for bound in single)
+    return low_tensor, high_tensor
 
 
 def choose_bounds(

@@ -99,14 +99,19 @@ def from_rows(
     return finish(source, episodes, notes)
 
 
+def check_rows(path: Path, obs: Floats) -> int:
+    """The number of rows of the observations.  Raises ValueError if there are none."""
+    if obs.ndim == 0 or len(obs) == 0:
+        raise ValueError(f"{path}: expected one or more rows of observations, found {obs.shape}")
+    return len(obs)
+
+
 def _check_shapes(
     source: Source, columns: dict[str, Floats | None], reward: Floats | None
 ) -> None:
     obs, next_obs = columns["observations"], columns["next_observations"]
     assert obs is not None
-    count = len(obs) if obs.ndim else 0
-    if count == 0:
-        raise source.error(f"expected one or more rows of observations, found {obs.shape}")
+    count = check_rows(source.path, obs)
     for name, rows in columns.items():
         if rows is not None and (rows.ndim != 2 or len(rows) != count or 0 in rows.shape):
             raise source.error(f"{name}: expected ({count}, width), found {rows.shape}")
@@ -232,7 +237,7 @@ def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadRes
         action = to_unit(action, *bounds)
     row_of = torch.repeat_interleave(episodes.lengths)  # [N], episode of each transition
     obs_of = torch.repeat_interleave(episodes.lengths + 1)
-    damaged = torch.zeros(episodes.num_episodes, dtype=torch.bool)
+    damaged = torch.zeros(episodes.num_episodes, dtype=torch.bool, device="cpu")
     reasons = []
     for name, column, limit, owner in (
         ("obs", episodes.obs, LARGEST_OBSERVATION, obs_of),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import check_continuous, from_unit, stated_bounds
-from fastifo.data.formats.assemble import from_rows
+from fastifo.data.formats.assemble import check_rows, from_rows
 from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import ReadOptions
@@ -46,18 +46,19 @@ def read(path: Path, options: ReadOptions = ReadOptions(), name: str = "") -> Re
     columns = dict(zip(names, file.numbers(names), strict=True))
     obs, action, reward = (columns.get(n) for n in ("observations", "actions", "rewards"))
     assert obs is not None
+    count = check_rows(path, obs)
     if action is not None:
         check_continuous(path, "actions", file.kind("actions"), action)
     if file.has("discrete_action") and bool(file.numbers(["discrete_action"])[0].any()):
         check_continuous(path, "discrete_action", "b", np.ones(1, bool))
-    if reward is not None and reward.shape == (len(obs), 1):
+    if reward is not None and reward.shape == (count, 1):
         reward = reward[:, 0]
     task = task_of(name or path.stem)
     source = _source(file, options, task.env_id, task.max_steps)
     ends = find_ends(
         path,
         end_columns(file, options),
-        len(obs) if obs.ndim else 0,
+        count,
         options,
         max_steps=source.env_kwargs.get("max_episode_steps", 0),
         has_next_obs="next_observations" in columns,

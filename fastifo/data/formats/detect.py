@@ -10,8 +10,12 @@ HDF5_SIGNATURE, ZIP_SIGNATURE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 def kind_of(path: Path) -> str:
     """The kind of spec that reads the file: d4rl, minari, robomimic or npz; empty for a pack.
 
+    Files whose name ends in .fastifo are packs, whatever they contain.
+
     Raises ValueError naming the file if it is an HDF5 file in none of the layouts.
     """
+    if path.suffix == ".fastifo":
+        return ""
     try:
         with open(path, "rb") as file:
             start = file.read(len(HDF5_SIGNATURE))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.data.formats.actions import check_continuous, stated_bounds
-from fastifo.data.formats.assemble import concatenate_columns, from_rows
+from fastifo.data.formats.assemble import check_rows, concatenate_columns, from_rows
 from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
 from fastifo.data.formats.limits import read_limit
 from fastifo.data.formats.options import ReadOptions
@@ -102,11 +102,12 @@ def read(path: Path, options: ReadOptions = ReadOptions()) -> ReadResult:
             "the observation with ,keys=a+b"
         )
     obs = concatenate_columns(path, "observations", [file.numbers(key) for key in keys])
+    count = check_rows(path, obs)
     action, reward, next_obs = (file.first(names) for names in (ACTION, REWARD, NEXT_OBS))
     if action is not None:
         name = next(name for name in ACTION if name in file.names)
         check_continuous(path, name, file.kinds[name], action)
-    if reward is not None and reward.shape == (len(obs), 1):
+    if reward is not None and reward.shape == (count, 1):
         reward = reward[:, 0]
     names = [name for name in COLUMNS if name in file.names]
     if options.ends and options.ends != WHOLE_FILE and options.ends not in names:
@@ -120,7 +121,7 @@ def read(path: Path, options: ReadOptions = ReadOptions()) -> ReadResult:
     ends = find_ends(
         path,
         {name: file.numbers(name, np.float64) for name in names},
-        len(obs),
+        count,
         options,
         has_next_obs=next_obs is not None,
     )
