@@ -34,8 +34,8 @@ class Dataset:
     action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
     info: Mapping[str, Any] = field(default_factory=dict)  # provenance, as JSON values
     unverified: tuple[Path, ...] = ()  # large files whose checksums have not been checked yet
-    env_kwargs: Mapping[str, Any] = field(  # settings of the environment, as JSON values; the task's
-        default_factory=dict  # own time limit is max_episode_steps
+    env_kwargs: Mapping[str, Any] = field(  # the environment's settings, as JSON values; its time
+        default_factory=dict  # limit is max_episode_steps
     )
     reference_returns: tuple[float, float] | None = None  # returns of scores 0 and 100, if stated
 
@@ -207,7 +207,8 @@ def _bounds_text(low: Tensor | None, high: Tensor | None) -> str:
     if low is None or high is None:
         return ""
     pairs = list(dict.fromkeys(zip(low.tolist(), high.tolist(), strict=True)))
-    return " from " + ", ".join(f"{a:g} to {b:g}" for a, b in pairs[:4]) + ", ..." * (len(pairs) > 4)
+    text = ", ".join(f"{a:g} to {b:g}" for a, b in pairs[:4])
+    return f" from {text}{', ...' if len(pairs) > 4 else ''}"
 
 
 def load_dataset(path: Path) -> Dataset:

@@ -68,7 +68,8 @@ class Episodes:
 
         The next observation is in the row after it.
         """
-        episode = torch.repeat_interleave(torch.arange(self.num_episodes, device="cpu"), self.lengths)
+        number = torch.arange(self.num_episodes, device="cpu")
+        episode = torch.repeat_interleave(number, self.lengths)
         return torch.arange(self.num_transitions, device="cpu") + episode
 
     def windows(
@@ -115,7 +116,8 @@ class Episodes:
         index = torch.as_tensor(episodes, dtype=torch.int64, device="cpu")
         first, length = self.start[index], self.lengths[index]
         start = _from_zero(length.cumsum(0))
-        within = torch.arange(int(start[-1]), device="cpu") - torch.repeat_interleave(start[:-1], length)
+        within = torch.arange(int(start[-1]), device="cpu")
+        within -= torch.repeat_interleave(start[:-1], length)
         step = torch.repeat_interleave(first, length) + within
         rows_start = start + torch.arange(len(start), device="cpu")
         within = torch.arange(int(rows_start[-1]), device="cpu") - torch.repeat_interleave(
@@ -128,9 +130,9 @@ class Episodes:
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
         """All episodes of all parts, in order.  Every part must have the same columns."""
-        before = torch.tensor(
-            [0, *(part.num_transitions for part in parts)], device="cpu"
-        ).cumsum(0)
+        before = torch.tensor([0, *(part.num_transitions for part in parts)], device="cpu").cumsum(
+            0
+        )
         starts = [part.start[:-1] + first for part, first in zip(parts, before, strict=False)]
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])

@@ -11,7 +11,9 @@ import numpy as np
 
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
+from fastifo.data.episodes import Episodes, same_tensor
 from fastifo.data.formats import d4rl, minari, npz, robomimic
+from fastifo.data.formats.actions import from_unit, to_unit
 from fastifo.data.formats.detect import kind_of
 from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
 from fastifo.data.formats.source import ReadResult
@@ -195,12 +197,25 @@ def _combine(
         info["notes"] = {"settings of the expert's environment that differ": len(differing)}
     return dataclasses.replace(
         base,
-        expert=demos.without_rewards(),
+        expert=_rescaled(demos.without_rewards(), source, base),
         env_id=env_id or base.env_id or source.env_id,
         env_kwargs=settings,
         reference_returns=base.reference_returns or source.reference_returns,
         info=info,
     )
+
+
+def _rescaled(demos: Episodes, source: Dataset, base: Dataset) -> Episodes:
+    """The expert's episodes with their actions on the background's scale."""
+    bounds = [(d.action_low, d.action_high) for d in (source, base)]
+    same = all(same_tensor(a, b) for a, b in zip(*bounds, strict=True))
+    if demos.action is None or same or demos.action.shape[1] != base.action_dim:
+        return demos
+    action = demos.action
+    for convert, (low, high) in zip((from_unit, to_unit), bounds, strict=True):
+        if low is not None and high is not None:
+            action = convert(action, low, high)
+    return dataclasses.replace(demos, action=action)
 
 
 def _is_pack(spec: str | Path) -> bool:
@@ -226,8 +241,7 @@ def _load_one(spec: str | Path | None, stated: dict[str, Any], progress: bool) -
         )
     if kind in BUILDERS:
         return BUILDERS[kind](text, progress=progress)
-    name, options = split_spec(text)
-    kind_of_file = kind_of(Path(name).expanduser())
+    kind_of_file = kind_of(Path(split_spec(text)[0]).expanduser())
     if kind_of_file:
         return _load_file(text, kind_of_file, text, stated, progress)
     if colon and kind.isalnum() and not Path(text).exists():

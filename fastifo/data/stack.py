@@ -67,9 +67,7 @@ def _joined(parts: Sequence[Episodes], part_of_member: Sequence[int]) -> Episode
             unique.append(part)
     counts = torch.tensor([part.num_transitions for part in unique], device="cpu")
     first = counts.cumsum(0) - counts
-    index_of_member = torch.tensor(
-        [index_of_part[part] for part in part_of_member], device="cpu"
-    )
+    index_of_member = torch.tensor([index_of_part[part] for part in part_of_member], device="cpu")
     ranges = torch.stack([first[index_of_member], counts[index_of_member]], 1)
     return dataclasses.replace(Episodes.joined(unique), ranges=ranges)
 

@@ -84,4 +84,5 @@ def first_rows(episodes: Episodes, horizon: int) -> Tensor:
     padded = lengths + window_length(horizon)
     begin = padded.cumsum(0) - padded
     episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), lengths)
-    return begin[episode] + torch.arange(episodes.num_transitions, device="cpu") - episodes.start[episode]
+    step = torch.arange(episodes.num_transitions, device="cpu") - episodes.start[episode]
+    return begin[episode] + step

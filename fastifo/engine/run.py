@@ -90,8 +90,13 @@ class Run:
         policies = [None if m in self.failed else self.policy(m).to(cpu) for m in chosen]
         returns = dataclasses.replace(
             evaluate_members(
-                policies, env_id, num_episodes, deterministic, seed=seed,
-                env_kwargs=self.env_kwargs, progress=progress,
+                policies,
+                env_id,
+                num_episodes,
+                deterministic,
+                seed=seed,
+                env_kwargs=self.env_kwargs,
+                progress=progress,
             ),
             num_updates=self.updates_done,
             reference=self.reference_returns,

@@ -122,7 +122,7 @@ def create_run(
         each.verify()
     check_compatible(datasets)
     if options.progress:
-        _report_notes(datasets)
+        report_notes(datasets)
     return _build_run(settings, datasets, options), datasets
 
 
@@ -138,7 +138,7 @@ def _load(dataset: DatasetLike, progress: bool) -> Dataset:
     return loaded
 
 
-def _report_notes(datasets: Sequence[Dataset]) -> None:
+def report_notes(datasets: Sequence[Dataset]) -> None:
     """Prints what was changed when the data were read, and settings that cannot be used, once."""
     lines = [line for dataset in datasets for line in dataset.notes()]
     env_id, env_kwargs = datasets[0].env_id, datasets[0].env_kwargs

@@ -117,7 +117,8 @@ def check_spaces(env_id: str, spec: Any) -> None:
 def check_fits(policy: Actor, env_id: str, obs_dim: int, action_dim: int) -> None:
     """Raises ValueError where the policy was trained for other observation or action sizes."""
     try:
-        width = policy.act_rows(torch.zeros(1, obs_dim, dtype=torch.float32, device="cpu"), None).shape[1]
+        obs = torch.zeros(1, obs_dim, dtype=torch.float32, device="cpu")
+        width = policy.act_rows(obs, None).shape[1]
     except RuntimeError as error:
         raise ValueError(
             f"{env_id}: its observations are {obs_dim} wide, which the policy does not take "

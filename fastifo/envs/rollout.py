@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fastifo.data.episodes import Episodes
+from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
 from fastifo.envs.envpool import check_env, episode_limit, split_settings
 from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
@@ -28,12 +30,12 @@ def collect(
     seed: int,
     title: str,
     env_kwargs: Mapping[str, Any] | None = None,
+    bounds: tuple[Tensor | None, Tensor | None] = (None, None),
     progress: bool = True,
 ) -> Episodes:
     """Plays episodes of one policy and returns them as dataset columns with actions and rewards.
 
-    Actions are the environment's, in its bounds.
-
+    bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
     Raises ValueError as `rollout` does.
@@ -55,12 +57,16 @@ def collect(
     timeout = torch.zeros_like(terminal)
     terminal[last] = torch.from_numpy(played.terminal)
     timeout[last] = ~terminal[last]
+    low, high = bounds
+    action = torch.from_numpy(np.concatenate(played.actions))
+    if low is not None and high is not None:
+        action = to_unit(action, low, high).clamp_(-1.0, 1.0)
     return Episodes(
         obs=torch.from_numpy(np.concatenate(played.obs)),
         start=start,
         terminal=terminal,
         timeout=timeout,
-        action=torch.from_numpy(np.concatenate(played.actions)),
+        action=action,
         reward=torch.from_numpy(np.concatenate(played.rewards)),
     )
 

@@ -3,22 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from fastifo.data.episodes import Episodes
-from fastifo.data.formats.actions import choose_bounds, clip_actions, to_unit
 from fastifo.data.formats.ends import Ends
+from fastifo.data.formats.finish import finish
 from fastifo.data.formats.resets import known_next_obs, reset_rows
 from fastifo.data.formats.source import Bools, Floats, Ints, ReadResult, Source
 
-LARGEST_OBSERVATION, LARGEST_ACTION = 1e8, 10.0  # a file with larger values is damaged
-LARGEST_REWARD = 1e8  # larger ones are counted
 TOLERANCE = 1e-5  # relative, between a next observation and the next row's observation
-LARGEST_DROPPED_SHARE = 0.5  # of the episodes; a file with more unusable ones is refused
-DROPPED = "episodes dropped for damaged or missing values"
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,8 @@ def from_rows(
         extra = reset_rows(obs, next_obs, last, reward, TOLERANCE)
         if extra.any():
             notes["rows dropped that only record the reset after an episode"] = int(extra.sum())
-            obs, next_obs, last, terminal = (c[~extra] for c in (obs, next_obs, last, terminal))
+            obs, next_obs = obs[~extra], next_obs[~extra]
+            last, terminal = last[~extra], terminal[~extra]
             action = None if action is None else action[~extra]
             reward = None if reward is None else reward[~extra]
     layout, known = _layout(obs, next_obs, last, terminal, notes)
@@ -106,9 +102,7 @@ def check_rows(path: Path, obs: Floats) -> int:
     return len(obs)
 
 
-def _check_shapes(
-    source: Source, columns: dict[str, Floats | None], reward: Floats | None
-) -> None:
+def _check_shapes(source: Source, columns: dict[str, Floats | None], reward: Floats | None) -> None:
     obs, next_obs = columns["observations"], columns["next_observations"]
     assert obs is not None
     count = check_rows(source.path, obs)
@@ -222,82 +216,6 @@ def from_whole_episodes(
         reward=None if reward is None else torch.from_numpy(np.concatenate(reward)),
     )
     return finish(source, episodes, notes)
-
-
-def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadResult:
-    """Drops episodes with damaged values, and maps actions to [-1, 1]; all changes are counted.
-
-    Raises ValueError naming the file if more than LARGEST_DROPPED_SHARE of the episodes would be
-    dropped, or too many actions clipped.
-    """
-    width = 0 if episodes.action is None else episodes.action.shape[1]
-    bounds = choose_bounds(source.path, source.options, source.bounds, width)
-    action = episodes.action
-    if action is not None and bounds is not None:
-        action = to_unit(action, *bounds)
-    row_of = torch.repeat_interleave(episodes.lengths)  # [N], episode of each transition
-    obs_of = torch.repeat_interleave(episodes.lengths + 1)
-    damaged = torch.zeros(episodes.num_episodes, dtype=torch.bool, device="cpu")
-    reasons = []
-    for name, column, limit, owner in (
-        ("obs", episodes.obs, LARGEST_OBSERVATION, obs_of),
-        ("action", action, LARGEST_ACTION, row_of),
-    ):
-        if column is None:
-            continue
-        bad = ~(column.abs() <= limit)  # also true for NaN
-        rows = bad.any(1)
-        if bool(rows.any()):
-            damaged[owner[rows]] = True
-            index = torch.nonzero(bad)[0].tolist()
-            reasons.append(
-                f"{name}: expected finite numbers of at most {limit:g}, found "
-                f"{float(column[tuple(index)])} in row {index[0]}: the file is damaged"
-                + (", or these actions have other bounds: pass action_low and action_high"
-                   if name == "action" and bounds is None else "")
-            )  # fmt: skip
-    if action is not episodes.action:
-        episodes = _replaced(episodes, action)
-    episodes = drop_episodes(source, episodes, damaged, notes, reasons)
-    if episodes.action is not None:
-        clip_actions(source.path, episodes.action, bounds, source.options, notes)
-    if episodes.reward is not None:
-        odd = ~(episodes.reward.abs() <= LARGEST_REWARD)
-        notes["rewards that are not finite or exceed 1e8"] = int(odd.sum())
-    low, high = (None, None) if bounds is None else bounds
-    notes = {note: count for note, count in notes.items() if count}
-    return ReadResult(episodes, source, low, high, notes)
-
-
-def drop_episodes(
-    source: Source,
-    episodes: Episodes,
-    damaged: torch.Tensor,
-    notes: dict[str, int],
-    reasons: Sequence[str],
-) -> Episodes:
-    """The episodes that are not damaged.
-
-    damaged: [E] bool.  reasons: of the first damaged ones, for the error.
-    """
-    count, earlier = int(damaged.sum()), notes.get(DROPPED, 0)
-    if count == 0:
-        return episodes
-    check_share(source, count + earlier, episodes.num_episodes + earlier, reasons[0])
-    notes[DROPPED] = count + earlier
-    return episodes.take(torch.nonzero(~damaged)[:, 0].tolist())
-
-
-def check_share(source: Source, dropped: int, count: int, reason: str) -> None:
-    """Raises ValueError with the reason if too many of `count` episodes are dropped."""
-    if dropped > LARGEST_DROPPED_SHARE * count:
-        more = f" ({dropped} of {count} episodes are unusable)" if count > 1 else ""
-        raise source.error(f"{reason}{more}")
-
-
-def _replaced(episodes: Episodes, action: torch.Tensor | None) -> Episodes:
-    columns: dict[str, Any] = episodes.columns()
-    return Episodes(**columns | {"action": action})
 
 
 def _at_end(start: Ints, flag: Bools) -> torch.Tensor:

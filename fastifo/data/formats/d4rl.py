@@ -21,8 +21,8 @@ from fastifo.data.formats.actions import check_continuous, from_unit, stated_bou
 from fastifo.data.formats.assemble import check_rows, from_rows
 from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
 from fastifo.data.formats.hdf5 import HDF5
-from fastifo.data.formats.options import ReadOptions
-from fastifo.data.formats.source import Floats, ReadResult, Source
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.data.formats.source import ReadResult, Source
 from fastifo.data.formats.tasks import is_name, path_of, task_of
 from fastifo.utils.files import write_atomic
 
@@ -31,7 +31,7 @@ __all__ = ["HOST", "address", "is_name", "read", "write"]
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
 
-def read(path: Path, options: ReadOptions = ReadOptions(), name: str = "") -> ReadResult:
+def read(path: Path, options: ReadOptions = DEFAULTS, name: str = "") -> ReadResult:
     """The episodes of a D4RL file; `find_ends` and `from_rows` say what is dropped.
 
     name: of D4RL's dataset, if the file was downloaded by name; by default the file's name.
@@ -114,18 +114,18 @@ def write(
     if episodes.action is None or episodes.reward is None or episodes.reward.ndim != 1:
         raise ValueError(f"{path}: expected a background with actions and rewards to write")
     row = episodes.rows()
-    bounded = low is not None and high is not None
+    action, attributes = episodes.action, dict[str, Any]()
+    if low is not None and high is not None:
+        action = from_unit(action, low, high)
+        attributes = {"action_low": low.numpy(), "action_high": high.numpy()}
     columns = {
         "observations": episodes.obs[row],
         "next_observations": episodes.obs[row + 1],
-        "actions": from_unit(episodes.action, low, high) if bounded else episodes.action,
+        "actions": action,
         "rewards": episodes.reward,
         "terminals": episodes.terminal,
         "timeouts": episodes.timeout,
     }
-    attributes: dict[str, Any] = {}
-    if bounded:
-        attributes |= {"action_low": low.numpy(), "action_high": high.numpy()}
     if env_id is not None:
         attributes["env_id"] = env_id
     if env_kwargs:

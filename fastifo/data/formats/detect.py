@@ -26,12 +26,14 @@ def kind_of(path: Path) -> str:
     if start != HDF5_SIGNATURE:
         return ""
     content = HDF5(path)
-    if content.has("observations"):
-        return "d4rl"
-    if any(name.startswith("episode_") for name in content.children("")):
-        return "minari"
-    if content.children("data"):
-        return "robomimic"
+    layouts = {
+        "d4rl": content.has("observations"),
+        "minari": any(name.startswith("episode_") for name in content.children("")),
+        "robomimic": bool(content.children("data")),
+    }
+    kind = next((kind for kind, matches in layouts.items() if matches), None)
+    if kind is not None:
+        return kind
     raise content.error(
         "an HDF5 file whose layout is unknown; name it with d4rl:, minari: or robomimic: before "
         f"the path; found {', '.join(sorted(content.children(''))[:12]) or 'no objects'}"

@@ -87,7 +87,9 @@ class _Columns:
         rising = bool((np.diff(values) > 0).all()) and values.size > 0
         if values.size != self.count and rising and values[0] == 0 and values[-1] < self.count:
             return self._at(name, np.append(values[1:], self.count) - 1)
-        return np.append(self.flags(name)[1:], True)
+        marks: Bools = np.ones(self.count, bool)
+        marks[:-1] = self.flags(name)[1:]
+        return marks
 
     def after_lengths(self, name: str) -> Bools:
         """Last rows, [N], from the number of rows of each episode."""
@@ -146,16 +148,8 @@ def find_ends(
     clock = columns.union(CLOCK, columns.flags)
     done = columns.union(DONE, columns.flags)
     notes: dict[str, int] = {}
-    if "masks" in values:  # 0 at the goal of a trajectory that may go on, beside its `terminals`
-        reached = ~columns.flags("masks")
-        if task is not None and bool((task & ~reached).any()):
-            done, task = task if done is None else task | done, None
-        last = _any(count, task, done, marks, clock)
-        inside = int((reached & ~last).sum())
-        complete = any(column is not None for column in (done, marks, clock))
-        if complete and inside:
-            notes["ends of the task inside an episode that goes on, not used"] = inside
-        task = reached & last if complete else reached
+    if "masks" in values:
+        task, done = _with_masks(columns, task, done, _any(count, marks, clock), notes)
     if clock is None and marks is None and done is None:
         return _from_terminals(columns, task, has_next_obs, notes)
     last = _any(count, task, done, marks, clock)
@@ -167,8 +161,32 @@ def find_ends(
     return Ends(last, task, notes | ({} if timed else _same_length(last, task)))
 
 
+def _with_masks(
+    columns: _Columns, task: Bools | None, done: Bools | None, others: Bools, notes: dict[str, int]
+) -> tuple[Bools, Bools | None]:
+    """Ends of the task by `masks`, and rows that mark the end of an episode of any kind.
+
+    `masks` are 0 at the goal of a trajectory that may go on; `terminals` beside them that differ
+    mark the ends of trajectories.  others: rows that further columns mark as last.
+    """
+    reached = ~columns.flags("masks")
+    if task is not None and bool((task != reached).any()):
+        done = _any(columns.count, task, done)
+    last = _any(columns.count, done, others)
+    if not last.any():
+        return reached, done
+    inside = int((reached & ~last).sum())
+    if inside:
+        notes["ends of the task inside an episode that goes on, not used"] = inside
+    return reached & last, done
+
+
 def _any(count: int, *columns: Bools | None) -> Bools:
-    return np.logical_or.reduce([np.zeros(count, bool), *(c for c in columns if c is not None)])
+    marked = np.zeros(count, bool)
+    for column in columns:
+        if column is not None:
+            marked |= column
+    return marked
 
 
 def _full_marks(columns: _Columns) -> Bools | None:

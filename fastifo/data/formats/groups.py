@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastifo.data.formats.assemble import DROPPED, check_count, check_share
+from fastifo.data.formats.assemble import check_count
+from fastifo.data.formats.finish import DROPPED, check_share
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.source import Floats, Source
 
@@ -76,7 +77,8 @@ def _usual_widths(
     """The shape of a row of each column in most episodes."""
     widths = {}
     for column in columns:
-        shapes = [file.shape(f"{g}/{column.name}")[1:] for g in groups if file.has(f"{g}/{column.name}")]
+        names = [f"{group}/{column.name}" for group in groups]
+        shapes = [file.shape(name)[1:] for name in names if file.has(name)]
         widths[column.name] = max(dict.fromkeys(shapes), key=shapes.count)
     return widths
 

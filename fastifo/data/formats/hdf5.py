@@ -92,16 +92,18 @@ class HDF5:
                 f"{self.path.stat().st_size} bytes: damaged, or compressed too well to be data, or "
                 f"larger than half of the free memory ({self.limit >> 20} MiB may be read)"
             )
-        blocks = [
-            max(self.objects[name]["chunk"], self.objects[name]["chunk_rows"] * math.prod(shape[1:]))
-            * (2 * self.objects[name]["size"] + item)
-            for name, shape in zip(names, shapes, strict=True)
-        ]
-        flat = self._ask(list(names), np.dtype(dtype), max(blocks, default=0))[1]
+        block_bytes = max((self._block_bytes(name, item) for name in names), default=0)
+        flat = self._ask(list(names), np.dtype(dtype), block_bytes)[1]
         if len(flat) != int(sum(sizes)):
             raise self.error(f"expected {int(sum(sizes))} values, found {len(flat)}: truncated")
         first = np.cumsum([0, *sizes]).astype(np.int64)
         return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
+
+    def _block_bytes(self, name: str, item: int) -> int:
+        """Memory for one block of rows of a dataset: stored, and as `item` bytes a value."""
+        entry = self.objects[name]
+        rows = entry["chunk_rows"] * math.prod(entry["shape"][1:])
+        return int(max(entry["chunk"], rows) * (2 * entry["size"] + item))
 
     def texts(self, name: str) -> list[str]:
         """The strings of a dataset.  Raises ValueError if it is missing or has no strings."""

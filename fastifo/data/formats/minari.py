@@ -17,12 +17,12 @@ from fastifo.data.formats.actions import check_continuous, minari_bounds
 from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
 from fastifo.data.formats.groups import Column, read_groups
 from fastifo.data.formats.hdf5 import HDF5
-from fastifo.data.formats.options import ReadOptions
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
 from fastifo.utils.files import read_json
 
 
-def read(path: Path, options: ReadOptions = ReadOptions()) -> ReadResult:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The episodes of a Minari dataset.
 
     path: its folder, its `data` folder, main_data.hdf5, or its id below `root()`.

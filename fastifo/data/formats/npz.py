@@ -16,7 +16,7 @@ from fastifo.data.formats.actions import check_continuous, stated_bounds
 from fastifo.data.formats.assemble import check_rows, concatenate_columns, from_rows
 from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
 from fastifo.data.formats.limits import read_limit
-from fastifo.data.formats.options import ReadOptions
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import Floats, ReadResult, Source
 from fastifo.utils.files import UNREADABLE
 
@@ -88,7 +88,7 @@ class NPZ:
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def read(path: Path, options: ReadOptions = ReadOptions()) -> ReadResult:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The episodes of an .npz file; `find_ends` and `from_rows` say what is dropped.
 
     options: `keys` are arrays to concatenate as the observation, in this order.

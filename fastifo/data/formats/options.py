@@ -31,6 +31,9 @@ class ReadOptions:
     action_high: Bound | None = None
 
 
+DEFAULTS = ReadOptions()
+
+
 def split_spec(argument: str) -> tuple[str, list[str]]:
     """The file or name of a spec, and its options.  argument: the part after `kind:`.
 

@@ -17,13 +17,13 @@ from fastifo.data.formats.assemble import concatenate_columns, from_rows
 from fastifo.data.formats.ends import Ends
 from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
-from fastifo.data.formats.options import ReadOptions
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import Bools, Floats, ReadResult, Source
 
 LOW_DIM = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 
 
-def read(path: Path, options: ReadOptions = ReadOptions()) -> ReadResult:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The demonstrations of a robomimic file; `from_rows` says what is dropped.
 
     options: `keys` are observations to concatenate, in this order, by default those of LOW_DIM that

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
-from fastifo.data.formats.options import ReadOptions
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -22,7 +22,7 @@ class Source:
     """A file, what it states beside its columns, and what the user says about it."""
 
     path: Path
-    options: ReadOptions = ReadOptions()
+    options: ReadOptions = DEFAULTS
     env_id: str | None = None  # EnvPool's name, if the file or its name tells
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the environment's settings
     bounds: tuple[Any, Any] = (None, None)  # of the actions, low and high, as the file states them

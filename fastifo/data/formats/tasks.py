@@ -129,7 +129,8 @@ def _maze2d(kind: str, version: int) -> str | None:
 def _antmaze(kind: str, version: int) -> str | None:
     maze, _, way = kind.partition("-")
     words = {"umaze": "u-maze", "medium": "big-maze", "large": "hardest-maze"}
-    if maze not in words or way not in ({"", "diverse"} if maze == "umaze" else {"play", "diverse"}):
+    ways = {"", "diverse"} if maze == "umaze" else {"play", "diverse"}
+    if maze not in words or way not in ways:
         return None
     start, goal = way != "", way == "diverse"  # from several starts, to several goals
     tail = f"noisy_multistart_{start}_multigoal_{goal}_sparse"

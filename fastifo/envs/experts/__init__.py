@@ -46,7 +46,9 @@ class ExpertPolicy:
                 for i in range(int(arrays["n_layers"]))
             ]
             vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
-            self.vectors = {name: torch.as_tensor(arrays[name], device="cpu").float() for name in vectors}
+            self.vectors = {
+                name: torch.as_tensor(arrays[name], device="cpu").float() for name in vectors
+            }
             self.hidden = HIDDEN[str(arrays["hidden_activation"])]
             self.task = str(arrays.get("env", "")).partition("-")[0]
             self.squashes = str(arrays["output_activation"]) == "tanh"

@@ -184,7 +184,7 @@ def test_npz_files_that_declare_a_wrong_size_are_refused(
     np.savez_compressed(path, observations=np.zeros((20_000_000, 4), np.float32))
     assert os.path.getsize(path) < 1 << 20
     monkeypatch.setattr(limits, "available_bytes", lambda: 400 << 20)
-    with pytest.raises(ValueError, match="declares 80000000 values, .* half of the free memory"):
+    with pytest.raises(ValueError, match=r"declares 80000000 values, .* half of the free memory"):
         fastifo.load(f"npz:{path}")
 
 
