@@ -116,10 +116,11 @@ def build_sibench(
     of the clone, so that a stopped training continues; without one the clone is not kept.
     """
     demos = demonstrations.background
+    task = dataclasses.replace(demonstrations, expert=None, env_id=spec.env_id, info={})
     with one_thread():  # the bits of a result depend on the number of threads
         clone = train(
             "bc",
-            Dataset(background=demos.take(range(spec.d)), env_id=spec.env_id),
+            dataclasses.replace(task, background=demos.take(range(spec.d))),
             num_updates=spec.bc_updates,
             seeds=spec.seed,
             device="cpu",
@@ -135,6 +136,8 @@ def build_sibench(
             bool(spec.mode),
             seed=SEED_BLOCK + spec.seed,
             title="background",
+            env_kwargs=task.env_kwargs,
+            bounds=(task.action_low, task.action_high),
             progress=progress,
         )
     expert = demos.take(range(spec.n_expert or demos.num_episodes)).without_rewards()
@@ -144,7 +147,7 @@ def build_sibench(
         **demonstrations.info,
         **background_statistics(background),
     }
-    return Dataset(background, expert, spec.env_id, info=info)
+    return dataclasses.replace(task, background=background, expert=expert, info=info, unverified=())
 
 
 def background_statistics(background: Episodes) -> dict[str, float]:

@@ -99,9 +99,8 @@ def split(
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"shares: expected numbers above 0 with sum 1, found {shares}")
     background = dataset.background
-    order = torch.randperm(
-        background.num_episodes, generator=torch.Generator().manual_seed(seed)
-    ).tolist()
+    generator = torch.Generator("cpu").manual_seed(seed)
+    order = torch.randperm(background.num_episodes, generator=generator, device="cpu").tolist()
     edges = [round(sum(shares[:i]) * len(order)) for i in range(len(shares) + 1)]
     parts: list[tuple[Path, Dataset]] = []
     for i, (first, last) in enumerate(itertools.pairwise(edges)):

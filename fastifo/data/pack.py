@@ -44,11 +44,13 @@ def write_pack(
     bounds: Mapping[str, Tensor],
     env_id: str | None,
     info: Mapping[str, Any],
+    **settings: Any,
 ) -> None:
     """Writes a pack atomically.
 
     parts: "background", and "expert" if there is one.  bounds: "action_low" and "action_high", or
     empty.  env_id, info: as in `Dataset`.
+    settings: further fields of `Dataset` that are JSON values: env_kwargs, reference_returns.
     Raises OSError naming the file.
     """
     columns = {
@@ -68,6 +70,7 @@ def write_pack(
         "version": VERSION,
         "env_id": env_id,
         "info": dict(info),
+        **settings,
         "columns": layout,
         "bytes": offset,
         "block": BLOCK,
@@ -137,7 +140,13 @@ def read_pack(path: Path) -> dict[str, Any]:
         "action_high": columns.get("action_high"),
         "info": header["info"],
         "unverified": () if small else (path,),
+        "env_kwargs": header.get("env_kwargs") or {},  # older packs have neither
+        "reference_returns": _pair(header.get("reference_returns")),
     }
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]))
 
 
 def verify(path: Path) -> int:

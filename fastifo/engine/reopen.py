@@ -60,6 +60,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     ]
     bounds = content["action_bounds"]
     low, high = (None if bounds[k] is None else torch.tensor(bounds[k]) for k in ("low", "high"))
+    reference = content.get("reference_returns")  # missing in older folders, as are the settings
     run = Run(
         algorithm=content["algorithm"],
         members=members,
@@ -70,6 +71,8 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
         action_low=low,
         action_high=high,
         datasets=content["datasets"],
+        env_kwargs=content.get("env_kwargs", {}),
+        reference_returns=None if reference is None else (float(reference[0]), float(reference[1])),
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
         device=choose_device(device),

@@ -4,6 +4,7 @@
 the rest. Training itself is in `train.py`.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fastifo.data.stack import check_compatible
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run
+from fastifo.envs.envpool import unknown_settings
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
 
@@ -119,6 +121,8 @@ def create_run(
         settings.check_data(each, relabel_only=relabel_only)
         each.verify()
     check_compatible(datasets)
+    if options.progress:
+        report_notes(datasets)
     return _build_run(settings, datasets, options), datasets
 
 
@@ -132,6 +136,18 @@ def _load(dataset: DatasetLike, progress: bool) -> Dataset:
             f"{type(loaded).__name__}"
         )
     return loaded
+
+
+def report_notes(datasets: Sequence[Dataset]) -> None:
+    """Prints what was changed when the data were read, and settings that cannot be used, once."""
+    lines = [line for dataset in datasets for line in dataset.notes()]
+    env_id, env_kwargs = datasets[0].env_id, datasets[0].env_kwargs
+    if env_id is not None and env_kwargs:
+        unknown = unknown_settings(env_id, env_kwargs)
+        if unknown:
+            lines.append(f"settings of {env_id} that EnvPool does not know: {', '.join(unknown)}")
+    for line in dict.fromkeys(lines):
+        print(f"data  {line}", file=sys.stderr)
 
 
 def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
@@ -149,6 +165,8 @@ def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOp
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
+        env_kwargs=dict(dataset.env_kwargs),
+        reference_returns=dataset.reference_returns,
         path=options.folder,
         device=settings.device,
         fused=options.fused,

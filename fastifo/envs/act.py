@@ -128,7 +128,7 @@ class PolicyBatch:
         rows = nn.functional.pad(obs.to(self.dtype), (0, self.extra_inputs)).contiguous()
         begin = np.ascontiguousarray(first, np.int64)
         noise_row = np.ascontiguousarray(episode, np.int64)
-        action = torch.empty(len(rows), self.action_dim, dtype=self.dtype)
+        action = torch.empty(len(rows), self.action_dim, dtype=self.dtype, device="cpu")
         self.module.act(
             self.plans, begin.ctypes.data, rows.data_ptr(), noise_row.ctypes.data,
             sampling.num_episodes, sampling.stream, sampling.step, action.data_ptr(),

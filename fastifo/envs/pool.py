@@ -4,9 +4,9 @@ A slot is one environment of the pool, with the policy and the episode that it p
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class RolloutTask:
     seed: int  # of the environments
     record: bool  # keep every step, not only returns and lengths
     threads: int  # that step the environments
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the environment, as EnvPool's
 
 
 @dataclass
@@ -84,7 +85,7 @@ class SlotPool:
         """slots: index of the policy and of the episode, sorted."""
         import envpool
 
-        check_spaces(task.env_id, envpool.make_spec(task.env_id))
+        check_spaces(task.env_id, envpool.make_spec(task.env_id, **task.settings))
         self.task = task
         self.groups = groups
         self.owner = np.array([policy for policy, _ in slots])
@@ -98,6 +99,7 @@ class SlotPool:
             num_envs=len(slots),
             num_threads=task.threads,
             seed=seeds,
+            **task.settings,
         )
         space = self.pool.action_space
         self.low, self.high = space.low, space.high

@@ -47,6 +47,12 @@ class RunSummary:
         return name
 
     @property
+    def reference_returns(self) -> tuple[float, float] | None:
+        """Returns of scores 0 and 100 that the dataset states; None: D4RL's."""
+        pair = self.config.get("reference_returns")
+        return None if pair is None else (float(pair[0]), float(pair[1]))
+
+    @property
     def set_name(self) -> str:
         """The number that distinguishes a benchmark's sets, such as d=5; empty for other data."""
         spec = self.dataset["info"].get("spec") or {}

@@ -6,6 +6,7 @@
 import atexit
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.data.formats.limits import read_limit
 from fastifo.utils.files import readable_bytes
 
 READER = Path(__file__).with_name("hdf5_reader.py")
@@ -31,7 +33,8 @@ class HDF5:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.limit = readable_bytes(path, "HDF5")
+        self.memory = readable_bytes(path, "HDF5")  # of the reader's process, without blocks
+        self.limit = read_limit(path, "HDF5")  # of the values, in bytes
         self.objects: dict[str, dict[str, Any]] = self._ask(None)[0]
 
     def error(self, reason: str) -> ValueError:
@@ -39,7 +42,7 @@ class HDF5:
         return ValueError(f"{self.path}: {reason}")
 
     def has(self, name: str) -> bool:
-        """Whether there is a dataset of this name; soft links do not count."""
+        """Whether there is a dataset of this name."""
         return "shape" in self.objects.get(name, {})
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -58,44 +61,77 @@ class HDF5:
             if name and name.startswith(prefix) and "/" not in name[len(prefix) :]
         ]
 
-    def numbers(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """The values of datasets as float32, in their shapes.
+    def kind(self, name: str) -> str:
+        """NumPy's letter for the kind of a dataset's values: f, i, u, b, S, ..."""
+        self.shape(name)
+        return str(self.objects[name]["kind"])
+
+    def attributes(self, group: str = "") -> dict[str, Any]:
+        """Attributes of the root group, or of the group `data`: text, numbers and lists."""
+        return dict(self.objects.get(group, {}).get("attributes", {}))
+
+    def numbers(
+        self, names: Sequence[str], dtype: type[np.floating[Any]] = np.float32
+    ) -> list[NDArray[Any]]:
+        """The values of datasets as `dtype`, in their shapes.
 
         Raises ValueError naming the file if a dataset is missing, does not hold numbers, or is
-        larger than a file of this size can hold.
+        larger than this machine, or a valid file of this size, can hold.
         """
         shapes = [self.shape(name) for name in names]
         for name in names:
             kind = self.objects[name]["kind"]
             if kind not in "fiub":
                 raise self.error(f"{name!r}: expected numbers, found kind {kind!r}")
+        item = np.dtype(dtype).itemsize
         sizes = [float(np.prod(shape, dtype=float)) for shape in shapes]
         chunks = [float(self.objects[name]["chunk"]) for name in names]
-        if 4 * max(sum(sizes), *chunks, 0.0) > self.limit:
+        if item * max(sum(sizes), *chunks, 0.0) > self.limit:
             raise self.error(
-                f"it declares {sum(sizes):.3g} values but has only {self.path.stat().st_size} "
-                "bytes: damaged, or compressed too well to be data"
+                f"it declares {max(sum(sizes), *chunks):.3g} values but has only "
+                f"{self.path.stat().st_size} bytes: damaged, or compressed too well to be data, or "
+                f"larger than half of the free memory ({self.limit >> 20} MiB may be read)"
             )
-        flat = self._ask(list(names))[1]
+        block_bytes = max((self._block_bytes(name, item) for name in names), default=0)
+        flat = self._ask(list(names), np.dtype(dtype), block_bytes)[1]
         if len(flat) != int(sum(sizes)):
             raise self.error(f"expected {int(sum(sizes))} values, found {len(flat)}: truncated")
         first = np.cumsum([0, *sizes]).astype(np.int64)
         return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
 
+    def _block_bytes(self, name: str, item: int) -> int:
+        """Memory for one block of rows of a dataset: stored, and as `item` bytes a value."""
+        entry = self.objects[name]
+        rows = entry["chunk_rows"] * math.prod(entry["shape"][1:])
+        return int(max(entry["chunk"], rows) * (2 * entry["size"] + item))
+
     def texts(self, name: str) -> list[str]:
         """The strings of a dataset.  Raises ValueError if it is missing or has no strings."""
         if self.objects.get(name, {}).get("kind") not in ("S", "O"):
             raise self.error(f"{name!r}: expected a list of names")
-        return [str(value) for value in self._ask([name])[0][name]]
+        return [str(value) for value in self._ask([name])[0][self._real_name(name)]]
 
-    def _ask(self, names: list[str] | None) -> tuple[Any, NDArray[np.float32]]:
+    def _ask(
+        self,
+        names: list[str] | None,
+        dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  immutable
+        block_bytes: int = 0,
+    ) -> tuple[Any, NDArray[Any]]:
         """The reader's result, and the values of all numeric datasets, flat and end to end.
 
         names: of datasets to read; None lists the file's objects.
+        dtype: of the values.  block_bytes: memory that the largest block of rows takes.
         """
         with tempfile.TemporaryDirectory(prefix="fastifo-") as folder:
             out = Path(folder, "numbers")
-            request = {"path": str(self.path), "out": str(out), "names": names, "limit": self.limit}
+            request = {
+                "path": str(self.path),
+                "out": str(out),
+                "names": None if names is None else [self._real_name(name) for name in names],
+                "dtype": dtype.str,
+                "memory": self.memory + block_bytes,
+                "limit": self.limit,
+            }
             _READER.send(json.dumps(request))
             try:
                 reply = json.loads(Path(f"{out}.json").read_text())
@@ -103,8 +139,12 @@ class HDF5:
                 reply = {"error": "the reader exited without an answer"}
             if "error" in reply:
                 raise self.error(f"not a valid HDF5 file: {reply['error']}")
-            values = np.fromfile(out, np.float32) if out.exists() else np.empty(0, np.float32)
+            values = np.fromfile(out, dtype) if out.exists() else np.empty(0, dtype)
             return reply["result"], values
+
+    def _real_name(self, name: str) -> str:
+        """The name that a soft link stands for."""
+        return str(self.objects[name].get("at", name))
 
 
 class _Reader:

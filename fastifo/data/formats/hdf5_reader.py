@@ -3,13 +3,15 @@
 The HDF5 library is not hardened against malicious files. A fork therefore answers each request,
 with limits on memory and processor time; it may crash without harm.
 
-A request is one line of JSON on stdin, {"path", "out", "names" or null, "limit" in bytes}; a line
-on stdout says that it is answered. Values go to the file `out` as float32, one dataset after
-another; {"result"} or {"error"} goes to `out`.json. This script imports neither torch nor fastifo.
+A request is one line of JSON on stdin, {"path", "out", "names" or null, "dtype" of the values,
+"memory" and "limit" of `out` in bytes}; a line on stdout says that it is answered. Values go to the
+file `out`, one dataset after another; {"result"} or {"error"} goes to `out`.json. This script
+imports neither torch nor fastifo.
 """
 
 import json
 import os
+import posixpath
 import resource
 import signal
 import sys
@@ -22,6 +24,8 @@ import numpy as np
 BLOCK_BYTES = 4 << 20
 STALL_S = 4.0  # processor time for one object or one block of rows
 MAX_OBJECTS, MAX_DEPTH, MAX_STRINGS = 1_000_000, 32, 1_000_000
+WITH_ATTRIBUTES = ("", "data")  # groups whose attributes are read
+MAX_ATTRIBUTE_BYTES = 1 << 20
 
 
 class RefusedError(Exception):
@@ -34,8 +38,12 @@ def restart_timer() -> None:
 
 
 def list_objects(file: h5py.File) -> dict[str, Any]:
-    """Name -> `describe` of a dataset, {} of a group.  Soft links are ignored."""
+    """Name -> `describe` of a dataset, {} of a group, with "attributes" for WITH_ATTRIBUTES.
+
+    A soft link to an object in the file is listed as this object, with its real name as "at".
+    """
     objects: dict[str, Any] = {}
+    links: dict[str, str] = {}  # soft link -> what it names, from the root
     seen = set()
     open_groups = [("", file, 0)]
     while open_groups:
@@ -47,43 +55,102 @@ def list_objects(file: h5py.File) -> dict[str, Any]:
         seen.add((info.fileno, info.addr))
         if depth > MAX_DEPTH:
             raise RefusedError(f"groups are nested more than {MAX_DEPTH} deep at {name!r}")
-        objects[name] = {}
+        objects[name] = {"attributes": attributes(group)} if name in WITH_ATTRIBUTES else {}
         for key in group:
             path = f"{name}/{key}" if name else key
             link = group.get(key, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 raise RefusedError(f"{path!r} is a link to another file ({link.filename})")
-            if isinstance(link, h5py.SoftLink):
-                continue
-            if len(objects) + len(open_groups) > MAX_OBJECTS:
+            if len(objects) + len(open_groups) + len(links) > MAX_OBJECTS:
                 raise RefusedError(f"it has more than {MAX_OBJECTS} objects")
+            if isinstance(link, h5py.SoftLink):
+                links[path] = posixpath.normpath(posixpath.join("/", name, link.path)).lstrip("/")
+                continue
             item = group[key]
             if isinstance(item, h5py.Group):
                 open_groups.append((path, item, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 objects[path] = describe(path, item)
                 restart_timer()
-    return objects
+    return objects | linked_objects(objects, links)
+
+
+def linked_objects(objects: dict[str, Any], links: dict[str, str]) -> dict[str, Any]:
+    """Entries for soft links; a link to nothing, or to itself, has none.
+
+    HDF5 does not follow the links: they could lead through a link to another file.
+    """
+    added: dict[str, Any] = {}
+    for path in links:
+        restart_timer()
+        real = resolved(path, links)
+        if real is None or real not in objects or f"{path}/".startswith(f"{real}/"):
+            continue
+        if "shape" in objects[real]:
+            added[path] = objects[real] | {"at": real}
+            continue
+        inside = [name for name in objects if name == real or name.startswith(f"{real}/")]
+        if len(objects) + len(added) + len(inside) > MAX_OBJECTS:
+            raise RefusedError(f"it has more than {MAX_OBJECTS} objects")
+        added |= {path + name[len(real) :]: objects[name] | {"at": name} for name in inside}
+    return added
+
+
+def resolved(path: str, links: dict[str, str]) -> str | None:
+    """The name of an object after following every soft link on its path; None for a circle."""
+    for _ in range(MAX_DEPTH):
+        parts = path.split("/")
+        prefixes = ("/".join(parts[: i + 1]) for i in range(len(parts)))
+        link = next((prefix for prefix in prefixes if prefix in links), None)
+        if link is None:
+            return path
+        path = links[link] + path[len(link) :]
+    return None
+
+
+def attributes(group: h5py.Group) -> dict[str, Any]:
+    """The attributes that are text or numbers, as JSON values; others are left out."""
+    values: dict[str, Any] = {}
+    for name in group.attrs:
+        restart_timer()
+        stored = group.attrs.get_id(name)
+        kind = stored.dtype.kind
+        size_bytes = int(np.prod(stored.shape or (), dtype=float)) * stored.dtype.itemsize
+        if kind not in "fiubSO" or size_bytes > MAX_ATTRIBUTE_BYTES:
+            continue
+        value = group.attrs[name]
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+            value = value.tolist()
+        if isinstance(value, str | float | int | list):
+            values[name] = value
+    return values
 
 
 def describe(path: str, dataset: h5py.Dataset) -> dict[str, Any]:
-    """{"shape", "kind" of dtype, "chunk" in values}.  Raises RefusedError for indirect storage."""
+    """{"shape", "kind" and "size" of the dtype, "chunk" in values and "chunk_rows"}.
+
+    Raises RefusedError for indirect storage.
+    """
     if dataset.external:
         raise RefusedError(f"{path!r} stores its values in another file")
     if dataset.is_virtual:
         raise RefusedError(f"{path!r} is a virtual dataset, made from other datasets")
     try:
-        kind = dataset.dtype.kind
+        kind, size = dataset.dtype.kind, dataset.dtype.itemsize
     except TypeError:  # NumPy has no such type
-        kind = "unknown"
+        kind, size = "unknown", 0
     chunk = int(np.prod(dataset.chunks, dtype=float)) if dataset.chunks else 0
-    return {"shape": list(dataset.shape or ()), "kind": kind, "chunk": chunk}
+    rows = int(dataset.chunks[0]) if dataset.chunks else 0
+    shape = list(dataset.shape or ())
+    return {"shape": shape, "kind": kind, "size": size, "chunk": chunk, "chunk_rows": rows}
 
 
-def write_numbers(dataset: h5py.Dataset, out: Any) -> None:
-    """Appends a dataset to the file `out` as float32, in blocks of rows."""
+def write_numbers(dataset: h5py.Dataset, out: Any, dtype: str) -> None:
+    """Appends a dataset to the file `out` in blocks of rows."""
     if dataset.ndim == 0:
-        np.asarray(dataset[()], np.float32).tofile(out)
+        np.asarray(dataset[()], dtype).tofile(out)
         return
     row_bytes = int(np.prod(dataset.shape[1:])) * max(4, dataset.dtype.itemsize)
     rows = max(1, BLOCK_BYTES // max(1, row_bytes))
@@ -92,7 +159,7 @@ def write_numbers(dataset: h5py.Dataset, out: Any) -> None:
     for first in range(0, dataset.shape[0], rows):
         restart_timer()
         with np.errstate(over="ignore", invalid="ignore"):
-            block = dataset[first : first + rows].astype(np.float32)
+            block = dataset[first : first + rows].astype(dtype)
         block.tofile(out)
 
 
@@ -106,7 +173,7 @@ def texts(name: str, dataset: h5py.Dataset) -> list[str]:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The reply to one request, {"result"} or {"error"}, within the limits."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + request["limit"],) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     restart_timer()
@@ -122,7 +189,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                     if dataset.dtype.kind in "SO":
                         strings[name] = texts(name, dataset)
                     else:
-                        write_numbers(dataset, out)
+                        write_numbers(dataset, out, request["dtype"])
             return {"result": strings}
     except RefusedError as error:
         return {"error": str(error)}
