@@ -66,7 +66,7 @@ struct LossOutputs {
   Real* gradient;       // [sources * stride] of the loss in `output`
   Real* next_gradient;  // [sources * stride] in `next_value` if the gradient passes there, or null
   Real* weight;         // [policy sources * stride] of the policy's rows; 1 on entry
-  double* metrics;      // [kMetrics], private to each thread of the team
+  double* metrics;      // [kMetrics], private to each thread; the engine fills in policy_loss
 };
 
 // The mean of x(i); NaN for no rows.

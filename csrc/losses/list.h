@@ -1,4 +1,5 @@
-// The losses of the native engine. A new one is a header here and its name in `Losses`.
+// The losses of the native engine. A new one is a header here, its #include and its type in
+// `Losses`.
 #pragma once
 
 #include <cstring>
