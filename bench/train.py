@@ -1,4 +1,4 @@
-"""Compares the speed of whole training updates between fastifo, torch and JAX.
+"""Compares the speed of complete training updates between fastifo, torch and JAX.
 
 Times one VfO-bin update with encoder, action head, Adam and target copy, as fastifo and the peers
 in bench/peers make it. The unit is model-steps per second: updates of one member. Each
@@ -41,7 +41,7 @@ def serve(
     implementation: str, hidden: int, populations: list[int], threads: int, device: str,
     forced: tuple[str, str], pipe: Connection,
 ) -> None:  # fmt: skip
-    """Runs in a process of its own: answers (variant, seconds) with model-steps/s until None.
+    """Runs in a separate process: answers (variant, seconds) with model-steps/s until None.
 
     First sends the list of its variants.  implementation: fastifo, a peer, or LIMIT.  forced: the
     native engine's instruction set and bfloat16 kernel, empty for the best of the machine.
@@ -57,7 +57,7 @@ def serve(
     if implementation == "fastifo":
         from fastifo.engine import native_engine
 
-        native_engine.ISA, native_engine.HALF_KERNEL = forced
+        native_engine.ISA, native_engine.BF16_KERNEL = forced
     # Updates between two looks at the clock; one step of JAX is many updates already.
     chunk = 50 if device == "cuda" and implementation != "jax" else 1
     engines: dict[str, Any] = {}
@@ -187,7 +187,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--kernel",
         default="",
-        help="its bfloat16 kernel: widened, dot or matrix; the best of the machine if not given",
+        help="its bfloat16 kernel: emulated, avx512bf16 or amx; default: the machine's best",
     )
     add("--methods", action="store_true", help="time every method of fastifo at width 512 instead")
     add("--no-save", action="store_true", help="do not write to bench/results; implied by --isa "
@@ -228,7 +228,7 @@ def main() -> None:
             from bench.limits import show_parts
             from fastifo.engine import native_engine
 
-            native_engine.ISA, native_engine.HALF_KERNEL = options.isa, options.kernel
+            native_engine.ISA, native_engine.BF16_KERNEL = options.isa, options.kernel
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
         if not options.no_save and not (options.isa or options.kernel):

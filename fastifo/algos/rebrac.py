@@ -69,6 +69,7 @@ class ReBRAC(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Rewards, the data's next action, and noise for the target policy's action."""
         return frozenset({"reward", "next_action", "noise"})
 
     @classmethod
@@ -93,6 +94,7 @@ class ReBRAC(Learner):
         return scale_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
+        """Builds the policy and two critics, each with a target copy."""
         policy = self.make_policy()
         assert isinstance(policy, DeterministicPolicy)
         self.policy = policy
@@ -111,6 +113,7 @@ class ReBRAC(Learner):
         self.register_buffer("policy_loss", zeros)  # of the policy's last step, for the log
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the critics, every second time the policy; returns losses, Q and |a~' - a'|^2."""
         hp, b = self.hp, batch.background
         assert b.action is not None
         assert b.next_action is not None
@@ -121,8 +124,7 @@ class ReBRAC(Learner):
         # where a~' = clip(pibar(s') + clip(N(0, policy_noise^2))) and a' is the data's next action.
         limit, deviation = hp.noise_clip.unsqueeze(-1), hp.policy_noise.unsqueeze(-1)
         with torch.no_grad():
-            noise = deviation * box_muller(*batch.noise.chunk(2, -1))  # [P, B, A]
-            noise = torch.minimum(torch.maximum(noise, -limit), limit)
+            noise = (deviation * box_muller(*batch.noise.chunk(2, -1))).clamp(-limit, limit)
             next_action = (self.policy_target.mode(b.next_obs) + noise).clamp(-1.0, 1.0)
             next_pair = torch.cat([b.next_obs, next_action], -1)
             next_q = torch.minimum(self.critic_target(next_pair), self.twin_target(next_pair))

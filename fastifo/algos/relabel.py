@@ -109,16 +109,16 @@ def reward_keys(fields: type[Any], configs: Sequence[Any]) -> list[Hashable]:
 
 
 def check_reward_scaling(dataset: Dataset, config: Any) -> None:
-    """Raises ValueError if returns shall be scaled by their range and there is only one."""
+    """Raises ValueError if returns are to be scaled by their range and there is only one."""
     if config.reward_scaling == "return_range" and dataset.background.num_episodes < 2:
         raise ValueError(
             "reward_scaling: return_range divides by the difference of the best and the worst "
-            "return, the background has one episode; use reward_scaling='none'"
+            "return, but the background has one episode; use reward_scaling='none'"
         )
 
 
 def scale_rewards(dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-    """The dataset with scaled rewards, [P, N] float64, or itself if no config scales.
+    """The dataset with scaled rewards, [P, N] float64, or `dataset` if no config scales them.
 
         r' = multiplier r 1000 / (max return - min return) + shift
 
@@ -151,7 +151,7 @@ def scale_rewards(dataset: Dataset, configs: Sequence[Any], trainer: StageTraine
     if constant_return and all(map(trainer.has_diverged, range(len(configs)))):
         raise ValueError(
             "reward_scaling: return_range divides by the difference of the best and the worst "
-            f"return, every episode has {next(iter(constant_return.values())):.6g}; "
+            f"return, but every episode has {next(iter(constant_return.values())):.6g}; "
             "use reward_scaling='none'"
         )
     return result

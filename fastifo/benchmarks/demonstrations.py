@@ -1,5 +1,7 @@
 """Demonstrations: episodes of an expert policy, or of a dataset, with what is known about them."""
 
+import dataclasses
+
 import torch
 
 from fastifo.data.dataset import Dataset
@@ -57,14 +59,24 @@ def sample_demonstrations(
     source: file or spec of the dataset.  Returns a dataset as `play_demonstrations` does.
     Raises ValueError where the dataset has no actions.
     """
-    background = load(source, progress=progress).background
+    dataset = load(source, progress=progress)
+    background = dataset.background
     if background.action is None:
         raise ValueError(f"demonstrations {source}: expected actions to clone, found none")
     count = min(count, background.num_episodes)
-    order = torch.randperm(background.num_episodes, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    order = torch.randperm(background.num_episodes, generator=generator, device="cpu")
     episodes = background.take(order[:count].tolist())
     info = {"expert": {"file": source, "source": "demonstrations"}}
-    return Dataset(episodes, env_id=env_id, info=info | return_statistics(episodes))
+    notes = {"notes": dataset.info["notes"]} if "notes" in dataset.info else {}
+    return dataclasses.replace(
+        dataset,
+        background=episodes,
+        expert=None,
+        env_id=env_id,
+        info=info | notes | return_statistics(episodes),
+        unverified=(),
+    )
 
 
 def return_statistics(episodes: Episodes) -> dict[str, float]:

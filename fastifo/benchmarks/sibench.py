@@ -41,7 +41,7 @@ SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SE
 class SIBenchSpec:
     """One set: `sibench:<env>/d=<n>,episodes=<n>,...`.  Raises ValueError for a bad option."""
 
-    env_id: str
+    env_id: str  # EnvPool name of the task
     d: int  # demonstrations that the background's policy is cloned from
     episodes: int = 1000  # of the background
     seed: int = 0  # of demonstrations, clone and background; 0 to 99
@@ -121,10 +121,11 @@ def build_sibench(
     of the clone, so that a stopped training continues; without one the clone is not kept.
     """
     demos = demonstrations.background
+    task = dataclasses.replace(demonstrations, expert=None, env_id=spec.env_id, info={})
     with one_thread():  # the bits of a result depend on the number of threads
         clone = train(
             "bc",
-            Dataset(background=demos.take(range(spec.d)), env_id=spec.env_id),
+            dataclasses.replace(task, background=demos.take(range(spec.d))),
             num_updates=spec.bc_updates,
             seeds=spec.seed,
             device="cpu",
@@ -140,6 +141,8 @@ def build_sibench(
             bool(spec.mode),
             seed=SEED_BLOCK + spec.seed,
             title="background",
+            env_kwargs=task.env_kwargs,
+            bounds=(task.action_low, task.action_high),
             progress=progress,
         )
     expert = demos.take(range(spec.n_expert or demos.num_episodes)).without_rewards()
@@ -149,7 +152,7 @@ def build_sibench(
         **demonstrations.info,
         **background_statistics(background),
     }
-    return Dataset(background, expert, spec.env_id, info=info)
+    return dataclasses.replace(task, background=background, expert=expert, info=info, unverified=())
 
 
 def background_statistics(background: Episodes) -> dict[str, float]:
@@ -228,8 +231,8 @@ class BuildJob:
     """Builds one set of a folder that has demonstrations."""
 
     spec: SIBenchSpec
-    out: Path
-    progress: bool
+    out: Path  # folder of the demonstrations and the sets
+    progress: bool  # show progress bars
 
     @property
     def path(self) -> Path:

@@ -62,7 +62,7 @@ class Verify:
 
     def main(self) -> None:
         """Prints the number of bytes compared.  Raises ValueError for a damaged file."""
-        print(f"sound  {self.file}  {verify(self.file)} bytes")
+        print(f"intact  {self.file}  {verify(self.file)} bytes")
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,20 @@ def split(
 ) -> list[tuple[Path, Dataset]]:
     """The parts of a dataset with their files; each background episode is in exactly one part.
 
-    Raises ValueError where the shares do not sum to 1 or a part would be empty.
+    Raises ValueError if the shares do not sum to 1 or a part would be empty.
     """
     if not shares or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise ValueError(f"shares: expected numbers above 0 with sum 1, found {shares}")
     background = dataset.background
-    order = torch.randperm(
-        background.num_episodes, generator=torch.Generator().manual_seed(seed)
-    ).tolist()
+    generator = torch.Generator("cpu").manual_seed(seed)
+    order = torch.randperm(background.num_episodes, generator=generator, device="cpu").tolist()
     edges = [round(sum(shares[:i]) * len(order)) for i in range(len(shares) + 1)]
     parts: list[tuple[Path, Dataset]] = []
     for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if first == last:
-            raise ValueError(f"shares: {shares[i]} of {len(order)} episodes is none")
+            raise ValueError(
+                f"shares: expected at least one episode per part, found {shares[i]} of {len(order)}"
+            )
         episodes = background.take(sorted(order[first:last]))
         info = {"split": {"share": shares[i], "seed": seed}, "of": dict(dataset.info)}
         path = out.with_name(f"{out.name}-{i}.fastifo")

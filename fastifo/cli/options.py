@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastifo.data.dataset import Dataset
+from fastifo.data.formats.options import split_spec
 from fastifo.data.load import load
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -34,7 +35,8 @@ class Source:
     def files(self) -> set[Path]:
         """The files that the flags name, as resolved paths."""
         texts = [text for text in (self.dataset, self.expert, self.background) if text]
-        texts += [text.partition(":")[2].partition(",")[0] for text in texts if ":" in text]
+        texts += [split_spec(text.partition(":")[2])[0] for text in texts if ":" in text]
+        texts += [split_spec(text)[0] for text in texts]
         return {Path(text).resolve() for text in texts if Path(text).is_file()}
 
     def load(self) -> Dataset:

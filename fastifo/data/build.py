@@ -9,6 +9,7 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
+from fastifo.data.formats.actions import DISCRETE
 
 KEYS = {"obs", "action", "reward", "terminal"}
 REQUIRED = {"expert": {"obs"}, "background": {"obs", "action"}}
@@ -130,11 +131,11 @@ def _columns(
     ]
     _check_agreement(source, checked)
     given = {key: [episode[key] for episode in checked] for key in sorted(KEYS)}
-    length = torch.tensor([len(obs) - 1 for obs in given["obs"]])
-    start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
-    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    length = torch.tensor([len(obs) - 1 for obs in given["obs"]], device="cpu")
+    start = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), length.cumsum(0)])
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     timeout = torch.zeros_like(terminal)
-    is_terminal = torch.tensor(given["terminal"], dtype=torch.bool)
+    is_terminal = torch.tensor(given["terminal"], dtype=torch.bool, device="cpu")
     terminal[start[1:] - 1] = is_terminal
     timeout[start[1:] - 1] = ~is_terminal
     return Episodes(
@@ -213,11 +214,24 @@ def _episode(
             action = _rows(f"{name}['action']", episode["action"], 2, steps, finite=False)
             checked["action"] = _to_unit(f"{name}['action']", action, low, high)
     else:
+        if low is None:
+            _check_continuous(f"{name}['action']", episode["action"])
         action = _rows(f"{name}['action']", episode["action"], 2, steps)
         checked["action"] = _unit_action(f"{name}['action']", action, low, high)
         if "reward" in episode:
             checked["reward"] = _rows(f"{name}['reward']", episode["reward"], 1, steps)
     return checked
+
+
+def _check_continuous(name: str, value: Any) -> None:
+    """Raises ValueError for integers that number the actions of a Discrete space."""
+    array = value if isinstance(value, Tensor) else np.asarray(value)
+    integers = not array.is_floating_point() if isinstance(array, Tensor) else (
+        array.dtype.kind in "iu"
+    )  # fmt: skip
+    size = array.numel() if isinstance(array, Tensor) else array.size
+    if integers and size and (array.ndim < 2 or int(array.max()) > 1 or int(array.min()) < -1):
+        raise ValueError(f"{name}: {DISCRETE}; found {int(array.min())} to {int(array.max())}")
 
 
 def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) -> Tensor:
@@ -245,7 +259,7 @@ def _to_unit(name: str, action: Tensor, low: Tensor | None, high: Tensor | None)
 def _unit_action(name: str, action: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     """Actions mapped to [-1, 1].  Raises ValueError if one is outside by more than rounding."""
     action = _to_unit(name, action, low, high)
-    worst = action.abs().max() if action.numel() else torch.zeros(())
+    worst = float(action.abs().max()) if action.numel() else 0.0
     if worst > 1.0 + 1e-5:
         step, dim = divmod(int(action.abs().argmax()), action.shape[1])
         bounds = "[-1, 1]" if low is None else "[action_low, action_high]"

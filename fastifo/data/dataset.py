@@ -10,13 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from fastifo.data.build import build_dataset
-from fastifo.data.episodes import Episodes
+from fastifo.data.episodes import Episodes, same_tensor
 from fastifo.data.formats import d4rl
 from fastifo.data.pack import read_pack, verify, write_pack
 from fastifo.utils.ambient import standard_torch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """The data of a run: background transitions with actions, and expert observations.
 
@@ -25,6 +25,7 @@ class Dataset:
     the expert's actions, which are for the privileged method `sqil`.
 
     All tensors are on the CPU. Actions of both parts are on the scale [-1, 1].
+    Two datasets are equal if everything but `info` and `unverified` is.
     """
 
     background: Episodes  # of any quality
@@ -34,6 +35,25 @@ class Dataset:
     action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
     info: Mapping[str, Any] = field(default_factory=dict)  # provenance, as JSON values
     unverified: tuple[Path, ...] = ()  # large files whose checksums have not been checked yet
+    env_kwargs: Mapping[str, Any] = field(  # the environment's settings, as JSON values; its time
+        default_factory=dict  # limit is max_episode_steps
+    )
+    reference_returns: tuple[float, float] | None = None  # returns of scores 0 and 100, if stated
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the episodes, the environment and its settings are the same."""
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        return self is other or (
+            (self.background, self.expert) == (other.background, other.expert)
+            and (self.env_id, self.reference_returns) == (other.env_id, other.reference_returns)
+            and dict(self.env_kwargs) == dict(other.env_kwargs)
+            and same_tensor(self.action_low, other.action_low)
+            and same_tensor(self.action_high, other.action_high)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.background, self.expert, self.env_id))
 
     @staticmethod
     @standard_torch()
@@ -102,20 +122,27 @@ class Dataset:
             parts["expert"] = self.expert
         bounds = {"action_low": self.action_low, "action_high": self.action_high}
         known_bounds = {name: bound for name, bound in bounds.items() if bound is not None}
-        write_pack(Path(path), parts, known_bounds, self.env_id, self.info)
+        write_pack(
+            Path(path), parts, known_bounds, self.env_id, self.info,
+            env_kwargs=dict(self.env_kwargs), reference_returns=self.reference_returns,
+        )  # fmt: skip
 
     @standard_torch()
     def save_d4rl(self, path: str | Path) -> None:
         """Writes the background in D4RL's layout, one HDF5 file that other offline RL code reads.
 
         The columns are `observations`, `next_observations`, `actions`, `rewards`, `terminals` and
-        `timeouts`. Actions are mapped back to the environment's bounds, if those are known.
+        `timeouts`. Actions are mapped back to the environment's bounds, if those are known. The
+        bounds, `env_id` and `env_kwargs` are attributes of the file, which `fastifo.load` reads.
 
         path: the file; an existing one is replaced only once the new one is complete.
         Raises ValueError if the background has no actions or no rewards, or if each member of a
         population has its own rewards; OSError naming the file if it cannot be written.
         """
-        d4rl.write(Path(path), self.background, self.action_low, self.action_high)
+        d4rl.write(
+            Path(path), self.background, self.action_low, self.action_high,
+            self.env_id, self.env_kwargs,
+        )  # fmt: skip
 
     def verify(self) -> None:
         """Checks the checksums of large packs, which `fastifo.load` leaves for later.
@@ -139,27 +166,53 @@ class Dataset:
                 digest.update(np.ascontiguousarray(value.numpy()).view(np.uint8).data)
         return digest.hexdigest()
 
+    def notes(self) -> list[str]:
+        """What was dropped, clipped, converted or assumed when files were read, a line each."""
+        return notes_of(self.info)
+
     @standard_torch()
     def summary(self) -> str:
         """Several lines of text: environment, widths, and of each part its size and returns.
 
         For a file that was read from another format, they also say what was dropped or changed.
         """
-        lines = [f"environment  {self.env_id or '(none: cannot be evaluated)'}"]
-        lines.append(f"observation  {self.obs_dim} wide    action  {self.action_dim} wide")
+        settings = ", ".join(f"{name}={value}" for name, value in self.env_kwargs.items())
+        environment = self.env_id or "(none: cannot be evaluated)"
+        lines = [f"environment  {environment}{f' with {settings}' if settings else ''}"]
+        lines.append(
+            f"observation  {self.obs_dim} wide    action  {self.action_dim} wide"
+            f"{_bounds_text(self.action_low, self.action_high)}"
+        )
         for name in ("expert", "background"):
             episodes = getattr(self, name)
             lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
-        notes, returns = self.info.get("notes"), self.info.get("expert_returns")
-        demos = self.info.get("demonstration_return_mean")
-        if isinstance(notes, Mapping):
-            lines += [f"{note}: {count}" for note, count in notes.items()]
+        returns, demos = self.info.get("expert_returns"), self.info.get("demonstration_return_mean")
+        lines += self.notes()
         if isinstance(returns, list) and returns and isinstance(demos, float):
             lines.append(
                 f"expert's mean return {sum(returns) / len(returns):.1f} without exploration "
                 f"noise, {demos:.1f} in its demonstrations"
             )
         return "\n".join(lines)
+
+
+def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:
+    """The notes in a dataset's `info`, and in those of the datasets that it was made from."""
+    notes = info.get("notes")
+    lines = [f"{part}{k}: {v}" for k, v in notes.items()] if isinstance(notes, Mapping) else []
+    for name, prefix in (("expert", "expert, "), ("background", "background, "), ("of", "")):
+        inner = info.get(name)
+        if isinstance(inner, Mapping):
+            lines += notes_of(inner, part + prefix)
+    return lines
+
+
+def _bounds_text(low: Tensor | None, high: Tensor | None) -> str:
+    if low is None or high is None:
+        return ""
+    pairs = list(dict.fromkeys(zip(low.tolist(), high.tolist(), strict=True)))
+    text = ", ".join(f"{a:g} to {b:g}" for a, b in pairs[:4])
+    return f" from {text}{', ...' if len(pairs) > 4 else ''}"
 
 
 def load_dataset(path: Path) -> Dataset:

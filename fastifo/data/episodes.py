@@ -12,13 +12,13 @@ EPISODE_START = 0  # one window per episode, at its first transition
 WITH_NEXT_ACTION = -1  # one window per transition whose next action is known or not needed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episodes:
     """E episodes with N transitions in total, stored end to end.
 
     An episode of T transitions has T + 1 observations, so the true final observation is available
     after a timeout. The observation and the next observation of a transition are successive rows
-    of `obs`; `rows` gives the first of the two.
+    of `obs`; `rows` gives the first of the two. Episodes are equal if all columns are.
     """
 
     obs: Tensor  # [N + E, D] float32
@@ -30,6 +30,18 @@ class Episodes:
     ranges: Tensor | None = (
         None  # [P, 2] int64: first transition and count that a member draws from
     )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all columns are the same; a NaN equals a NaN."""
+        if not isinstance(other, Episodes):
+            return NotImplemented
+        return self is other or all(
+            same_tensor(getattr(self, f.name), getattr(other, f.name))
+            for f in dataclasses.fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.num_episodes, self.num_transitions, self.obs_dim))
 
     @property
     def num_transitions(self) -> int:
@@ -56,8 +68,9 @@ class Episodes:
 
         The next observation is in the row after it.
         """
-        episode = torch.repeat_interleave(torch.arange(self.num_episodes), self.lengths)
-        return torch.arange(self.num_transitions) + episode
+        number = torch.arange(self.num_episodes, device="cpu")
+        episode = torch.repeat_interleave(number, self.lengths)
+        return torch.arange(self.num_transitions, device="cpu") + episode
 
     def windows(
         self, length: int, first: int = 0, count: int | None = None
@@ -82,7 +95,7 @@ class Episodes:
             counts = torch.ones_like(lengths)
         else:
             counts = (lengths - length + 1).clamp(min=0)
-        before = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        before = _from_zero(counts.cumsum(0))
         if length < WITH_NEXT_ACTION or int(before[-1]) == 0:
             raise ValueError(
                 f"length: expected 1 to {int(lengths.max())}, the length of the longest episode, "
@@ -100,13 +113,14 @@ class Episodes:
 
     def take(self, episodes: Sequence[int]) -> "Episodes":
         """The episodes with these indices, in that order; their columns are copied."""
-        index = torch.as_tensor(episodes, dtype=torch.int64)
+        index = torch.as_tensor(episodes, dtype=torch.int64, device="cpu")
         first, length = self.start[index], self.lengths[index]
-        start = torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)])
-        within = torch.arange(int(start[-1])) - torch.repeat_interleave(start[:-1], length)
+        start = _from_zero(length.cumsum(0))
+        within = torch.arange(int(start[-1]), device="cpu")
+        within -= torch.repeat_interleave(start[:-1], length)
         step = torch.repeat_interleave(first, length) + within
-        rows_start = start + torch.arange(len(start))
-        within = torch.arange(int(rows_start[-1])) - torch.repeat_interleave(
+        rows_start = start + torch.arange(len(start), device="cpu")
+        within = torch.arange(int(rows_start[-1]), device="cpu") - torch.repeat_interleave(
             rows_start[:-1], length + 1
         )
         row = torch.repeat_interleave(first + index, length + 1) + within
@@ -116,7 +130,9 @@ class Episodes:
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
         """All episodes of all parts, in order.  Every part must have the same columns."""
-        before = torch.tensor([0, *(part.num_transitions for part in parts)]).cumsum(0)
+        before = torch.tensor([0, *(part.num_transitions for part in parts)], device="cpu").cumsum(
+            0
+        )
         starts = [part.start[:-1] + first for part, first in zip(parts, before, strict=False)]
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])
@@ -136,3 +152,21 @@ class Episodes:
         """The columns that are present, by field name; without `ranges`, which is not a column."""
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return {k: v for k, v in fields if v is not None and k != "ranges"}
+
+
+def _from_zero(positions: Tensor) -> Tensor:
+    """[0, *positions], on the CPU whatever torch's default device is."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), positions])
+
+
+def same_tensor(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two tensors have the same type, shape and values, NaN included, or both are None."""
+    if a is None or b is None:
+        return a is b
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(a, b) or (
+        a.is_floating_point() and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+    )

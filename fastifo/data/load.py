@@ -5,20 +5,20 @@ The docstring of `load` is the reference for the spec grammar, hence its length.
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
+from fastifo.data.episodes import Episodes, same_tensor
 from fastifo.data.formats import d4rl, minari, npz, robomimic
-from fastifo.data.formats.assemble import ReadResult
+from fastifo.data.formats.actions import from_unit, to_unit
+from fastifo.data.formats.detect import kind_of
+from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
+from fastifo.data.formats.source import ReadResult
 from fastifo.utils.ambient import standard_torch
 
-FILE_OPTIONS = {  # kind of file -> options in its spec, <kind>:<file>,<option>=<value>
-    "d4rl": ("episodes",),
-    "minari": ("episodes", "keys"),
-    "robomimic": ("episodes", "keys", "filter"),
-    "npz": ("episodes", "keys"),
-}
 NO_ENV = "none"  # as `env_id`
 
 
@@ -43,6 +43,9 @@ def load(
     expert: str | Path | None = None,
     background: str | Path | None = None,
     env_id: str | None = None,
+    action_low: Any = None,
+    action_high: Any = None,
+    clip_actions: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """Reads, downloads or generates a dataset.
@@ -55,11 +58,15 @@ def load(
         environment. Without `expert`, `background` is the same as `spec`.
     env_id: EnvPool's name of the environment; replaces the one that the source names. "none" is
         no environment: nothing can be evaluated.
+    action_low, action_high: bounds of the environment's actions, each a number or [A]; they
+        replace those that a file of another format states. Actions are mapped from them to [-1, 1].
+    clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.
     progress: whether to show a progress bar while data are downloaded or generated.
 
     A spec is one of
 
-        <file>                             a pack, written by `Dataset.save` or `fastifo data`
+        <file>                             a pack, written by `Dataset.save` or `fastifo data`; or
+                                           a file of another format whose layout is recognised
         sibench:<env>/d=<n>[,...]          generated once and cached; for the options see
                                            `fastifo.benchmarks.sibench.SIBenchSpec`
         bimodal:<env>/expert=<n>[,...]     generated once and cached; for the options see
@@ -71,42 +78,63 @@ def load(
 
     with these options for the last four:
 
-        episodes=<n>     only the first n episodes of the file; all kinds
-        keys=<a>+<b>     observations to concatenate, in this order; minari, robomimic and npz
-        filter=<mask>    only the demonstrations listed in mask/<mask>; robomimic
+        episodes=<n>          only the first n episodes of the file; all kinds
+        keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
+        filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
+        max_steps=<n>         the task's time limit; d4rl, npz and minari
+        ends=<column>         a column that marks the last row of every episode; `file`: the file is
+                              one episode; d4rl and npz
+        dones=terminal        ends that the file does not tell apart are the task's (terminal) or
+              timeout         the time limit's (timeout); d4rl, npz and robomimic
+        action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
+        action_high=<x>[+...]
+        clip=true             as `clip_actions`; all kinds
 
     d4rl: a name such as hopper-medium-v2 (Gym-MuJoCo) or door-human-v1 (Adroit) is downloaded once
-        to the cache, which needs the package pooch (pip install 'fastifo[download]'). `env_id`
-        follows from the name. Files without `timeouts` get a time limit of 1000 steps.
+        to the cache, which needs the package pooch (pip install 'fastifo[download]'). `env_id` and
+        the time limit follow from the name of one of D4RL's own datasets.
     minari: a dataset's folder, or its id below $MINARI_DATASETS_PATH (~/.minari/datasets by
-        default). Dictionary observations need `keys`. `env_id` comes from metadata.json.
+        default). Dictionary observations need `keys`. The environment with its settings, the
+        action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
         robot0_gripper_qpos, as far as they exist. Images are not supported.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
-        `rewards`, `terminals`, `timeouts`, `next_observations` and `episode_lengths`.
+        `rewards`, `next_observations`, `action_low` and `action_high`.
 
-    The packages d4rl, minari, robomimic and gym are not needed.
+    The packages d4rl, minari, robomimic and gym are not needed. Only observations, and the ends of
+    episodes, have to be in a file; what a method needs beyond them it asks for.
+
+    Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
+    `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
+    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids` and `masks`, and from
+    `next_observations` that differ from the next row's observation, as in a replay buffer that
+    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
+    only, or `terminals` only, unless its time limit is known or an option says what they mean.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
-    other layouts an episode ends at a terminal, at a timeout, at the last row, and where
-    `next_observations` differs from the next row's observation, as in a replay buffer that wrapped
-    around; all but terminals count as timeouts. If the file has next observations, all transitions
-    are kept, and the last one before a timeout has its true next observation. If it has none, that
-    transition is dropped; the last transition before a terminal is kept with its own observation as
-    the next one, which no method bootstraps from. A terminal state is never paired with the first
-    state of the next episode. Actions beyond [-1, 1] are clipped. `info["notes"]` counts everything
-    that was dropped, repeated, cut or clipped; `Dataset.summary` and `fastifo data inspect` show
-    it.
+    other layouts an episode ends where the file says so and at its last row; all ends but terminals
+    count as timeouts. If the file has next observations, all transitions are kept, and the last one
+    before a timeout has its true next observation. If it has none, or they are the next episode's
+    first observation, that transition is dropped; the last transition before a terminal is kept
+    with its own observation as the next one, which no method bootstraps from. A terminal state is
+    never paired with the first state of the next episode.
+
+    What is changed or dropped is counted in `info["notes"]`; `Dataset.summary`, `fastifo data
+    inspect` and `fastifo train` print it. Actions outside their bounds, or outside [-1, 1] if the
+    file states none, are clipped, and refused if they are more than 0.1 % of the transitions.
+    Episodes with damaged or missing values are dropped, and the file is refused if they are more
+    than half. Actions of a Discrete space are refused.
 
     Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
-    size plus 100 MiB) and in processor time (4 s per object or block of rows). Links to other
-    files, external storage and virtual datasets are refused. .npz files are never unpickled.
-    Observations and rewards that are not finite or exceed 1e8, and actions that are not finite or
-    exceed 10, are refused as damaged.
+    size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
+    block of rows). Links to other files, external storage and virtual datasets are refused. .npz
+    files are never unpickled. Observations that are not finite or exceed 1e8, and actions that are
+    not finite or exceed 10 on the scale [-1, 1], are damaged.
 
     >>> load("sibench:Hopper-v4/d=5,episodes=200")
     >>> load("d4rl:hopper-medium-v2,episodes=100")
     >>> load("robomimic:lift.hdf5,keys=robot0_eef_pos+object,filter=train")
+    >>> load("npz:rollouts.npz,dones=terminal", action_low=-2, action_high=2)
     >>> load(
     ...     expert="d4rl:hopper-expert-v2,episodes=10",
     ...     background="minari:mujoco/hopper/simple-v0",
@@ -122,18 +150,40 @@ def load(
         raise ValueError("dataset: expected one spec, or expert= and background=, found both")
     if spec is None and background is None:
         raise ValueError("background: expected a file or a spec, found none")
+    given = {
+        "action_low": _bound("action_low", action_low),
+        "action_high": _bound("action_high", action_high),
+        "clip": bool(clip_actions),
+    }
+    stated = {name: value for name, value in given.items() if value not in (None, False)}
     if expert is not None and background is not None:
-        return _combine(expert, background, env_id, progress)
-    dataset = _load_one(background if spec is None else spec, progress)
+        return _combine(expert, background, env_id, stated, progress)
+    dataset = _load_one(background if spec is None else spec, stated, progress)
     return dataset if env_id is None else dataclasses.replace(dataset, env_id=_named(env_id))
 
 
+def _bound(name: str, value: Any) -> tuple[float, ...] | None:
+    """A bound as numbers.  Raises TypeError for something else."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(number) for number in np.asarray(value, np.float64).ravel())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: expected a number or an array, found {value!r}") from None
+
+
 def _combine(
-    expert: str | Path, background: str | Path, env_id: str | None, progress: bool
+    expert: str | Path,
+    background: str | Path,
+    env_id: str | None,
+    stated: dict[str, Any],
+    progress: bool,
 ) -> Dataset:
     """One source's expert episodes with another's background."""
-    base = _load_one(background, progress)
-    source = _load_one(expert, progress)
+    expert_is_pack, background_is_pack = _is_pack(expert), _is_pack(background)
+    for_base = {} if background_is_pack and not expert_is_pack else stated
+    base = _load_one(background, for_base, progress)
+    source = _load_one(expert, {} if expert_is_pack else stated, progress)
     demos = source.expert or source.background
     if demos.obs_dim != base.obs_dim:
         raise ValueError(
@@ -145,11 +195,18 @@ def _combine(
             f"expert {expert} is from {source.env_id}, background {background} from {base.env_id}; "
             "if they share observations, name the environment to evaluate in with env_id"
         )
+    settings, others = base.env_kwargs or source.env_kwargs, source.env_kwargs
+    info: dict[str, Any] = {"background": dict(base.info), "expert": dict(source.info)}
+    differing = [name for name in {*settings, *others} if settings.get(name) != others.get(name)]
+    if others and differing:
+        info["notes"] = {"settings of the expert's environment that differ": len(differing)}
     return dataclasses.replace(
         base,
-        expert=demos.without_rewards(),
+        expert=_rescaled(demos.without_rewards(), source, base),
         env_id=_named(env_id or base.env_id or source.env_id),
-        info={"background": dict(base.info), "expert": dict(source.info)},
+        env_kwargs=settings,
+        reference_returns=base.reference_returns or source.reference_returns,
+        info=info,
     )
 
 
@@ -157,65 +214,79 @@ def _named(env_id: str | None) -> str | None:
     return None if env_id == NO_ENV else env_id
 
 
-def _load_one(spec: str | Path | None, progress: bool) -> Dataset:
+def _rescaled(demos: Episodes, source: Dataset, base: Dataset) -> Episodes:
+    """The expert's episodes with their actions on the background's scale."""
+    bounds = [(d.action_low, d.action_high) for d in (source, base)]
+    same = all(same_tensor(a, b) for a, b in zip(*bounds, strict=True))
+    if demos.action is None or same or demos.action.shape[1] != base.action_dim:
+        return demos
+    action = demos.action
+    for convert, (low, high) in zip((from_unit, to_unit), bounds, strict=True):
+        if low is not None and high is not None:
+            action = convert(action, low, high)
+    return dataclasses.replace(demos, action=action)
+
+
+def _is_pack(spec: str | Path) -> bool:
+    """Whether a spec names no file of another format."""
+    text = str(spec)
+    return text.partition(":")[0] not in FILE_OPTIONS and not kind_of(Path(split_spec(text)[0]))
+
+
+def _load_one(spec: str | Path | None, stated: dict[str, Any], progress: bool) -> Dataset:
+    """stated: options that were given as arguments of `load`."""
     if not isinstance(spec, str | Path):
         raise TypeError(
             f"dataset: expected a Dataset, a file's path or a spec, found {type(spec).__name__}"
         )
     text = str(spec)
     kind, colon, argument = text.partition(":")
+    if kind in FILE_OPTIONS:
+        return _load_file(text, kind, argument, stated, progress)
+    if stated and _is_pack(text):
+        raise ValueError(
+            f"{text!r}: {next(iter(stated))}: expected a file of another format; the actions of "
+            "this dataset are in [-1, 1] already"
+        )
     if kind in BUILDERS:
         return BUILDERS[kind](text, progress=progress)
-    if kind in FILE_OPTIONS:
-        return _load_file(text, kind, argument, progress)
+    kind_of_file = kind_of(Path(split_spec(text)[0]).expanduser())
+    if kind_of_file:
+        return _load_file(text, kind_of_file, text, stated, progress)
     if colon and kind.isalnum() and not Path(text).exists():
         known = ", ".join([*BUILDERS, *FILE_OPTIONS])
         raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: {known}, or a file")
     return load_dataset(Path(text))
 
 
-def _load_file(text: str, kind: str, argument: str, progress: bool) -> Dataset:
+def _load_file(
+    text: str, kind: str, argument: str, stated: dict[str, Any], progress: bool
+) -> Dataset:
     """text: the spec, for errors.  argument: the part after `kind:`."""
-    name, *options = argument.split(",")
-    values = _parse_options(text, kind, options)
-    keys = tuple(key for key in values.get("keys", "").split("+") if key)
+    name, given = split_spec(argument)
+    options = dataclasses.replace(parse_options(text, kind, given), **stated)
     path = Path(name).expanduser()
     if kind == "d4rl":
-        if not path.exists() and d4rl.NAME.fullmatch(name):
-            path = fetch(d4rl.address(name), f"{name}.hdf5", progress=progress)
-        result = d4rl.read(path)
-    elif kind == "minari":
-        result = minari.read(path, keys)
-    elif kind == "robomimic":
-        result = robomimic.read(path, keys, values.get("filter", ""))
+        known = ""
+        if not path.exists() and d4rl.is_name(name):
+            path, known = fetch(d4rl.address(name), f"{name}.hdf5", progress=progress), name
+        result = d4rl.read(path, options, known)
     else:
-        result = npz.read(path, keys)
-    return _as_dataset(text, result, int(values.get("episodes", "0")))
+        readers = {"minari": minari.read, "robomimic": robomimic.read, "npz": npz.read}
+        result = readers[kind](path, options)
+    return _as_dataset(text, result)
 
 
-def _parse_options(text: str, kind: str, options: list[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not value or key not in FILE_OPTIONS[kind]:
-            raise ValueError(
-                f"{text!r}: unknown option {option!r}; known: {', '.join(FILE_OPTIONS[kind])}"
-            )
-        values[key] = value
-    if not values.get("episodes", "0").isdigit():
-        raise ValueError(f"{text!r}: episodes: expected a number, found {values['episodes']!r}")
-    return values
-
-
-def _as_dataset(text: str, result: ReadResult, count: int) -> Dataset:
-    """The first `count` episodes as a background; all of them if it is 0."""
-    episodes = result.episodes
-    if count > episodes.num_episodes:
-        raise ValueError(
-            f"{text!r}: episodes: expected at most {episodes.num_episodes}, the file's number of "
-            f"episodes, found {count}"
-        )
-    if count:
-        episodes = episodes.take(range(count))
-    info = {"spec": text} | ({"notes": dict(result.notes)} if result.notes else {})
-    return Dataset(episodes, env_id=result.env_id, info=info)
+def _as_dataset(text: str, result: ReadResult) -> Dataset:
+    """The episodes of a file as a background."""
+    source = result.source
+    info = {"spec": text} | {k: v for k, v in source.info.items() if k != "notes"}
+    return Dataset(
+        result.episodes,
+        env_id=source.env_id,
+        action_low=result.action_low,
+        action_high=result.action_high,
+        info=info | ({"notes": dict(result.notes)} if result.notes else {}),
+        env_kwargs=dict(source.env_kwargs),
+        reference_returns=source.reference_returns,
+    )

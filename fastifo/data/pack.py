@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.utils.files import parse_json, write_atomic
-from fastifo.utils.schema import Count, Map, check_schema
+from fastifo.utils.schema import Count, Map, Optional, check_schema
 
 FORMAT = "fastifo-dataset"
 VERSION = 2
@@ -42,6 +42,8 @@ NDIMS = {"start": (1,), "terminal": (1,), "timeout": (1,), "obs": (2,), "action"
 SCHEMA = {
     "env_id": (str, None),
     "info": dict,
+    "env_kwargs": Optional((dict, None)),  # missing in older packs, as are reference_returns
+    "reference_returns": Optional(([float], None)),
     "columns": Map({"dtype": str, "shape": [Count(0)], "offset": Count(0)}),
     "bytes": Count(0),
     "block": Count(1),
@@ -59,11 +61,13 @@ def write_pack(
     bounds: Mapping[str, Tensor],
     env_id: str | None,
     info: Mapping[str, Any],
+    **settings: Any,
 ) -> None:
     """Writes a pack atomically.
 
     parts: "background", and "expert" if there is one.  bounds: "action_low" and "action_high", or
     empty.  env_id, info: as in `Dataset`.
+    settings: further fields of `Dataset` that are JSON values: env_kwargs, reference_returns.
     Raises OSError naming the file.
     """
     columns = {
@@ -83,6 +87,7 @@ def write_pack(
         "version": VERSION,
         "env_id": env_id,
         "info": dict(info),
+        **settings,
         "columns": layout,
         "bytes": offset,
         "block": BLOCK,
@@ -153,7 +158,13 @@ def read_pack(path: Path) -> dict[str, Any]:
         "action_high": columns.get("action_high"),
         "info": header["info"],
         "unverified": () if small else (path,),
+        "env_kwargs": header.get("env_kwargs") or {},  # older packs have neither
+        "reference_returns": _pair(header.get("reference_returns")),
     }
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]))
 
 
 def verify(path: Path) -> int:

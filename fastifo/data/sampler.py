@@ -108,7 +108,9 @@ class Columns:
         )  # fmt: skip
         self.fused, self.reuses = fused, reuses
         self.gatherers: dict[str, Callable[[Tensor], list[Tensor]]] = {}  # by name of the batch
-        self.successive_obs = torch.empty(0)  # [steps, P, B, width], of the last batch
+        self.successive_obs = torch.empty(
+            0, device=device
+        )  # of the last batch, [steps, P, B, width]
 
     def gather(self, name: str, index: Tensor) -> Transitions:
         """The transitions at the given indices, encoded and in the training dtype.

@@ -13,8 +13,8 @@ from fastifo.data.episodes import Episodes
 def check_compatible(datasets: Sequence[Dataset]) -> None:
     """Raises ValueError if the datasets differ in a way that keeps them from sharing a run.
 
-    They must agree in environment, observation and action width, action bounds, and in whether
-    they have expert episodes.
+    They must agree in environment and its settings, observation and action width, action bounds,
+    and in whether they have expert episodes.
     """
     expected = _signature(datasets[0])
     for index, dataset in enumerate(datasets[1:], 1):
@@ -30,6 +30,7 @@ def _signature(dataset: Dataset) -> dict[str, object]:
     """What all datasets of a run must have in common."""
     return {
         "env_id": dataset.env_id,
+        "env_kwargs": dict(dataset.env_kwargs),
         "observation width": dataset.obs_dim,
         "action width": dataset.action_dim,
         "action_low": _bound(dataset.action_low),
@@ -60,22 +61,15 @@ def _joined(parts: Sequence[Episodes], part_of_member: Sequence[int]) -> Episode
     unique: list[Episodes] = []
     index_of_part = []
     for part in parts:
-        equal = [i for i, other in enumerate(unique) if _equal(part, other)]
+        equal = [i for i, other in enumerate(unique) if part == other]
         index_of_part.append(equal[0] if equal else len(unique))
         if not equal:
             unique.append(part)
-    counts = torch.tensor([part.num_transitions for part in unique])
+    counts = torch.tensor([part.num_transitions for part in unique], device="cpu")
     first = counts.cumsum(0) - counts
-    index_of_member = torch.tensor([index_of_part[part] for part in part_of_member])
+    index_of_member = torch.tensor([index_of_part[part] for part in part_of_member], device="cpu")
     ranges = torch.stack([first[index_of_member], counts[index_of_member]], 1)
     return dataclasses.replace(Episodes.joined(unique), ranges=ranges)
-
-
-def _equal(a: Episodes, b: Episodes) -> bool:
-    columns, others = a.columns(), b.columns()
-    return columns.keys() == others.keys() and all(
-        torch.equal(column, others[name]) for name, column in columns.items()
-    )
 
 
 def member_ranges(episodes: Episodes, members: int) -> Iterator[tuple[slice, int, int]]:

@@ -42,8 +42,8 @@ def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
     lengths = episodes.lengths
     padded = lengths + extra
     begin = padded.cumsum(0) - padded
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), padded)
-    within = torch.arange(int(padded.sum())) - begin[episode]
+    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), padded)
+    within = torch.arange(int(padded.sum()), device="cpu") - begin[episode]
     last = lengths[episode] - 1
     step = episodes.start[:-1][episode] + torch.minimum(within, last)
     rows = episodes.obs[step + episode]
@@ -57,8 +57,10 @@ def window_rows(episodes: Episodes, horizon: int, scale: Scale) -> Episodes:
     rows -= scale.mean
     rows /= scale.deviation
     rows.clamp_(-LIMIT, LIMIT)
-    start = torch.cat([begin, padded.sum(0, keepdim=True)]) - torch.arange(len(lengths) + 1)
-    no_end = torch.zeros(int(start[-1]), dtype=torch.bool)
+    start = torch.cat([begin, padded.sum(0, keepdim=True)]) - torch.arange(
+        len(lengths) + 1, device="cpu"
+    )
+    no_end = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     ranges = episodes.ranges
     if ranges is not None:
         edges = torch.stack([ranges[:, 0], ranges.sum(1)])  # [2, P]: first transition and end
@@ -81,8 +83,9 @@ def first_rows(episodes: Episodes, horizon: int) -> Tensor:
     lengths = episodes.lengths
     padded = lengths + window_length(horizon)
     begin = padded.cumsum(0) - padded
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), lengths)
-    return begin[episode] + torch.arange(episodes.num_transitions) - episodes.start[episode]
+    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), lengths)
+    step = torch.arange(episodes.num_transitions, device="cpu") - episodes.start[episode]
+    return begin[episode] + step
 
 
 def window_starts(episodes: Episodes, horizon: int, placement: str) -> Tensor:
@@ -92,8 +95,10 @@ def window_starts(episodes: Episodes, horizon: int, placement: str) -> Tensor:
     ends at its transition, but starts no earlier than the episode.  fits: as starts, but at the
     latest at the episode's last window without padding.
     """
-    step = torch.arange(episodes.num_transitions)
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), episodes.lengths)
+    step = torch.arange(episodes.num_transitions, device="cpu")
+    episode = torch.repeat_interleave(
+        torch.arange(episodes.num_episodes, device="cpu"), episodes.lengths
+    )
     begin = episodes.start[:-1][episode]
     if placement == "ends":
         return torch.maximum(step - horizon + 1, begin)

@@ -1,8 +1,9 @@
 """Returns of a run's members: from episodes played now, or logged during training."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ def evaluate_members(
     deterministic: bool,
     *,
     seed: int,
+    env_kwargs: Mapping[str, Any],
     progress: bool,
 ) -> Returns:
     """Plays every policy; None stands for a member that diverged and has nan returns.
@@ -35,6 +37,7 @@ def evaluate_members(
         num_episodes,
         deterministic,
         seed=seed,
+        env_kwargs=env_kwargs,
         progress=progress,
     )
     returns = np.full((len(policies), num_episodes), np.nan)

@@ -37,8 +37,8 @@ SAME_RUN_KEYS = (  # in which two configs of the same run agree
 class RunFiles:
     """What a run writes while it trains; without a folder nothing is written."""
 
-    metrics: MetricsFile
-    checkpoints: Checkpoints | None
+    metrics: MetricsFile  # metrics.jsonl
+    checkpoints: Checkpoints | None  # None without a folder
 
 
 @standard_torch()
@@ -81,6 +81,7 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         None if bounds[k] is None else torch.tensor(bounds[k], dtype=torch.float32)
         for k in ("low", "high")
     )
+    reference = content.get("reference_returns")  # missing in older folders, as are the settings
     run = Run(
         algorithm=content["algorithm"],
         members=members,
@@ -91,6 +92,8 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         action_low=low,
         action_high=high,
         datasets=content["datasets"],
+        env_kwargs=content.get("env_kwargs", {}),
+        reference_returns=None if reference is None else (float(reference[0]), float(reference[1])),
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
         device=device,

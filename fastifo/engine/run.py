@@ -34,15 +34,17 @@ class Run:
     only in float fields form a population, with one learner.
     """
 
-    algorithm: str
-    members: list[Member]
+    algorithm: str  # without backbone, which is a config field
+    members: list[Member]  # in the order of all per-member results
     num_updates: int  # asked for; `updates_done` were made
     precision: str
-    spec: InputSpec
+    spec: InputSpec  # sizes and statistics of the data
     env_id: str | None  # the environment that the dataset names
     action_low: Tensor | None  # bounds of the environment's actions, [A]; None: [-1, 1]
     action_high: Tensor | None
     datasets: list[dict[str, Any]]  # fingerprint and summary of each dataset
+    env_kwargs: dict[str, Any] = field(default_factory=dict)  # the environment's settings
+    reference_returns: tuple[float, float] | None = None  # of scores 0 and 100, if data state them
     learners: list[Learner] = field(default_factory=list)  # one per population
     groups: list[Group] = field(default_factory=list)  # the populations
     failed: dict[int, int] = field(default_factory=dict)  # diverged member -> update
@@ -94,14 +96,22 @@ class Run:
             raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
         chosen = list(range(len(self.members)) if members is None else members)
         if protocol == "last_tenth":
-            return logged_returns(self.path, env_id, chosen, deterministic, self.updates_done)
+            logged = logged_returns(self.path, env_id, chosen, deterministic, self.updates_done)
+            return dataclasses.replace(logged, reference=self.reference_returns)
         cpu = torch.device("cpu")  # where environments run, and small nets act in compiled code
         policies = [None if m in self.failed else self.policy(m).to(cpu) for m in chosen]
         returns = dataclasses.replace(
             evaluate_members(
-                policies, env_id, num_episodes, deterministic, seed=seed, progress=progress
+                policies,
+                env_id,
+                num_episodes,
+                deterministic,
+                seed=seed,
+                env_kwargs=self.env_kwargs,
+                progress=progress,
             ),
             num_updates=self.updates_done,
+            reference=self.reference_returns,
         )
         if self.path is not None and members is None:
             name = "returns-deterministic.npz" if deterministic else "returns.npz"
@@ -113,7 +123,7 @@ class Run:
 
     def _correct_env(self, env_id: str) -> None:
         """Replaces the run's environment, also in its folder.  Raises ValueError if it misfits."""
-        check_widths(env_id, self.spec.obs_dim, self.spec.action_dim)
+        check_widths(env_id, self.spec.obs_dim, self.spec.action_dim, self.env_kwargs)
         self.env_id = env_id
         if self.path is None or read_config(self.path)["env_id"] == env_id:
             return
@@ -205,6 +215,8 @@ class Run:
             "notes": self.notes,
             "torch": torch.__version__,
             "env_id": self.env_id,
+            "env_kwargs": self.env_kwargs,
+            "reference_returns": self.reference_returns,
             "obs_dim": self.spec.obs_dim,
             "action_dim": self.spec.action_dim,
             "action_bounds": bounds,

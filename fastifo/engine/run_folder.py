@@ -36,6 +36,8 @@ SCHEMA = {
     "failed": Map(Count(0)),
     "members": [{"seed": Count(0), "config": dict, "dataset": Optional(Count(0))}],
     "notes": Optional(dict),
+    "env_kwargs": Optional(dict),
+    "reference_returns": Optional(([float], None)),
 }
 ATTEMPTS, PAUSE_S = 5, 0.05  # at reading a folder that a training process writes to
 
@@ -78,9 +80,9 @@ def _parse_config(path: Path) -> dict[str, Any]:
             f"{path}: expected version {VERSION} or older, found {content['version']}; update "
             "fastifo"
         )
-    missing = [key for key in SCHEMA if key not in content and key != "notes"]
-    if missing:
-        raise ValueError(f"{path}: expected {', '.join(SCHEMA)}; {', '.join(missing)} is missing")
+    required = [key for key, schema in SCHEMA.items() if not isinstance(schema, Optional)]
+    if missing := [key for key in required if key not in content]:
+        raise ValueError(f"{path}: expected {', '.join(required)}; {', '.join(missing)} is missing")
     check_schema(content, SCHEMA, path, REMEDY)
     if not content["members"] or not all(key.isdecimal() for key in content["failed"]):
         raise ValueError(f"{path}: members, failed: expected a run's members; {REMEDY}")

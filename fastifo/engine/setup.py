@@ -4,6 +4,7 @@
 the rest. Training itself is in `train.py`.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from fastifo.data.stack import check_compatible
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run
-from fastifo.envs.envpool import check_widths
+from fastifo.envs.envpool import check_widths, unknown_settings
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
 
@@ -43,11 +44,11 @@ def given_fields(
 class Settings:
     """Arguments of a run that are valid whatever the data are."""
 
-    algorithm: str
-    learner_class: type[Learner]
-    members: list[Member]
-    device: torch.device
-    precision: str
+    algorithm: str  # without backbone, which is a config field
+    learner_class: type[Learner]  # of the algorithm and its backbone
+    members: list[Member]  # every seed with every combination of values
+    device: torch.device  # resolved, never auto
+    precision: str  # resolved, never auto
 
     def check_data(self, dataset: Dataset, *, relabel_only: bool = False) -> None:
         """Raises ValueError if the method cannot learn from the dataset.
@@ -122,6 +123,8 @@ def create_run(
         if each.env_id is not None and not relabel_only:
             _check_env(each)
     check_compatible(datasets)
+    if options.progress:
+        report_notes(datasets)
     return _build_run(settings, datasets, options), datasets
 
 
@@ -129,7 +132,7 @@ def _check_env(dataset: Dataset) -> None:
     """Raises ValueError, before any training, if policies could not be evaluated."""
     assert dataset.env_id is not None
     try:
-        check_widths(dataset.env_id, dataset.obs_dim, dataset.action_dim)
+        check_widths(dataset.env_id, dataset.obs_dim, dataset.action_dim, dataset.env_kwargs)
     except ValueError as error:
         raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
 
@@ -144,6 +147,18 @@ def _load(dataset: DatasetLike, progress: bool) -> Dataset:
             f"{type(loaded).__name__}"
         )
     return loaded
+
+
+def report_notes(datasets: Sequence[Dataset]) -> None:
+    """Prints what was changed when the data were read, and settings that cannot be used, once."""
+    lines = [line for dataset in datasets for line in dataset.notes()]
+    env_id, env_kwargs = datasets[0].env_id, datasets[0].env_kwargs
+    if env_id is not None and env_kwargs:
+        unknown = unknown_settings(env_id, env_kwargs)
+        if unknown:
+            lines.append(f"settings of {env_id} that EnvPool does not know: {', '.join(unknown)}")
+    for line in dict.fromkeys(lines):
+        print(f"data  {line}", file=sys.stderr)
 
 
 def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
@@ -161,6 +176,8 @@ def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOp
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
+        env_kwargs=dict(dataset.env_kwargs),
+        reference_returns=dataset.reference_returns,
         path=options.folder,
         device=settings.device,
         fused=options.fused,

@@ -4,9 +4,9 @@ A slot is one environment of the pool, with the policy and the episode that it p
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,20 @@ SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock
 class RolloutTask:
     """What every pool of a rollout plays."""
 
-    env_id: str
+    env_id: str  # EnvPool name of the environment
     num_episodes: int  # of every policy
     deterministic: bool  # play modes, not samples
     seed: int  # of the environments
     record: bool  # keep every step, not only returns and lengths
     threads: int  # that step the environments
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the environment, as EnvPool's
 
 
 @dataclass
 class RolloutTime:
     """Where the time of a rollout went, in seconds."""
 
-    total_s: float = 0.0
+    total_s: float = 0.0  # from start to end
     environment_s: float = 0.0  # waiting for environments to step
     policy_s: float = 0.0  # computing actions
 
@@ -84,7 +85,7 @@ class SlotPool:
         """slots: index of the policy and of the episode, sorted."""
         import envpool
 
-        check_spaces(task.env_id, envpool.make_spec(task.env_id))
+        check_spaces(task.env_id, envpool.make_spec(task.env_id, **task.settings))
         self.task = task
         self.groups = groups
         self.owner = np.array([policy for policy, _ in slots])
@@ -98,6 +99,7 @@ class SlotPool:
             num_envs=len(slots),
             num_threads=task.threads,
             seed=seeds,
+            **task.settings,
         )
         space = self.pool.action_space
         self.low, self.high = space.low, space.high

@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ HEADER = {
     "deterministic": bool,
     "versions": Map(str),
     "num_updates": Optional(int),
+    "reference": Optional(([float], None)),
 }
 MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
     False: "return_mean",
@@ -29,12 +31,17 @@ MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
 PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
 
 # (random, expert): the D4RL score of a return is 100 * (return - random) / (expert - random).
-# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks; commonly used for later versions too.
+# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks, Adroit v1; commonly used for later
+# versions too. The rewards of Adroit's door, hammer and relocate differ in later versions.
 REFERENCE_RETURNS = {
     "HalfCheetah": (-280.178953, 12135.0),
     "Hopper": (-20.272305, 3234.3),
     "Walker2d": (1.629008, 4592.3),
     "Ant": (-325.6, 3879.7),
+    "AdroitHandPen": (96.262799, 3076.8331017826877),
+    "AdroitHandDoor": (-56.512833, 2880.5693087298737),
+    "AdroitHandHammer": (-274.856578, 12794.134825156867),
+    "AdroitHandRelocate": (-6.425911, 4233.877797728884),
 }
 
 
@@ -52,6 +59,7 @@ class Returns:
     deterministic: bool  # the policies played their mode, not samples
     versions: dict[str, str]  # of EnvPool and the physics inside it
     num_updates: int = 0  # updates the policies had made when they were evaluated
+    reference: tuple[float, float] | None = None  # returns of scores 0 and 100; None: D4RL's
     clock: RolloutTime = field(  # time spent; not kept in files
         default_factory=RolloutTime, compare=False
     )
@@ -73,8 +81,15 @@ class Returns:
 
     @property
     def score(self) -> float | None:
-        """D4RL score of the mean: 0 is random, 100 expert; None where D4RL has no reference."""
-        return normalized_score(self.env_id, self.mean)
+        """Score of the mean: 0 is random, 100 expert; None where there is no reference.
+
+        The reference is the dataset's where it states one, and otherwise D4RL's.
+        """
+        return self.score_of(self.mean)
+
+    def score_of(self, return_: float) -> float | None:
+        """The score of any return in this environment, as in `score`."""
+        return normalized_score(self.env_id, return_, self.reference)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -83,7 +98,8 @@ class Returns:
 
     def __str__(self) -> str:
         low, high = self.interval
-        score = "" if self.score is None else f", D4RL score {self.score:.1f}"
+        name = "D4RL score" if self.reference is None else "score"
+        score = "" if self.score is None else f", {name} {self.score:.1f}"
         mode = "mode" if self.deterministic else "sampled"
         unit = "episodes" if self.lengths.any() else "evaluations in training"
         return (
@@ -107,6 +123,7 @@ class Returns:
             "deterministic": bool(self.deterministic),
             "versions": self.versions,
             "num_updates": self.num_updates,
+            "reference": self.reference,
         }
         text = np.array(json.dumps(header))
 
@@ -142,12 +159,21 @@ class Returns:
                 f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
                 f"{list(lengths.shape)}; evaluate again"
             )
-        return Returns(returns, lengths, **{k: header[k] for k in HEADER if k in header})
+        known = {k: header[k] for k in HEADER if k in header}
+        if known.get("reference") is not None:
+            low, high = known["reference"]
+            known["reference"] = (float(low), float(high))
+        return Returns(returns, lengths, **known)
 
 
-def normalized_score(env_id: str, return_: float) -> float | None:
-    """The D4RL score of an undiscounted return; None where D4RL has no reference for the task."""
-    pair = REFERENCE_RETURNS.get(env_id.partition("-")[0])
+def normalized_score(
+    env_id: str, return_: float, reference: Sequence[float] | None = None
+) -> float | None:
+    """The score of an undiscounted return; None where there is no reference for the task.
+
+    reference: returns of scores 0 and 100; by default D4RL's for the task.
+    """
+    pair = reference or REFERENCE_RETURNS.get(env_id.partition("-")[0])
     return None if pair is None else 100.0 * (return_ - pair[0]) / (pair[1] - pair[0])
 
 
@@ -160,7 +186,7 @@ def bootstrap_interval(
     level: share of resampled means inside the interval.
 
     Returns (low, high). The interval covers evaluation noise of these members, not variation
-    between seeds; tables show the spread between seeds in a column of its own.
+    between seeds; tables show the spread between seeds in a separate column.
     """
     rng = np.random.default_rng(seed)
     members, episodes = values.shape
@@ -180,6 +206,7 @@ def evaluate_policies(
     deterministic: bool,
     *,
     seed: int = 0,
+    env_kwargs: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Returns:
     """Plays every policy from the same `num_episodes` start states.
@@ -194,6 +221,7 @@ def evaluate_policies(
         deterministic,
         seed=seed,
         record=False,
+        env_kwargs=env_kwargs,
         progress=progress,
         spent=spent,
     )

@@ -1,15 +1,18 @@
 """Episodes from policies: every policy plays the same number, side by side in EnvPool."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fastifo.data.episodes import Episodes
+from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
-from fastifo.envs.envpool import check_env, episode_limit
+from fastifo.envs.envpool import check_env, episode_limit, split_settings
 from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
 from fastifo.utils.arguments import as_count
 from fastifo.utils.interrupt import checked_interrupt
@@ -31,10 +34,13 @@ def collect(
     *,
     seed: int,
     title: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    bounds: tuple[Tensor | None, Tensor | None] = (None, None),
     progress: bool = True,
 ) -> Episodes:
     """Plays episodes of one policy and returns them as dataset columns with actions and rewards.
 
+    bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
     Raises ValueError as `rollout` does.
@@ -47,20 +53,25 @@ def collect(
         seed=seed,
         record=True,
         title=title,
+        env_kwargs=env_kwargs,
         progress=progress,
     )
     start = torch.from_numpy(np.concatenate([[0], played.lengths.cumsum()]))
     last = start[1:] - 1
-    terminal = torch.zeros(int(start[-1]), dtype=torch.bool)
+    terminal = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     timeout = torch.zeros_like(terminal)
     terminal[last] = torch.from_numpy(played.terminal)
     timeout[last] = ~terminal[last]
+    low, high = bounds
+    action = torch.from_numpy(np.concatenate(played.actions))
+    if low is not None and high is not None:
+        action = to_unit(action, low, high).clamp_(-1.0, 1.0)
     return Episodes(
         obs=torch.from_numpy(np.concatenate(played.obs)),
         start=start,
         terminal=terminal,
         timeout=timeout,
-        action=torch.from_numpy(np.concatenate(played.actions)),
+        action=action,
         reward=torch.from_numpy(np.concatenate(played.rewards)),
     )
 
@@ -74,6 +85,7 @@ def rollout(
     seed: int,
     record: bool,
     title: str = "evaluate",
+    env_kwargs: Mapping[str, Any] | None = None,
     progress: bool = True,
     spent: RolloutTime | None = None,
 ) -> list[RecordedEpisodes]:
@@ -86,6 +98,7 @@ def rollout(
     seed: of the environments.
     record: keep every step, not only returns and lengths.
     title: label of the progress bar.
+    env_kwargs: settings of the environment, as in `Dataset`; those that EnvPool lacks are not used.
     spent: where given, the time of this rollout is added to it.
     Raises ValueError for no policies, no episodes, an unknown environment, or one whose spaces
     do not fit.
@@ -99,7 +112,10 @@ def rollout(
     started = time.perf_counter()
     # No more threads than this process was given: next to another process that trains, every
     # hand-over to a further thread would wait for a time slice.
-    task = RolloutTask(env_id, num_episodes, deterministic, seed, record, torch.get_num_threads())
+    settings = split_settings(env_id, env_kwargs)[0] if env_kwargs else {}
+    task = RolloutTask(
+        env_id, num_episodes, deterministic, seed, record, torch.get_num_threads(), settings
+    )
     parts = _play_all(task, policies, title, progress, spent)
     spent.total_s += time.perf_counter() - started
     episodes = RecordedEpisodes.joined(parts)
@@ -114,7 +130,7 @@ def _play_all(
     """Plays all slots, `MAX_SLOTS` at a time; parts in the order of policies and episodes."""
     groups = group_actors(policies)
     total = len(policies) * task.num_episodes
-    limit = episode_limit(task.env_id)
+    limit = episode_limit(task.env_id, task.settings)
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
     parts: list[RecordedEpisodes] = []
     # An episode that ends early counts as all its steps, so that the bar never goes back.

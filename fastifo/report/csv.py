@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastifo.envs.returns import normalized_score
 from fastifo.report.runs import RunSummary
 from fastifo.utils.files import write_bytes
 
@@ -31,7 +30,7 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
         for index, member in enumerate(run.members):
             episodes = run.returns.returns[index]  # [E]
             mean = float(episodes.mean())
-            score = normalized_score(run.returns.env_id, mean)
+            score = run.returns.score_of(mean)
             mode, config = run.deterministic, run.member_config(member)
             rows.append(
                 {

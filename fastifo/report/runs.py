@@ -25,7 +25,7 @@ REQUIRED_KEYS = {"algorithm", "datasets", "env_id", "num_updates"}  # of config.
 class RunSummary:
     """The members of one run folder that trained on one dataset: P members, E episodes each."""
 
-    folder: Path
+    folder: Path  # the run folder
     config: dict[str, Any]  # config.json; `algorithm` includes the backbone, as in tge-rebrac
     dataset: dict[str, Any]  # the entry of config["datasets"]
     members: list[int]  # [P], indices into config["members"]
@@ -45,6 +45,12 @@ class RunSummary:
         """EnvPool name of the task; None where the data name none."""
         name: str | None = self.config["env_id"]
         return name
+
+    @property
+    def reference_returns(self) -> tuple[float, float] | None:
+        """Returns of scores 0 and 100 that the dataset states; None: D4RL's."""
+        pair = self.config.get("reference_returns")
+        return None if pair is None else (float(pair[0]), float(pair[1]))
 
     @property
     def set_name(self) -> str:

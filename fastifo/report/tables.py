@@ -31,13 +31,13 @@ def run_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
     """Rows for the background, each run, and the expert.  runs: of one dataset."""
     first, rows = runs[0], []
     if first.background_returns:
-        rows.append(_data_row("background", first.background_returns, first.env_id))
+        rows.append(_data_row("background", first.background_returns, first))
     algorithms = [run.algorithm for run in runs]
     for run in runs:
         unique = algorithms.count(run.algorithm) == 1
         rows.append(_run_row(run, run.algorithm if unique else run.label))
     if first.expert_returns:
-        rows.append(_data_row("expert", first.expert_returns, first.env_id))
+        rows.append(_data_row("expert", first.expert_returns, first))
     return rows
 
 
@@ -47,7 +47,7 @@ def _run_row(run: RunSummary, label: str) -> list[str]:
         return _row({"policy": label, "return": "not evaluated"})
     cells = {"policy": label}
     if run.returns is not None:
-        cells |= _return_cells(returns.mean, returns.interval, returns.env_id)
+        cells |= _return_cells(returns.mean, returns.interval, returns.score)
         cells["by seed"] = " ".join(f"{value:.0f}" for value in returns.per_member)
     if run.deterministic is not None:
         cells["mode"] = f"{run.deterministic.mean:.0f}"
@@ -57,15 +57,17 @@ def _run_row(run: RunSummary, label: str) -> list[str]:
     return _row(cells)
 
 
-def _data_row(label: str, returns: Sequence[float], env_id: str | None) -> list[str]:
-    """A row for episodes of the dataset."""
-    interval = bootstrap_interval(np.array([returns]))
-    return _row({"policy": label} | _return_cells(float(np.mean(returns)), interval, env_id))
+def _data_row(label: str, returns: Sequence[float], run: RunSummary) -> list[str]:
+    """A row for episodes of the dataset that the run learned from."""
+    mean, interval = float(np.mean(returns)), bootstrap_interval(np.array([returns]))
+    score = normalized_score(run.env_id or "", mean, run.reference_returns)
+    return _row({"policy": label} | _return_cells(mean, interval, score))
 
 
-def _return_cells(mean: float, interval: tuple[float, float], env_id: str | None) -> dict[str, str]:
+def _return_cells(
+    mean: float, interval: tuple[float, float], score: float | None
+) -> dict[str, str]:
     low, high = interval
-    score = normalized_score(env_id or "", mean)
     return {
         "return": f"{mean:.0f}",
         "95 % interval": f"{low:.0f} to {high:.0f}",
@@ -93,10 +95,10 @@ def aggregate(runs: Sequence[RunSummary]) -> list[tuple[str, float, tuple[float,
     """
     scores: dict[str, dict[str, list[float]]] = {}  # algorithm -> dataset -> members' scores
     for run in runs:
-        if run.returns is None or normalized_score(run.returns.env_id, 0.0) is None:
+        if run.returns is None or run.returns.score_of(0.0) is None:
             continue
         by_set = scores.setdefault(run.algorithm, {})
-        members = [normalized_score(run.returns.env_id, mean) for mean in run.returns.per_member]
+        members = [run.returns.score_of(mean) for mean in run.returns.per_member]
         by_set.setdefault(run.dataset["fingerprint"], []).extend(
             score for score in members if score is not None and np.isfinite(score)
         )

@@ -18,6 +18,7 @@ from rich.table import Table
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
+from fastifo.engine.setup import report_notes
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
 from fastifo.envs.rollout import MAX_RECORDED, collect
@@ -36,9 +37,9 @@ PLAYED = "played.fastifo"  # an iteration's episodes
 class Improvement:
     """What `improve` returns: the mean undiscounted return of each iteration's data, by seed."""
 
-    algorithm: str
-    env_id: str
-    seeds: tuple[int, ...]
+    algorithm: str  # name of the method
+    env_id: str  # EnvPool name of the task
+    seeds: tuple[int, ...]  # one sequence of policies each
     returns: list[list[float]]  # [seeds][iterations + 1]; the first is the initial background's
 
     def __str__(self) -> str:
@@ -59,9 +60,9 @@ class Improvement:
 class Experiment:
     """What the iterations of one improvement share."""
 
-    algorithm: str
-    env_id: str
-    start: Dataset  # its background is the first iteration's; its action bounds are all iterations'
+    algorithm: str  # name of the method
+    env_id: str  # EnvPool name of the task
+    start: Dataset  # background of the first iteration, and action bounds of all
     demos: Episodes  # the expert's observations
     episodes: int  # played in each iteration
     folder: Path
@@ -76,8 +77,7 @@ class Experiment:
             if iteration > 0:
                 previous = folder.with_name(f"iteration-{iteration - 1:02d}") / PLAYED
                 background = load_dataset(previous).background
-            bounds = self.start.action_low, self.start.action_high
-            dataset = Dataset(background, self.demos, self.env_id, *bounds)
+            dataset = self._dataset(background, self.demos)
             run = train(
                 self.algorithm, dataset, seeds=seed, out=folder / "run", progress=self.progress,
                 **self.fields,
@@ -85,13 +85,20 @@ class Experiment:
             policy = run.policy(0).to(torch.device("cpu"))
             played = collect(
                 policy, self.env_id, self.episodes, False, seed=SEED_BLOCK + iteration,
-                title=f"iteration {iteration}", progress=self.progress,
+                title=f"iteration {iteration}", env_kwargs=self.start.env_kwargs,
+                bounds=(self.start.action_low, self.start.action_high), progress=self.progress,
             )  # fmt: skip
-            info = {"iteration": iteration}
-            Dataset(played, env_id=self.env_id, info=info).save(folder / PLAYED)
+            self._dataset(played, None, iteration=iteration).save(folder / PLAYED)
         returns = load_dataset(folder / PLAYED).background.returns()
         assert returns is not None
         return float(returns.mean())
+
+    def _dataset(self, background: Episodes, expert: Episodes | None, **info: Any) -> Dataset:
+        """A dataset of the experiment's environment."""
+        return dataclasses.replace(
+            self.start, background=background, expert=expert, env_id=self.env_id, info=info,
+            unverified=(),
+        )  # fmt: skip
 
 
 @standard_torch()
@@ -125,11 +132,11 @@ def improve(
         raise ValueError("seeds: expected one or more, found none")
     fields = {name: plain(value) for name, value in fields.items()}
     settings_of(algorithm, fields | {"seeds": seeds})
-    demonstrations, start = _dataset(expert, progress), _dataset(seed_background, progress)
+    demonstrations, start = _datasets(expert, seed_background, progress)
     demos = (demonstrations.expert or demonstrations.background).without_rewards()
     env_id = env_id or start.env_id or demonstrations.env_id
     if env_id is None:
-        raise ValueError("env_id: expected EnvPool's name of the task, the datasets name none")
+        raise ValueError("env_id: expected EnvPool's name of the task, found none in the datasets")
     check_env(env_id)
     experiment = Experiment(algorithm, env_id, start, demos, episodes, Path(out), fields, progress)
     with folder_lock(experiment.folder):
@@ -171,5 +178,14 @@ def _keep_plan(experiment: Experiment, seeds: Sequence[int]) -> None:
     keep_plan(experiment.folder / "plan.json", plan)
 
 
-def _dataset(dataset: Dataset | str | Path, progress: bool) -> Dataset:
-    return dataset if isinstance(dataset, Dataset) else load(dataset, progress=progress)
+def _datasets(
+    expert: Dataset | str | Path, seed_background: Dataset | str | Path, progress: bool
+) -> tuple[Dataset, Dataset]:
+    """Both datasets; prints what was changed when they were read."""
+    loaded = [
+        each if isinstance(each, Dataset) else load(each, progress=progress)
+        for each in (expert, seed_background)
+    ]
+    if progress:
+        report_notes(loaded[::-1])
+    return loaded[0], loaded[1]

@@ -128,7 +128,7 @@ def _describe(schema: Any) -> str:
 
 def _show(value: Any) -> str:
     """A value, cut to a readable length."""
-    kinds = {dict: "an object", list: "a list"}
+    kinds: dict[Any, str] = {dict: "an object", list: "a list"}
     if type(value) in kinds:
         return f"{kinds[type(value)]} with {len(value)} entries"
     try:

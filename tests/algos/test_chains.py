@@ -1,7 +1,7 @@
 """Tabular chains whose values are known in closed form.
 
 Observations are one-hot and nets are linear, so the value net is a table. Every update uses the
-whole dataset, so nothing is random.
+entire dataset, so nothing is random.
 """
 
 import dataclasses

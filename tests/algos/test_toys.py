@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import fastifo
-from fastifo.algos import ALGORITHMS, BACKBONES
+from fastifo.algos import ALGORITHMS
 from fastifo.data.dataset import Dataset
 
 STEPS, SPEED = 30, 0.1
@@ -95,7 +95,10 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
 
 
 # The expert's transitions cover this plane, so rewards for being close to them say little.
-@pytest.mark.parametrize("name", sorted({*ALGORITHMS} - {*BACKBONES, "bc", "rebrac"}))
+@pytest.mark.parametrize(
+    "name",
+    ["awr", "bco", "dilo", "iql", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc"],
+)
 def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     dataset = worlds(adrift)
     obs = dataset.background.obs.view(60, STEPS + 1, 2)

@@ -47,5 +47,6 @@ def test_conflicting_or_missing_arguments_are_refused(
 def test_different_observation_widths_are_refused(tmp_path: Path) -> None:
     write_d4rl(tmp_path / "a.hdf5", episodes())
     np.savez(tmp_path / "c.npz", observations=np.ones((9, 2)))
-    with pytest.raises(ValueError, match=r"c\.npz: observations have width 2, those of .* 4"):
-        fastifo.load(expert=f"npz:{tmp_path / 'c.npz'}", background=f"d4rl:{tmp_path / 'a.hdf5'}")
+    expert = f"npz:{tmp_path / 'c.npz'},ends=file"
+    with pytest.raises(ValueError, match=r"c\.npz,.*: observations have width 2, those of .* 4"):
+        fastifo.load(expert=expert, background=f"d4rl:{tmp_path / 'a.hdf5'}")

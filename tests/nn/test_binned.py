@@ -1,4 +1,4 @@
-"""The binned action head: the properties in the methods' description."""
+"""The binned action head: properties that follow from its definition."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The multi-scale encoder: the properties in the methods' description."""
+"""The multi-scale encoder: properties that follow from its definition."""
 
 import torch
 

@@ -84,7 +84,8 @@ def test_tracing_a_learner_raises(name: str) -> None:
     batch = sampler.draw(learner.counter)
 
     def update(x: Tensor) -> Tensor:
-        return next(iter(learner.update(batch).values())) + x
+        metric: Tensor = next(iter(learner.update(batch).values()))
+        return metric + x
 
     with pytest.raises(RuntimeError, match=r"jit\.trace cannot record|Cannot insert a Tensor"):
         torch.jit.trace(update, (torch.zeros(1),))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import envpool.mujoco  # noqa: F401  here, and not again in every fork
+import envpool.mujoco
 import envpool.registration  # noqa: F401
 import h5py  # noqa: F401
 import torch
@@ -44,7 +44,9 @@ def train(data: Path, out: Path) -> None:
 
 
 def relabel(data: Path, out: Path) -> None:
-    flags = "--diffusion-updates 4 --hidden-sizes 4 --horizon 4 --unet-width 8 --unet-multipliers 1 2"
+    flags = (
+        "--diffusion-updates 4 --hidden-sizes 4 --horizon 4 --unet-width 8 --unet-multipliers 1 2"
+    )
     command = ["relabel", "tge", "--dataset", str(data / "set.fastifo")]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         main([*command, "--out", str(out / "new.hdf5"), *flags.split()])

@@ -15,6 +15,9 @@ from engine.runs import state, train
 from fastifo.callbacks import EvaluateEvery
 from helpers import SMALL, random_dataset
 
+INT: Any = np.int64
+BOOL: Any = np.bool_
+
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Any:
@@ -114,21 +117,20 @@ def test_numpy_numbers_are_arguments(tmp_path: Path) -> None:
         "batch_size": np.int64(SMALL["batch_size"]),
         "num_bins": np.float32(SMALL["num_bins"]),
         "hidden_sizes": tuple(np.array(SMALL["hidden_sizes"])),
-        "callbacks": [EvaluateEvery(np.int64(5), np.int64(1), np.bool_(False))],
+        "callbacks": [EvaluateEvery(INT(5), INT(1), BOOL(False))],
     }
     run = fastifo.train("bc", dataset, out=tmp_path / "run", **fields)
     for name, value in state(expected).items():
         assert torch.equal(state(run)[name], value), name
-    run.evaluate(
-        np.int64(2), np.bool_(True), seed=np.int64(0), members=np.arange(4), progress=np.bool_(False)
-    )
-    fastifo.open_run(tmp_path / "run").evaluate(np.int8(1), np.bool_(True), progress=False)
+    members: Any = np.arange(4)
+    run.evaluate(INT(2), BOOL(True), seed=INT(0), members=members, progress=BOOL(False))
+    fastifo.open_run(tmp_path / "run").evaluate(INT(1), BOOL(True), progress=False)
 
 
 def test_improving_takes_numpy_numbers(tmp_path: Path) -> None:
     dataset = random_dataset(env_id="Hopper-v4")
     result = fastifo.improve(
-        "bc", dataset, dataset, iterations=np.int64(1), episodes=np.int64(1), seeds=np.int64(2),
+        "bc", dataset, dataset, iterations=INT(1), episodes=INT(1), seeds=INT(2),
         num_updates=np.int64(2), out=tmp_path, progress=False, learning_rate=np.float32(0.5),
         batch_size=np.int64(4), hidden_sizes=(4,), num_bins=11,
     )  # fmt: skip

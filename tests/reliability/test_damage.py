@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from fastifo.report.report import report
 from helpers import SMALL_UNET, random_dataset
 from reliability.damage import FIELDS, change_manifest, make_run
 from support import contents
+
+
+def opening(run: Path, num_updates: int = 20) -> list[Callable[[], Any]]:
+    """The ways to open a run."""
+    return [lambda: fastifo.open_run(run), lambda: make_run(run, num_updates)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,7 @@ def test_a_manifest_cannot_name_another_file(run: Path, untouched: Path, name: A
         name = name.format(other=untouched)
     change_manifest(run, lambda m: m["files"]["0-train"].update(file=name))
     before = contents(run)
-    for attempt in (lambda: fastifo.open_run(run), lambda: make_run(run, 20)):
+    for attempt in opening(run):
         with pytest.raises(ValueError, match=r"manifest\.json: files\.0-train\.file: expected"):
             attempt()
     assert contents(run) == before
@@ -107,7 +112,8 @@ def test_a_changed_config_is_called_damaged(run: Path, old: str, new: str) -> No
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    for attempt in (lambda: fastifo.open_run(run), lambda: make_run(run, 20), lambda: report(run)):
+    attempts: list[Callable[[], Any]] = [*opening(run), lambda: report(run)]
+    for attempt in attempts:
         with pytest.raises(ValueError, match=r"config\.json: damaged, its hash differs"):
             attempt()
 
@@ -135,7 +141,7 @@ def test_a_manifest_with_other_counts_is_damaged_even_with_a_right_hash(run: Pat
             num_updates=90, file="0-train-000000090.safetensors"
         ),
     )
-    for attempt in (lambda: fastifo.open_run(run), lambda: make_run(run, 90)):
+    for attempt in opening(run, 90):
         with pytest.raises(ValueError, match=r"num_updates: expected 10, as in .*: damaged"):
             attempt()
 
@@ -170,7 +176,7 @@ def test_odd_values_of_a_manifest_are_named(
 @pytest.mark.parametrize("file", ["config.json", "checkpoint/manifest.json"])
 def test_a_file_of_something_else_is_named(run: Path, file: str, text: str) -> None:
     (run / file).write_bytes(text.encode(errors="surrogatepass"))
-    for attempt in (lambda: fastifo.open_run(run), lambda: make_run(run, 20)):
+    for attempt in opening(run):
         with pytest.raises(ValueError, match=file.rpartition("/")[2]):
             attempt()
 
@@ -219,7 +225,8 @@ def test_damaged_metrics_are_noticed(run: Path, damage: str, message: str) -> No
             }[damage]
         )
     before = contents(run)
-    for attempt in (lambda: make_run(run, 20), lambda: report(run)):
+    attempts: list[Callable[[], Any]] = [lambda: make_run(run, 20), lambda: report(run)]
+    for attempt in attempts:
         with pytest.raises(ValueError, match=rf"metrics\.jsonl: {message}"):
             attempt()
     assert contents(run) == before
@@ -283,9 +290,7 @@ def test_a_flipped_byte_of_embeddings_or_distances_is_noticed(tmp_path: Path, ki
         try:
             train_tge(tmp_path / "bad", 10)
         except ValueError as error:
-            assert path.name in str(error)
-            assert "damaged" in str(error)
-            refused += 1
+            refused += f"{path.name}: damaged" in str(error)
             continue
         weights = (tmp_path / "bad/checkpoint/0-train-000000010.safetensors").read_bytes()
         assert weights == expected  # computed again

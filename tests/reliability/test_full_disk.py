@@ -112,9 +112,7 @@ def test_relabelling_onto_a_full_disk_ends_with_a_message(
 
 def test_an_evaluation_on_a_full_disk_gives_its_result(tmp_path: Path) -> None:
     dataset = random_dataset(env_id="Hopper-v4")
-    run = fastifo.train(
-        "bc", dataset, num_updates=2, out=tmp_path / "run", progress=False, **SMALL
-    )
+    run = fastifo.train("bc", dataset, num_updates=2, out=tmp_path / "run", progress=False, **SMALL)
     with full_disk(10), pytest.warns(UserWarning, match=r"returns\.npz: could not be written"):
         returns = run.evaluate(2, progress=False)
     assert returns.returns.shape == (1, 2)

@@ -15,15 +15,15 @@ TESTS = Path(__file__).parents[1]
 def kill_everywhere(scenario: str, folder: Path, stride: int = 1) -> dict[str, Any]:
     """What `killpoints.py` found."""
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-W", "ignore", "-m", "reliability.killpoints"]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "reliability.killpoints", scenario, str(folder / "x"),
-         str(stride)],
+        [*command, scenario, str(folder / "x"), str(stride)],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-    )  # fmt: skip
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -43,9 +43,8 @@ class OnlyWrites:
 
 
 def closed() -> Any:
-    stream = open(os.devnull, "w")
-    stream.close()
-    return stream
+    with open(os.devnull, "w") as stream:
+        return stream
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,9 @@ def test_training_goes_on_whatever_stderr_is(stream: Any, monkeypatch: pytest.Mo
     dataset = random_dataset(env_id="Hopper-v4")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
-        run = fastifo.train("vfo_disc", dataset, num_updates=5, disc_updates=3, log_every=1, **SMALL)
+        run = fastifo.train(
+            "vfo_disc", dataset, num_updates=5, disc_updates=3, log_every=1, **SMALL
+        )
         assert run.evaluate(1).returns.shape == (1, 1)
     assert run.updates_done == 5
 

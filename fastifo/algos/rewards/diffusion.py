@@ -113,6 +113,7 @@ class Diffusion(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Windows of the background, and noise for levels, masks and diffusion."""
         return frozenset({"windows", "noise"})
 
     @property
@@ -126,6 +127,7 @@ class Diffusion(Learner):
         return 2 + 2 * self.window * self.spec.obs_dim
 
     def build(self) -> None:
+        """Builds the U-Net, its averaged copy and the noise schedule."""
         cfg, spec = self.cfg, self.spec
         init = Init(self.seeds, "unet", cfg.init, self.dtype)
         self.masked_width = spec.action_dim  # the last values of a row
@@ -137,6 +139,7 @@ class Diffusion(Learner):
         self.register_buffer("kept", cosine_schedule(cfg.diffusion_steps).to(self.dtype))
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the U-Net on masked and unmasked windows; returns the denoising loss."""
         assert batch.windows is not None
         assert batch.noise is not None
         clean = batch.windows.permute(1, 2, 3, 0)  # [P, B, C, H]

@@ -55,14 +55,14 @@ def choose_backend(backend: str, device: torch.device) -> str:
     return backend
 
 
-def check_neighbours(neighbours: int, count: int, what: str) -> None:
+def check_neighbours(neighbours: int, count: int, points: str) -> None:
     """Raises ValueError if the expert has fewer than `neighbours` points.
 
-    count: the number of its points.  what: what a point is, as "windows".
+    count: the number of its points.  points: their name, such as "windows".
     """
     if neighbours > count:
         raise ValueError(
-            f"neighbours: expected at most {count}, the number of the expert's {what}, found "
+            f"neighbours: expected at most {count}, the number of the expert's {points}, found "
             f"{neighbours}; lower it, or add expert episodes"
         )
 

@@ -1,4 +1,4 @@
-"""What TGE keeps between runs: embeddings, distances, and what a report draws of them.
+"""Files that TGE keeps between runs: embeddings, distances, and a summary of them for reports.
 
 A run keeps these files in its folder, or in the folder that the field `embeddings` names. Later
 runs on the same data that name the same folder, such as one with the other backbone or another
@@ -7,7 +7,7 @@ runs on the same data that name the same folder, such as one with the other back
     embeddings-expert-NAME.npy       z of the expert's windows, [M, width]
     embeddings-background-NAME.npy   z of the background's windows, [N, width]
     distances-NAME-m.npy             distances to the m nearest expert windows, [N, m] float32
-    picture-NAME-m.npz               `embedding_summary`: what a report draws of these
+    picture-NAME-m.npz               a summary for reports, see `embedding_summary`
     model-NAME.json                  fingerprint of the model that made the embeddings
     NAME.lock                        held by the run that is working on NAME (shared folders only)
 
@@ -191,9 +191,11 @@ def embedding_summary(
     dataset: Dataset,
     backend: str,
 ) -> dict[str, NDArray[Any]]:
-    """What a report draws, by name.
+    """The columns of a summary, from which a report draws.
 
     expert, background: complete embeddings, [M, width] and [N, width].  distances: [N, m].
+
+    Returns, by name:
     background, expert: samples projected onto their first two principal components, [n, 2].
     returns: the return of each sampled background transition's episode, [n], nan without rewards.
     distances: [n, m].  best, worst: distances in the episode with the highest and the lowest

@@ -14,7 +14,7 @@ The reward's exact formula, the placement of windows and the masking are our rea
 the alternatives are options (`tge_reward`, `sphere`, `placement`, `states_only`).
 
 A run folder keeps the embeddings (`embeddings-*.npy`), the distances (`distances-*.npy`) and data
-for the report's pictures; a stopped run continues with them. With `embeddings=FOLDER` the first two
+for the report's figures; a stopped run continues with them. With `embeddings=FOLDER` the first two
 are kept there, where later runs on the same data share the model and its embeddings, as the runs of
 `fastifo study` do. `store.py` lists the files.
 """

@@ -1,30 +1,19 @@
 """Turns the rows of a file in another format into episodes: what is kept, dropped and refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fastifo.data.episodes import Episodes
+from fastifo.data.formats.ends import Ends
+from fastifo.data.formats.finish import finish
+from fastifo.data.formats.resets import known_next_obs, reset_rows
+from fastifo.data.formats.source import Bools, Floats, Ints, ReadResult, Source
 
-LARGEST_OBSERVATION, LARGEST_ACTION = 1e8, 10.0  # a file with larger values is damaged
 TOLERANCE = 1e-5  # relative, between a next observation and the next row's observation
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ReadResult:
-    """The episodes of one file, and what was changed when they were read."""
-
-    episodes: Episodes
-    env_id: str | None = None  # EnvPool's name, if the file or its name tells
-    notes: dict[str, int] = field(default_factory=dict)  # change -> how often it was made
 
 
 @dataclass(frozen=True)
@@ -59,86 +48,97 @@ def concatenate_columns(path: Path, name: str, parts: Sequence[Floats]) -> Float
 
 
 def from_rows(
-    path: Path,
+    source: Source,
     obs: Floats,
-    last: Bools,
-    terminal: Bools,
+    ends: Ends,
     *,
     next_obs: Floats | None = None,
     action: Floats | None = None,
     reward: Floats | None = None,
-    env_id: str | None = None,
 ) -> ReadResult:
     """Episodes from N transitions stored end to end, one observation per row.
 
-    path: the file, for errors.
+    source: the file, and the user's options.
     obs: [N, D].
-    last: [N], whether a row is the last of its episode.
-    terminal: [N], whether the task ended with a row.
-    next_obs: [N, D]. Without it, the next observation of an episode's last row is unknown: the row
-        is dropped, or, if it is terminal, kept with its own observation as the next one, which
-        nothing bootstraps from.
+    ends: of the episodes, as far as the file marks them.
+    next_obs: [N, D]. Where it is missing or the next episode's, the next observation of an
+        episode's last row is unknown: the row is dropped, or, if it is terminal, kept with its own
+        observation as the next one, which nothing bootstraps from.
     action: [N, A].  reward: [N].
     Raises ValueError naming the file and the column for wrong shapes and damaged values.
     """
-    _check_shapes(path, obs, last, terminal, next_obs, action, reward)
-    notes: dict[str, int] = {}
-    layout = _layout(obs, next_obs, last | terminal, terminal, notes)
-    if len(layout.length) == 0:
-        raise ValueError(f"{path}: expected one or more transitions, found none that can be kept")
+    columns = {"observations": obs, "actions": action, "next_observations": next_obs}
+    _check_shapes(source, columns, reward)
+    notes = dict(ends.notes)
+    last, terminal = ends.last | ends.terminal, ends.terminal
+    if next_obs is not None:
+        extra = reset_rows(obs, next_obs, last, reward, TOLERANCE)
+        if extra.any():
+            notes["rows dropped that only record the reset after an episode"] = int(extra.sum())
+            obs, next_obs = obs[~extra], next_obs[~extra]
+            last, terminal = last[~extra], terminal[~extra]
+            action = None if action is None else action[~extra]
+            reward = None if reward is None else reward[~extra]
+    layout, known = _layout(obs, next_obs, last, terminal, notes)
+    layout = _first_episodes(source, layout)
     start = layout.start
     step = np.repeat(layout.first - start[:-1], layout.length) + np.arange(start[-1])  # rows kept
     is_terminal = terminal[layout.final]
     episodes = Episodes(
-        obs=torch.from_numpy(_with_final(obs, next_obs, layout, step)),
+        obs=torch.from_numpy(_with_final(obs, next_obs, known, layout, step)),
         start=torch.from_numpy(start),
         terminal=_at_end(start, is_terminal),
         timeout=_at_end(start, ~is_terminal),
         action=None if action is None else torch.from_numpy(action[step]),
         reward=None if reward is None else torch.from_numpy(reward[step]),
     )
-    return _checked(path, episodes, notes, env_id)
+    return finish(source, episodes, notes)
 
 
-def _check_shapes(
-    path: Path,
-    obs: Floats,
-    last: Bools,
-    terminal: Bools,
-    next_obs: Floats | None,
-    action: Floats | None,
-    reward: Floats | None,
-) -> None:
-    count = len(obs) if obs.ndim else 0
-    if count == 0:
+def check_rows(path: Path, obs: Floats) -> int:
+    """The number of rows of the observations.  Raises ValueError if there are none."""
+    if obs.ndim == 0 or len(obs) == 0:
         raise ValueError(f"{path}: expected one or more rows of observations, found {obs.shape}")
-    for name, rows in (("observations", obs), ("actions", action), ("next_observations", next_obs)):
+    return len(obs)
+
+
+def _check_shapes(source: Source, columns: dict[str, Floats | None], reward: Floats | None) -> None:
+    obs, next_obs = columns["observations"], columns["next_observations"]
+    assert obs is not None
+    count = check_rows(source.path, obs)
+    for name, rows in columns.items():
         if rows is not None and (rows.ndim != 2 or len(rows) != count or 0 in rows.shape):
-            raise ValueError(f"{path}: {name}: expected ({count}, width), found {rows.shape}")
-    for name, flat in (("rewards", reward), ("terminals", terminal), ("timeouts", last)):
-        if flat is not None and flat.shape != (count,):
-            raise ValueError(f"{path}: {name}: expected ({count},), found {flat.shape}")
+            raise source.error(f"{name}: expected ({count}, width), found {rows.shape}")
+    if reward is not None and reward.shape != (count,):
+        raise source.error(f"rewards: expected ({count},), found {reward.shape}")
     if next_obs is not None and next_obs.shape != obs.shape:
-        raise ValueError(f"{path}: next_observations: expected {obs.shape}, found {next_obs.shape}")
+        raise source.error(f"next_observations: expected {obs.shape}, found {next_obs.shape}")
 
 
 def _layout(
     obs: Floats, next_obs: Floats | None, last: Bools, terminal: Bools, notes: dict[str, int]
-) -> _Layout:
-    """The episodes that have a transition to keep.  Counts in `notes` what is dropped."""
+) -> tuple[_Layout, Bools]:
+    """The episodes that have a transition to keep, and [N] where next observations are known."""
+    flagged = np.flatnonzero(last)
     ends = np.flatnonzero(_last_rows(obs, next_obs, last, notes))
     first = np.concatenate([[0], ends[:-1] + 1])
-    kept = np.ones(len(obs), dtype=bool)
-    if next_obs is None:
-        kept[ends] = terminal[ends]
-        notes["transitions dropped for lack of a next observation"] = int((~terminal[ends]).sum())
-        notes["terminal transitions with the observation repeated as the next"] = int(
-            terminal[ends].sum()
+    known = np.zeros(len(obs), bool)
+    if next_obs is not None:
+        known = known_next_obs(obs, next_obs, flagged, TOLERANCE)
+        notes["next observations dropped that are the next episode's first"] = int(
+            (~known[ends]).sum()
         )
+    kept = np.ones(len(obs), dtype=bool)
+    kept[ends] = terminal[ends] | known[ends]
+    unknown = ~known[ends]
+    notes["transitions dropped for lack of a next observation"] = int((~kept[ends]).sum())
+    notes["terminal transitions with the observation repeated as the next"] = int(
+        (unknown & terminal[ends]).sum()
+    )
     length = np.add.reduceat(kept, first)
     notes["episodes dropped for lack of a transition"] = int((length == 0).sum())
     nonempty = length > 0
-    return _Layout(first[nonempty], ends[nonempty], length[nonempty])
+    return _Layout(first[nonempty], ends[nonempty], length[nonempty]), known
 
 
 def _last_rows(obs: Floats, next_obs: Floats | None, last: Bools, notes: dict[str, int]) -> Bools:
@@ -157,83 +157,65 @@ def _last_rows(obs: Floats, next_obs: Floats | None, last: Bools, notes: dict[st
     return last
 
 
-def _with_final(obs: Floats, next_obs: Floats | None, layout: _Layout, step: Ints) -> Floats:
+def _first_episodes(source: Source, layout: _Layout) -> _Layout:
+    """The first `source.options.episodes` episodes, all of them if it is 0."""
+    count, found = source.options.episodes, len(layout.length)
+    if found == 0:
+        raise source.error("expected one or more transitions, found none that can be kept")
+    check_count(source, found)
+    part = slice(0, count or None)
+    return _Layout(layout.first[part], layout.last[part], layout.length[part])
+
+
+def check_count(source: Source, found: int) -> None:
+    """Raises ValueError if the user asks for more episodes than the file has."""
+    if source.options.episodes > found:
+        raise source.error(
+            f"episodes: expected at most {found}, the file's number of episodes, found "
+            f"{source.options.episodes}"
+        )
+
+
+def _with_final(
+    obs: Floats, next_obs: Floats | None, known: Bools, layout: _Layout, step: Ints
+) -> Floats:
     """The observations of the rows kept, each episode followed by its final one, [N + E, D]."""
     start = layout.start
     row = start + np.arange(len(start))  # [E + 1], first row of each episode in the result
     result = np.empty((row[-1], obs.shape[1]), np.float32)
     result[np.repeat(row[:-1] - start[:-1], layout.length) + np.arange(start[-1])] = obs[step]
+    final = obs[np.minimum(layout.final + 1, layout.last)]
     if next_obs is not None:
-        result[row[1:] - 1] = next_obs[layout.final]
-    else:
-        result[row[1:] - 1] = obs[np.minimum(layout.final + 1, layout.last)]
+        final = np.where(known[layout.final, None], next_obs[layout.final], final)
+    result[row[1:] - 1] = final
     return result
 
 
 def from_whole_episodes(
-    path: Path,
+    source: Source,
     obs: list[Floats],
     terminal: list[bool],
-    action: list[Floats],
-    reward: list[Floats],
-    env_id: str | None = None,
+    action: list[Floats] | None,
+    reward: list[Floats] | None,
+    notes: dict[str, int],
 ) -> ReadResult:
     """Episodes from E episodes with one observation more than transitions.
 
-    path: the file, for errors.
-    obs: [T + 1, D] each.  action: [T, A] each.  reward: [T] each.
+    obs: [T + 1, D] each.  action: [T, A] each.  reward: [T] each.  None where the file has none.
     terminal: [E], whether the task ended with an episode's last transition.
-    Raises ValueError naming the file and the episode for wrong shapes and damaged values.
+    Raises ValueError naming the file for damaged values.
     """
-    for i, rows in enumerate(obs):
-        steps = len(rows) - 1 if rows.ndim == 2 else 0
-        if steps < 1 or rows.shape[1:] != obs[0].shape[1:]:
-            raise ValueError(
-                f"{path}: episode {i}: expected 2 or more observations, as wide as those of the "
-                f"first episode, found shape {rows.shape}"
-            )
-        for name, column, ndim in (("actions", action[i], 2), ("rewards", reward[i], 1)):
-            if column.ndim != ndim or len(column) != steps:
-                raise ValueError(
-                    f"{path}: episode {i}: {name}: expected {steps} rows, one fewer than "
-                    f"observations, found shape {column.shape}"
-                )
-    if len({rows.shape[1] for rows in action}) > 1:
-        raise ValueError(f"{path}: actions: expected one width, found several")
     start = np.concatenate([[0], np.cumsum([len(rows) - 1 for rows in obs])])
-    is_terminal = np.array(terminal)
+    is_terminal = np.array(terminal, bool)
     episodes = Episodes(
         obs=torch.from_numpy(np.concatenate(obs)),
         start=torch.from_numpy(start),
         terminal=_at_end(start, is_terminal),
         timeout=_at_end(start, ~is_terminal),
-        action=torch.from_numpy(np.concatenate(action)),
-        reward=torch.from_numpy(np.concatenate(reward)),
+        action=None if action is None else torch.from_numpy(np.concatenate(action)),
+        reward=None if reward is None else torch.from_numpy(np.concatenate(reward)),
     )
-    return _checked(path, episodes, {}, env_id)
-
-
-def _checked(
-    path: Path, episodes: Episodes, notes: dict[str, int], env_id: str | None
-) -> ReadResult:
-    """Refuses damaged values, and clips actions to [-1, 1], counting the rows that change."""
-    for name, limit in (
-        ("obs", LARGEST_OBSERVATION), ("action", LARGEST_ACTION), ("reward", LARGEST_OBSERVATION),
-    ):  # fmt: skip
-        column = getattr(episodes, name)
-        if column is None:
-            continue
-        largest = column.abs().max() if len(column) else torch.zeros(())
-        if not bool(largest <= limit):  # also true for NaN
-            index = torch.nonzero(~(column.abs() <= limit))[0].tolist()
-            raise ValueError(
-                f"{path}: {name}: expected finite numbers of at most {limit:g}, found "
-                f"{float(column[tuple(index)])} in row {index[0]}: the file is damaged"
-            )
-    if episodes.action is not None:
-        notes["actions clipped to [-1, 1]"] = int((episodes.action.abs() > 1).any(1).sum())
-        episodes.action.clamp_(-1.0, 1.0)
-    return ReadResult(episodes, env_id, {note: count for note, count in notes.items() if count})
+    return finish(source, episodes, notes)
 
 
 def _at_end(start: Ints, flag: Bools) -> torch.Tensor:

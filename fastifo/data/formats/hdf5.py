@@ -6,6 +6,7 @@
 import atexit
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,9 +19,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.data.formats.limits import read_limit
 from fastifo.utils.files import readable_bytes
 
 READER = Path(__file__).with_name("hdf5_reader.py")
+NOTHING = np.empty(0, np.float32)
 HEAD_BYTES = 9  # of a frame: its kind and its size
 MAX_JSON_BYTES = 1 << 30
 DIED = 64  # exit code of a reader whose fork died of signal n: 64 + n
@@ -38,7 +41,8 @@ class HDF5:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.limit = readable_bytes(path, "HDF5")
+        self.memory = readable_bytes(path, "HDF5")  # of the reader's process, without blocks
+        self.limit = read_limit(path, "HDF5")  # of the values, in bytes
         self.objects: dict[str, dict[str, Any]] = self._ask(None)[0]
 
     def error(self, reason: str) -> ValueError:
@@ -46,7 +50,7 @@ class HDF5:
         return ValueError(f"{self.path}: {reason}")
 
     def has(self, name: str) -> bool:
-        """Whether there is a dataset of this name; soft links do not count."""
+        """Whether there is a dataset of this name."""
         return "shape" in self.objects.get(name, {})
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -65,45 +69,76 @@ class HDF5:
             if name and name.startswith(prefix) and "/" not in name[len(prefix) :]
         ]
 
-    def numbers(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """The values of datasets as float32, in their shapes.
+    def kind(self, name: str) -> str:
+        """NumPy's letter for the kind of a dataset's values: f, i, u, b, S, ..."""
+        self.shape(name)
+        return str(self.objects[name]["kind"])
+
+    def attributes(self, group: str = "") -> dict[str, Any]:
+        """Attributes of the root group, or of the group `data`: text, numbers and lists."""
+        return dict(self.objects.get(group, {}).get("attributes", {}))
+
+    def numbers(
+        self, names: Sequence[str], dtype: type[np.floating[Any]] = np.float32
+    ) -> list[NDArray[Any]]:
+        """The values of datasets as `dtype`, in their shapes.
 
         Raises ValueError naming the file if a dataset is missing, does not hold numbers, or is
-        larger than a file of this size can hold.
+        larger than this machine, or a valid file of this size, can hold.
         """
         shapes = [self.shape(name) for name in names]
         for name in names:
             kind = self.objects[name]["kind"]
             if kind not in "fiub":
                 raise self.error(f"{name!r}: expected numbers, found kind {kind!r}")
+        item = np.dtype(dtype).itemsize
         sizes = [float(np.prod(shape, dtype=float)) for shape in shapes]
         chunks = [float(self.objects[name]["chunk"]) for name in names]
-        if 4 * max(sum(sizes), *chunks, 0.0) > self.limit:
+        if item * max(sum(sizes), *chunks, 0.0) > self.limit:
             raise self.error(
-                f"it declares {sum(sizes):.3g} values but has only {self.path.stat().st_size} "
-                "bytes: damaged, or compressed too well to be data"
+                f"it declares {max(sum(sizes), *chunks):.3g} values but has only "
+                f"{self.path.stat().st_size} bytes: damaged, or compressed too well to be data, or "
+                f"larger than half of the free memory ({self.limit >> 20} MiB may be read)"
             )
-        flat = self._ask(list(names), int(sum(sizes)))[1]
+        block_bytes = max((self._block_bytes(name, item) for name in names), default=0)
+        flat = self._ask(list(names), np.empty(int(sum(sizes)), dtype), block_bytes)[1]
         first = np.cumsum([0, *sizes]).astype(np.int64)
         return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
+
+    def _block_bytes(self, name: str, item: int) -> int:
+        """Memory for one block of rows of a dataset: stored, and as `item` bytes a value."""
+        entry = self.objects[name]
+        rows = entry["chunk_rows"] * math.prod(entry["shape"][1:])
+        return int(max(entry["chunk"], rows) * (2 * entry["size"] + item))
 
     def texts(self, name: str) -> list[str]:
         """The strings of a dataset.  Raises ValueError if it is missing or has no strings."""
         if self.objects.get(name, {}).get("kind") not in ("S", "O"):
             raise self.error(f"{name!r}: expected a list of names")
-        return [str(value) for value in self._ask([name])[0][name]]
+        return [str(value) for value in self._ask([name])[0][self._real_name(name)]]
 
-    def _ask(self, names: list[str] | None, count: int = 0) -> tuple[Any, NDArray[np.float32]]:
-        """The reader's result, and the values of all numeric datasets, flat and end to end.
+    def _ask(
+        self, names: list[str] | None, values: NDArray[Any] = NOTHING, block_bytes: int = 0
+    ) -> tuple[Any, NDArray[Any]]:
+        """The reader's result, and `values`, filled with all numeric datasets, end to end.
 
-        names: of datasets to read; None lists the file's objects.  count: of values to expect.
+        names: of datasets to read; None lists the file's objects.
+        values: as many as the datasets have.  block_bytes: memory for the largest block of rows.
         """
-        request = {"path": str(self.path.absolute()), "names": names, "limit": self.limit}
-        values = np.empty(count, np.float32)
+        request = {
+            "path": str(self.path.absolute()),
+            "names": None if names is None else [self._real_name(name) for name in names],
+            "dtype": values.dtype.str,
+            "memory": self.memory + block_bytes,
+        }
         reply = _READER.ask(request, values)
         if "error" in reply:
             raise self.error(f"not a valid HDF5 file: {reply['error']}")
         return reply["result"], values
+
+    def _real_name(self, name: str) -> str:
+        """The name that a soft link stands for."""
+        return str(self.objects[name].get("at", name))
 
 
 def _read(pipe: IO[bytes], size: int) -> bytes:
@@ -131,7 +166,7 @@ class _Reader:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: dict[str, Any], values: NDArray[np.float32]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], values: NDArray[Any]) -> dict[str, Any]:
         """Sends a request, fills `values` with the numbers of the answer and returns the rest."""
         with self.lock:
             try:

@@ -6,55 +6,82 @@ Observations of a Dict space are groups with a dataset for each key.
 """
 
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
-from fastifo.data.formats.assemble import (
-    Floats,
-    ReadResult,
-    concatenate_columns,
-    from_whole_episodes,
-)
+import numpy as np
+
+from fastifo.data.formats.actions import check_continuous, minari_bounds
+from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
+from fastifo.data.formats.groups import Column, read_groups
 from fastifo.data.formats.hdf5 import HDF5
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.data.formats.source import ReadResult, Source
 from fastifo.utils.files import home_folder, read_json
 
 
-def read(path: Path, keys: tuple[str, ...] = ()) -> ReadResult:
-    """All episodes of a Minari dataset.
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
+    """The episodes of a Minari dataset.
 
     path: its folder, its `data` folder, main_data.hdf5, or its id below `root()`.
-    keys: observations of a Dict space to concatenate, in this order.
+    options: `keys` are observations of a Dict space to concatenate, in this order.
+    The action space, the environment and the reference returns come from metadata.json.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     file = HDF5(_main_file(path))
-    episodes = sorted(
-        (name for name in file.children("") if name.startswith("episode_")), key=_number
-    )
-    if not episodes:
+    source = _source(file.path, options)
+    groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
+    if not groups:
         raise file.error("expected groups episode_0, episode_1, ..., found none")
-    names = []
-    for name in episodes:
-        known_keys = file.children(f"{name}/observations")
-        if known_keys and not keys:
-            raise file.error(
-                f"observations are a dictionary of {', '.join(sorted(known_keys))}; choose some "
-                f"with ,keys={'+'.join(sorted(known_keys)[:2])}"
-            )
-        names += [f"{name}/observations/{key}" for key in keys] or [f"{name}/observations"]
-        names += [f"{name}/{column}" for column in ("actions", "rewards", "terminations")]
-    columns = iter(file.numbers(names))
-    obs: list[Floats] = []
-    action: list[Floats] = []
-    reward: list[Floats] = []
-    terminal: list[bool] = []
-    for name in episodes:
-        parts = [next(columns) for _ in range(max(1, len(keys)))]
-        obs.append(concatenate_columns(file.path, name, parts))
-        action.append(next(columns))
-        reward.append(next(columns))
-        terminations = next(columns)
-        terminal.append(bool(terminations.size) and bool(terminations.ravel()[-1]))
-    return from_whole_episodes(file.path, obs, terminal, action, reward, _env_id(file.path))
+    obs_names = _obs_names(file, groups, options.keys)
+    columns = [
+        *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
+        Column("actions", ndim=(1, 2)),
+        *(Column(name, squeezed=True) for name in ("rewards", "terminations", "truncations")),
+    ]
+    episodes = read_groups(file, source, groups, columns)
+    values, notes = episodes.values, dict(episodes.notes) | source.info["notes"]
+    if not set(obs_names) <= set(values):
+        raise file.error(f"expected observations in every episode, found {_known(file, groups[0])}")
+    parts = zip(*(values[name] for name in obs_names), strict=True)
+    obs = [concatenate_columns(file.path, "observations", part) for part in parts]
+    action = values.get("actions")
+    if action is not None:
+        kind = file.kind(next(f"{g}/actions" for g in groups if file.has(f"{g}/actions")))
+        check_continuous(file.path, "actions", kind, np.concatenate(action))
+        if action[0].ndim != 2:
+            raise file.error(f"actions: expected (steps, width), found {action[0].shape}")
+    ended = values.get("terminations")
+    if ended is None:
+        name = "ends of episodes counted as time limits, since the file has no terminations"
+        notes[name] = len(obs)
+    else:
+        inside = sum(int((flags[:-1] != 0).sum()) for flags in ended)
+        notes["terminations inside an episode, not used"] = inside
+    terminal = [False] * len(obs) if ended is None else [bool(flags[-1]) for flags in ended]
+    return from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
+
+
+def _obs_names(file: HDF5, groups: list[str], keys: tuple[str, ...]) -> list[str]:
+    """Datasets that hold the observations, below an episode's group."""
+    known_keys = next((k for g in groups if (k := file.children(f"{g}/observations"))), [])
+    if known_keys and not keys:
+        raise file.error(
+            f"observations are a dictionary of {', '.join(sorted(known_keys))}; choose some "
+            f"with ,keys={'+'.join(sorted(known_keys)[:2])}"
+        )
+    if not set(keys) <= set(known_keys):
+        raise file.error(
+            f"keys: expected some of {', '.join(sorted(known_keys)) or 'none'}, the observations "
+            f"of the file, found {'+'.join(keys)}"
+        )
+    return [f"observations/{key}" for key in keys] or ["observations"]
+
+
+def _known(file: HDF5, group: str) -> str:
+    return ", ".join(sorted(file.children(group))) or "none"
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -82,17 +109,48 @@ def root() -> Path:
     return Path(folder) if folder else home_folder("MINARI_DATASETS_PATH") / ".minari" / "datasets"
 
 
-def _env_id(path: Path) -> str | None:
-    """The environment's name in metadata.json; None if the file is missing or has no name."""
+def _source(path: Path, options: ReadOptions) -> Source:
+    """What metadata.json states: environment, settings, action space and reference returns."""
     metadata = path.with_name("metadata.json")
-    if not metadata.is_file():
-        return None
-    spec = read_json(metadata)
-    spec = spec.get("env_spec") if isinstance(spec, dict) else None
-    if isinstance(spec, str):
+    content = read_json(metadata) if metadata.is_file() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{metadata}: expected a JSON object, found {type(content).__name__}")
+    spec = _nested(content, "eval_env_spec") or _nested(content, "env_spec")
+    settings = spec.get("kwargs")
+    env_kwargs = dict(settings) if isinstance(settings, dict) else {}
+    steps = options.max_steps or spec.get("max_episode_steps")
+    if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0:
+        env_kwargs["max_episode_steps"] = steps
+    env_id = spec.get("id")
+    wrappers = spec.get("additional_wrappers")
+    count = len(wrappers) if isinstance(wrappers, list | tuple) else 0
+    references = [content.get(f"ref_{name}_score") for name in ("min", "max")]
+    return Source(
+        path,
+        options,
+        env_id=env_id if isinstance(env_id, str) else None,
+        env_kwargs=env_kwargs,
+        bounds=minari_bounds(metadata, _nested(content, "action_space")),
+        reference_returns=_pair(references),
+        info={"notes": {"wrappers of the environment that are not used": count}},
+    )
+
+
+def _nested(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """An entry that is a JSON object, or a text that holds one; empty if it is neither."""
+    value = content.get(name)
+    if isinstance(value, str):
         try:
-            spec = json.loads(spec)
-        except json.JSONDecodeError:
-            return None
-    name = spec.get("id") if isinstance(spec, dict) else None
-    return name if isinstance(name, str) else None
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _pair(values: list[Any]) -> tuple[float, float] | None:
+    """Two different finite numbers, or None."""
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low != high else None

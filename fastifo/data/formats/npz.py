@@ -1,17 +1,29 @@
 """Plain `.npz` files: flat columns with a row per step, under D4RL's names.  Never unpickles.
 
-`observations` (or `obs`, or the arrays named by `keys`), and optionally `actions`, `rewards`,
-`terminals`, `timeouts`, `next_observations` and `episode_lengths` (steps of each episode).
+The names in OBS (or the arrays named by `keys`), and optionally those in ACTION, REWARD and
+NEXT_OBS. Where episodes end must be said by one of the columns in `ends.COLUMNS`, or by an option.
 """
 
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastifo.data.formats.assemble import Floats, ReadResult, concatenate_columns, from_rows
-from fastifo.utils.files import UNREADABLE, readable_bytes
+from fastifo.data.formats.actions import check_continuous, stated_bounds
+from fastifo.data.formats.assemble import check_rows, concatenate_columns, from_rows
+from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
+from fastifo.data.formats.limits import read_limit
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.data.formats.source import Floats, ReadResult, Source
+from fastifo.utils.files import UNREADABLE
+
+OBS = ("observations", "obs")
+ACTION = ("actions", "action", "acts")
+REWARD = ("rewards", "reward", "rews")
+NEXT_OBS = ("next_observations", "next_obs")
 
 
 class NPZ:
@@ -22,7 +34,8 @@ class NPZ:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.budget = readable_bytes(path, ".npz")  # bytes that may still be read
+        self.budget = read_limit(path, ".npz")  # bytes that may still be read
+        self.kinds: dict[str, str] = {}  # NumPy's letter for the kind of each array read
         try:
             with zipfile.ZipFile(path) as file:
                 self.names = [name.removesuffix(".npy") for name in file.namelist()]
@@ -33,11 +46,16 @@ class NPZ:
         """An error that names the file, to be raised."""
         return ValueError(f"{self.path}: {reason}")
 
-    def numbers(self, name: str) -> Floats:
-        """One array as float32, in its shape.
+    def first(self, names: tuple[str, ...]) -> Floats | None:
+        """The first of these arrays that the file has, as float32; None if it has none."""
+        name = next((name for name in names if name in self.names), None)
+        return None if name is None else self.numbers(name)
+
+    def numbers(self, name: str, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+        """One array as `dtype`, in its shape.
 
         Raises ValueError naming the file and the array if it is damaged, does not hold numbers, or
-        is larger than a file of this size can hold.
+        is larger than this machine, or a valid file of this size, can hold.
         """
         try:
             with zipfile.ZipFile(self.path) as file, file.open(f"{name}.npy") as member:
@@ -47,57 +65,65 @@ class NPZ:
                     (1, 0): np.lib.format.read_array_header_1_0,
                     (2, 0): np.lib.format.read_array_header_2_0,
                 }[version]
-                shape, fortran, dtype = read_header(member)
+                shape, fortran, stored = read_header(member)
                 count = math.prod(shape)
-                if dtype.kind not in "fiub" or min(shape, default=1) < 0:
-                    raise self.error(f"{name}: expected numbers, found dtype {dtype}")
-                self.budget -= count * max(dtype.itemsize, 4)
-                if count * dtype.itemsize > size or self.budget < 0:
+                if stored.kind not in "fiub" or min(shape, default=1) < 0:
+                    raise self.error(f"{name}: expected numbers, found dtype {stored}")
+                self.kinds[name] = stored.kind
+                self.budget -= count * max(stored.itemsize, 4)
+                if count * stored.itemsize > size or self.budget < 0:
                     raise self.error(
-                        f"{name}: declares {count} values, more than a file of this size can hold"
+                        f"{name}: declares {count} values, more than a file of this size can hold, "
+                        "or than half of the free memory"
                     )
-                content = member.read(count * dtype.itemsize)
-                if len(content) != count * dtype.itemsize or member.read(1):
+                content = member.read(count * stored.itemsize)
+                if len(content) != count * stored.itemsize or member.read(1):
                     raise self.error(f"{name}: expected {count} values, found more or fewer")
         except (*UNREADABLE, KeyError, TypeError, SyntaxError) as error:
             if isinstance(error, ValueError) and str(error).startswith(str(self.path)):
                 raise
             raise self.error(f"{name}: not a valid array ({error})") from None
         with np.errstate(over="ignore", invalid="ignore"):
-            flat = np.frombuffer(content, dtype).astype(np.float32)
+            flat = np.frombuffer(content, stored).astype(dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def read(path: Path, keys: tuple[str, ...] = ()) -> ReadResult:
-    """All episodes of an .npz file; `from_rows` says what is dropped.
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
+    """The episodes of an .npz file; `find_ends` and `from_rows` say what is dropped.
 
-    keys: arrays to concatenate as the observation, in this order; `observations` or `obs` if empty.
+    options: `keys` are arrays to concatenate as the observation, in this order.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     file = NPZ(path)
-    keys = keys or (("observations",) if "observations" in file.names else ("obs",))
+    keys = options.keys or (next((n for n in OBS if n in file.names), OBS[0]),)
     if not set(keys) <= set(file.names):
         raise file.error(
             f"expected arrays {', '.join(keys)}, found {', '.join(file.names)}; name the arrays of "
             "the observation with ,keys=a+b"
         )
     obs = concatenate_columns(path, "observations", [file.numbers(key) for key in keys])
-    columns = {
-        name: file.numbers(name) if name in file.names else None
-        for name in ("actions", "rewards", "terminals", "timeouts", "next_observations")
+    count = check_rows(path, obs)
+    action, reward, next_obs = (file.first(names) for names in (ACTION, REWARD, NEXT_OBS))
+    if action is not None:
+        name = next(name for name in ACTION if name in file.names)
+        check_continuous(path, name, file.kinds[name], action)
+    if reward is not None and reward.shape == (count, 1):
+        reward = reward[:, 0]
+    names = [name for name in COLUMNS if name in file.names]
+    if options.ends and options.ends != WHOLE_FILE and options.ends not in names:
+        if options.ends not in file.names:
+            raise file.error(f"ends: expected one of {', '.join(file.names)}, found {options.ends}")
+        names.append(options.ends)
+    bounds = {
+        name: file.numbers(name) for name in ("action_low", "action_high") if name in file.names
     }
-    flags = (columns["terminals"], columns["timeouts"])
-    terminal, last = (np.zeros(len(obs), bool) if flag is None else flag != 0 for flag in flags)
-    if "episode_lengths" in file.names:
-        lengths = file.numbers("episode_lengths").ravel().astype(np.int64)
-        if (lengths < 1).any() or lengths.sum() != len(obs):
-            raise file.error(
-                f"episode_lengths: expected numbers of at least 1 with sum {len(obs)}, found "
-                f"{lengths.tolist()[:5]}... with sum {lengths.sum()}"
-            )
-        last = last.copy()
-        last[lengths.cumsum() - 1] = True
-    return from_rows(
-        path, obs, last, terminal, next_obs=columns["next_observations"],
-        action=columns["actions"], reward=columns["rewards"],
-    )  # fmt: skip
+    env_kwargs = {"max_episode_steps": options.max_steps} if options.max_steps else {}
+    ends = find_ends(
+        path,
+        {name: file.numbers(name, np.float64) for name in names},
+        count,
+        options,
+        has_next_obs=next_obs is not None,
+    )
+    source = Source(path, options, env_kwargs=env_kwargs, bounds=stated_bounds(bounds))
+    return from_rows(source, obs, ends, next_obs=next_obs, action=action, reward=reward)

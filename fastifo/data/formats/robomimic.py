@@ -1,74 +1,131 @@
 """robomimic's HDF5 files with low-dimensional observations, read without the `robomimic` package.
 
-Layout: `data/demo_<k>` with `actions`, `rewards`, `dones`, `obs/<key>` and usually
-`next_obs/<key>`; `mask/<name>` lists the demonstrations that a filter selects.
+Layout: `data/demo_<k>` with `actions`, `obs/<key>` and usually `rewards`, `dones` and
+`next_obs/<key>`; `mask/<name>` lists the demonstrations that a filter selects. The attribute
+`env_args` of `data` describes the environment.
 """
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fastifo.data.formats.assemble import Floats, ReadResult, concatenate_columns, from_rows
+from fastifo.data.formats.actions import check_continuous
+from fastifo.data.formats.assemble import concatenate_columns, from_rows
+from fastifo.data.formats.ends import Ends
+from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
+from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.data.formats.source import Bools, Floats, ReadResult, Source
 
 LOW_DIM = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 
 
-def read(path: Path, keys: tuple[str, ...] = (), mask: str = "") -> ReadResult:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The demonstrations of a robomimic file; `from_rows` says what is dropped.
 
-    keys: observations to concatenate, in this order; those of LOW_DIM that exist if empty.
-    mask: name of a filter; empty for all demonstrations.
+    options: `keys` are observations to concatenate, in this order, by default those of LOW_DIM that
+    exist; `filter` is the name of a mask; `dones` says what the last step is, whatever the file's
+    own `dones` say.
     The last step of a demonstration is terminal if its `dones` says so.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong: an unknown filter or
     key, an image key, or a damaged file.
     """
     file = HDF5(path)
-    demos = _demos(file, mask)
-    keys = _choose_keys(file, demos[0], keys)
-    parts = [f"obs/{key}" for key in keys]
-    has_next = all(file.has(f"data/{demo}/next_obs/{key}") for demo in demos for key in keys)
-    if has_next:
-        parts += [f"next_obs/{key}" for key in keys]
-    parts += ["actions", "rewards", "dones"]
-    values = file.numbers([f"data/{demo}/{part}" for demo in demos for part in parts])
-    columns: list[list[Floats]] = [[] for _ in range(5)]
-    for first in range(0, len(values), len(parts)):
-        demo_columns = _demo_columns(file, parts, values[first : first + len(parts)], len(keys))
-        for column, part in zip(columns, demo_columns, strict=True):
-            column.append(part)
-    last = np.zeros(sum(map(len, columns[0])), dtype=bool)
-    last[np.cumsum([len(obs) for obs in columns[0]]) - 1] = True
-    try:
-        obs, next_obs, action, reward, done = (np.concatenate(column) for column in columns)
-    except ValueError as error:
-        raise file.error(f"demonstrations differ in width ({error})") from None
-    # Some files set `dones` in every step after success; only the last step ends the episode.
+    demos = _demos(file, options.filter)
+    source = Source(path, options, info=_env_args(file))
+    keys = _choose_keys(file, demos, options.keys)
+    columns = [
+        *(Column(f"obs/{key}", ndim=(1, 2)) for key in keys),
+        *(Column(f"next_obs/{key}", ndim=(1, 2)) for key in keys),
+        Column("actions", ndim=(1, 2)),
+        Column("rewards", squeezed=True),
+        Column("dones", squeezed=True),
+    ]
+    episodes = read_groups(file, source, [f"data/{demo}" for demo in demos], columns)
+    obs = _joined(file, episodes, [f"obs/{key}" for key in keys])
+    assert obs is not None  # `_choose_keys` has checked the keys
+    action = _joined(file, episodes, ["actions"])
+    if action is not None:
+        kinds = {file.kind(f"data/{d}/actions") for d in demos if file.has(f"data/{d}/actions")}
+        check_continuous(path, "actions", "f" if "f" in kinds else min(kinds), action)
+    lengths = [len(part) for part in episodes.values[f"obs/{keys[0]}"]]
     return from_rows(
-        path, obs, last, last & (done != 0), next_obs=next_obs if has_next else None,
-        action=action, reward=reward,
-    )  # fmt: skip
+        source,
+        obs,
+        _ends(options, episodes, lengths),
+        next_obs=_joined(file, episodes, [f"next_obs/{key}" for key in keys]),
+        action=action,
+        reward=_flat(episodes, "rewards"),
+    )
+
+
+def _ends(options: ReadOptions, episodes: EpisodeColumns, lengths: list[int]) -> Ends:
+    """The last steps of the demonstrations, and which are terminal."""
+    notes = dict(episodes.notes)
+    last: Bools = np.zeros(sum(lengths), dtype=bool)
+    last[np.cumsum(lengths) - 1] = True
+    done = _flat(episodes, "dones")
+    if options.dones:
+        return Ends(last, last & (options.dones == "terminal"), notes)
+    if done is None:
+        notes["ends of episodes counted as time limits, since the file has no dones"] = len(lengths)
+        return Ends(last, np.zeros_like(last), notes)
+    # Some files set `dones` in every step after success; only the last step ends the episode.
+    return Ends(last, last & (done != 0), notes)
+
+
+def _joined(file: HDF5, episodes: EpisodeColumns, names: list[str]) -> Floats | None:
+    """Columns side by side, with all demonstrations end to end; None if one is missing."""
+    if not all(name in episodes.values for name in names):
+        return None
+    columns = [np.concatenate(episodes.values[name]) for name in names]
+    return concatenate_columns(file.path, names[0], columns)
+
+
+def _flat(episodes: EpisodeColumns, name: str) -> Floats | None:
+    return np.concatenate(episodes.values[name]) if name in episodes.values else None
 
 
 def _demos(file: HDF5, mask: str) -> list[str]:
-    """Names of the demonstrations that the filter selects, demo_2 before demo_10."""
-    demos = [name for name in file.children("data") if name.startswith("demo_")]
+    """Names of the demonstrations that the filter selects, demo_2 before demo_10.
+
+    A filter may select groups of any name; without one all groups with actions or observations
+    are read.  Raises ValueError for names that are no demonstrations.
+    """
+    groups = [name for name in file.children("data") if not file.has(f"data/{name}")]
+    demos = [n for n in groups if {"actions", "obs"} & set(file.children(f"data/{n}"))]
     if mask:
         known = file.children("mask")
         if mask not in known:
             raise file.error(
                 f"filter: expected one of {', '.join(sorted(known)) or 'none'}, found {mask!r}"
             )
-        selected = set(file.texts(f"mask/{mask}"))
-        demos = [name for name in demos if name in selected]
+        selected = file.texts(f"mask/{mask}")
+        unknown = sorted(set(selected) - set(groups))
+        if unknown:
+            raise file.error(
+                f"mask/{mask}: expected names of groups in data, found {len(unknown)} of "
+                f"{len(selected)} that are none: {', '.join(map(repr, unknown[:3]))}"
+            )
+        demos = [name for name in groups if name in set(selected)]
     if not demos:
         raise file.error("expected groups data/demo_0, data/demo_1, ..., found none to read")
-    return sorted(demos, key=lambda name: (len(name), name))
+    return sorted(demos, key=_by_numbers)
 
 
-def _choose_keys(file: HDF5, demo: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The given keys, or the default ones that the demonstration has."""
-    known = file.children(f"data/{demo}/obs")
+def _by_numbers(name: str) -> list[tuple[int, int | str]]:
+    """Sorts numbers in names by value."""
+    parts = re.split(r"(\d{1,15})", name)
+    return [(0, int(p)) if p.isascii() and p.isdigit() else (1, p) for p in parts]
+
+
+def _choose_keys(file: HDF5, demos: list[str], keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The given keys, or the default ones, that the first demonstration with observations has."""
+    demo = next((demo for demo in demos if file.children(f"data/{demo}/obs")), demos[0])
+    known = [k for k in file.children(f"data/{demo}/obs") if file.has(f"data/{demo}/obs/{k}")]
     images = sorted(key for key in known if len(file.shape(f"data/{demo}/obs/{key}")) > 2)
     keys = keys or tuple(key for key in LOW_DIM if key in known)
     bad = [key for key in keys if key in images or key not in known]
@@ -82,19 +139,11 @@ def _choose_keys(file: HDF5, demo: str, keys: tuple[str, ...]) -> tuple[str, ...
     return keys
 
 
-def _demo_columns(
-    file: HDF5, parts: list[str], values: list[Floats], num_keys: int
-) -> list[Floats]:
-    """Observation, next observation, action, reward and done of one demonstration.
-
-    parts, values: names and arrays.  Without next observations, the observation is returned twice.
-    """
-    obs = concatenate_columns(file.path, "obs", values[:num_keys])
-    after = values[num_keys : 2 * num_keys] if len(parts) > num_keys + 3 else values[:num_keys]
-    next_obs = concatenate_columns(file.path, "next_obs", after)
-    for name, column, ndim in zip(parts[-3:], values[-3:], (2, 1, 1), strict=True):
-        if column.ndim != ndim or len(column) != len(obs):
-            raise file.error(f"{name}: expected a row per step, found {column.shape}")
-    if len(obs) == 0:
-        raise file.error("expected one or more steps in every demonstration, found none")
-    return [obs, next_obs, *values[-3:]]
+def _env_args(file: HDF5) -> dict[str, Any]:
+    """The description of the environment, for `Dataset.info`; empty if it is missing."""
+    text = file.attributes("data").get("env_args")
+    try:
+        content = json.loads(text) if isinstance(text, str) else None
+    except (json.JSONDecodeError, RecursionError):
+        content = None
+    return {"env_args": content} if isinstance(content, dict) else {}

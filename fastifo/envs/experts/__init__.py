@@ -37,7 +37,7 @@ class ExpertPolicy:
         """
         self.path = path
         self.noise_scale = 0.0  # of the action noise, in units of the deviation in training
-        self.seed = torch.zeros(1, dtype=torch.int64)
+        self.seed = torch.zeros(1, dtype=torch.int64, device="cpu")
         if path.exists():
             check_regular(path)
         try:
@@ -48,7 +48,9 @@ class ExpertPolicy:
                 for i in range(int(arrays["n_layers"]))
             ]
             vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
-            self.vectors = {name: torch.as_tensor(arrays[name]).float() for name in vectors}
+            self.vectors = {
+                name: torch.as_tensor(arrays[name], device="cpu").float() for name in vectors
+            }
             self.hidden = HIDDEN[str(arrays["hidden_activation"])]
             self.task = str(arrays.get("env", "")).partition("-")[0]
             self.squashes = str(arrays["output_activation"]) == "tanh"
@@ -68,7 +70,7 @@ class ExpertPolicy:
         if self.deviation is None or self.noise_scale == 0.0:
             return None
         size = rows * len(self.deviation)
-        counter = torch.tensor([step], dtype=torch.int64)
+        counter = torch.tensor([step], dtype=torch.int64, device="cpu")
         pairs = uniform(self.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
         # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
         return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()

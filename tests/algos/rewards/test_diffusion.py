@@ -1,4 +1,4 @@
-"""Diffusion model, windows and embeddings of TGE against oracles written from the specification."""
+"""Diffusion model, windows and embeddings of TGE against oracles written from the papers."""
 
 from typing import Any
 

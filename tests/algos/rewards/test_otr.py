@@ -1,4 +1,4 @@
-"""OTR against an oracle written from the specification."""
+"""OTR against an oracle written from the paper."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""SEABO against an oracle written from the specification."""
+"""SEABO against an oracle written from the paper."""
 
 import pytest
 import torch

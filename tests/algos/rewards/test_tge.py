@@ -25,7 +25,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rewards_equal_the_oracle_and_the_worked_examples(kind: str) -> None:
+def test_rewards_equal_the_oracle_and_examples_worked_by_hand(kind: str) -> None:
     distance = torch.rand(50, 4, dtype=torch.float64).sort(1).values
     for sigma in (0.1, 1.0, 5.0):
         torch.testing.assert_close(
@@ -83,7 +83,7 @@ def test_rewards_are_scaled_for_the_backbone(backbone: str, spread: float | None
 @pytest.mark.parametrize("horizon", [1, 8])
 @pytest.mark.slow
 def test_a_trained_model_separates_expert_from_random_windows(horizon: int) -> None:
-    """The area under the ROC curve of rewards that shall detect hidden expert episodes."""
+    """Rewards detect hidden expert episodes, measured by the area under the ROC curve."""
     g = torch.Generator().manual_seed(0)
 
     def episode(is_expert: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from helpers import random_dataset
 
 
 @pytest.mark.parametrize("backbone", ["iql", "rebrac"])
+@pytest.mark.slow
 def test_an_interrupted_embedding_continues_to_the_same_files(
     backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

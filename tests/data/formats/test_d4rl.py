@@ -40,17 +40,18 @@ def test_without_next_observations_the_step_before_a_timeout_is_dropped_and_coun
     assert "transitions dropped for lack of a next observation: 2" in dataset.summary()
 
 
-def test_old_files_have_columns_of_width_1_and_no_timeouts(tmp_path: Path) -> None:
+def test_old_files_of_known_tasks_have_columns_of_width_1_and_no_timeouts(tmp_path: Path) -> None:
     count = 2500
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((count, OBS_DIM)).astype(np.float32)
     terminal = np.zeros((count, 1), np.float32)
     terminal[300] = 1
-    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+    with h5py.File(tmp_path / "hopper_medium.hdf5", "w") as file:
         file["observations"], file["actions"] = rows, np.zeros((count, ACTION_DIM), np.float32)
         file["rewards"], file["terminals"] = np.zeros((count, 1), np.float32), terminal
-    dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+    dataset = fastifo.load(f"d4rl:{tmp_path / 'hopper_medium.hdf5'}")
     assert dataset.background.lengths.tolist() == [301, 999, 999, 198]
+    assert dataset.info["notes"]["steps after which the time limit ends an episode"] == 1000
     assert dataset.info["notes"]["episodes cut by the end of the file"] == 1
 
 
@@ -113,11 +114,13 @@ def test_unsuitable_columns_are_refused(
     assert "a.hdf5" in str(caught.value)
 
 
-def test_actions_out_of_bounds_are_clipped_and_counted(tmp_path: Path) -> None:
+def test_actions_out_of_bounds_are_refused_or_clipped_and_counted(tmp_path: Path) -> None:
     parts = episodes()
     parts[0]["action"][1, 0] = 1.7
     write_d4rl(tmp_path / "a.hdf5", parts)
-    dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+    with pytest.raises(ValueError, match=r"1 of 25 are outside \[-1, 1\].*action_low.*clip=true"):
+        fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+    dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'},clip=true")
     assert dataset.info["notes"] == {"actions clipped to [-1, 1]": 1}
     assert dataset.background.action is not None
     assert float(dataset.background.action.max()) == 1.0

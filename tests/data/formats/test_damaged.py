@@ -8,10 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import fastifo
-from data.formats.files import episodes, write_d4rl
-from fastifo.data.formats import hdf5
+from data.formats.files import assert_same, episodes, write_d4rl
+from fastifo.data.formats import hdf5, limits
 from fuzz import FORMATS, mutants, outcome
 
 
@@ -83,13 +84,40 @@ def test_malicious_files_are_refused(tmp_path: Path, harm: Callable[[Path], None
     assert str(path) in str(caught.value)
 
 
-def test_a_link_inside_the_file_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["/kept/rows", "kept/rows", "./kept/../kept/rows", "twice"])
+def test_a_soft_link_within_the_file_is_followed(tmp_path: Path, target: str) -> None:
     path = tmp_path / "a.hdf5"
     write_d4rl(path, episodes())
     with h5py.File(path, "a") as file:
-        del file["rewards"]
-        file["rewards"] = h5py.SoftLink("/terminals")
-    with pytest.raises(ValueError, match="expected a dataset 'rewards'"):
+        file.create_group("kept")
+        file.move("observations", "kept/rows")
+        file["twice"] = h5py.SoftLink("/group/rows")
+        file["group"] = h5py.SoftLink("kept")
+        file["observations"] = h5py.SoftLink(target)
+    assert_same(fastifo.load(f"d4rl:{path}").background, episodes())
+
+
+@pytest.mark.parametrize("target", ["/observations", "/nowhere", "again", "/"])
+def test_a_soft_link_to_nothing_is_no_dataset(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "a.hdf5"
+    write_d4rl(path, episodes())
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file["again"] = h5py.SoftLink("observations")
+        file["observations"] = h5py.SoftLink(target)
+    with pytest.raises(ValueError, match="expected a dataset 'observations'"):
+        fastifo.load(f"d4rl:{path}")
+
+
+def test_a_soft_link_through_an_external_link_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write_d4rl(path, episodes())
+    write_d4rl(tmp_path / "other.hdf5", episodes())
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file["elsewhere"] = h5py.ExternalLink("other.hdf5", "/")
+        file["observations"] = h5py.SoftLink("/elsewhere/observations")
+    with pytest.raises(ValueError, match="'elsewhere' is a link to another file"):
         fastifo.load(f"d4rl:{path}")
 
 
@@ -144,7 +172,9 @@ def test_damaged_files_are_refused_or_load_without_a_crash(tmp_path: Path, kind:
         assert "changed" not in counts
 
 
-def test_npz_files_that_declare_a_wrong_size_are_refused(tmp_path: Path) -> None:
+def test_npz_files_that_declare_a_wrong_size_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, observations=np.zeros((3, 4), np.float32))
     content = path.read_bytes()
@@ -153,7 +183,31 @@ def test_npz_files_that_declare_a_wrong_size_are_refused(tmp_path: Path) -> None
         fastifo.load(f"npz:{path}")
     np.savez_compressed(path, observations=np.zeros((20_000_000, 4), np.float32))
     assert os.path.getsize(path) < 1 << 20
-    with pytest.raises(
-        ValueError, match="declares 80000000 values, more than a file of this size can hold"
-    ):
+    monkeypatch.setattr(limits, "available_bytes", lambda: 400 << 20)
+    with pytest.raises(ValueError, match=r"declares 80000000 values, .* half of the free memory"):
         fastifo.load(f"npz:{path}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["d4rl", "npz"])
+def test_sparse_files_are_read_up_to_half_of_the_free_memory(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.file"
+    obs = np.zeros((40_000, 1000), np.float32)  # 160 MB
+    obs[np.arange(40_000), np.arange(40_000) % 1000] = 1
+    columns = {"observations": obs, "timeouts": np.arange(40_000) % 100 == 99}
+    if kind == "npz":
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, value in columns.items():
+                file.create_dataset(name, data=value, compression="gzip")
+    assert path.stat().st_size < 2 << 20
+    read = fastifo.load(f"{kind}:{path}").background
+    assert read.lengths.tolist() == [99] * 400
+    assert torch.equal(read.obs, torch.from_numpy(obs))
+    monkeypatch.setattr(limits, "available_bytes", lambda: 200 << 20)
+    with pytest.raises(ValueError, match="half of the free memory"):
+        fastifo.load(f"{kind}:{path}")

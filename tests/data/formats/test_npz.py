@@ -26,7 +26,7 @@ def test_arrays_under_the_names_of_d4rl_are_read(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "b.npz", episode_lengths=lengths, **columns)
     assert_same(fastifo.load(f"npz:{tmp_path / 'b.npz'}").background, parts)
     np.savez(tmp_path / "c.npz", arm=np.ones((9, 2)), hand=np.ones(9))
-    background = fastifo.load(f"npz:{tmp_path / 'c.npz'},keys=arm+hand").background
+    background = fastifo.load(f"npz:{tmp_path / 'c.npz'},keys=arm+hand,ends=file").background
     assert background.obs.shape == (9, 3)
     assert background.action is None
     np.savez(tmp_path / "d.npz", observations=np.array([None, 1]))

@@ -1,0 +1,151 @@
+"""Actions of files: what is refused, and how they are mapped to [-1, 1]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastifo.data.formats.options import BOUNDS, ReadOptions
+
+ROUNDING = 1e-5  # beyond [-1, 1], which is not counted as clipping
+LARGEST_CLIPPED_SHARE = 1e-3  # of the transitions; where more would be clipped a file is refused
+DISCRETE = "actions are whole numbers of a Discrete space; only continuous actions are supported"
+DISCRETE_SPACES = ("Discrete", "MultiDiscrete", "MultiBinary")
+
+Bounds = tuple[Tensor, Tensor]
+
+
+def check_continuous(path: Path, name: str, kind: str, action: NDArray[Any]) -> None:
+    """Raises ValueError for actions of an integer type, unless they are -1, 0 and 1.
+
+    kind: NumPy's letter for the kind of the numbers in the file.
+    """
+    if kind not in "iub" or action.size == 0:
+        return
+    if kind != "i" or action.ndim != 2 or action.min() != -1 or action.max() > 1:
+        values = np.unique(action)[:6]
+        raise ValueError(
+            f"{path}: {name}: {DISCRETE}; found {', '.join(f'{value:g}' for value in values)}"
+        )
+
+
+def as_bounds(
+    path: Path, low: Any, high: Any, width: int, names: str = "action_low and action_high"
+) -> Bounds | None:
+    """Bounds of the actions, [A] each; None where they are -1 and 1 or a space is unbounded.
+
+    low, high: one number or `width` numbers each; None where unknown.
+    Raises ValueError naming the file if they do not fit.
+    """
+    if low is None and high is None:
+        return None
+    if low is None or high is None:
+        raise ValueError(f"{path}: {names}: expected both or neither, found one")
+    try:
+        bounds = [np.asarray(value, np.float64).ravel() for value in (low, high)]
+    except (TypeError, ValueError):
+        bounds = []
+    if not bounds or any(len(bound) not in (1, width) for bound in bounds):
+        raise ValueError(
+            f"{path}: {names}: expected one number or {width}, the width of the actions, found "
+            f"{low!r} and {high!r}"
+        )
+    lower, upper = (np.broadcast_to(bound, (width,)) for bound in bounds)
+    if not (lower < upper).all():
+        raise ValueError(f"{path}: {names}: expected low < high, found {low!r} and {high!r}")
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        return None
+    if (lower == -1).all() and (upper == 1).all():
+        return None
+    single = (bound.astype(np.float32) for bound in (lower, upper))
+    low_tensor, high_tensor = (torch.from_numpy(bound) for bound in single)
+    return low_tensor, high_tensor
+
+
+def choose_bounds(
+    path: Path, options: ReadOptions, stated: tuple[Any, Any], width: int
+) -> Bounds | None:
+    """The user's bounds, or those that the file states.  stated: low and high, None if unknown."""
+    if options.action_low is not None or options.action_high is not None:
+        return as_bounds(path, options.action_low, options.action_high, width)
+    return as_bounds(path, *stated, width, names="the action space of the file")
+
+
+def to_unit(action: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Actions [N, A] mapped from [low, high] to [-1, 1]; unchanged where these are the bounds."""
+    span = high.double() - low.double()
+    mapped = (2.0 * (action.double() - low.double()) / span - 1.0).float()
+    return torch.where((low == -1) & (high == 1), action, mapped)
+
+
+def from_unit(action: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The inverse of `to_unit`, up to rounding."""
+    span = high.double() - low.double()
+    mapped = (low.double() + 0.5 * (action.double() + 1.0) * span).float()
+    return torch.where((low == -1) & (high == 1), action, mapped)
+
+
+def clip_actions(
+    path: Path, action: Tensor, bounds: Bounds | None, options: ReadOptions, notes: dict[str, Any]
+) -> None:
+    """Clips actions [N, A] to [-1, 1] in place, and counts the rows that change.
+
+    Raises ValueError if more than LARGEST_CLIPPED_SHARE of them would and `options.clip` is off.
+    """
+    outside = (action.abs() > 1.0 + ROUNDING).any(1)
+    count = int(outside.sum())
+    if count and not options.clip and count > LARGEST_CLIPPED_SHARE * len(action):
+        row = int(torch.nonzero(outside)[0])
+        whole = bool((action == action.round()).all())
+        low, high = action.min(0).values, action.max(0).values
+        raise ValueError(
+            f"{path}: actions: {count} of {len(action)} are outside "
+            + ("[-1, 1], and the file does not state their bounds" if bounds is None else
+               "the action space that is stated (mapped to [-1, 1] here)")
+            + f": they range over {_range(low, high)}, first in row {row}. Pass their bounds, "
+            f"{BOUNDS[0]} and {BOUNDS[1]} (in a spec: ,action_low=-2,action_high=2), or "
+            "clip_actions=True (,clip=true) to cut them"
+            + (". All are whole numbers: Discrete spaces are not supported" if whole else "")
+        )  # fmt: skip
+    if count:
+        notes["actions clipped to [-1, 1]"] = count
+    action.clamp_(-1.0, 1.0)
+
+
+def _range(low: Tensor, high: Tensor) -> str:
+    pairs = [f"[{a:.4g}, {b:.4g}]" for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    return ", ".join(pairs[:4]) + (", ..." if len(pairs) > 4 else "")
+
+
+def stated_bounds(attributes: Any) -> tuple[Any, Any]:
+    """Bounds from the attributes or arrays `action_low` and `action_high`; None where missing."""
+    return attributes.get("action_low"), attributes.get("action_high")
+
+
+def minari_bounds(path: Path, space: Any) -> tuple[Any, Any]:
+    """Bounds from a Minari dataset's serialised action space; None where it states none.
+
+    Raises ValueError for a space that is not a Box.
+    """
+    if not isinstance(space, dict) or "type" not in space:
+        return None, None
+    if space["type"] in DISCRETE_SPACES:
+        raise ValueError(f"{path}: action_space: {DISCRETE}; found {space['type']}")
+    if space["type"] != "Box":
+        raise ValueError(f"{path}: action_space: expected a Box, found {space['type']}")
+    return _flat(space.get("low")), _flat(space.get("high"))
+
+
+def _flat(value: Any) -> Sequence[float] | float | None:
+    """A bound as one number or a flat list of them; None if it is missing or not numeric."""
+    if value is None:
+        return None
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return float(numbers) if numbers.ndim == 0 else [float(x) for x in numbers.ravel()]

@@ -1,0 +1,88 @@
+"""Options of a spec, as in `d4rl:a.hdf5,episodes=10,max_steps=200`."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FLAT = ("ends", "dones", "max_steps")  # say where episodes end in files without episodes
+BOUNDS = ("action_low", "action_high", "clip")
+FILE_OPTIONS = {  # kind of file -> options in its spec
+    "d4rl": ("episodes", *FLAT, *BOUNDS),
+    "minari": ("episodes", "keys", "max_steps", *BOUNDS),
+    "robomimic": ("episodes", "keys", "filter", "dones", *BOUNDS),
+    "npz": ("episodes", "keys", *FLAT, *BOUNDS),
+}
+Bound = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says about a file that its reader cannot know, or does not need to read."""
+
+    episodes: int = 0  # only the first ones; 0: all
+    keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
+    filter: str = ""  # robomimic: a mask
+    ends: str = ""  # column that marks the last row of every episode; "file": one episode
+    dones: str = ""  # what an end is that the file only calls "done": terminal | timeout
+    max_steps: int = 0  # steps after which the time limit ends an episode; 0: not said
+    clip: bool = False  # accept that any share of the actions is clipped to the bounds
+    action_low: Bound | None = None  # bounds of the environment's actions: one number or one each
+    action_high: Bound | None = None
+
+
+DEFAULTS = ReadOptions()
+
+
+def split_spec(argument: str) -> tuple[str, list[str]]:
+    """The file or name of a spec, and its options.  argument: the part after `kind:`.
+
+    A path may contain commas: the longest part that exists is the path; if none does, every part
+    up to the last slash belongs to it.
+    """
+    parts = argument.split(",")
+    for count in range(len(parts), 0, -1):
+        name = ",".join(parts[:count])
+        if name and Path(name).expanduser().exists():
+            return name, parts[count:]
+    count = max((i + 1 for i, part in enumerate(parts) if "/" in part), default=1)
+    return ",".join(parts[:count]), parts[count:]
+
+
+def parse_options(text: str, kind: str, options: list[str]) -> ReadOptions:
+    """text: the spec, for errors.  Raises ValueError for an unknown option or value."""
+    values: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not value or key not in FILE_OPTIONS[kind]:
+            raise ValueError(
+                f"{text!r}: unknown option {option!r}; known: {', '.join(FILE_OPTIONS[kind])}"
+            )
+        values[key] = _parse(text, key, value)
+    return ReadOptions(**values)
+
+
+def _parse(text: str, key: str, value: str) -> Any:
+    if key in ("episodes", "max_steps"):
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            raise ValueError(f"{text!r}: {key}: expected a number, found {value!r}")
+        return int(value)
+    if key == "keys":
+        return tuple(name for name in value.split("+") if name)
+    choices = {"dones": ("terminal", "timeout"), "clip": ("true", "false")}.get(key)
+    if choices is not None:
+        if value not in choices:
+            raise ValueError(f"{text!r}: {key}: expected {' or '.join(choices)}, found {value!r}")
+        return value == "true" if key == "clip" else value
+    if key.startswith("action_"):
+        try:
+            bound = tuple(float(number) for number in value.split("+"))
+        except ValueError:
+            bound = (math.nan,)
+        if not all(map(math.isfinite, bound)):
+            raise ValueError(
+                f"{text!r}: {key}: expected a number, or one for each dimension joined by +, as in "
+                f"-1+-2; found {value!r}"
+            )
+        return bound
+    return value
