@@ -229,8 +229,14 @@ class Checkpoints:
         check_metrics(self.metrics_hash.path, self.metrics_bytes, self.metrics_sha256)
 
     def sweep(self) -> None:
-        """Removes weights and temporary files that a killed process left.  The run is locked."""
+        """Removes what a killed process left: old weights, temporary files, a config's hash.
+
+        The run is locked.
+        """
         sweep(self.folder)
+        if len(self.config_sha256) > 1:
+            self.config_sha256 = [sha256_file(self.config)]
+            self._write_manifest()
         named = {entry["file"] for entry in self.entries.values()}
         for path in self.folder.glob("*.safetensors"):
             if WEIGHTS.fullmatch(path.name) and path.name not in named:

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 
 from fastifo.envs.act import Actor
+from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.text import did_you_mean
 
 
 def check_env(env_id: str) -> None:
     """Raises ValueError with the nearest name where EnvPool has no such environment."""
-    import envpool
+    with checked_interrupt("while EnvPool was loading"):  # it drops Ctrl-C
+        import envpool
 
-    known = envpool.list_all_envs()
+        known = envpool.list_all_envs()
     if env_id not in known:
         raise ValueError(f"EnvPool has no environment {env_id!r}; {did_you_mean(env_id, known)}")
 

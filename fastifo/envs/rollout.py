@@ -1,7 +1,7 @@
 """Episodes from policies: every policy plays the same number, side by side in EnvPool."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -112,11 +112,11 @@ def rollout(
     started = time.perf_counter()
     # No more threads than this process was given: next to another process that trains, every
     # hand-over to a further thread would wait for a time slice.
-    settings = split_settings(env_id, env_kwargs)[0] if env_kwargs else {}
-    task = RolloutTask(
-        env_id, num_episodes, deterministic, seed, record, torch.get_num_threads(), settings
-    )
-    parts = _play_all(task, policies, title, progress, spent)
+    threads = torch.get_num_threads()
+    with checked_interrupt(f"in {title} {env_id}") as check:
+        settings = split_settings(env_id, env_kwargs)[0] if env_kwargs else {}
+        task = RolloutTask(env_id, num_episodes, deterministic, seed, record, threads, settings)
+        parts = _play_all(task, policies, title, progress, spent, check)
     spent.total_s += time.perf_counter() - started
     episodes = RecordedEpisodes.joined(parts)
     return [
@@ -125,9 +125,17 @@ def rollout(
 
 
 def _play_all(
-    task: RolloutTask, policies: Sequence[Actor], title: str, progress: bool, spent: RolloutTime
+    task: RolloutTask,
+    policies: Sequence[Actor],
+    title: str,
+    progress: bool,
+    spent: RolloutTime,
+    check: Callable[[], None],
 ) -> list[RecordedEpisodes]:
-    """Plays all slots, `MAX_SLOTS` at a time; parts in the order of policies and episodes."""
+    """Plays all slots, `MAX_SLOTS` at a time; parts in the order of policies and episodes.
+
+    check: raises KeyboardInterrupt if Ctrl-C was pressed; called at every step.
+    """
     groups = group_actors(policies)
     total = len(policies) * task.num_episodes
     limit = episode_limit(task.env_id, task.settings)
@@ -138,7 +146,6 @@ def _play_all(
         one_thread(),
         ThreadPoolExecutor(task.threads if on_cpu else 1) as workers,
         ProgressBar(f"{title} {task.env_id}", total * limit, "steps", enabled=progress) as bar,
-        checked_interrupt(f"in {title} {task.env_id}") as check,
     ):
         for first in range(0, total, MAX_SLOTS):
             last = min(first + MAX_SLOTS, total)

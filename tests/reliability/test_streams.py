@@ -141,13 +141,14 @@ def test_an_interruption_without_a_reason_has_a_readable_message(
     assert capsys.readouterr().err == "fastifo: stopped; run the same command to continue\n"
 
 
-def test_ctrl_c_in_an_evaluation_stops_it_at_a_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.05, 0.6, 0.7, 1.5])  # also while EnvPool is loading
+def test_ctrl_c_in_an_evaluation_stops_it(tmp_path: Path, delay: float) -> None:
     code = f"""
 import os, signal, sys, threading
 sys.path.insert(0, {TESTS!r})
 from support import LinearPolicy
 from fastifo.envs.returns import evaluate_policies
-threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+threading.Timer({delay}, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 while True:
     evaluate_policies([LinearPolicy()], "Hopper-v4", 500, False, progress=False)
 """
