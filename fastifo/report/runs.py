@@ -123,9 +123,9 @@ def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
     if not configs:
         raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
     for path, config in configs.items():
-        Checkpoints(path / "checkpoint").check_config()
         if missing := REQUIRED_KEYS - set(config):
             raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
+        Checkpoints(path / "checkpoint").check_config()
         config["algorithm"] = algorithm_name(config)
     return configs
 

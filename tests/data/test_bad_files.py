@@ -69,7 +69,7 @@ def test_a_full_disk_stops_a_run_and_keeps_its_last_checkpoint(tmp_path: Path) -
     ):
         train("bc", random_dataset(), out=tmp_path / "run", num_updates=8)
     after = contents(tmp_path)
-    assert all(after[name] == kept[name] for name in kept if "checkpoint" in name)
+    assert after[weights] == kept[weights]
     assert not [name for name in after if Path(name).name.startswith(".")]
     resumed = train("bc", random_dataset(), out=tmp_path / "run", num_updates=8)
     uninterrupted = train("bc", random_dataset(), num_updates=8)

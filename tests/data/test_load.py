@@ -25,8 +25,11 @@ def test_expert_and_background_from_different_files(tmp_path: Path) -> None:
     assert dataset.expert.reward is None
     assert dataset.env_id == "Hopper-v4"
     dataset.save(tmp_path / "a.fastifo")
-    again = fastifo.load(expert=tmp_path / "a.fastifo", background=tmp_path / "a.fastifo")
+    again = fastifo.load(
+        expert=tmp_path / "a.fastifo", background=tmp_path / "a.fastifo", env_id="none"
+    )
     assert again.fingerprint() == dataset.fingerprint()
+    assert again.env_id is None
     fastifo.train("vfo_bin", again, num_updates=2, progress=False, hidden_sizes=(8,), batch_size=4)
 
 

@@ -171,7 +171,10 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     metrics = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(metrics[:-5])
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 4 is not JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: damaged: expected .* bytes or more"):
+        report(tmp_path)
+    (run / "metrics.jsonl").write_text(metrics + '{"update": 5, "mem')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 5 is not JSON"):
         report(tmp_path)
     (run / "metrics.jsonl").write_text(metrics)
     (run / "returns.npz").write_bytes((run / "returns.npz").read_bytes()[:-9])

@@ -164,7 +164,7 @@ def test_an_improvement_resumes(tmp_path: Path, sets: dict[str, Any]) -> None:
     assert report(tmp_path / "cut").name == "sawteeth.png"
     with pytest.raises(ValueError, match="started with episodes=2, now asked for 5"):
         run_improve(tmp_path / "cut", first, 3, episodes=5)
-    with pytest.raises(ValueError, match="at least one iteration"):
+    with pytest.raises(ValueError, match="iterations: expected an integer of at least 1"):
         run_improve(tmp_path / "cut", first, 0)
 
 
