@@ -70,7 +70,8 @@ def train(
     device: auto (a GPU if there is one), cpu or cuda.
     precision: auto, fp32, fp32x (products of two bfloat16 parts), tf32, bf16 or fp64.
     engine: auto, torch or native. native runs complete updates in compiled code on the CPU;
-        auto chooses it where it supports the method and is faster.
+        auto chooses it where it supports the method and is faster. In the native engine a member's
+        numbers are the same bits in any population; in torch they differ by rounding.
     fused: use the compiled ops; False uses their torch references, equal up to rounding.
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
