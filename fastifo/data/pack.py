@@ -24,33 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
-from fastifo.utils.files import parse_json, write_atomic
-from fastifo.utils.schema import Count, Map, Optional, check_schema
+from fastifo.data.pack_header import FORMAT, VERSION, parse_header
+from fastifo.utils.files import write_atomic
 
-FORMAT = "fastifo-dataset"
-VERSION = 2
 MAGIC = b"fastifo\n"
-ALIGN, PAGE, BLOCK = 64, 4096, 1 << 20
+ALIGN, PAGE = 64, 4096
+BLOCK = 1 << 20  # bytes of columns that share a checksum
 MAX_HEADER = 64 << 20
 CHECKED_WHEN_OPENED = 256 << 20  # bytes of columns; larger packs are checked before training
 DTYPES = {"start": "int64", "terminal": "bool", "timeout": "bool"} | dict.fromkeys(
     ("obs", "action", "reward", "action_low", "action_high"), "float32"
-)
-NDIMS = {"start": (1,), "terminal": (1,), "timeout": (1,), "obs": (2,), "action": (2, 3)} | {
-    "reward": (1, 2), "action_low": (1,), "action_high": (1,),
-}  # fmt: skip
-SCHEMA = {
-    "env_id": (str, None),
-    "info": dict,
-    "env_kwargs": Optional((dict, None)),  # missing in older packs, as are reference_returns
-    "reference_returns": Optional(([float], None)),
-    "columns": Map({"dtype": str, "shape": [Count(0)], "offset": Count(0)}),
-    "bytes": Count(0),
-    "block": Count(1),
-    "crc32": [Count(0)],
-}
-COLUMNS = dict.fromkeys(
-    ("background", "expert"), ("obs", "start", "terminal", "timeout", "action", "reward")
 )
 Bytes = NDArray[np.uint8]
 
@@ -204,7 +187,11 @@ def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
         padding = file.read(-(16 + length + 32) % PAGE)
     if hashlib.sha256(prefix + text).digest() != digest or padding.strip(b"\0"):
         raise ValueError(f"{path}: the header is damaged, its hash differs; build the file again")
-    header = _parse_header(text, path)
+    header = parse_header(text, path)
+    if header["block"] != BLOCK:
+        raise ValueError(
+            f"{path}: header.block: expected {BLOCK}, found {header['block']}; build it again"
+        )
     first = _aligned(16 + length + 32, PAGE)
     if size != first + header["bytes"]:
         raise ValueError(
@@ -214,32 +201,6 @@ def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
     # Private pages: a tensor may be written to without changing the file.
     data = np.memmap(path, np.uint8, "c", offset=first) if size > first else np.empty(0, np.uint8)
     return header, data
-
-
-def _parse_header(text: bytes, path: Path) -> dict[str, Any]:
-    """The header of a file.  Raises ValueError naming a field that is wrong."""
-    header: dict[str, Any] = parse_json(text, path)
-    remedy = "build it again"
-    check_schema(header, {"format": str, "version": Count(0)}, path, remedy, "header")
-    if header["format"] != FORMAT or header["version"] > VERSION:
-        raise ValueError(
-            f"{path}: expected {FORMAT} version {VERSION} or older, found {header['format'][:60]} "
-            f"version {header['version']}; update fastifo"
-        )
-    check_schema(header, SCHEMA, path, remedy, "header")
-    if header["block"] != BLOCK:
-        raise ValueError(
-            f"{path}: header.block: expected {BLOCK}, found {header['block']}; {remedy}"
-        )
-    for name, column in header["columns"].items():
-        part, _, field = name.rpartition(".")
-        known = ("action_low", "action_high") if part == "" else COLUMNS.get(part, ())
-        if field not in known or len(column["shape"]) not in NDIMS[field]:
-            raise ValueError(
-                f"{path}: header.columns: expected columns of a dataset, found {name[:60]!r} with "
-                f"{len(column['shape'])} dimensions; {remedy}"
-            )
-    return header
 
 
 def _check_blocks(path: Path, header: dict[str, Any], data: Bytes) -> None:
