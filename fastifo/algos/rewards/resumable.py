@@ -181,11 +181,11 @@ def load_array(path: Path) -> Tensor | None:
     """
     try:
         check_regular(path)
-        array = torch.from_numpy(np.load(path, allow_pickle=False))
+        array = np.load(path, allow_pickle=False)
     except UNREADABLE:
         return None
-    verify_array(path)
-    return array
+    verify_array(path)  # before use: a flipped bit may have changed the shape or the dtype
+    return torch.from_numpy(array)
 
 
 def verify_array(path: Path) -> None:

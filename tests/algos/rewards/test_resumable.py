@@ -1,5 +1,6 @@
 """Arrays in files that a stopped process continues to fill, and file locks."""
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastifo.algos.rewards.resumable import ResumableArray
+from fastifo.algos.rewards.resumable import ResumableArray, load_array, save_array
 from fastifo.utils.locks import file_locks
 
 ROWS = torch.arange(12.0).view(6, 2)
@@ -85,3 +86,43 @@ def test_a_second_process_waits_for_locked_files(tmp_path: Path) -> None:
         order.append("first")
     waiting.join(10.0)
     assert order == ["first", "second"]
+
+
+def test_any_flipped_byte_of_a_complete_array_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    save_array(path, ROWS)
+    content = path.read_bytes()
+    for index in range(len(content)):
+        for bit in (0, 3, 6):
+            flipped = bytearray(content)
+            flipped[index] ^= 1 << bit
+            path.write_bytes(flipped)
+            with contextlib.suppress(ValueError):
+                assert load_array(path) is None
+            with contextlib.suppress(ValueError):
+                assert ResumableArray(path, (6, 2), np.dtype("float32")).done == 0
+    path.write_bytes(content)
+    loaded = load_array(path)
+    assert loaded is not None
+    assert torch.equal(loaded, ROWS)
+
+
+def test_an_array_of_an_older_version_has_no_checksum(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", ROWS.numpy())
+    loaded = load_array(tmp_path / "rows.npy")
+    assert loaded is not None
+    assert torch.equal(loaded, ROWS)
+
+
+def test_a_flipped_byte_of_a_partial_array_starts_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastifo.algos.rewards.resumable.SAVE_S", 0.0)
+    path = tmp_path / "rows.npy"
+    ResumableArray(path, (6, 2), np.dtype("float32")).append(ROWS[:4])
+    partial = path.with_suffix(".partial")
+    content = bytearray(partial.read_bytes())
+    content[130] ^= 1
+    partial.write_bytes(content)
+    assert ResumableArray(path, (6, 2), np.dtype("float32")).done == 0
+    assert "damaged, its hash differs; computing it again" in capsys.readouterr().err
