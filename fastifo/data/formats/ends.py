@@ -242,14 +242,12 @@ def _task_ends(
     unknown = last if clock is None else last & ~clock
     if columns.options.dones:
         return unknown if columns.options.dones == "terminal" else np.zeros_like(last)
-    if done is None or clock is not None:
-        ended = np.zeros_like(last) if done is None else done & unknown
-        counted = int((unknown & ~ended).sum())
-        if done is None and counted:
-            notes["ends of episodes counted as time limits, since the file has no terminals"] = (
-                counted
-            )
-        return ended
+    if done is not None and clock is not None:
+        return done & unknown
+    if done is None:
+        note = "ends of episodes counted as time limits, since the file has no terminals"
+        notes[note] = int(last.sum())
+        return np.zeros_like(last)
     if columns.max_steps:
         ends = np.flatnonzero(last)
         length = np.diff(ends, prepend=-1)

@@ -12,7 +12,7 @@ import torch
 import fastifo
 from data.formats.files import episodes, write_d4rl, write_minari, write_robomimic
 
-WRITERS = {"d4rl": write_d4rl, "robomimic": write_robomimic, "minari": write_minari}
+WRITERS: dict[str, Any] = {"d4rl": write_d4rl, "robomimic": write_robomimic, "minari": write_minari}
 
 
 def wide(scale: Any = 3.0) -> list[dict[str, Any]]:
