@@ -1,1 +1,1 @@
-"""Benchmarks of fastifo: run `python -m bench.NAME --help` in a checkout after `pip install -e .`."""
+"""Benchmarks of fastifo. Each has help, such as `python -m bench.train --help`."""

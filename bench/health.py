@@ -1,8 +1,12 @@
-"""Do TGE's rewards find the expert? `python -m bench.health --out runs/health`
+"""Measures whether TGE's rewards identify the expert's transitions.
 
-Hides expert episodes among random ones, shows one demonstration, and asks how often a transition of
-a hidden expert's has more reward than a random one: the area under the curve, for windows of 32
-rows and of 1, each kernel over the same embeddings. Writes results.csv; running again continues.
+Hides expert episodes in a background of random ones, relabels it with one demonstration, and
+computes the AUC: the probability that a transition of a hidden expert episode has a higher reward
+than one of the other episodes. 0.5 is chance, 1 is perfect. Each horizon has its own diffusion
+models, one per seed; both kernels use the same embeddings. Writes results.csv in --out, with the
+median, lowest and highest AUC of the seeds. A second call with the same --out continues where the
+first one stopped.
+Example: python -m bench.health --out runs/health --envs Hopper-v4 --seeds 0
 """
 
 import argparse
@@ -14,73 +18,82 @@ from typing import Any
 import torch
 
 import fastifo
+from bench.arguments import make_parser
 from bench.timing import current_commit, machine
 from fastifo import Dataset
-from fastifo.algos.rewards.store import ResumableArray
+from fastifo.algos.rewards.resumable import load_array
 from fastifo.algos.rewards.tge import tge_reward
 
 KERNELS = ("kernel_of_mean", "gaussian")
 
 
 def area(reward: torch.Tensor, expert: torch.Tensor) -> float:
-    """Chance that an expert's transition has more reward than another, ties counted half.
+    """AUC: the probability that an expert transition has a higher reward than another.
 
-    reward: [N].  expert: [N], bool.
+    Ties count half.  reward: [N].  expert: bool [N].
     """
-    _, place, count = reward.unique(return_inverse=True, return_counts=True)
-    rank = (count.cumsum(0) - 0.5 * (count - 1)).double()[place]  # mean rank, from 1
+    _, index, count = reward.unique(return_inverse=True, return_counts=True)
+    rank = (count.cumsum(0) - 0.5 * (count - 1)).double()[index]  # mean rank among ties, from 1
     wins = rank[expert].sum() - 0.5 * expert.sum() * (expert.sum() + 1)
     return float(wins / (expert.sum() * (~expert).sum()))
 
 
-def hidden(dataset: Dataset, count: int) -> torch.Tensor:
-    """Which transitions are of the last `count` episodes, the expert's, [N]."""
+def hidden_expert(dataset: Dataset, count: int) -> torch.Tensor:
+    """Whether a background transition is in the last `count` episodes, the expert's: bool [N]."""
     lengths = dataset.background.lengths
-    found = torch.zeros(int(lengths.sum()), dtype=torch.bool)
-    found[-int(lengths[-count:].sum()) :] = True
-    return found
+    is_expert = torch.zeros(int(lengths.sum()), dtype=torch.bool)
+    is_expert[-int(lengths[-count:].sum()) :] = True
+    return is_expert
 
 
-def nearest(
+def nearest_distances(
     dataset: Dataset, options: argparse.Namespace, folder: Path, **fields: Any
 ) -> torch.Tensor:
-    """Distances of each background window to the nearest of the demonstration's, [N, 5]."""
+    """Distances of each background window to the 5 nearest ones of the demonstration, [N, 5]."""
     fastifo.relabel(
         "tge", dataset, out=folder, diffusion_updates=options.updates, unet_width=options.width,
         diffusion_batch_size=options.batch_size, diffusion_learning_rate=options.learning_rate,
         ema_start=options.updates // 3, embedding_dtype="float16", **fields,
     )  # fmt: skip
     (file,) = folder.glob("distances-*.npy")
-    found = ResumableArray.finished(file)
-    assert found is not None
-    return found.double()
+    distances = load_array(file)
+    assert distances is not None
+    return distances.double()
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line's options."""
+    parser = make_parser("bench.health", __doc__)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of models and results")
+    add("--envs", nargs="+", default=["Hopper-v4", "Walker2d-v4"], help="tasks")
+    add("--total", type=int, default=100, help="episodes in the background")
+    add("--expert", type=int, default=10, help="expert episodes among them")
+    add("--clone", type=int, default=0, help="demonstrations of the clone that plays the other "
+        "episodes, as in a bimodal spec; 0 for random actions")  # fmt: skip
+    add("--horizons", type=int, nargs="+", default=[32, 1], help="rows of a window")
+    add("--updates", type=int, default=600, help="updates of the diffusion model")
+    add("--learning-rate", type=float, default=1e-3, help="learning rate of the diffusion model")
+    add("--batch-size", type=int, default=64, help="batch size of the diffusion model")
+    add("--width", type=int, default=16, help="width of the diffusion model's first level")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the diffusion model")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of models and results")
-    parser.add_argument("--envs", nargs="+", default=["Hopper-v4", "Walker2d-v4"])
-    parser.add_argument("--total", type=int, default=100, help="episodes in the background")
-    parser.add_argument("--expert", type=int, default=10, help="of them the expert's")
-    parser.add_argument("--clone", type=int, default=0, help="as in a bimodal spec; 0: random")
-    parser.add_argument("--horizons", type=int, nargs="+", default=[32, 1])
-    parser.add_argument("--updates", type=int, default=600, help="of the diffusion model")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the same")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args()
+    """Trains the models, prints the AUC of each kernel and writes the rows."""
+    options = parse_options()
     rows: list[dict[str, Any]] = []
     for env_id in options.envs:
         dataset = fastifo.load(
             f"bimodal:{env_id}/expert={options.expert},total={options.total},demos=1,"
             f"clone={options.clone}"
         )
-        expert = hidden(dataset, options.expert)
+        expert = hidden_expert(dataset, options.expert)
         for horizon in options.horizons:
             distances = [
-                nearest(dataset, options, options.out / env_id / f"H{horizon}-{seed}",
-                        seed=seed, horizon=horizon)
+                nearest_distances(dataset, options, options.out / env_id / f"H{horizon}-{seed}",
+                                  seed=seed, horizon=horizon)
                 for seed in options.seeds
             ]  # fmt: skip
             for kernel in KERNELS:

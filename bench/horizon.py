@@ -1,8 +1,13 @@
-"""Long training on one middle SIBench set per task: `python -m bench.horizon --out runs/horizon`.
+"""Measures how the return changes over long training.
 
-Trains every method to 10,000 updates on every task, then on to 25,000 and so forth up to
---num-updates, and evaluates each time, so that results are there at any moment (results.csv and
-horizon.png); running again continues.
+Trains every method on one SIBench set of medium quality per task. All runs first train to 10,000
+updates, then all to 25,000, and so on up to --num-updates; after each stage every policy is
+evaluated and results.csv and horizon.png in --out are rewritten, so that results are available at
+any time. A second call with the same --out continues where the first one stopped.
+
+results.csv has a row per task, method and stage: the return with sampled actions, its interval and
+each seed's mean, the return of the most likely actions (mode), and the background's mean return.
+Example: python -m bench.horizon --out runs/horizon --envs Hopper-v4 --num-updates 50000
 """
 
 from __future__ import annotations
@@ -15,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import fastifo
+from bench.arguments import make_parser
 from fastifo.report.plotting import COLORS
 from fastifo.report.runs import ORDER
 from fastifo.utils.files import write_atomic, write_json
 
-SETS = {  # background returns between 20 and 70 % of the expert's
+SETS = {  # task -> SIBench set whose background returns are 20 to 70 % of the expert's
     "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
     "Walker2d-v4": "d=50,episodes=200,demos=50,bc_updates=4000",
     "Ant-v4": "d=1,episodes=200,demos=50,bc_updates=4000",
@@ -30,7 +36,7 @@ STAGES = (10_000, 25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 
 
 def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
-    """One line of results.csv."""
+    """A row of results.csv.  returns, mode: evaluations with sampled and most likely actions."""
     low, high = returns.interval
     return {
         "env_id": run.env_id,
@@ -48,6 +54,7 @@ def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes the rows as a CSV file."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -55,7 +62,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Return of sampled actions over updates: mean and seeds, the background's as a line."""
+    """Draws return with sampled actions over updates: mean, range of the seeds, background."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -66,12 +73,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         1, len(tasks), figsize=(4.6 * len(tasks), 3.8), constrained_layout=True, squeeze=False
     )
     for axis, env_id in zip(axes[0], tasks, strict=True):
-        own = [row for row in rows if row["env_id"] == env_id]
-        axis.axhline(own[0]["background"], color="0.4", ls="--", lw=1, label="background")
-        for method in dict.fromkeys(row["algorithm"] for row in own):
+        task_rows = [row for row in rows if row["env_id"] == env_id]
+        axis.axhline(task_rows[0]["background"], color="0.4", ls="--", lw=1, label="background")
+        for method in dict.fromkeys(row["algorithm"] for row in task_rows):
             curve = sorted(
                 (row["num_updates"], row["return"], [float(x) for x in row["per_seed"].split()])
-                for row in own
+                for row in task_rows
                 if row["algorithm"] == method
             )
             updates, means, seeds = zip(*curve, strict=True)
@@ -88,19 +95,26 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
+def parse_options() -> argparse.Namespace:
+    """The command line's options."""
+    parser = make_parser("bench.horizon", __doc__)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of the runs and results")
+    add("--num-updates", type=int, default=200_000, help="updates of the last stage")
+    add("--envs", nargs="+", default=list(SETS), choices=list(SETS), help="tasks")
+    add("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="methods to train")
+    add("--seeds", type=int, nargs="+", default=[0, 1], help="one member per seed")
+    add("--hidden", type=int, default=512, help="width of both hidden layers")
+    add("--batch-size", type=int, default=256, help="rows of each source in a batch")
+    add("--precision", default="auto", help="as in `fastifo train`")
+    add("--episodes", type=int, default=100, help="evaluation episodes after the last stage")
+    add("--look-episodes", type=int, default=20, help="evaluation episodes after the others")
+    return parser.parse_args()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--num-updates", type=int, default=200_000)
-    parser.add_argument("--envs", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--episodes", type=int, default=100, help="of the last policies")
-    parser.add_argument("--look-episodes", type=int, default=20, help="of those on the way")
-    options = parser.parse_args()
+    """Trains and evaluates stage by stage, skipping what is done already."""
+    options = parse_options()
     done_file = options.out / "results.json"
     results: dict[str, dict[str, Any]] = (
         json.loads(done_file.read_text()) if done_file.exists() else {}

@@ -1,8 +1,10 @@
-"""Do fewer bits cost returns? `python -m bench.precision --out runs/precision`.
+"""Measures whether lower precision costs accuracy or returns in the native engine.
 
-First the error of each layer's gradient in one update of 512 x 2 (gradients.csv), then every method
-on two tasks in every precision of the native engine, with the same seeds and so the same batches,
-each policy evaluated (results.csv). Running again continues.
+gradients.csv has the relative error of each layer's gradient in one update of two layers of 512,
+compared with double precision. results.csv has the returns of policies trained in each precision on
+SIBench tasks; all precisions have the same seeds and therefore the same batches. A second call with
+the same --out continues where the first one stopped.
+Example: python -m bench.precision --out runs/precision --envs Walker2d-v4 --seeds 0 1
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 
 import fastifo
+from bench.arguments import make_parser
 from bench.engines import Fastifo, fastifo_dataset
 from bench.horizon import SETS, entry, write
 from bench.peers import problem
@@ -23,22 +26,25 @@ PRECISIONS = ("fp32", "fp32x", "bf16")
 
 
 def gradient_errors(hidden: int, all_on: bool) -> list[dict[str, Any]]:
-    """Of each layer, relative, against double precision in torch: a tenth is in Adam's moment.
+    """A row per parameter with the relative error of its gradient in each precision.
 
-    all_on: with hidden biases at 5, so that rounding turns no unit on or off.
+    The exact gradient is torch's in double precision. The gradient is read from Adam's first
+    moment, which holds a tenth of it after one update.
+
+    all_on: sets the hidden biases to 5, so that rounding switches no ReLU on or off.
     """
     dataset = fastifo_dataset(problem.columns())
     moments: dict[str, dict[str, torch.Tensor]] = {}
     for precision, engine in (("fp64", "torch"), *((name, "native") for name in PRECISIONS)):
-        one = Fastifo(dataset, hidden, 1, engine, precision)
-        learner: Any = one.learner
+        runner = Fastifo(dataset, hidden, 1, engine, precision)
+        learner: Any = runner.learner
         for net in (learner.policy.body, learner.value):
             for layer in list(net.layers)[:-1] if all_on else []:
                 torch.nn.init.constant_(layer.bias, 5.0)
-        one.engine.load()
-        learner.num_updates += one.engine.advance(1)
-        one.engine.store()
-        first = {id(net): both[0] for net, both in learner.optimizer.moments()}
+        runner.engine.load()
+        learner.num_updates += runner.engine.advance(1)
+        runner.engine.store()
+        first = {id(parameter): pair[0] for parameter, pair in learner.optimizer.moments()}
         trained = [(n, first[id(p)]) for n, p in learner.named_parameters() if id(p) in first]
         moments[precision] = {name: moment.double() for name, moment in trained}
     return [
@@ -51,18 +57,26 @@ def gradient_errors(hidden: int, all_on: bool) -> list[dict[str, Any]]:
     ]
 
 
+def parse_options() -> argparse.Namespace:
+    """The command line's options."""
+    parser = make_parser("bench.precision", __doc__)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of the runs and results")
+    add("--algorithms", nargs="+", default=["vfo_bin"], help="methods to train")
+    add("--precisions", nargs="+", default=[*PRECISIONS], help="precisions of the native engine")
+    tasks = ["HalfCheetah-v4", "Walker2d-v4"]
+    add("--envs", nargs="+", default=tasks, help="SIBench tasks: " + ", ".join(SETS))
+    add("--num-updates", type=int, default=10_000, help="updates of each run")
+    add("--seeds", type=int, nargs="+", default=list(range(5)), help="one member per seed")
+    add("--hidden", type=int, default=256, help="width of both hidden layers")
+    add("--batch-size", type=int, default=256, help="rows of each source in a batch")
+    add("--episodes", type=int, default=50, help="evaluation episodes of each policy")
+    return parser.parse_args()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--algorithms", nargs="+", default=["vfo_bin"])
-    parser.add_argument("--precisions", nargs="+", default=[*PRECISIONS])
-    parser.add_argument("--envs", nargs="+", default=["HalfCheetah-v4", "Walker2d-v4"])
-    parser.add_argument("--num-updates", type=int, default=10_000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--episodes", type=int, default=50)
-    options = parser.parse_args()
+    """Measures the gradients' errors, then trains and evaluates in every precision."""
+    options = parse_options()
     options.out.mkdir(parents=True, exist_ok=True)
     errors = [row for all_on in (False, True) for row in gradient_errors(512, all_on)]
     for row in errors:

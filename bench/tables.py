@@ -164,6 +164,7 @@ def fill(text: str, tables: dict[str, Callable[[], str]], document: str) -> str:
 
 
 def main() -> None:
+    """Rewrites the tables of every document, or with --check compares them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
     options = parser.parse_args()

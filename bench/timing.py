@@ -36,10 +36,10 @@ class Case:
 class Row:
     """One row of a results file. Times are those of one call."""
 
-    bench: str
+    bench: str  # the operation
     size: str
-    variant: str
-    device: str
+    variant: str  # the implementation
+    device: str  # cpu or cuda
     median_us: float
     low_us: float  # 10th percentile of the rounds
     high_us: float  # 90th percentile
@@ -163,8 +163,8 @@ def machine(device: torch.device) -> str:
         match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
         model = match[1] if match else model
     isa = _C.isas[0]
-    units = {"matrix": f"{isa} amx", "dot": f"{isa} bf16"}  # of products in bfloat16
-    best = units.get(getattr(_C, isa).half_kernels()[0], isa)
+    units = {"amx": f"{isa} amx", "avx512bf16": f"{isa} bf16"}  # of products in bfloat16
+    best = units.get(getattr(_C, isa).bf16_kernels()[0], isa)
     return f"{model}, {best}, {torch.get_num_threads()} threads"
 
 

@@ -1,10 +1,19 @@
-"""Whole training steps of every engine, alternating in one run: `python -m bench.train`.
+"""Compares the speed of complete training updates between fastifo, torch and JAX.
 
-Times one VfO-bin update with encoder, head and target copy, as fastifo, torch and JAX make it
-(`bench/peers`), in model-steps per second: updates of one member. Each school has a process of its
-own that sleeps while the others are timed. A round times every variant once, so that a neighbour's
-load meets them all; ratios are medians over rounds. The limit is the step's matrix products at the
-speed of a 2048^3 product in the same rounds, and one pass of Adam beside them.
+Times one VfO-bin update with encoder, action head, Adam and target copy, as fastifo and the peers
+in bench/peers make it. The unit is model-steps per second: updates of one member. Each
+implementation has its own process, which sleeps while the others are timed. A round times every
+variant once, so that load from other processes affects all of them. Columns of the table:
+
+  model-steps/s      median over rounds; P=4 is a population of 4 members
+  lowest to highest  over rounds
+  x CORL, x JAX scan median over rounds of the ratio to that peer in the same round
+  of the limit       share of the speed at which the update would run if its matrix products were as
+                     fast as a 2048^3 product in the same round and Adam as fast as a copy
+
+A second table shows where the native engine spends its time. Rows are stored in
+bench/results/train-<machine>.csv, where they replace earlier ones of the same case.
+Example: python -m bench.train --engines fastifo,torch --hidden 512 --members 1 4 --rounds 3
 """
 
 from __future__ import annotations
@@ -16,145 +25,101 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.engines import CORL, SCAN, Fastifo, fastifo_dataset, variants
-from bench.peers import problem
+from bench.arguments import make_parser
+from bench.engines import CORL, SCAN, variants
 
 ROOT = Path(__file__).parents[1]
 LIMIT = "limit"
 PEERS = ("corl", "torch", "jax")
 
 
-def work(
-    school: str, hidden: int, populations: list[int], threads: int, device: str,
+def serve(
+    implementation: str, hidden: int, populations: list[int], threads: int, device: str,
     forced: tuple[str, str], pipe: Connection,
 ) -> None:  # fmt: skip
-    """Answers (variant, seconds) with model-steps/s until told None."""
-    if hasattr(os, "sched_setaffinity"):
+    """Runs in a separate process: answers (variant, seconds) with model-steps/s until None.
+
+    First sends the list of its variants.  implementation: fastifo, a peer, or LIMIT.  forced: the
+    native engine's instruction set and bfloat16 kernel, empty for the best of the machine.
+    """
+    if hasattr(os, "sched_setaffinity"):  # before torch is imported and starts its threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     import torch
 
+    from bench.limits import MatrixProduct
     from bench.timing import synchronize
 
     torch.set_num_threads(threads)
-    if school == "fastifo":
+    if implementation == "fastifo":
         from fastifo.engine import native_engine
 
-        native_engine.ISA, native_engine.HALF_KERNEL = forced
-    at_once = 50 if device == "cuda" and school != "jax" else 1  # a step of JAX's is many updates
-    made: dict[str, Any] = {}
-    if school == LIMIT:
-        made[LIMIT] = MatrixProduct(device)
+        native_engine.ISA, native_engine.BF16_KERNEL = forced
+    # Updates between two looks at the clock; one step of JAX is many updates already.
+    chunk = 50 if device == "cuda" and implementation != "jax" else 1
+    engines: dict[str, Any] = {}
+    if implementation == LIMIT:
+        engines[LIMIT] = MatrixProduct(device)
     else:
-        for name, make in variants(school, hidden, populations, device).items():
-            made[name] = make()
-            for _ in range(5):  # three eager ones and a capture on a GPU
-                made[name].step()
-    pipe.send(list(made))
-    while (order := pipe.recv()) is not None:
-        name, seconds = order
-        engine = made[name]
+        for name, make in variants(implementation, hidden, populations, device).items():
+            engines[name] = make()
+            for _ in range(5):  # on a GPU three eager steps and a capture
+                engines[name].step()
+    pipe.send(list(engines))
+    while (request := pipe.recv()) is not None:
+        name, seconds = request
+        engine = engines[name]
         engine.step()
         synchronize(torch.device(device))
         steps, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            for _ in range(at_once):
+            for _ in range(chunk):
                 engine.step()
                 steps += engine.members
             synchronize(torch.device(device))
         pipe.send(steps / (time.perf_counter() - started))
 
 
-class MatrixProduct:
-    """2048^3 in float32; a step is one product."""
-
-    members = 1
-
-    def __init__(self, device: str = "cpu") -> None:
-        import torch
-
-        self.a, self.b = torch.randn(2, 2048, 2048, device=device)
-        self.out = torch.empty(2048, 2048, device=device)
-
-    def step(self) -> None:
-        import torch
-
-        torch.mm(self.a, self.b, out=self.out)
-
-
 def measure(
-    schools: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
+    implementations: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
     seconds: float, device: str, forced: tuple[str, str],
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Model-steps/s of every variant in every round."""
+    """Model-steps/s of every variant in every round; LIMIT has products per second."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
-    school_of: dict[str, str] = {}
-    for school in [*schools, LIMIT]:
-        pipes[school], theirs = context.Pipe()
-        arguments = (school, hidden, populations, threads, device, forced, theirs)
-        context.Process(target=work, args=arguments, daemon=True).start()
-        theirs.close()  # so that a child's death is an error here, not a wait
-        for name in pipes[school].recv():
-            school_of[name] = school
-        print(f"ready: {school}", flush=True)
-    rates: dict[str, list[float]] = {name: [] for name in school_of}
+    implementation_of: dict[str, str] = {}
+    for implementation in [*implementations, LIMIT]:
+        pipes[implementation], child_end = context.Pipe()
+        arguments = (implementation, hidden, populations, threads, device, forced, child_end)
+        context.Process(target=serve, args=arguments, daemon=True).start()
+        child_end.close()  # if the child dies, recv raises instead of waiting forever
+        for name in pipes[implementation].recv():
+            implementation_of[name] = implementation
+        print(f"ready: {implementation}", flush=True)
+    rates: dict[str, list[float]] = {name: [] for name in implementation_of}
     for _ in range(rounds):
-        for name, school in school_of.items():
-            pipes[school].send((name, seconds))
-            rates[name].append(pipes[school].recv())
+        for name, implementation in implementation_of.items():
+            pipes[implementation].send((name, seconds))
+            rates[name].append(pipes[implementation].recv())
     for pipe in pipes.values():
         pipe.send(None)
     return rates
 
 
-def limit_of(products: list[float], hidden: int, threads: int, device: str) -> list[float]:
-    """Model-steps/s at the measured speed of large products, Adam's pass beside them."""
-    flop_rate = [2.0 * 2048**3 * rate for rate in products]
-    if device == "cuda":
-        import torch
-
-        from bench.timing import peak_bytes_per_s
-
-        bandwidth = peak_bytes_per_s(torch.device(device))
-    else:
-        bandwidth = copy_bandwidth() * threads
-    adam_s = 24.0 * problem.parameters(hidden) / bandwidth
-    return [1.0 / (problem.flops(hidden) / rate + adam_s) for rate in flop_rate]
-
-
-def copy_bandwidth() -> float:
-    """Bytes read and written per second by one thread copying what the caches share."""
-    import torch
-
-    a = torch.ones(2_500_000)
-    b = torch.empty_like(a)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best = min(_timed(lambda: b.copy_(a)) for _ in range(20))
-    torch.set_num_threads(before)
-    return 2 * a.numel() * 4 / best
-
-
-def _timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def rows_of(
+def summarize(
     rates: dict[str, list[float]], hidden: int, threads: int, device: str
 ) -> list[dict[str, Any]]:
+    """A row of the results file for each variant.  rates: as `measure` returns them."""
     import torch
 
+    from bench.limits import limit_rates
     from bench.timing import current_commit, machine
 
     torch.set_num_threads(threads)
-    limit = limit_of(rates.pop(LIMIT), hidden, threads, device)
+    limit = limit_rates(rates.pop(LIMIT), hidden, threads, device)
     rows = []
     for name, values in rates.items():
         row: dict[str, Any] = {
@@ -162,9 +127,9 @@ def rows_of(
             "steps_per_s": round(statistics.median(values), 1),
             "low": round(min(values), 1), "high": round(max(values), 1), "rounds": len(values),
         }  # fmt: skip
-        for column, other in (("times_corl", rates.get(CORL)), ("times_jax", rates.get(SCAN))):
-            ratio = [v / o for v, o in zip(values, other, strict=True)] if other else []
-            row[column] = round(statistics.median(ratio), 2) if ratio else ""
+        for column, peer in (("times_corl", rates.get(CORL)), ("times_jax", rates.get(SCAN))):
+            ratios = [v / p for v, p in zip(values, peer, strict=True)] if peer else []
+            row[column] = round(statistics.median(ratios), 2) if ratios else ""
         share = statistics.median(v / top for v, top in zip(values, limit, strict=True))
         row["of_limit"] = round(share, 3)
         row |= {"machine": machine(torch.device(device)), "commit": current_commit()}
@@ -173,6 +138,7 @@ def rows_of(
 
 
 def show(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
     lines = [
         "| engine | model-steps/s | lowest to highest | x CORL | x JAX scan | of the limit |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -186,98 +152,65 @@ def show(rows: list[dict[str, Any]]) -> str:
 
 
 def save(rows: list[dict[str, Any]]) -> Path:
-    """Adds the rows to the machine's file, in place of earlier ones of the same keys."""
+    """Writes the rows to the machine's file; they replace earlier rows of the same case."""
     from bench.timing import results_name
 
     path = ROOT / "bench/results" / f"train-{results_name(rows[0]['machine'])}.csv"
-    kept: dict[tuple[str, ...], dict[str, Any]] = {}
+    lines: dict[tuple[str, ...], dict[str, Any]] = {}
     if path.is_file():
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
-                kept[line["hidden"], line["threads"], line["engine"]] = line
+                lines[line["hidden"], line["threads"], line["engine"]] = line
     for row in rows:
-        kept[str(row["hidden"]), str(row["threads"]), row["engine"]] = row
+        lines[str(row["hidden"]), str(row["threads"]), row["engine"]] = row
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept.values())
+        writer.writerows(lines.values())
     return path
 
 
-def show_parts(hidden: int, seconds: float) -> str:
-    """Where a step of the native engine spends its time, one member on one thread.
+def parse_options() -> argparse.Namespace:
+    """The command line's options."""
+    parser = make_parser("bench.train", __doc__)
+    add = parser.add_argument
+    add("--engines", default="all", help="all, or a comma-separated list of fastifo,corl,torch,jax")
+    add("--hidden", type=int, nargs="+", default=[512, 1024], help="widths of both hidden layers")
+    add("--members", type=int, nargs="+", default=[1, 4, 16], help="population sizes")
+    threads = len(os.sched_getaffinity(0))
+    add("--threads", type=int, default=threads, help="CPU threads of each implementation")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to train")
+    add("--rounds", type=int, default=5, help="rounds in which every variant is timed once")
+    add("--seconds", type=float, default=3.0, help="time of one variant in one round")
+    add("--isa", default="", help="the native engine's instruction set: plain, avx2 or avx512; "
+        "the best of the machine if not given")  # fmt: skip
+    parser.add_argument(
+        "--kernel",
+        default="",
+        help="its bfloat16 kernel: emulated, avx512bf16 or amx; default: the machine's best",
+    )
+    add("--methods", action="store_true", help="time every method of fastifo at width 512 instead")
+    add("--no-save", action="store_true", help="do not write to bench/results; implied by --isa "
+        "and --kernel")  # fmt: skip
+    return parser.parse_args()
 
-    A floor is the part's products at the speed of a large one, and the bytes it has to move at that
-    of a copy: sampling reads both sources' two observations, action and terminal, and writes them
-    encoded; the head reads logits and writes their gradient.
-    """
-    import torch
 
-    from fastifo import _C
-
-    torch.set_num_threads(1)
-    dataset = fastifo_dataset(problem.columns())
-    product = MatrixProduct()
-    product.step()
-    peak = 2.0 * 2048**3 / min(_timed(product.step) for _ in range(5))
-    one = Fastifo(dataset, hidden, 1, "native", "fp32")
-    one.step()
-    one.engine.seconds.zero_()
-    steps, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        one.step()
-        steps += one.members
-    spent = dict(zip(_C.parts, one.engine.seconds.sum((0, 1)).tolist(), strict=True))
-    size, trunk = problem.BATCH_SIZE, problem.WIDTH * hidden + hidden * hidden
-    head = hidden * problem.ACTION_DIM * problem.NUM_BINS
-    weights = 2 * size * (trunk + hidden) + size * (trunk + head)
-    bandwidth = copy_bandwidth()
-    row = 2 * (problem.OBS_DIM + problem.WIDTH) + problem.ACTION_DIM + 1
-    floors = {
-        "sampling": 4.0 * 2 * size * row / bandwidth,
-        "head": 4.0 * 2 * size * problem.ACTION_DIM * problem.NUM_BINS / bandwidth,
-        "target": 2.0 * 2 * size * (trunk + hidden) / peak,
-        "scalar": 2.0 * 2 * size * (trunk + hidden) / peak,
-        "policy": 2.0 * size * (trunk + head) / peak,
-        "backward": 2.0 * (2 * size * (hidden**2 + hidden) + size * (hidden**2 + head)) / peak,
-        "weights": 2.0 * weights / peak + 24.0 * problem.parameters(hidden) / bandwidth,
-    }
-    lines = [
-        "| part | ms | share | floor ms | of the floor |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    total = sum(spent.values())
-    for part, part_s in spent.items():
-        floor = floors.get(part)
-        ends = f"{floor * 1e3:.2f} | {floor * steps / part_s:.0%}" if floor else " | "
-        lines.append(f"| {part} | {part_s / steps * 1e3:.2f} | {part_s / total:.0%} | {ends} |")
-    return "\n".join(lines)
+def chosen_implementations(options: argparse.Namespace) -> list[str]:
+    """The implementations to time: those asked for that run on the device and are installed."""
+    engines: str = options.engines
+    chosen = ["fastifo", *PEERS] if engines == "all" else engines.split(",")
+    if options.device == "cuda" and "corl" in chosen:
+        chosen.remove("corl")
+    if "jax" in chosen and importlib.util.find_spec("jax") is None:
+        print("JAX is not installed: pip install '.[peers]' to time it too")
+        chosen.remove("jax")
+    return chosen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--engines", default="all", help="all, or some of fastifo,corl,torch,jax")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[512, 1024])
-    parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16], help="populations")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one variant in one round")
-    parser.add_argument("--isa", default="", help="plain, avx2 or avx512; the machine's best")
-    parser.add_argument(
-        "--kernel", default="", help="of bfloat16: widened, dot or matrix; the same"
-    )
-    parser.add_argument("--methods", action="store_true", help="every method of fastifo instead")
-    parser.add_argument(
-        "--no-save", action="store_true", help="leave bench/results alone, as --isa and --kernel do"
-    )
-    options = parser.parse_args()
-    schools = ["fastifo", *PEERS] if options.engines == "all" else options.engines.split(",")
-    if options.device == "cuda" and "corl" in schools:
-        schools.remove("corl")
-    if "jax" in schools and importlib.util.find_spec("jax") is None:
-        print("JAX is not installed: pip install '.[peers]' to time it too")
-        schools.remove("jax")
+    """Times the chosen implementations at every width, prints the tables, stores the rows."""
+    options = parse_options()
+    implementations = chosen_implementations(options)
     if options.methods:
         from bench.methods import show_methods
 
@@ -285,16 +218,17 @@ def main() -> None:
         return
     for hidden in options.hidden:
         rates = measure(
-            schools, hidden, options.members, options.threads, options.rounds, options.seconds,
-            options.device, (options.isa, options.kernel),
+            implementations, hidden, options.members, options.threads, options.rounds,
+            options.seconds, options.device, (options.isa, options.kernel),
         )  # fmt: skip
-        rows = rows_of(rates, hidden, options.threads, options.device)
+        rows = summarize(rates, hidden, options.threads, options.device)
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
         print(show(rows))
-        if "fastifo" in schools and options.device == "cpu":
+        if "fastifo" in implementations and options.device == "cpu":
+            from bench.limits import show_parts
             from fastifo.engine import native_engine
 
-            native_engine.ISA, native_engine.HALF_KERNEL = options.isa, options.kernel
+            native_engine.ISA, native_engine.BF16_KERNEL = options.isa, options.kernel
             print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
             print(show_parts(hidden, options.seconds))
         if not options.no_save and not (options.isa or options.kernel):

@@ -7,37 +7,37 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "adam.h"
-#include "advantage.h"
-#include "binned_nll.h"
-#include "draw.h"
-#include "dual.h"
 #include "engine/act.h"
 #include "engine/train.h"
-#include "gather.h"
-#include "returns.h"
+#include "ops/adam.h"
+#include "ops/advantage.h"
+#include "ops/binned_nll.h"
+#include "ops/draw.h"
+#include "ops/dual.h"
+#include "ops/gather.h"
+#include "ops/returns.h"
 
 namespace py = pybind11;
 
 namespace {
 
-// What a parameter looks like from Python: a pointer is the integer of its address.
+// What Python passes for a parameter: a pointer is the integer of its address.
 template <typename Argument>
-using Seen = std::conditional_t<std::is_pointer_v<Argument>, std::uintptr_t, Argument>;
+using Passed = std::conditional_t<std::is_pointer_v<Argument>, std::uintptr_t, Argument>;
 
 template <typename Argument>
-Argument meant(Seen<Argument> seen) {
+Argument unwrap(Passed<Argument> value) {
   if constexpr (std::is_pointer_v<Argument>) {
-    return reinterpret_cast<Argument>(seen);
+    return reinterpret_cast<Argument>(value);
   } else {
-    return seen;
+    return value;
   }
 }
 
 template <typename... Arguments>
 void bind(py::module_& m, const char* name, void (*function)(Arguments...)) {
   m.def(
-      name, [function](Seen<Arguments>... seen) { function(meant<Arguments>(seen)...); },
+      name, [function](Passed<Arguments>... values) { function(unwrap<Arguments>(values)...); },
       py::call_guard<py::gil_scoped_release>());
 }
 
@@ -51,10 +51,8 @@ void bind_pointer(py::class_<Owner>& owner, const char* name, Pointer Owner::* f
       });
 }
 
-void bind_plan(py::module_& m) {
+void bind_net_plan(py::module_& m) {
   using fastifo::NetPlan;
-  using fastifo::Plan;
-  using fastifo::SourcePlan;
   py::class_<NetPlan> net(m, "NetPlan");
   net.def(py::init<>()).def_readwrite("widths", &NetPlan::widths);
   net.def_readwrite("size", &NetPlan::size);
@@ -64,7 +62,10 @@ void bind_plan(py::module_& m) {
   bind_pointer(net, "target", &NetPlan::target);
   bind_pointer(net, "packs", &NetPlan::packs);
   net.def_readwrite("packs_size", &NetPlan::packs_size);
+}
 
+void bind_source_plan(py::module_& m) {
+  using fastifo::SourcePlan;
   py::class_<SourcePlan> source(m, "SourcePlan");
   source.def(py::init<>()).def_readwrite("purpose", &SourcePlan::purpose);
   source.def_readwrite("transitions", &SourcePlan::transitions);
@@ -78,7 +79,10 @@ void bind_plan(py::module_& m) {
   bind_pointer(source, "terminal", &SourcePlan::terminal);
   bind_pointer(source, "action", &SourcePlan::action);
   bind_pointer(source, "reward", &SourcePlan::reward);
+}
 
+void bind_plan(py::module_& m) {
+  using fastifo::Plan;
   py::class_<Plan> plan(m, "Plan");
   plan.def(py::init<>()).def_readwrite("method", &Plan::method);
   plan.def_readwrite("precision", &Plan::precision).def_readwrite("kernel", &Plan::kernel);
@@ -101,16 +105,19 @@ void bind_plan(py::module_& m) {
   bind_pointer(plan, "deviation", &Plan::deviation);
   bind_pointer(plan, "taps", &Plan::taps);
   bind_pointer(plan, "norm", &Plan::norm);
+}
+
+void bind_names(py::module_& m) {
   m.def("metric_names", &fastifo::metric_names);
   m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
-  m.attr("max_lanes") = fastifo::kMaxLanes;
+  m.attr("max_member_threads") = fastifo::kMaxMemberThreads;
 }
 
 // Binds the native engine of one instruction set.
 template <typename Train, typename Act>
 void bind_engine(py::module_& m, Train* function, Act* act,
-                 std::vector<std::string> (*half_kernels)()) {
-  m.def("half_kernels", half_kernels);
+                 std::vector<std::string> (*bf16_kernels)()) {
+  m.def("bf16_kernels", bf16_kernels);
   m.def(
       "act",
       [act](const std::vector<fastifo::Plan*>& plans, std::uintptr_t first, std::uintptr_t obs,
@@ -152,13 +159,16 @@ void bind_engine(py::module_& m, Train* function, Act* act,
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled ops of fastifo. Call them through fastifo.ops, which checks the tensors.";
+  bind_net_plan(m);
+  bind_source_plan(m);
   bind_plan(m);
+  bind_names(m);
   py::list isas;  // those that this machine has, the fastest first
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
   bind_engine(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::act_cpu,
-              &fastifo::avx512::half_kernels);
+              &fastifo::avx512::bf16_kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
@@ -166,16 +176,16 @@ PYBIND11_MODULE(_C, m) {
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
   bind_engine(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::act_cpu,
-              &fastifo::avx2::half_kernels);
+              &fastifo::avx2::bf16_kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
   bind_engine(plain, &fastifo::plain::train_cpu, &fastifo::plain::act_cpu,
-              &fastifo::plain::half_kernels);
+              &fastifo::plain::bf16_kernels);
   py::module_ fp64 = m.def_submodule("fp64");  // the engine in double
   bind_engine(fp64, &fastifo::fp64::train_cpu, &fastifo::fp64::act_cpu,
-              &fastifo::fp64::half_kernels);
+              &fastifo::fp64::bf16_kernels);
   isas.append("plain");
   m.attr("isas") = py::tuple(isas);
 #ifdef FASTIFO_HAS_CUDA

@@ -72,13 +72,13 @@ def floor(module: str) -> int:
 def upward_imports(package: Path) -> list[str]:
     """Every import from a floor above, as "importing file -> imported file"."""
     known = modules(package)
-    found = []
+    upward = []
     for module, path in known.items():
         for target in imports(path, package.name, known):
             if floor(target) < floor(module):
                 above = known.get(target, package / target)
-                found.append(f"{path.relative_to(package)} -> {above.relative_to(package)}")
-    return found
+                upward.append(f"{path.relative_to(package)} -> {above.relative_to(package)}")
+    return upward
 
 
 def import_cycles(package: Path) -> list[list[str]]:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from fastifo.data.sampler import uniform
 
-HOPPER = {"obs_dim": 11, "action_dim": 3}
-
 
 class LinearPolicy:
     """A fixed linear map plus noise, computed per row, so that rows do not affect each other."""

@@ -126,11 +126,14 @@ def test_a_tge_run_resumes_with_the_embeddings_it_has(old: Path) -> None:
 
 
 def test_tge_finds_the_distances_it_found(tmp_path: Path) -> None:
-    fastifo.train("tge", dataset(), num_updates=4, out=tmp_path / "tge", **MAKE.TGE)
+    # In double precision: in single, old and new alike differ by 0.01 on another number of threads.
+    fastifo.train(
+        "tge", dataset(), num_updates=4, out=tmp_path / "tge", precision="fp64", **MAKE.TGE
+    )
     kept = sorted(path.name for path in (OLD / "tge").glob("*.np[yz]"))
     assert sorted(path.name for path in (tmp_path / "tge").glob("*.np[yz]")) == kept
-    for path in (OLD / "tge").glob("*.npy"):
-        np.testing.assert_allclose(np.load(tmp_path / "tge" / path.name), np.load(path), **ROUNDING)
+    (distances,) = (tmp_path / "tge").glob("distances-*.npy")
+    np.testing.assert_allclose(np.load(distances), EXPECTED["tge_fp64.distances"], **ROUNDING)
 
 
 def test_an_improvement_that_is_done_is_not_made_again(old: Path) -> None:
@@ -142,6 +145,7 @@ def test_an_improvement_that_is_done_is_not_made_again(old: Path) -> None:
     assert contents(old / "improve") == before
 
 
+@pytest.mark.slow
 def test_the_report_reads_and_draws_all_of_them(old: Path) -> None:
     command = [sys.executable, "-m", "fastifo", "report", str(old)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -16,5 +16,5 @@ def compiled(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
 
 
 def populations(device: torch.device) -> tuple[int, ...]:
-    """Numbers of members to time: a CPU trains one member at a time, a GPU many at once."""
+    """Numbers of members to time: a CPU trains one member at a time, a GPU many together."""
     return (1,) if device.type == "cpu" else (1, 64)

@@ -1,5 +1,5 @@
-"""The same training step as others write it: one VfO-bin update with encoder, head and target copy.
+"""The same training step in other frameworks: a VfO-bin update with encoder, head, target copy.
 
-All peers share `problem.py`: the same sizes, data, losses and counts of rows. Each is written as
-its school writes such a step, with the settings that make it fast.
+All peers share the sizes, data and losses of `problem.py`. Each is written in its framework's own
+style, with the settings that make it fast.
 """

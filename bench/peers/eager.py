@@ -1,4 +1,4 @@
-"""One member in torch: as CORL writes it, with preallocated batches and fused Adam, compiled."""
+"""One member in torch: in CORL's style, and tuned with preallocated batches and fused Adam."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench.peers import problem as p
 
 
 def mlp(outputs: int, hidden: int) -> nn.Sequential:
+    """A net on encoded observations with two hidden layers."""
     sizes = [p.WIDTH, hidden, hidden, outputs]
     layers: list[nn.Module] = []
     for i, o in itertools.pairwise(sizes):
@@ -23,6 +24,7 @@ def mlp(outputs: int, hidden: int) -> nn.Sequential:
 
 
 def encode(obs: Tensor, scales: Tensor) -> Tensor:
+    """tanh(scale * obs) for every scale, feature-major: [..., D] -> [..., D * S]."""
     return torch.tanh(obs.unsqueeze(-1) * scales).flatten(-2)
 
 
@@ -36,7 +38,7 @@ def losses(
     scales: Tensor,
     kernel: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Of the value and the policy; expert rows come first."""
+    """The value loss and the policy loss of a batch whose first half is the expert's."""
     size = p.BATCH_SIZE
     x = encode(obs, scales)
     v = value(x).squeeze(-1)
@@ -53,7 +55,7 @@ def losses(
 
 
 class Corl:
-    """Indices from numpy, an optimiser per net, losses read on the host at every step."""
+    """CORL's style: indices from numpy, an optimizer per net, losses read on the host each step."""
 
     members = 1
 
@@ -71,6 +73,7 @@ class Corl:
         self.logged: dict[str, float] = {}
 
     def step(self) -> None:
+        """Makes one update."""
         e = self.rng.integers(0, p.NUM_EXPERT, size=p.BATCH_SIZE)
         b = self.rng.integers(0, p.NUM_BACKGROUND, size=p.BATCH_SIZE)
         d = self.data
@@ -91,7 +94,7 @@ class Corl:
 
 
 class Tuned:
-    """Preallocated batches, observation beside successor, one fused Adam, no host reads."""
+    """Preallocated batches, each observation stored next to its successor, one fused Adam."""
 
     members = 1
 
@@ -117,6 +120,7 @@ class Tuned:
         self.updates = 0
 
     def step(self) -> None:
+        """Makes one update."""
         size = p.BATCH_SIZE
         torch.index_select(self.expert, 0, self.index.random_(p.NUM_EXPERT), out=self.rows[:size])
         self.index.random_(p.NUM_BACKGROUND)

@@ -1,4 +1,4 @@
-"""P members in torch by batched products, one fused Adam for all; on a GPU one CUDA graph."""
+"""A population in torch: batched products, one fused Adam for all, on a GPU a CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastifo.engine.graph import GraphedStep
 
 
 def net(parameters: list[Tensor], x: Tensor) -> Tensor:
+    """A net with two hidden layers for every member: [P, B, inputs] -> [P, B, outputs]."""
     w1, b1, w2, b2, w3, b3 = parameters
     x = F.relu(torch.baddbmm(b1, x, w1))
     x = F.relu(torch.baddbmm(b2, x, w2))
@@ -20,6 +21,8 @@ def net(parameters: list[Tensor], x: Tensor) -> Tensor:
 
 
 class Population:
+    """All members' nets as stacked tensors, stepped together."""
+
     def __init__(
         self,
         columns: dict[str, np.ndarray],
@@ -50,16 +53,17 @@ class Population:
         self.update = GraphedStep(self._update, self.device, captures=True)
 
     def _net(self, outputs: int, hidden: int) -> list[Tensor]:
-        found = []
+        parameters = []
         for i, o in ((p.WIDTH, hidden), (hidden, hidden), (hidden, outputs)):
             for rows in (i, 1):
                 bound = i**-0.5
-                found.append(
+                parameters.append(
                     torch.empty(self.members, rows, o, device=self.device).uniform_(-bound, bound)
                 )
-        return [x.requires_grad_() for x in found]
+        return [x.requires_grad_() for x in parameters]
 
     def step(self) -> None:
+        """Makes one update of every member."""
         self.update()
         self.updates += 1
         if self.device.type == "cpu" and self.updates % p.TARGET_PERIOD == 0:
@@ -88,9 +92,9 @@ class Population:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        if self.device.type == "cuda":  # no host in a graph: a weight of 1 once a period, else 0
+        if self.device.type == "cuda":  # a graph cannot branch: lerp by 1 once a period, else by 0
             with torch.no_grad():
                 self.counter += 1
-                renews = (self.counter % p.TARGET_PERIOD == 0).float()
+                copies = (self.counter % p.TARGET_PERIOD == 0).float()
                 for old, new in zip(self.target, self.value, strict=True):
-                    old.lerp_(new, renews)
+                    old.lerp_(new, copies)

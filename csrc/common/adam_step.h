@@ -1,4 +1,4 @@
-// One step of Adam on a vector, as adam.cpp and the engine take it.
+// One step of Adam on a vector of parameters, shared by the Adam op and the engine.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// One member's factors of one step.
+// The factors of one member's step.
 template <typename T>
 struct AdamFactors {
   T keep;         // 1 - rate * decay if decoupled, else 1
@@ -23,10 +23,15 @@ struct AdamFactors {
   T polyak;
 };
 
-enum class Follow { kNot, kCopy, kPart };
+// How the target follows in the same step.
+enum class TargetUpdate { kNone, kCopy, kPolyak };
 
-// One step of a vector of numbers.
-template <typename T, Follow follow>
+// One step of one vector of parameters w with gradient g:
+//   w *= keep;  g += decay * w;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;
+//   w -= rate / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps);  target += polyak (w - target)
+// Source: Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1; `keep` is decoupled weight decay,
+// Loshchilov and Hutter 2019, arXiv:1711.05101.
+template <typename T, TargetUpdate kUpdate>
 FASTIFO_INLINE void adam_step(Vec<T>& w, Vec<T>& m, Vec<T>& v, Vec<T> g, Vec<T>& target,
                               const AdamFactors<T>& f) {
   w *= f.keep;
@@ -34,11 +39,11 @@ FASTIFO_INLINE void adam_step(Vec<T>& w, Vec<T>& m, Vec<T>& v, Vec<T> g, Vec<T>&
   m += f.first_share * (g - m);
   v = f.beta2 * v + f.second_share * g * g;
   w -= f.step * m * reciprocal(root(v) * f.inverse_root + f.eps);
-  if constexpr (follow == Follow::kCopy) target = w;
-  if constexpr (follow == Follow::kPart) target += f.polyak * (w - target);
+  if constexpr (kUpdate == TargetUpdate::kCopy) target = w;
+  if constexpr (kUpdate == TargetUpdate::kPolyak) target += f.polyak * (w - target);
 }
 
-// The factors of the step after `update` updates.
+// The factors of update `update`, counted from 0, so t = update + 1.
 template <typename T>
 FASTIFO_INLINE AdamFactors<T> adam_factors(int64_t update, double rate, double decay, double polyak,
                                            bool decoupled, double beta1, double beta2, double eps) {

@@ -1,5 +1,5 @@
-// One tile of the discretised-action head: rows of one action dimension through the filter, the
-// exponentials and back, inside the first-level cache. Used by binned_nll.cpp and by the engine.
+// One tile of the discretised-action head: takes a few rows of one action dimension through the
+// kernel filter, the exponentials and back, within the L1 cache.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// Rounds a product, so that the compiler does not fuse it with a sum: bins must be those of
-// separate operations.
+// Returns the rounded product, so that the compiler cannot fuse it into a multiply-add: bins must
+// not depend on the instruction set.
 template <typename T>
 FASTIFO_INLINE T rounded(T product) {
 #if defined(__x86_64__)
@@ -22,17 +22,17 @@ FASTIFO_INLINE T rounded(T product) {
   return product;
 }
 
-// Index of the bin whose centre is nearest; a NaN falls into bin 0.
+// The bin whose centre is nearest to the action; bin 0 for a NaN.
 template <typename T>
 FASTIFO_INLINE int64_t bin_of(T action, int64_t bins) {
   const T half = T(0.5) * static_cast<T>(bins - 1);
-  const T place = std::floor(rounded(action * half) + (half + T(0.5)));
-  if (!(place > T(0))) return 0;
-  return place < static_cast<T>(bins - 1) ? static_cast<int64_t>(place) : bins - 1;
+  const T index = std::floor(rounded(action * half) + (half + T(0.5)));
+  if (!(index > T(0))) return 0;
+  return index < static_cast<T>(bins - 1) ? static_cast<int64_t>(index) : bins - 1;
 }
 
-// As many rows of one dimension as a vector has lanes, turned so that a lane is a row: the filter
-// then reads aligned vectors only, and sums and maxima need no work across lanes.
+// As many rows of one dimension as a vector has lanes, transposed so that each lane holds one row.
+// The filter then reads aligned vectors only, and sums and maxima need no operation across lanes.
 template <typename T>
 class Tile {
  public:
@@ -40,34 +40,34 @@ class Tile {
 
   Tile(int64_t bins, int64_t radius)
       : bins_(bins), radius_(radius), storage_(2 * padded() + kRows), norm_(size_t(bins)) {
-    const size_t misplaced = reinterpret_cast<uintptr_t>(storage_.data()) / sizeof(T) % kRows;
-    raw_ = storage_.data() + (kRows - misplaced) % kRows + radius_ * kRows;
+    const size_t offset = reinterpret_cast<uintptr_t>(storage_.data()) / sizeof(T) % kRows;
+    raw_ = storage_.data() + (kRows - offset) % kRows + radius_ * kRows;
     value_ = raw_ + padded();
   }
 
-  // The filter of the member whose rows follow.
+  // Sets the filter of the member whose rows follow.  taps: [radius + 1].  norm: [bins].
   void use(const T* taps, const T* norm) {
     taps_ = taps;
     std::copy(norm, norm + bins_, norm_.begin());
   }
 
-  // The number of row `row` in bin `bin`.
+  // The value of row `row` in bin `bin`.
   T& at(int64_t bin, int64_t row) { return value_[bin * kRows + row]; }
   Vec<T> bin(int64_t bin) const { return load(value_ + bin * kRows); }
 
-  // Values of the rows [0, count) = their smoothed logits; the other rows are 0. Returns the
-  // largest.
+  // Sets the values of rows [0, count) to their smoothed logits and the other rows to 0. Returns
+  // each row's largest value.  logits: [count, bins].
   Vec<T> smooth(const T* logits, int64_t count) {
     if (count == kRows && bins_ >= kRows) {
       for (int64_t first = 0; first + kRows <= bins_; first += kRows) read_square(logits, first);
       if (bins_ % kRows != 0) read_square(logits, bins_ - kRows);
     } else {
-      for (int64_t first = 0; first < bins_; first += kRows) read_rest(logits, count, first);
+      for (int64_t first = 0; first < bins_; first += kRows) read_partial(logits, count, first);
     }
     return smooth_raw();
   }
 
-  // The same from one line of numbers per bin, `stride` apart, a column per row.
+  // Like `smooth`, but reads one line of numbers per bin, `stride` apart, with one column per row.
   Vec<T> smooth_lines(const T* lines, int64_t stride) {
     for (int64_t bin = 0; bin < bins_; ++bin) {
       store(raw_ + bin * kRows, load(lines + bin * stride));
@@ -75,23 +75,24 @@ class Tile {
     return smooth_raw();
   }
 
-  // values = exp(values - largest), times the filter's norm if `kNormed`. Returns the plain sums.
+  // values = exp(values - largest), times the filter's norm if `kNormed`. Returns each row's sum
+  // without the norm.
   template <bool kNormed>
   Vec<T> exponentiate(Vec<T> largest) {
-    constexpr int kAtOnce = 4;
+    constexpr int kUnroll = 4;
     Vec<T> sum{};
     int64_t i = 0;
-    for (; i + kAtOnce <= bins_; i += kAtOnce) weigh<kAtOnce, kNormed>(i, largest, sum);
+    for (; i + kUnroll <= bins_; i += kUnroll) weigh<kUnroll, kNormed>(i, largest, sum);
     for (; i < bins_; ++i) weigh<1, kNormed>(i, largest, sum);
     return sum;
   }
 
-  // Of each row the bin that a number in [0, 1) draws, by inverse transform of the values' chances.
-  // largest: of the values, which are gone afterwards.
-  Bits<T> drawn(Vec<T> largest, Vec<T> uniform) {
+  // Samples a bin for each row by inverse transform: p(bin) is the softmax of the values.
+  // Overwrites the values.  largest: each row's largest value.  uniform: numbers in [0, 1).
+  Bits<T> sample(Vec<T> largest, Vec<T> uniform) {
     const Vec<T> threshold = uniform * exponentiate<false>(largest);
     Vec<T> reached{};
-    Bits<T> passed{};  // bins whose cumulative weight does not exceed it
+    Bits<T> passed{};  // how many bins have a cumulative weight up to the threshold
     for (int64_t i = 0; i < bins_ - 1; ++i) {
       reached += bin(i);
       passed -= reached <= threshold;
@@ -99,21 +100,21 @@ class Tile {
     return passed;
   }
 
-  // The first bin with the largest value.
-  Bits<T> likeliest() const {
+  // The most likely bin of each row, the lowest on ties.
+  Bits<T> mode() const {
     Vec<T> largest = bin(0);
-    Bits<T> found{};
+    Bits<T> index{};
     for (int64_t i = 1; i < bins_; ++i) {
       const Bits<T> better = bin(i) > largest;
       largest = better ? bin(i) : largest;
-      found = better ? Bits<T>{} + static_cast<int32_t>(i) : found;
+      index = better ? Bits<T>{} + static_cast<int32_t>(i) : index;
     }
-    return found;
+    return index;
   }
 
   T norm(int64_t bin) const { return norm_[static_cast<size_t>(bin)]; }
 
-  // out = factor * filtered values, for the rows [0, count).
+  // out = factor * filtered values, for rows [0, count).  out: [count, bins].
   void write_filtered(Vec<T> factor, T* out, int64_t count) {
     filter(value_, [&](int64_t bin, Vec<T> sum)
                        __attribute__((always_inline)) { store(raw_ + bin * kRows, sum * factor); });
@@ -121,11 +122,11 @@ class Tile {
       for (int64_t first = 0; first + kRows <= bins_; first += kRows) write_square(out, first);
       if (bins_ % kRows != 0) write_square(out, bins_ - kRows);
     } else {
-      for (int64_t first = 0; first < bins_; first += kRows) write_rest(out, count, first);
+      for (int64_t first = 0; first < bins_; first += kRows) write_partial(out, count, first);
     }
   }
 
-  // The same as one line of numbers per bin.
+  // Like `write_filtered`, but writes one line of numbers per bin.
   void write_filtered_lines(Vec<T> factor, T* lines, int64_t stride) {
     filter(value_, [&](int64_t bin, Vec<T> sum) __attribute__((always_inline)) {
       store(lines + bin * stride, sum * factor);
@@ -133,7 +134,7 @@ class Tile {
   }
 
  private:
-  // N bins of `exponentiate`.
+  // `exponentiate` for N bins.
   template <int N, bool kNormed>
   FASTIFO_INLINE void weigh(int64_t first, Vec<T> largest, Vec<T>& sum) {
     Vec<T> weight[N];
@@ -156,7 +157,7 @@ class Tile {
     return largest;
   }
 
-  // kRows bins of kRows rows, turned.
+  // Reads kRows bins of kRows rows, transposed.
   FASTIFO_INLINE void read_square(const T* logits, int64_t first) {
     Vec<T> square[kRows];
 #pragma GCC unroll 16
@@ -175,8 +176,8 @@ class Tile {
     for (int row = 0; row < kRows; ++row) store(out + row * bins_ + first, square[row]);
   }
 
-  // A square of which rows or bins are missing.
-  void read_rest(const T* logits, int64_t count, int64_t first) {
+  // Reads a square that lacks some rows or bins.
+  void read_partial(const T* logits, int64_t count, int64_t first) {
     const int64_t width = std::min(kRows, bins_ - first);
     Vec<T> square[kRows] = {};
     for (int64_t row = 0; row < count; ++row) {
@@ -186,7 +187,7 @@ class Tile {
     for (int64_t k = 0; k < width; ++k) store(raw_ + (first + k) * kRows, square[k]);
   }
 
-  void write_rest(T* out, int64_t count, int64_t first) {
+  void write_partial(T* out, int64_t count, int64_t first) {
     const int64_t width = std::min(kRows, bins_ - first);
     Vec<T> square[kRows] = {};
     for (int64_t k = 0; k < width; ++k) square[k] = load(raw_ + (first + k) * kRows);
@@ -196,7 +197,7 @@ class Tile {
     }
   }
 
-  // Numbers of one array: margins of `radius` zeros on both sides spare the filter its bounds.
+  // The size of one array. `radius` zeros on both sides let the filter read beyond the bins.
   size_t padded() const { return static_cast<size_t>((bins_ + 2 * radius_) * kRows); }
 
   // Calls write(bin, sum) for the sum over |d| <= radius of taps[|d|] * from[bin + d].
@@ -204,8 +205,8 @@ class Tile {
   FASTIFO_INLINE void filter(const T* from, const Write& write) {
     if (bins_ < 8) {
       for (int64_t bin = 0; bin < bins_; ++bin) block<1, 0>(from, bin, write);
-    } else if (radius_ == kUsual) {
-      blocks<kUsual>(from, write);
+    } else if (radius_ == kDefaultRadius) {
+      blocks<kDefaultRadius>(from, write);
     } else {
       blocks<0>(from, write);
     }
@@ -215,11 +216,13 @@ class Tile {
   FASTIFO_INLINE void blocks(const T* from, const Write& write) {
     for (int64_t bin = 0; bin + 8 <= bins_; bin += 8) block<8, kRadius>(from, bin, write);
     if (bins_ % 8 != 0) {
-      block<8, kRadius>(from, bins_ - 8, write);  // some bins twice: cheaper than alone
+      // Recomputing some bins is cheaper than computing the remaining ones one by one.
+      block<8, kRadius>(from, bins_ - 8, write);
     }
   }
 
-  // N bins at once, so that N sums hide each other's latency. A radius known here needs no loop.
+  // N bins together, so that N independent sums hide latency. kRadius > 0 is a radius known at
+  // compile time, which unrolls the loop; 0 reads `radius_`.
   template <int N, int kRadius, typename Write>
   FASTIFO_INLINE void block(const T* from, int64_t bin, const Write& write) {
     const T* centre = from + bin * kRows;
@@ -237,14 +240,15 @@ class Tile {
     for (int k = 0; k < N; ++k) write(bin + k, sum[k]);
   }
 
-  static constexpr int kUsual = 8;  // the study's kernel of 0.04 over 101 bins, to four deviations
+  // A kernel of width 0.04 over 101 bins, cut off at four standard deviations.
+  static constexpr int kDefaultRadius = 8;
 
   int64_t bins_, radius_;
   const T* taps_ = nullptr;
   std::vector<T> storage_;
   std::vector<T> norm_;
-  T* raw_;  // [bins, kRows] between margins, aligned
-  T* value_;
+  T* raw_;    // [bins, kRows], aligned, with `radius` zeros before and after; the logits
+  T* value_;  // likewise; the values
 };
 
 }  // namespace FASTIFO_ISA

@@ -1,4 +1,4 @@
-// Argument checks that become Python exceptions, and the launch check of the CUDA files.
+// Argument checks that raise Python exceptions, and the launch check of CUDA kernels.
 #pragma once
 
 #include <sstream>
@@ -8,28 +8,28 @@
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #else
-// The name of a stream in the headers, so that a build without the CUDA toolkit can read them.
+// Declares the stream type, so that headers compile without the CUDA toolkit.
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 #endif
 
-// Throws std::invalid_argument, a ValueError in Python. `message` is a stream expression that names
-// the argument, what was expected and what was found: FASTIFO_CHECK(size >= 0, "size: expected at
-// least 0, found " << size).
-#define FASTIFO_CHECK(condition, message)          \
-  do {                                             \
-    if (!(condition)) {                            \
-      std::ostringstream text;                     \
-      text << message; /* NOLINT: a stream tail */ \
-      throw std::invalid_argument(text.str());     \
-    }                                              \
+// Throws std::invalid_argument, which is a ValueError in Python. `message` is a stream expression
+// that names the argument, what was expected and what was found:
+//   FASTIFO_CHECK(size >= 0, "size: expected at least 0, found " << size)
+#define FASTIFO_CHECK(condition, message)                \
+  do {                                                   \
+    if (!(condition)) {                                  \
+      std::ostringstream text;                           \
+      text << message; /* NOLINT: a stream expression */ \
+      throw std::invalid_argument(text.str());           \
+    }                                                    \
   } while (false)
 
 #ifdef __CUDACC__
 namespace fastifo {
 
-// Throws when the kernel just launched was refused. Does not wait for it, so it may stand inside a
-// stream capture.
+// Throws std::runtime_error if the launch just made failed. Does not wait for the kernel, so it may
+// be called while a stream is captured.
 inline void check_launch(const char* kernel) {
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) {

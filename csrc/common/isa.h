@@ -1,6 +1,6 @@
-// Which instruction sets a CPU kernel is compiled for. Every csrc/<op>.cpp is compiled once per
-// set, with FASTIFO_ISA naming it, into a namespace of that name; the bindings offer each under its
-// own submodule, and Python takes the first that the machine has.
+// The instruction sets that CPU code is compiled for. Every op and the engine are compiled once per
+// set into a namespace of that name, which FASTIFO_ISA holds. The bindings offer each set as a
+// submodule, and Python uses the first one that the machine supports.
 #pragma once
 
 #if defined(__x86_64__)

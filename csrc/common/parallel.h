@@ -1,4 +1,4 @@
-// An OpenMP loop over ranges. Small work stays on the calling thread.
+// A parallel loop over ranges with OpenMP. Small loops stay on the calling thread.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,9 @@
 
 namespace fastifo {
 
-// Calls body(begin, end) on ranges that cover [0, count) once. No more threads than ranges of
-// `grain` items: a count up to `grain` runs on the calling thread, as does a call from inside a
-// parallel region. `body` must not throw.
+// Calls body(begin, end) on disjoint ranges that cover [0, count). Uses at most one thread per
+// `grain` items; a count up to `grain`, or a call from inside a parallel region, runs on the
+// calling thread. `body` must not throw.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;

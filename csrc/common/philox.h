@@ -1,16 +1,11 @@
-// Philox4x32-10, a counter-based random number generator: four 32-bit words that depend on a
-// counter and a key only. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
+// Philox4x32-10, a counter-based random number generator: four random 32-bit words that depend only
+// on a counter and a key. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
 // 3", section 4.3; constants as in Random123.
 #pragma once
 
 #include <cstdint>
 
-// Inlined everywhere: one instruction set's code must never serve another (common/isa.h).
-#ifdef __CUDACC__
-#define FASTIFO_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define FASTIFO_HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "common/host_device.h"
 
 namespace fastifo {
 
@@ -20,8 +15,8 @@ constexpr uint32_t kPhiloxMultiplier1 = 0xCD9E8D57u;
 constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u;  // added to the key between rounds
 constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85u;
 
-// One round, in place on a counter of four words. Takes words, not a struct, so that a loop over
-// lanes vectorises.
+// One round, in place on the four words of a counter. Takes words and not a struct, so that the
+// compiler can vectorise a loop over counters.
 FASTIFO_HOST_DEVICE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3,
                                       uint32_t k0, uint32_t k1) {
   const uint64_t product0 = static_cast<uint64_t>(kPhiloxMultiplier0) * c0;
@@ -32,7 +27,7 @@ FASTIFO_HOST_DEVICE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, 
   c3 = static_cast<uint32_t>(product0);
 }
 
-// All ten rounds, in place: the counter's words become the random words.
+// All ten rounds, in place: replaces the counter's words by the random words.
 FASTIFO_HOST_DEVICE void philox4x32_10(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3,
                                        uint32_t k0, uint32_t k1) {
   for (int round = 0; round < kPhiloxRounds; ++round) {
@@ -48,8 +43,8 @@ FASTIFO_HOST_DEVICE uint32_t high_word(int64_t value) {
   return static_cast<uint32_t>(static_cast<uint64_t>(value) >> 32);
 }
 
-// The integer in [0, high) at the place of the 64 random bits (low, top): the high half of the
-// 128-bit product. Its bias is below high / 2^64.
+// Maps the 64 random bits (low, top) to an integer in [0, high): the high half of the 128-bit
+// product of the bits and `high`. The bias is below high / 2^64.
 FASTIFO_HOST_DEVICE int64_t bounded(uint32_t low, uint32_t top, uint64_t high) {
   const uint64_t bits = static_cast<uint64_t>(top) << 32 | low;
 #ifdef __CUDA_ARCH__

@@ -1,7 +1,7 @@
-// Vectors of the instruction set that this file is compiled for, and the functions a kernel needs
-// of them. Vec<float> is as wide as a register: 16, 8 or 4 lanes; Vec<double> half of that.
-// Everything is inlined into a namespace of the instruction set's own name, so that the linker can
-// never hand one set's code to another.
+// Vectors of the instruction set that the file is compiled for, and the functions that kernels need
+// on them. Vec<float> fills a register with 16, 8 or 4 lanes; Vec<double> has half as many.
+// Everything is inlined and lies in a namespace named after the instruction set, so that the linker
+// cannot replace one set's code by another's.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,8 @@ constexpr int kVectorBytes = 16;
 #endif
 
 #if defined(__AVX512F__)
-constexpr __mmask16 kAllLanes = 0xFFFF;  // masked forms: the others trip a false warning of GCC 12
+// For masked intrinsics: the unmasked ones cause a false warning in GCC 12.
+constexpr __mmask16 kAllLanes = 0xFFFF;
 #endif
 
 template <typename T>
@@ -48,11 +49,11 @@ struct VectorOf<double> {
 template <typename T>
 using Vec = typename VectorOf<T>::type;
 template <typename T>
-using Bits = typename VectorOf<T>::bits;  // what a comparison of Vec<T> gives
+using Bits = typename VectorOf<T>::bits;  // the result type of comparing Vec<T>
 template <typename T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
-// Numbers in whole vectors that hold `count`.
+// `count` rounded up to a multiple of the vector size.
 template <typename T>
 constexpr int64_t round_up(int64_t count) {
   return (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
@@ -70,7 +71,7 @@ FASTIFO_INLINE void store(T* to, Vec<T> value) {
   std::memcpy(to, &value, sizeof(value));
 }
 
-// The first `count` lanes, for the rest of a row; the others are 0 and stay unwritten.
+// Loads and stores only the first `count` lanes, for the end of a row; loaded lanes beyond are 0.
 template <typename T>
 FASTIFO_INLINE Vec<T> load_some(const T* from, int64_t count) {
   Vec<T> value{};
@@ -99,10 +100,11 @@ FASTIFO_INLINE void store_some(float* to, Vec<float> value, int64_t count) {
 
 template <typename T>
 FASTIFO_INLINE Vec<T> fill(T value) {
-  return value - Vec<T>{};  // not + : 0 + x is an addition, as x may be -0
+  return value - Vec<T>{};  // x - 0 compiles to nothing; x + 0 does not, because of -0
 }
 
-// Swaps, in every pair of rows `kStride` apart, the lanes that lie across the square's diagonal.
+// One step of `transpose`: in every pair of rows `kStride` apart, swaps the blocks of lanes that
+// the diagonal mirrors onto each other.
 template <typename T, int kStride, int... kLane>
 FASTIFO_INLINE void swap_across(Vec<T>* row, std::integer_sequence<int, kLane...>) {
   constexpr Bits<T> first = {((kLane & kStride) != 0 ? kLanes<T> + kLane - kStride : kLane)...};
@@ -116,60 +118,60 @@ FASTIFO_INLINE void swap_across(Vec<T>* row, std::integer_sequence<int, kLane...
   }
 }
 
-// Turns kLanes vectors that are the rows of a square into its columns.
+// Transposes a square of kLanes vectors.
 template <typename T, int kStride = kLanes<T> / 2>
 FASTIFO_INLINE void transpose(Vec<T>* row) {
   swap_across<T, kStride>(row, std::make_integer_sequence<int, kLanes<T>>());
   if constexpr (kStride > 1) transpose<T, kStride / 2>(row);
 }
 
-// e^rest for |rest| <= ln(2) / 2. Polynomial: Cephes expf.
+// p[k] = e^x[k] for |x[k]| <= ln(2) / 2. Polynomial: Cephes expf.
 template <int N>
-FASTIFO_INLINE void exp_near_zero(const Vec<float>* rest, Vec<float>* p) {
+FASTIFO_INLINE void exp_near_zero(const Vec<float>* x, Vec<float>* p) {
   constexpr float kFactor[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                                4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
   for (int k = 0; k < N; ++k) p[k] = fill(kFactor[0]);
 #pragma GCC unroll 5
   for (int i = 1; i < 6; ++i) {
-    for (int k = 0; k < N; ++k) p[k] = p[k] * rest[k] + kFactor[i];
+    for (int k = 0; k < N; ++k) p[k] = p[k] * x[k] + kFactor[i];
   }
-  for (int k = 0; k < N; ++k) p[k] = p[k] * (rest[k] * rest[k]) + (rest[k] + 1.0f);
+  for (int k = 0; k < N; ++k) p[k] = p[k] * (x[k] * x[k]) + (x[k] + 1.0f);
 }
 
-// x[k] = e^x[k] within 2 units in the last place; below -87 it is 0, NaN stays NaN. Several vectors
-// are taken step by step together: one alone waits for itself at every step.
+// x[k] = e^x[k] within 2 units in the last place; 0 below -87, NaN for NaN. Several vectors advance
+// together, because a single one would wait for its own result at every step.
 template <int N>
 FASTIFO_INLINE void exp_each(Vec<float>* x) {
   const Vec<float> high = fill(89.0f);
   constexpr float kLogE = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  Vec<float> bounded[N], turns[N], rest[N], p[N];
+  Vec<float> bounded[N], power[N], remainder[N], p[N];
 #if defined(__AVX512F__)
-  for (int k = 0; k < N; ++k) {  // the minimum is its second operand where one is NaN
+  for (int k = 0; k < N; ++k) {  // if one operand is a NaN, the minimum is the second
     bounded[k] = (Vec<float>)_mm512_maskz_min_ps(kAllLanes, (__m512)high, (__m512)x[k]);
   }
   for (int k = 0; k < N; ++k) {
-    turns[k] = (Vec<float>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)(bounded[k] * kLogE), 0);
+    power[k] = (Vec<float>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)(bounded[k] * kLogE), 0);
   }
 #else
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Vec<float> low = fill(-88.0f), zero{};
   for (int k = 0; k < N; ++k) {
-    bounded[k] = x[k] > high ? high : x[k];  // a NaN compares false and stays
+    bounded[k] = x[k] > high ? high : x[k];  // a NaN compares false and is kept
     bounded[k] = bounded[k] < low ? low : bounded[k];
-    turns[k] = (bounded[k] * kLogE + kShift) - kShift;
+    power[k] = (bounded[k] * kLogE + kShift) - kShift;
   }
 #endif
   for (int k = 0; k < N; ++k) {
-    rest[k] = (bounded[k] - turns[k] * kLn2High) - turns[k] * kLn2Low;
+    remainder[k] = (bounded[k] - power[k] * kLn2High) - power[k] * kLn2Low;
   }
-  exp_near_zero<N>(rest, p);
+  exp_near_zero<N>(remainder, p);
   for (int k = 0; k < N; ++k) {
 #if defined(__AVX512F__)
     const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x[k], (__m512)fill(-87.0f), _CMP_NLT_UQ);
-    x[k] = (Vec<float>)_mm512_maskz_scalef_ps(counts, (__m512)p[k], (__m512)turns[k]);
+    x[k] = (Vec<float>)_mm512_maskz_scalef_ps(counts, (__m512)p[k], (__m512)power[k]);
 #else
-    // 2^(turns - 1) by its exponent bits, then once more 2: turns reaches 128, where bits end.
-    const Bits<float> bits = (__builtin_convertvector(turns[k], Bits<float>) + 126) << 23;
+    // 2^(power - 1) from its exponent bits, then times 2: a power of 128 has no bits of its own.
+    const Bits<float> bits = (__builtin_convertvector(power[k], Bits<float>) + 126) << 23;
     Vec<float> half;
     std::memcpy(&half, &bits, sizeof(half));
     const Vec<float> result = p[k] * half * 2.0f;
@@ -191,7 +193,7 @@ FASTIFO_INLINE Vec<double> each_lane(Vec<double> x, const Function& function) {
   return load(lane);
 }
 
-// float64 is for tests and studies of precision, not for speed.
+// Double precision is for tests and precision studies, not for speed.
 FASTIFO_INLINE Vec<double> exp(Vec<double> x) {
   return each_lane(x, [](double value) { return std::exp(value); });
 }
@@ -205,8 +207,8 @@ FASTIFO_INLINE Vec<double> tanh(Vec<double> x) {
   return each_lane(x, [](double value) { return std::tanh(value); });
 }
 
-// 1 / x within 2 units in the last place, by an estimate and a Newton step: a division takes 10
-// cycles and more. Not for x of 0 or infinity.
+// 1 / x within 2 units in the last place, from an estimate and a Newton step, because a division
+// takes at least 10 cycles. Not valid for 0 and infinity.
 FASTIFO_INLINE Vec<float> reciprocal(Vec<float> x) {
 #if defined(__AVX512F__)
   const Vec<float> estimate = (Vec<float>)_mm512_maskz_rcp14_ps(kAllLanes, (__m512)x);
@@ -218,11 +220,11 @@ FASTIFO_INLINE Vec<float> reciprocal(Vec<float> x) {
 
 FASTIFO_INLINE Vec<double> reciprocal(Vec<double> x) { return 1.0 / x; }
 
-// Within 3 units in the last place, for small arguments too. Polynomial: Cephes tanhf.
+// tanh(x) within 3 units in the last place, also for small arguments. Polynomial: Cephes tanhf.
 FASTIFO_INLINE Vec<float> tanh(Vec<float> x) {
   using V = Vec<float>;
   const V size = x < 0.0f ? -x : x;
-  const V bounded = size > 20.0f ? fill(20.0f) : size;  // a NaN stays
+  const V bounded = size > 20.0f ? fill(20.0f) : size;  // keeps a NaN
   const V large = 1.0f - 2.0f * reciprocal(exp(bounded + bounded) + 1.0f);
   const V square = x * x;
   V p = fill(-5.70498872745e-3f);
@@ -235,14 +237,14 @@ FASTIFO_INLINE Vec<float> tanh(Vec<float> x) {
   return size < 0.625f ? small : far;
 }
 
-// sqrt(x) for x >= 0 within 2 units in the last place, in the same way.
+// sqrt(x) for x >= 0 within 2 units in the last place, from an estimate and a Newton step.
 FASTIFO_INLINE Vec<float> root(Vec<float> x) {
 #if defined(__AVX512F__)
   const Vec<float> tiny = fill(std::numeric_limits<float>::min());
   const Vec<float> zero{};
   const Vec<float> estimate =
       (Vec<float>)_mm512_maskz_rsqrt14_ps(kAllLanes, (__m512)(x < tiny ? tiny : x));
-  const Vec<float> guess = x * estimate;  // then Newton on the root itself
+  const Vec<float> guess = x * estimate;  // the Newton step below is on the root itself
   const Vec<float> result = guess + 0.5f * estimate * (x - guess * guess);
   return x < tiny ? zero : result;
 #else

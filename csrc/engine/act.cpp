@@ -1,21 +1,21 @@
-// What a trained policy does: encoder, net and head, without gradients. Rows are independent: a
-// row's action has the same bits whatever is beside it.
+// Inference of a trained policy: encoder, net and head, without gradients. Rows are independent: a
+// row's action has the same bits whichever other rows are in the call.
 #include "engine/act.h"
 
 #include <memory>
 
 #include "common/bins.h"
-#include "draw.h"
 #include "engine/encode.h"
-#include "engine/net.h"
+#include "engine/mlp.h"
+#include "ops/draw.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-constexpr int64_t kRows = 64;  // through the net at once
+constexpr int64_t kRows = 64;  // rows in one pass through the net
 
-// The memory that policies of one shape need, and what they do with it.
+// Computes the actions of policies of one shape; owns the memory that this needs.
 class Actor {
  public:
   explicit Actor(const Plan& shape)
@@ -28,17 +28,18 @@ class Actor {
     for (int64_t width : widths_) layer_.push_back(std::make_unique<Matrix>(width, kRows));
   }
 
-  bool fits(const Plan& plan) const {
+  bool matches(const Plan& plan) const {
     return plan.policy.widths == widths_ && plan.bins == bins_ && plan.radius == radius_;
   }
 
-  // Up to kRows rows of one policy.  uniform: of each row [action_dim], or null.
+  // Actions of up to kRows rows of one policy.  uniform: for each row [action_dim] numbers in [0,
+  // 1) to sample with; or null, for the most likely action.
   void act(const Plan& plan, const Real* obs, const Real* const* uniform, int64_t count,
            Real* action) {
     for (int64_t row = 0; row < count; row += kPanel) {
       encode(plan, obs + row * plan.obs_dim, std::min(kPanel, count - row), row / kPanel);
     }
-    const Net<0> net(plan.policy, half_product_widened, 0);
+    const Mlp<0> net(plan.policy, bf16_tile_emulated, 0);
     for (int i = 0; i < net.depth(); ++i) {
       net.forward(i, false, layer(i).part(0, padded(count)), layer(i + 1).part(0, padded(count)),
                   scratch_);
@@ -52,10 +53,10 @@ class Actor {
       const int64_t lanes = std::min(kWidth, count - row);
       for (int64_t dim = 0; dim < plan.action_dim; ++dim) {
         const Vec<Real> largest = tile_.smooth_lines(lines + dim * bins_ * kPanel, kPanel);
-        Real number[kWidth] = {};
-        for (int64_t i = 0; uniform != nullptr && i < lanes; ++i) number[i] = uniform[row + i][dim];
+        Real random[kWidth] = {};
+        for (int64_t i = 0; uniform != nullptr && i < lanes; ++i) random[i] = uniform[row + i][dim];
         const Bits<Real> bin =
-            uniform == nullptr ? tile_.likeliest() : tile_.drawn(largest, load(number));
+            uniform == nullptr ? tile_.mode() : tile_.sample(largest, load(random));
         for (int64_t i = 0; i < lanes; ++i) {
           action[(row + i) * plan.action_dim + dim] =
               rounded(static_cast<Real>(bin[i]) * width) - Real(1);
@@ -81,7 +82,7 @@ class Actor {
   Scratch scratch_;
   Tile<Real> tile_;
   Buffer raw_;
-  std::vector<std::unique_ptr<Matrix>> layer_;  // the net's input, then what each layer says
+  std::vector<std::unique_ptr<Matrix>> layer_;  // the net's input, then each layer's output
 };
 
 }  // namespace
@@ -91,24 +92,24 @@ void act_cpu(const std::vector<Plan*>& plans, const int64_t* first, const void* 
              void* action) {
   std::unique_ptr<Actor> actor;
   std::vector<int64_t> index;
-  std::vector<Real> number;
+  std::vector<Real> random;
   const Real* uniform[kRows];
   for (size_t p = 0; p < plans.size(); ++p) {
     if (first[p] == first[p + 1]) continue;
     const Plan& plan = *plans[p];
-    if (actor == nullptr || !actor->fits(plan)) actor = std::make_unique<Actor>(plan);
-    const int64_t each = 2 * plan.action_dim;  // the second half is of other policies' use
-    index.resize(static_cast<size_t>(episodes * each));
-    number.resize(index.size());
+    if (actor == nullptr || !actor->matches(plan)) actor = std::make_unique<Actor>(plan);
+    const int64_t per_episode = 2 * plan.action_dim;  // numbers; only the first half is used here
+    index.resize(static_cast<size_t>(episodes * per_episode));
+    random.resize(index.size());
     if (episodes > 0) {
-      draw_cpu(plan.seed, &step, index.data(), 1, episodes * each, purpose, 1 << 24);
-      std::transform(index.begin(), index.end(), number.begin(),
+      draw_cpu(plan.seed, &step, index.data(), 1, episodes * per_episode, purpose, 1 << 24);
+      std::transform(index.begin(), index.end(), random.begin(),
                      [](int64_t bits) { return static_cast<Real>(bits) * (Real(1) / (1 << 24)); });
     }
     for (int64_t row = first[p]; row < first[p + 1]; row += kRows) {
       const int64_t count = std::min(kRows, first[p + 1] - row);
       for (int64_t i = 0; episodes > 0 && i < count; ++i) {
-        uniform[i] = number.data() + episode[row + i] * each;
+        uniform[i] = random.data() + episode[row + i] * per_episode;
       }
       actor->act(plan, static_cast<const Real*>(obs) + row * plan.obs_dim,
                  episodes > 0 ? uniform : nullptr, count,

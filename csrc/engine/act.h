@@ -1,4 +1,4 @@
-// Actions of many binned policies at once.
+// Actions of several binned policies in one call.
 #pragma once
 
 #include "common/isa.h"
@@ -7,11 +7,15 @@
 namespace fastifo {
 
 FASTIFO_EACH_ISA(
-    // plans: of one member each.  first: [plans + 1], where each one's rows begin, and the end.
-    // obs: [rows, obs_dim].  action: [rows, action_dim], of bins' centres in [-1, 1].
-    // episode: [rows], which of `episodes` a row belongs to; samples are drawn by the numbers of
-    // all of them at this step, so that one does not depend on which others go on.  episodes: 0
-    // takes the likeliest action.
+    // Samples an action for each row, or takes the most likely one if `episodes` is 0.
+    //
+    // plans: of one member each.
+    // first: [plans + 1], each plan's first row, then the number of rows.
+    // obs: [rows, obs_dim].
+    // episode: [rows], the index of each row's episode, below `episodes`. Random numbers are
+    //   drawn for all episodes at every step, so that an episode's actions do not depend on which
+    //   others are still running.
+    // action: [rows, action_dim], centres of bins in [-1, 1].
     void act_cpu(const std::vector<Plan*>& plans, const int64_t* first, const void* obs,
                  const int64_t* episode, int64_t episodes, int64_t purpose, int64_t step,
                  void* action);)

@@ -1,215 +1,272 @@
-// The update of a member that has two critics of actions beside its value and its policy: IQL.
+// One update of a member of IQL: value, two critics of observation and action, policy.
+// Source: Kostrikov et al. 2021, arXiv:2110.06169.
 #pragma once
 
-#include <type_traits>
-
+#include "engine/activations.h"
 #include "engine/head.h"
 #include "engine/normal.h"
-#include "engine/trace.h"
-#include "methods/iql.h"
+#include "losses/iql.h"
+#include "losses/serial_team.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-// Called as `Worker` is. Of the two groups of lanes one has the value and one critic, the other the
-// policy and the other critic.
+// The memory of one update, used as `MemberUpdate` is. The member's threads form two groups: one
+// for the value and the first critic, one for the policy and the second critic.
 template <int kParts>
 class ActorCritic {
  public:
-  ActorCritic(const Plan& plan, HalfKernel kernel, int lanes)
+  ActorCritic(const Plan& plan, Bf16Kernel kernel, int threads)
       : plan_(plan),
         kernel_(kernel),
         stride_(padded(plan.batch)),
-        lanes_(lanes, {stride_, plan.scalar.size + plan.critic.size},
-               {stride_, plan.policy.size + plan.twin.size}),
+        threads_(threads, {stride_, plan.scalar.size + plan.critic.size},
+                 {stride_, plan.policy.size + plan.twin.size}),
         width_(plan.obs_dim * std::max<int64_t>(1, static_cast<int64_t>(plan.scale.size()))),
         obs_(width_, stride_),
         next_obs_(width_, stride_),
         pair_(width_ + plan.action_dim, stride_),
-        value_(plan.scalar.widths, stride_, lanes_.scalar(0).size),
-        critic_(plan.critic.widths, stride_, lanes_.scalar(0).size),
-        twin_(plan.twin.widths, stride_, lanes_.policy(0).size),
-        policy_(plan.policy.widths, stride_, lanes_.policy(0).size),
-        flat_((kArrays + lanes * kOwnArrays) * stride_),
-        spread_(padded(plan.action_dim)),
+        value_(plan.scalar.widths, stride_, threads_.scalar(0).size),
+        critic_(plan.critic.widths, stride_, threads_.scalar(0).size),
+        twin_(plan.twin.widths, stride_, threads_.policy(0).size),
+        policy_(plan.policy.widths, stride_, threads_.policy(0).size),
+        arrays_((kArrays + threads * 2) * stride_),
+        log_std_gradient_(padded(plan.action_dim)),
         head_(plan, stride_) {
-    for (int i = 0; i < lanes; ++i) lane_.push_back(std::make_unique<Lane>(plan, largest(plan)));
+    for (int i = 0; i < threads; ++i) {
+      slot_.push_back(std::make_unique<ThreadSlot>(plan, largest_operand()));
+    }
   }
 
-  // The update after `update` updates of one member.
-  void update(int place, int64_t member, int64_t update, double* metrics, double* seconds) {
-    Lane& lane = *lane_[static_cast<size_t>(place)];
-    Clock& clock = lane.clock;
-    clock.start(seconds + (member * kMaxLanes + place) * kPartCount);
-    const Group all = lanes_.all(place), values = lanes_.scalar(place), acts = lanes_.policy(place);
-    const Net<kParts> value(plan_.scalar, kernel_, member), policy(plan_.policy, kernel_, member),
-        critic(plan_.critic, kernel_, member), twin(plan_.twin, kernel_, member);
-    const IQL<Real> method(plan_, member);
+  // Makes update `update`, counted from 0, of one member. All of the member's threads call it
+  // together.  metrics: the member's, added to.  seconds: as in train_cpu.
+  void update(int thread, int64_t member, int64_t update, double* metrics, double* seconds) {
+    ThreadSlot& slot = *slot_[static_cast<size_t>(thread)];
+    slot.clock.start(seconds + (member * kMaxMemberThreads + thread) * kPartCount);
+    Step step(*this, slot, thread, member, update);
 
-    sample(lane.sampler, member, update, all.share(stride_));
-    clock.lap(kSampling);
-    all.meet(clock);
-
-    // Forward: what is only looked at first, then what will be stepped back through.
-    const auto look = [&](const Net<kParts>& net, bool target, const Panels& x, const Trace& trace,
-                          const Group& group, Real* out) {
-      const Range rows = group.share(stride_);
-      forward(net, target, x, trace, rows, lane.scratch);
-      take_row(trace.output(net.depth() - 1), rows, out);
-    };
-    if (values.works()) {
-      look(value, false, next_obs_, value_, values, array(kNext));
-      look(value, false, obs_, value_, values, array(kValue));
-      clock.lap(kScalar);
-      look(critic, true, pair_, critic_, values, array(kFirst));
-      clock.lap(kTarget);
+    sample_batch(step);
+    step.all.wait(slot.clock);
+    forward_nets(step);
+    step.all.wait(slot.clock);
+    compute_value_loss(step);
+    if (step.value_group.is_active()) {
+      update_value(step);
+      update_critic(step, step.critic, critic_, step.value_group, 0);
     }
-    if (acts.works()) {
-      look(twin, true, pair_, twin_, acts, array(kSecond));
-      clock.lap(kTarget);
-      forward(policy, false, obs_, policy_, acts.share(stride_), lane.scratch);
-      clock.lap(kPolicy);
+    if (step.policy_group.is_active()) {
+      update_policy(step);
+      update_critic(step, step.twin, twin_, step.policy_group, 1);
     }
-    all.meet(clock);
-
-    // Each lane judges for itself, which costs less than to wait.
-    Real* const gradient = array(kArrays) + place * kOwnArrays * stride_;
-    Real* const weight = gradient + stride_;
-    double found[std::size(IQL<Real>::kMetrics)] = {};
-    method.judge(Alone(), plan_.batch, array(kValue), array(kFirst), array(kSecond), gradient,
-                 weight, found);
-    clock.lap(kHead);
-
-    const auto factors = [&](double rate, double decay) {
-      return adam_factors<Real>(update, rate, decay, plan_.number("polyak", member),
-                                plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
-    };
-    const auto scalar_factors =
-        factors(plan_.number("scalar_rate", member), plan_.number("scalar_decay", member));
-    const auto step_scalar = [&](const Net<kParts>& net, const Panels& x, const Trace& trace,
-                                 const Group& group, auto follow) {
-      put_row(gradient, group.share(stride_), plan_.batch, stride_, trace.output(net.depth() - 1));
-      descend<decltype(follow)::value>(net, x, trace, scalar_factors, group, lane.scratch, clock);
-    };
-    const auto step_critic = [&](const Net<kParts>& net, const Trace& trace, const Group& group,
-                                 Real* output) {
-      look(net, false, pair_, trace, group, output);
-      clock.lap(kScalar);
-      group.meet(clock);
-      const double loss = method.judge_critic(Alone(), plan_.batch, output, array(kNext),
-                                              array(kReward), array(kTerminal), gradient);
-      clock.lap(kHead);
-      step_scalar(net, pair_, trace, group, Followed<Follow::kPart>());
-      return loss;
-    };
-    if (values.works()) {
-      step_scalar(value, obs_, value_, values, Followed<Follow::kNot>());
-      const double loss = step_critic(critic, critic_, values, array(kFirstOnline));
-      if (values.leads()) critic_loss_[0] = loss;
-    }
-    if (acts.works()) {
-      judge_policy(lane.tile, member, weight, acts);
-      clock.lap(kHead);
-      if (plan_.bins == 0) acts.meet(clock);
-      const double rate = policy_share(update) * plan_.number("policy_rate", member);
-      const auto policy_factors = factors(rate, plan_.number("policy_decay", member));
-      descend(policy, obs_, policy_, policy_factors, acts, lane.scratch, clock);
-      if (plan_.bins == 0 && acts.leads()) step_log_std(member, policy_factors);
-      const double loss = step_critic(twin, twin_, acts, array(kSecondOnline));
-      if (acts.leads()) critic_loss_[1] = loss;
-    }
-    all.meet(clock);
-    if (all.leads()) {
-      found[IQL<Real>::kCriticLoss] = critic_loss_[0] + critic_loss_[1];
-      found[IQL<Real>::kPolicyLoss] = head_.loss();
-      for (size_t i = 0; i < std::size(found); ++i) metrics[i] += found[i];
-    }
+    step.all.wait(slot.clock);
+    if (step.all.is_leader()) add_metrics(step, metrics);
   }
 
  private:
+  using Method = IQL<Real>;
   enum Array {
     kValue,
     kNext,
-    kFirst,
-    kSecond,
-    kFirstOnline,
-    kSecondOnline,
+    kTargetCritic,
+    kTargetTwin,
+    kCritic,
+    kTwin,
     kReward,
     kTerminal,
     kArrays
   };
-  static constexpr int64_t kOwnArrays = 2;  // of a lane: gradient, weight
 
-  template <Follow kFollow>
-  using Followed = std::integral_constant<Follow, kFollow>;
+  // One thread's view of one update.
+  struct Step {
+    Step(ActorCritic& self, ThreadSlot& slot_, int thread, int64_t member_, int64_t update_)
+        : slot(slot_),
+          member(member_),
+          update(update_),
+          method(self.plan_, member),
+          all(self.threads_.all(thread)),
+          value_group(self.threads_.scalar(thread)),
+          policy_group(self.threads_.policy(thread)),
+          value(self.plan_.scalar, self.kernel_, member),
+          critic(self.plan_.critic, self.kernel_, member),
+          twin(self.plan_.twin, self.kernel_, member),
+          policy(self.plan_.policy, self.kernel_, member),
+          scalar_factors(
+              self.factors(*this, self.plan_.number("scalar_rate", member), "scalar_decay")),
+          gradient(self.array(kArrays) + 2 * thread * self.stride_),
+          weight(gradient + self.stride_) {}
 
-  Real* array(Array which) const { return flat_.data() + which * stride_; }
+    ThreadSlot& slot;
+    int64_t member, update;
+    Method method;
+    ThreadGroup all, value_group, policy_group;
+    Mlp<kParts> value, critic, twin, policy;
+    AdamFactors<Real> scalar_factors;  // of the value and both critics
+    Real* gradient;                    // [stride] in the output of the net that is updated
+    Real* weight;                      // [stride] of the policy's loss
+    double metrics[std::size(Method::kMetrics)] = {};
+  };
 
-  static int64_t largest(const Plan& plan) {
+  Real* array(Array which) const { return arrays_.data() + which * stride_; }
+
+  // The size of the largest operand of any product, in numbers.
+  int64_t largest_operand() const {
     int64_t widest = kBlock;
-    for (const NetPlan* net : {&plan.policy, &plan.scalar, &plan.critic}) {
+    for (const NetPlan* net : {&plan_.policy, &plan_.scalar, &plan_.critic}) {
       for (int64_t width : net->widths) widest = std::max(widest, padded(width));
     }
-    return widest * padded(plan.batch);
+    return widest * stride_;
   }
 
-  void sample(Sampler& sampler, int64_t member, int64_t update, const Range& rows) {
+  // Batch: index i is Philox(seed, purpose, update, i). The critics read the encoded observation
+  // followed by the action.
+  void sample_batch(Step& step) {
     const Panels pair = pair_;
     BatchSlot slot{{},
                    array(kTerminal),
                    array(kReward),
                    plan_.bins > 0 ? head_.bins() : nullptr,
-                   pair.below(width_)};
+                   pair.from_row(width_)};
     slot.to[0][0] = obs_;
     slot.to[0][1] = pair;
     slot.to[1][0] = next_obs_;
-    sampler.draw(plan_.sources.front(), member, update, rows, slot);
+    step.slot.sampler.draw(plan_.sources.front(), step.member, step.update, step.all.share(stride_),
+                           slot);
+    step.slot.clock.lap(kSampling);
   }
 
-  double policy_share(int64_t update) const {
+  // A net's scalar output for this thread's rows; the activations stay for the backward pass.
+  void evaluate(Step& step, const Mlp<kParts>& net, bool target, const Panels& x,
+                const Activations& activations, const ThreadGroup& group, Real* out) {
+    const Range rows = group.share(stride_);
+    forward(net, target, x, activations, rows, step.slot.scratch);
+    read_row(activations.output(net.depth() - 1), rows, out);
+  }
+
+  // Forward: V(s'), V(s), both target critics Q(s, a), and the policy. V(s) comes after V(s'),
+  // because its activations are needed for the backward pass.
+  void forward_nets(Step& step) {
+    Clock& clock = step.slot.clock;
+    if (step.value_group.is_active()) {
+      evaluate(step, step.value, false, next_obs_, value_, step.value_group, array(kNext));
+      evaluate(step, step.value, false, obs_, value_, step.value_group, array(kValue));
+      clock.lap(kScalar);
+      evaluate(step, step.critic, true, pair_, critic_, step.value_group, array(kTargetCritic));
+      clock.lap(kTarget);
+    }
+    if (step.policy_group.is_active()) {
+      evaluate(step, step.twin, true, pair_, twin_, step.policy_group, array(kTargetTwin));
+      clock.lap(kTarget);
+      forward(step.policy, false, obs_, policy_, step.policy_group.share(stride_),
+              step.slot.scratch);
+      clock.lap(kPolicy);
+    }
+  }
+
+  // Value loss and policy weights, with A = min(Q1, Q2) - V(s) of the target critics: expectile
+  // loss of A (Eq. 5), w = min(exp(inverse_temperature * A), max_weight) (Eq. 7). Every thread
+  // computes them for all rows, which is cheaper than waiting for another.
+  void compute_value_loss(Step& step) {
+    step.method.loss_and_weights(SerialTeam(), plan_.batch, array(kValue), array(kTargetCritic),
+                                 array(kTargetTwin), step.gradient, step.weight, step.metrics);
+    step.slot.clock.lap(kHead);
+  }
+
+  AdamFactors<Real> factors(const Step& step, double rate, const char* decay) const {
+    return adam_factors<Real>(step.update, rate, plan_.number(decay, step.member),
+                              plan_.number("polyak", step.member),
+                              plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+  }
+
+  // Backward and Adam of a net with scalar output, from `step.gradient`.
+  template <TargetUpdate kTargetUpdate>
+  void update_scalar(Step& step, const Mlp<kParts>& net, const Panels& x,
+                     const Activations& activations, const ThreadGroup& group) {
+    write_row(step.gradient, group.share(stride_), plan_.batch, stride_,
+              activations.output(net.depth() - 1));
+    backward_and_step<kTargetUpdate>(net, x, activations, step.scalar_factors, group,
+                                     step.slot.scratch, step.slot.clock);
+  }
+
+  void update_value(Step& step) {
+    update_scalar<TargetUpdate::kNone>(step, step.value, obs_, value_, step.value_group);
+  }
+
+  // Critic: half the mean of (r + discount * V(s') - Q(s, a))^2 (Eq. 6); then the target moves,
+  // target += polyak * (critic - target).
+  void update_critic(Step& step, const Mlp<kParts>& net, const Activations& activations,
+                     const ThreadGroup& group, int index) {
+    Real* const q = array(index == 0 ? kCritic : kTwin);
+    evaluate(step, net, false, pair_, activations, group, q);
+    step.slot.clock.lap(kScalar);
+    group.wait(step.slot.clock);
+    const double loss = step.method.critic_loss(SerialTeam(), plan_.batch, q, array(kNext),
+                                                array(kReward), array(kTerminal), step.gradient);
+    step.slot.clock.lap(kHead);
+    update_scalar<TargetUpdate::kPolyak>(step, net, pair_, activations, group);
+    if (group.is_leader()) critic_loss_[index] = loss;
+  }
+
+  // Policy: mean(w * -log p(a | s)) (Eq. 7), for the binned or the normal head. The gradient in
+  // log_std sums over all rows, so the leading thread computes the normal head's loss.
+  void update_policy(Step& step) {
+    ThreadSlot& slot = step.slot;
+    const ThreadGroup& group = step.policy_group;
+    const Panels out = policy_.output(step.policy.depth() - 1);
+    if (plan_.bins > 0) {
+      head_.compute_loss(slot.tile, step.member, out, group.share(stride_), stride_, step.weight);
+    } else if (group.is_leader()) {
+      const Panels pair = pair_;
+      head_.set_loss(normal_loss(out, pair.from_row(width_), log_std(plan_.log_std.weights, step),
+                                 step.weight, plan_.batch, plan_.action_dim,
+                                 log_std_gradient_.data()));
+    }
+    slot.clock.lap(kHead);
+    if (plan_.bins == 0) group.wait(slot.clock);
+    const double rate = rate_share(step.update) * plan_.number("policy_rate", step.member);
+    const AdamFactors<Real> policy_factors = factors(step, rate, "policy_decay");
+    backward_and_step(step.policy, obs_, policy_, policy_factors, group, slot.scratch, slot.clock);
+    if (plan_.bins == 0 && group.is_leader()) update_log_std(step, policy_factors);
+  }
+
+  // Cosine decay of the policy's learning rate, from 1 to 0 over `policy_decay_updates`.
+  double rate_share(int64_t update) const {
     if (plan_.policy_decay_updates == 0) return 1.0;
     const double done =
         static_cast<double>(update) / static_cast<double>(plan_.policy_decay_updates);
     return 0.5 * (1.0 + std::cos(3.14159265358979323846 * std::min(done, 1.0)));
   }
 
-  // Loss of the policy's rows; the gradient takes its output's place. A normal policy's deviation
-  // is learned from all rows: the leading lane takes them.
-  void judge_policy(Tile<Real>& tile, int64_t member, const Real* weight, const Group& group) {
-    const Panels out = policy_.output(static_cast<int>(plan_.policy.widths.size()) - 2);
-    if (plan_.bins > 0) {
-      head_.judge(tile, member, out, group.share(stride_), stride_, weight);
-    } else if (group.leads()) {
-      const Panels action = pair_;
-      head_.take(normal_loss(out, action.below(width_), log_std(plan_.log_std.weights, member),
-                             weight, plan_.batch, plan_.action_dim, spread_.data()));
-    }
+  // A member's part of log_std or of its moments.
+  Real* log_std(void* numbers, const Step& step) const {
+    return static_cast<Real*>(numbers) + step.member * plan_.log_std.size;
   }
 
-  Real* log_std(void* numbers, int64_t member) const {
-    return static_cast<Real*>(numbers) + member * plan_.log_std.size;
-  }
-
-  void step_log_std(int64_t member, const AdamFactors<Real>& factors) {
+  void update_log_std(const Step& step, const AdamFactors<Real>& policy_factors) {
     for (int64_t i = 0; i < plan_.log_std.size; i += kPanel) {
-      Net<kParts>::step_plain(
-          log_std(plan_.log_std.weights, member) + i, log_std(plan_.log_std.first, member) + i,
-          log_std(plan_.log_std.second, member) + i, spread_.data() + i, factors);
+      Mlp<kParts>::step_plain(
+          log_std(plan_.log_std.weights, step) + i, log_std(plan_.log_std.first, step) + i,
+          log_std(plan_.log_std.second, step) + i, log_std_gradient_.data() + i, policy_factors);
     }
+  }
+
+  void add_metrics(Step& step, double* metrics) const {
+    step.metrics[Method::kCriticLoss] = critic_loss_[0] + critic_loss_[1];
+    step.metrics[Method::kPolicyLoss] = head_.loss();
+    for (size_t i = 0; i < std::size(step.metrics); ++i) metrics[i] += step.metrics[i];
   }
 
   const Plan& plan_;
-  HalfKernel kernel_;
+  Bf16Kernel kernel_;
   int64_t stride_;
-  Lanes lanes_;
-  int64_t width_;
-  Matrix obs_, next_obs_, pair_;
-  Trace value_, critic_, twin_, policy_;
-  Buffer flat_;    // kArrays of [stride], then kOwnArrays of each lane
-  Buffer spread_;  // gradient of log_std
+  MemberThreads threads_;
+  int64_t width_;                 // of an encoded observation
+  Matrix obs_, next_obs_, pair_;  // pair: observation and action
+  Activations value_, critic_, twin_, policy_;
+  Buffer arrays_;            // kArrays of [stride], then each thread's gradient and weight
+  Buffer log_std_gradient_;  // [action_dim]
   Head head_;
-  std::vector<std::unique_ptr<Lane>> lane_;
+  std::vector<std::unique_ptr<ThreadSlot>> slot_;  // one per thread
   double critic_loss_[2] = {};
 };
 

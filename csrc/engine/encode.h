@@ -1,4 +1,4 @@
-// Observations on their way into panels.
+// Encodes observations and writes them to panels.
 #pragma once
 
 #include "engine/panels.h"
@@ -7,8 +7,9 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// One feature of 16 observations, standardised and encoded as the plan says, into one panel of each
-// of `to`, up to two; null data is none.
+// Standardises and encodes one feature of 16 observations and writes it to one panel of each of the
+// two matrices `to`, of which any may have null data.
+//   out(feature * scales + s) = tanh(scale[s] * (x - mean) / deviation)
 FASTIFO_INLINE void encode_line(const Plan& plan, int64_t feature, const Real* numbers,
                                 const Panels* to, int64_t panel) {
   const Real* const mean = static_cast<const Real*>(plan.mean);

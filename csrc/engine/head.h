@@ -1,5 +1,4 @@
-// The discretised-action head on logits in panels: likelihood of the actions, and the gradient in
-// their place.
+// The loss of the discretised-action head on logits in panels. The gradient replaces the logits.
 #pragma once
 
 #include "common/bins.h"
@@ -9,10 +8,10 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// Returns the sum over rows of weight * sum over dimensions of -log p[bin], over `total_rows`;
-// `logits` become its gradient. Columns beyond `rows` get a gradient of 0.
+// Returns the sum over rows of weight * sum over dimensions of -log p[bin], divided by
+// `total_rows`. `logits` is replaced by the gradient in it, which is 0 in the padding.
 //
-// logits: [dims * bins, rows] and more.  bin: [rows, dims], of the actions.
+// logits: [dims * bins, rows], padded.  bin: [rows, dims], of the actions.  weight: [rows].
 FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const int32_t* bin,
                                 const Real* weight, int64_t rows, int64_t dims, int64_t bins,
                                 int64_t total_rows) {
@@ -24,10 +23,10 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
     double below[kWidth] = {}, product[kWidth], nll[kWidth] = {};
     for (double& p : product) p = 1.0;
     for (int64_t dim = 0; dim < dims; ++dim) {
-      Real* const own = lines + dim * bins * kPanel;
+      Real* const logit = lines + dim * bins * kPanel;
       const int32_t* const chosen = bin + first * dims + dim;
       Real largest[kWidth], total[kWidth], factor[kWidth] = {};
-      store(largest, tile.smooth_lines(own, kPanel));
+      store(largest, tile.smooth_lines(logit, kPanel));
       for (int64_t i = 0; i < count; ++i) {
         below[i] += static_cast<double>(largest[i] - tile.at(chosen[i * dims], i));
       }
@@ -36,13 +35,13 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
         const int64_t k = chosen[i * dims];
         tile.at(k, i) -= total[i] * tile.norm(k);
         factor[i] = weight[first + i] / (static_cast<Real>(total_rows) * total[i]);
-        product[i] *= static_cast<double>(total[i]);  // one logarithm for many sums
+        product[i] *= static_cast<double>(total[i]);  // one logarithm for several sums
         if (product[i] > 1e200) {
           nll[i] += std::log(product[i]);
           product[i] = 1.0;
         }
       }
-      tile.write_filtered_lines(load(factor), own, kPanel);
+      tile.write_filtered_lines(load(factor), logit, kPanel);
     }
     for (int64_t i = 0; i < count; ++i) {
       loss += static_cast<double>(weight[first + i]) * (nll[i] + below[i] + std::log(product[i]));
@@ -53,7 +52,7 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
 
 namespace {
 
-// What the head has of the rows of one batch, shared by a member's lanes.
+// The head's state for one batch, shared by a member's threads.
 class Head {
  public:
   Head(const Plan& plan, int64_t rows)
@@ -62,13 +61,13 @@ class Head {
         loss_(rows / kBlock * kWords),
         blocks_(rows / kBlock) {}
 
-  // int32 [rows, action_dim], of the actions.
+  // The bins of the actions, int32 [rows, action_dim].
   int32_t* bins() const { return reinterpret_cast<int32_t*>(bin_.data()); }
 
-  // Loss of some rows; the gradient takes the logits' place. Each source has its rows from a
-  // multiple of `stride` on.
-  void judge(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
-             int64_t stride, const Real* weight) const {
+  // Computes the loss of some rows and replaces their logits by the gradient. Each source's rows
+  // begin at a multiple of `stride`.
+  void compute_loss(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
+                    int64_t stride, const Real* weight) const {
     tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
              static_cast<const Real*>(plan_.norm) + member * plan_.bins);
     for (int64_t row = rows.first; row < rows.last; row += kBlock) {
@@ -79,10 +78,10 @@ class Head {
     }
   }
 
-  // A loss that another head found for all rows.
-  void take(double loss) const { losses()[0] = loss; }
+  // Sets the loss of all rows, where another head computed it.
+  void set_loss(double loss) const { losses()[0] = loss; }
 
-  // Over all rows, once every lane has judged its own.
+  // The loss of all rows, once every thread has computed its part.
   double loss() const {
     double total = 0.0;
     for (int64_t i = 0; i < blocks_; ++i) total += losses()[i];
@@ -90,13 +89,13 @@ class Head {
   }
 
  private:
-  static constexpr int64_t kWords = sizeof(double) / sizeof(Real);  // that a double takes
+  static constexpr int64_t kWords = sizeof(double) / sizeof(Real);  // numbers that hold a double
 
   double* losses() const { return reinterpret_cast<double*>(loss_.data()); }
 
   const Plan& plan_;
   Buffer bin_;
-  Buffer loss_;  // double, of each block of rows
+  Buffer loss_;  // double [rows / kBlock]: one per block, so that threads do not share an entry
   int64_t blocks_;
 };
 

@@ -1,5 +1,5 @@
-// The head of a normal policy on panels: tanh of the net's output is the mean, one deviation serves
-// all observations.
+// The loss of a normal policy on panels. The mean is tanh of the net's output; one standard
+// deviation per action dimension serves all observations.
 #pragma once
 
 #include "engine/panels.h"
@@ -7,14 +7,15 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-constexpr double kLeastLogStd = -20.0, kLargestLogStd = 2.0;  // as fastifo/heads.py
+constexpr double kLeastLogStd = -20.0, kLargestLogStd = 2.0;  // as in fastifo/nn/heads.py
 
-// Returns the mean over rows of weight * -log density of the actions; `raw` becomes its gradient.
+// Returns the mean over rows of weight * -log density of the actions; `raw` is replaced by the
+// gradient in it.
 //
-// raw: [dims, rows] and more.  action: [dims, rows].  log_std: [dims].  weight: [rows], 0 beyond
-// `rows`.  spread: [dims], the gradient in log_std.
+// raw: [dims, rows], the net's output, padded.  action: [dims, rows].  log_std: [dims].
+// weight: [rows], 0 in the padding.  log_std_gradient: [dims].
 inline double normal_loss(const Panels& raw, const Panels& action, const Real* log_std,
-                          const Real* weight, int64_t rows, int64_t dims, Real* spread) {
+                          const Real* weight, int64_t rows, int64_t dims, Real* log_std_gradient) {
   const double log_root = 0.5 * std::log(2.0 * 3.14159265358979323846);
   const Real scale = Real(1) / static_cast<Real>(rows);
   double loss = 0.0;
@@ -38,7 +39,7 @@ inline double normal_loss(const Panels& raw, const Panels& action, const Real* l
       loss += static_cast<double>(cost[i]);
       total += slope[i];
     }
-    spread[dim] = s == log_std[dim] ? total : Real(0);
+    log_std_gradient[dim] = s == log_std[dim] ? total : Real(0);
   }
   return loss;
 }

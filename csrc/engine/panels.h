@@ -1,7 +1,7 @@
-// Matrices in panels of 16 columns: element (row, column) lies at
-// (column / 16 * rows + row) * 16 + column % 16, so that a line of 16 numbers is one row of one
-// panel. Activations are [features, batch], weights [inputs, outputs]; both sizes are multiples of
-// 32, and what lies beyond the true sizes is 0 and stays 0.
+// Matrices stored in panels of 16 columns. Element (row, column) is at
+// (column / 16 * rows + row) * 16 + column % 16, so 16 consecutive numbers ("a line") are one row
+// of one panel. Activations are [features, batch], weights [inputs, outputs]. Both sizes are padded
+// to multiples of 32; the padding is 0 and stays 0.
 #pragma once
 
 #include <algorithm>
@@ -18,26 +18,27 @@ namespace FASTIFO_ISA {
 #ifndef FASTIFO_REAL
 #define FASTIFO_REAL float
 #endif
-using Real = FASTIFO_REAL;  // double in the build that the tests judge by
+using Real = FASTIFO_REAL;  // double in the fp64 build, the reference in the tests
 
 constexpr int64_t kPanel = 16;
-constexpr int64_t kVectors = kPanel / kLanes<Real>;  // of a line
+constexpr int64_t kVectors = kPanel / kLanes<Real>;  // vectors in a line
 
-constexpr int64_t kBlock = 32;  // two panels, or what a product takes of terms at once
+constexpr int64_t kBlock = 32;  // padding unit: two panels, or one block of terms in a bf16 product
 
 constexpr int64_t padded(int64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
 
 struct Range {
-  int64_t first, last;
+  int64_t first, last;  // `last` is excluded
 
   int64_t count() const { return last - first; }
-  // What lies in [begin, begin + size) too, counted from `begin`.
+  // The part of this range inside [begin, begin + size), relative to `begin`.
   Range within(int64_t begin, int64_t size) const {
     const int64_t from = std::clamp<int64_t>(first - begin, 0, size);
     return {from, std::clamp<int64_t>(last - begin, from, size)};
   }
 };
 
+// A view of a matrix in panels.
 struct Panels {
   Real* data;
   int64_t rows;
@@ -48,16 +49,16 @@ struct Panels {
   int64_t panels() const { return columns / kPanel; }
   int64_t size() const { return rows * columns; }
 
-  // What begins at row `first`, for `line` alone.
-  Panels below(int64_t first) const { return {data + first * kPanel, rows, columns}; }
+  // The same matrix with row `first` as row 0. Only `line` is valid on the result.
+  Panels from_row(int64_t first) const { return {data + first * kPanel, rows, columns}; }
 
-  // The columns [first, first + count), both multiples of 16.
+  // The columns [first, first + count); both must be multiples of 16.
   Panels part(int64_t first, int64_t count) const { return {data + first * rows, rows, count}; }
   Panels part(const Range& range) const { return part(range.first, range.count()); }
 };
 
-// Zeroed memory at addresses that vectors like. Own code: what the standard library compiles here
-// for one instruction set, the linker could hand to another.
+// Zeroed, page-aligned memory. Uses no library templates: the linker keeps one copy of an inline
+// library function for all instruction sets, and that copy may be built for the wrong one.
 class Buffer {
  public:
   explicit Buffer(int64_t numbers) {
@@ -77,28 +78,28 @@ class Buffer {
   Real* data_;
 };
 
-// Panels that own their memory.
+// A matrix in panels that owns its memory.
 class Matrix {
  public:
   Matrix(int64_t rows, int64_t columns)
       : rows_(padded(rows)), columns_(padded(columns)), buffer_(rows_ * columns_) {}
 
   operator Panels() const { return {buffer_.data(), rows_, columns_}; }
-  Panels all() const { return *this; }
+  Panels view() const { return *this; }
 
  private:
   int64_t rows_, columns_;
   Buffer buffer_;
 };
 
-// out(j, i - first) = in(i, j) for the rows [first, last) of `in`. `out` is panels of its own.
-FASTIFO_INLINE void transpose_panels(const Panels& in, const Range& which, const Panels& out) {
+// out(j, i - rows.first) = in(i, j) for the given rows of `in`.  out: [in.columns, rows.count()].
+FASTIFO_INLINE void transpose_panels(const Panels& in, const Range& rows, const Panels& out) {
   constexpr int kSquares = static_cast<int>(kVectors);
   constexpr int64_t kWidth = kLanes<Real>;
   for (int64_t panel = 0; panel < in.panels(); ++panel) {
-    for (int64_t row = which.first; row < which.last; row += kPanel) {
+    for (int64_t row = rows.first; row < rows.last; row += kPanel) {
       const Real* from = in.line(panel, row);
-      Real* to = out.line((row - which.first) / kPanel, panel * kPanel);
+      Real* to = out.line((row - rows.first) / kPanel, panel * kPanel);
       for (int a = 0; a < kSquares; ++a) {
         for (int b = 0; b < kSquares; ++b) {
           Vec<Real> square[kWidth];

@@ -1,5 +1,6 @@
-// What the engine trains, as Python fills it in: sizes, columns, nets, hyperparameters. Pointers
-// are to memory that Python keeps; void is the number of the precision, float or double.
+// What the engine trains, as filled in by Python: sizes, columns, nets, hyperparameters. Pointers
+// refer to memory that Python keeps alive; `void` stands for the numbers of the plan's precision,
+// float or double.
 #pragma once
 
 #include <cstdint>
@@ -11,85 +12,87 @@
 
 namespace fastifo {
 
-// A net of every member. State of one member: for each layer its weights [inputs, outputs] in
-// panels of 16 columns, then its biases, all sizes rounded up to 32.
+// One net of all members. A member's state holds, layer after layer, the weights [inputs, outputs]
+// in panels of 16 columns and then the biases, all sizes padded to multiples of 32.
 struct NetPlan {
   std::vector<int64_t> widths;  // inputs, hidden layers, outputs
-  int64_t size = 0;             // numbers of one member
+  int64_t size = 0;             // numbers per member
   void* weights = nullptr;      // [members, size]
-  void* first = nullptr;        // Adam's moments, the same
-  void* second = nullptr;
-  void* target = nullptr;  // a copy renewed every `target_period` updates, or null
-  void* packs = nullptr;   // [members, packs_size] 16-bit numbers, for bf16 and fp32x
-  int64_t packs_size = 0;  // 3 packs a layer, each as large as its weights times the parts
+  void* first = nullptr;        // [members, size], Adam's first moments
+  void* second = nullptr;       // [members, size], and second moments
+  void* target = nullptr;       // [members, size], the target's weights, or null
+  void* packs = nullptr;        // [members, packs_size] bf16 numbers, for bf16 and fp32x
+  int64_t packs_size = 0;       // per layer 3 packs, each of its weights' size times the parts
 };
 
-// Transitions of one source and how they are drawn.
+// The transitions of one source and how they are drawn.
 struct SourcePlan {
-  int64_t purpose = 0;  // of the draws
+  int64_t purpose = 0;  // the random stream
   int64_t transitions = 0;
-  const int64_t* first = nullptr;  // [members]: where each member's own transitions begin, or null
-  const int64_t* count = nullptr;  // [members]: how many they are
-  // Windows to draw from instead, or null: [members, 3] the addresses of `first` and `before` as in
-  // draw_windows, and the number of episodes.
+  // If members draw from different transitions: where each member's begin and how many they are,
+  // [members] each; else null.
+  const int64_t* first = nullptr;
+  const int64_t* count = nullptr;
+  // If members draw from windows of episodes: the addresses of `first` and `before` as in
+  // draw_windows and the number of episodes, [members, 3]; else null.
   const int64_t* windows = nullptr;
   const void* obs = nullptr;       // [observations, obs_dim]
-  const int64_t* row = nullptr;    // [transitions]: the observation each starts from
+  const int64_t* row = nullptr;    // [transitions], the row of each one's observation
   const void* terminal = nullptr;  // [transitions]
-  const void* action = nullptr;    // [transitions, action_dim] or one such per member, or null
-  const void* reward = nullptr;    // [transitions] or one row per member, or null
-  int64_t reward_stride = 0;       // numbers between members' rewards; 0 if shared
-  int64_t action_stride = 0;       // and between their actions
+  const void* action = nullptr;    // [transitions, action_dim], shared or per member, or null
+  const void* reward = nullptr;    // [transitions], shared or per member, or null
+  int64_t reward_stride = 0;       // from one member's rewards to the next's; 0 if shared
+  int64_t action_stride = 0;       // likewise
 };
 
 struct Plan {
-  std::string method;
-  std::string precision;  // fp32 (fp64 in its own build), bf16, fp32x
-  std::string kernel;     // of bf16 and fp32x: matrix, dot, widened
-  bool repacks = false;   // weights were written from outside: make the packs again
+  std::string method;     // of losses/list.h
+  std::string precision;  // fp32, bf16, fp32x; fp64 in its own build
+  std::string kernel;     // for bf16 and fp32x: amx, avx512bf16, emulated
+  bool repacks = false;   // weights were written from outside, so pack them again
   int64_t members = 0;
-  int64_t batch = 0;
+  int64_t batch = 0;              // rows per source
   const int64_t* seed = nullptr;  // [members]
 
   int64_t obs_dim = 0;
-  std::vector<double> scale;        // of the encoder; empty leaves observations as they are
-  const void* mean = nullptr;       // [obs_dim] to standardise by, or null
+  std::vector<double> scale;        // the encoder's scales; empty: observations are not encoded
+  const void* mean = nullptr;       // [obs_dim], or null: observations are not standardised
   const void* deviation = nullptr;  // [obs_dim]
 
-  std::vector<SourcePlan> sources;  // in the order of the method's rows; the policy's come last
-  int64_t policy_sources = 1;
-  // The first source whose next rows are rows of the scalar net too; -1: none is.
+  std::vector<SourcePlan> sources;  // in the order of the loss's rows; the policy's come last
+  int64_t policy_sources = 1;       // how many of them the policy learns from
+  // The first source whose next observations are rows of the scalar net too; -1: no source.
   int64_t next_from = -1;
-  int64_t mix_purpose = -1;  // of uniform numbers per row; -1 draws none
+  int64_t mix_purpose = -1;  // the stream of one uniform number per row; -1: none are drawn
 
-  NetPlan policy;  // no widths: the method has none
-  NetPlan scalar;  // value or discriminator
-  int64_t target_period = 1;
-  NetPlan critic;  // of observation and action, each with a target; or no widths
+  // Nets without widths are absent.
+  NetPlan policy;
+  NetPlan scalar;             // value or discriminator
+  int64_t target_period = 1;  // updates between copies of `scalar` to its target
+  NetPlan critic;             // the two critics of observation and action, each with a target
   NetPlan twin;
-  NetPlan log_std;  // no widths: numbers of a normal policy, one for each action dimension
-  int64_t policy_decay_updates = 0;  // the policy's rate falls to 0 over so many; 0 keeps it
+  NetPlan log_std;  // not a net: one parameter per action dimension of a normal policy
+  int64_t policy_decay_updates = 0;  // cosine decay of the policy's rate to 0; 0: constant rate
 
   int64_t action_dim = 0;
-  int64_t bins = 0;
-  int64_t radius = 0;          // of the head's filter
-  const void* taps = nullptr;  // [members, radius + 1]
-  const void* norm = nullptr;  // [members, bins]
+  int64_t bins = 0;            // per action dimension; 0: the policy is normal
+  int64_t radius = 0;          // of the head's kernel, in bins
+  const void* taps = nullptr;  // [members, radius + 1], the kernel by distance
+  const void* norm = nullptr;  // [members, bins], the factor of each smoothed logit
 
-  // A hyperparameter of every member; policy_rate, policy_decay, scalar_rate, scalar_decay beside.
+  // Hyperparameters, one number per member; also policy_rate, policy_decay, scalar_rate and
+  // scalar_decay.
   std::map<std::string, std::vector<double>> numbers;
-  // scalar_pair, policy_pair: the net reads two successive observations.
+  // Options; also scalar_pair and policy_pair: that net reads two successive observations.
   std::map<std::string, bool> flags;
 
-  // Throws std::invalid_argument for a name that is not there.
+  // Throws std::invalid_argument for an unknown name.
   double number(const char* name, int64_t member) const;
-  bool flag(const char* name) const;  // false where it is not there
+  bool flag(const char* name) const;  // false for an unknown name
 };
 
-enum class MethodKind { kBC, kAWR, kVfO, kDiscriminator, kInverse, kSQIL, kSMODICE, kDILO, kIQL };
-
-// Throws std::invalid_argument for an unknown method.
-MethodKind method_kind(const std::string& method);
+// Throws std::invalid_argument that names `method` and the methods there are.
+[[noreturn]] void refuse_method(const std::string& method);
 
 // Names of the metrics that a method reports, in order; throws for an unknown method.
 std::vector<std::string> metric_names(const std::string& method);

@@ -1,186 +1,185 @@
-// The threads that make the updates of many members.
+// Distributes the updates of all members over threads.
 #include "engine/train.h"
 
 #include <new>
 #include <stdexcept>
 
 #include "engine/actor_critic.h"
-#include "engine/worker.h"
-#include "methods/awr.h"
-#include "methods/bc.h"
-#include "methods/dilo.h"
-#include "methods/discriminator.h"
-#include "methods/inverse.h"
-#include "methods/iql.h"
-#include "methods/smodice.h"
-#include "methods/sqil.h"
-#include "methods/vfo.h"
+#include "engine/member_update.h"
+#include "losses/list.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-template <typename Method, int kParts>
-struct WorkerOf {
-  using type = Worker<Method, kParts>;
-};
-template <int kParts>
-struct WorkerOf<IQL<Real>, kParts> {
-  using type = ActorCritic<kParts>;
-};
+// Whether the loss trains critics of actions: then ActorCritic updates a member, else MemberUpdate.
+template <typename Loss>
+constexpr bool kHasCritics = requires { Loss::kHasCritics; };
 
-// A thread's registers while it works: subnormal numbers are slow and never matter here, and the
-// matrix unit has to know its tiles.
-class Processor {
+// Sets up the calling thread's processor state and restores it: subnormal numbers count as 0,
+// because they are slow and never matter here, and AMX gets its tile shape.
+class ProcessorState {
  public:
 #if defined(FASTIFO_X86)
-  explicit Processor(const std::string& kernel)
-      : before_(_mm_getcsr()), tiles_(kernel == "matrix") {
-    _mm_setcsr(before_ | 0x8040u);
-#if defined(FASTIFO_MATRIX_UNIT)
-    if (tiles_) configure_matrix_unit();
+  explicit ProcessorState(const std::string& kernel)
+      : saved_(_mm_getcsr()), uses_amx_(kernel == "amx") {
+    constexpr unsigned kFlushToZero = 0x8000u, kDenormalsAreZero = 0x0040u;
+    _mm_setcsr(saved_ | kFlushToZero | kDenormalsAreZero);
+#if defined(FASTIFO_BF16_UNITS)
+    if (uses_amx_) configure_amx();
 #endif
   }
-  ~Processor() {
-    _mm_setcsr(before_);
-#if defined(FASTIFO_MATRIX_UNIT)
-    if (tiles_) release_matrix_unit();
+  ~ProcessorState() {
+    _mm_setcsr(saved_);
+#if defined(FASTIFO_BF16_UNITS)
+    if (uses_amx_) release_amx();
 #endif
   }
-  Processor(const Processor&) = delete;
-  Processor& operator=(const Processor&) = delete;
+  ProcessorState(const ProcessorState&) = delete;
+  ProcessorState& operator=(const ProcessorState&) = delete;
 
  private:
-  unsigned before_;
-  [[maybe_unused]] bool tiles_;
+  unsigned saved_;
+  [[maybe_unused]] bool uses_amx_;
 #else
-  explicit Processor(const std::string&) {}
+  explicit ProcessorState(const std::string&) {}
 #endif
 };
 
-HalfKernel half_kernel(const std::string& name) {
-#if defined(FASTIFO_MATRIX_UNIT)
-  if (name == "matrix") return half_product_matrix;
-  if (name == "dot") return half_product_dot;
+Bf16Kernel bf16_kernel(const std::string& name) {
+#if defined(FASTIFO_BF16_UNITS)
+  if (name == "amx") return bf16_tile_amx;
+  if (name == "avx512bf16") return bf16_tile_avx512bf16;
 #endif
-  if (!name.empty() && name != "widened") {  // no stream here: see draw.cpp
-    throw std::invalid_argument("kernel: not in this build");
+  if (!name.empty() && name != "emulated") {  // no stream for the message, see ops/draw.cpp
+    throw std::invalid_argument("kernel: expected one that this build has, found " + name);
   }
-  return half_product_widened;
+  return bf16_tile_emulated;
 }
 
-// Threads beside the caller's, joined at the end whatever happens.
-class Helpers {
+// Updates [first, first + count) of every member, in bursts. A unit of work is one burst of one
+// member; units are numbered burst by burst, so that members advance together.
+template <typename Method, int kParts>
+class Training {
  public:
-  explicit Helpers(int64_t count)
-      : count_(count), threads_(new std::thread[static_cast<size_t>(count)]) {}
-  ~Helpers() {
-    for (int64_t i = 0; i < started_; ++i) threads_[static_cast<size_t>(i)].join();
-  }
-  Helpers(const Helpers&) = delete;
-  Helpers& operator=(const Helpers&) = delete;
-
-  // Each calls work(1), work(2), ...; false where the system refused one.
-  template <typename Work>
-  bool start(const Work& work) {
-    try {
-      for (; started_ < count_; ++started_) {
-        threads_[static_cast<size_t>(started_)] = std::thread(work, started_ + 1);
-      }
-    } catch (const std::exception&) {  // no thread, or no memory for one
-      return false;
+  Training(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
+           double* metrics, double* seconds)
+      : plan_(plan),
+        kernel_(bf16_kernel(plan.kernel)),
+        first_(first),
+        count_(count),
+        burst_(burst),
+        units_((count + burst - 1) / burst * plan.members),
+        team_size_(
+            static_cast<int>(std::clamp<int64_t>(threads / plan.members, 1, kMaxMemberThreads))),
+        teams_(std::clamp<int64_t>(threads / team_size_, 1, plan.members)),
+        metrics_(metrics),
+        seconds_(seconds),
+        done_(new Done[static_cast<size_t>(plan.members)]) {
+    for (int64_t member = 0; plan.repacks && member < plan.members; ++member) {
+      Mlp<kParts>(plan.policy, kernel_, member).repack(false);
+      Mlp<kParts>(plan.scalar, kernel_, member).repack(plan.scalar.target != nullptr);
     }
-    return true;
+    for (int64_t i = 0; team_size_ > 1 && i < teams_; ++i) {
+      team_updater_.push_back(std::make_unique<Updater>(plan, kernel_, team_size_));
+    }
+  }
+
+  // Helper threads wait until it is known how many the system granted: a team must be complete,
+  // whereas threads that work alone may be fewer than planned.
+  void run() {
+    std::atomic<Start> start{Start::kUndecided};
+    HelperThreads helpers(teams_ * team_size_ - 1);
+    const bool complete = helpers.start([&](int64_t thread) {
+      int64_t spins = 0;
+      while (start.load(std::memory_order_acquire) == Start::kUndecided) relax(spins);
+      if (start.load(std::memory_order_acquire) == Start::kCancelled) return;
+      try {
+        work(thread);
+      } catch (const std::bad_alloc&) {  // before it took a unit, so the others do its share
+      }
+    });
+    const bool runs = complete || team_size_ == 1;
+    start.store(runs ? Start::kGranted : Start::kCancelled, std::memory_order_release);
+    if (!runs) {
+      throw std::runtime_error(
+          "threads: the system refused to start as many as requested; lower OMP_NUM_THREADS");
+    }
+    work(0);
   }
 
  private:
-  int64_t count_, started_ = 0;
-  std::unique_ptr<std::thread[]> threads_;
-};
-
-enum class Start { kLater, kNow, kNever };
-
-// Bursts of updates in the order (burst, member), each taken by the next free thread once the
-// member's burst before it is done.
-template <typename Method, int kParts>
-void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
-           double* metrics, double* seconds) {
-  using Making = typename WorkerOf<Method, kParts>::type;
-  const HalfKernel kernel = half_kernel(plan.kernel);
-  constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
-  const int lanes = static_cast<int>(std::clamp<int64_t>(threads / plan.members, 1, kMaxLanes));
-  const int64_t teams = std::clamp<int64_t>(threads / lanes, 1, plan.members);
-  const int64_t bursts = (count + burst - 1) / burst, units = bursts * plan.members;
-
-  for (int64_t member = 0; plan.repacks && member < plan.members; ++member) {
-    Net<kParts>(plan.policy, kernel, member).repack(false);
-    Net<kParts>(plan.scalar, kernel, member).repack(plan.scalar.target != nullptr);
-  }
+  using Updater =
+      std::conditional_t<kHasCritics<Method>, ActorCritic<kParts>, MemberUpdate<Method, kParts>>;
+  static constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
+  enum class Start { kUndecided, kGranted, kCancelled };
   struct Done {
     std::atomic<int64_t> bursts{0};
   };
-  const std::unique_ptr<Done[]> done(new Done[static_cast<size_t>(plan.members)]);
-  std::atomic<int64_t> next{0};
-  const auto run = [&](Making& worker, int lane, int64_t unit) {
-    const int64_t member = unit % plan.members, begin = unit / plan.members * burst;
-    for (int64_t i = begin; i < std::min(begin + burst, count); ++i) {
-      worker.update(lane, member, first + i, metrics + member * kMetricCount, seconds);
-    }
-  };
-  const auto work_alone = [&] {
-    const Processor processor(plan.kernel);
-    Making worker(plan, kernel, 1);
-    for (int64_t unit = next++; unit < units; unit = next++) {
-      std::atomic<int64_t>& mine = done[static_cast<size_t>(unit % plan.members)].bursts;
-      int64_t turns = 0;
-      while (mine.load(std::memory_order_acquire) < unit / plan.members) relax(turns);
-      run(worker, 0, unit);
-      mine.store(unit / plan.members + 1, std::memory_order_release);
-    }
-  };
-  // With many lanes every member has a team of its own.
-  const auto work_together = [&](Making& worker, int lane, int64_t team) {
-    const Processor processor(plan.kernel);
-    for (int64_t unit = team; unit < units; unit += plan.members) run(worker, lane, unit);
-  };
 
-  std::vector<std::unique_ptr<Making>> shared;
-  for (int64_t i = 0; lanes > 1 && i < teams; ++i) {
-    shared.push_back(std::make_unique<Making>(plan, kernel, lanes));
-  }
-  const auto work = [&](int64_t thread) {
-    if (lanes == 1) {
+  void work(int64_t thread) {
+    const ProcessorState state(plan_.kernel);
+    if (team_size_ == 1) {
       work_alone();
     } else {
-      const int64_t team = thread / lanes;
-      work_together(*shared[static_cast<size_t>(team)], static_cast<int>(thread % lanes), team);
+      work_in_team(static_cast<int>(thread % team_size_), thread / team_size_);
     }
-  };
-  // Helpers begin once it is known how many could be started. With a lane each, fewer do as well.
-  std::atomic<Start> start{Start::kLater};
-  Helpers helpers(teams * lanes - 1);
-  const bool all = helpers.start([&](int64_t thread) {
-    int64_t turns = 0;
-    while (start.load(std::memory_order_acquire) == Start::kLater) relax(turns);
-    if (start.load(std::memory_order_acquire) == Start::kNever) return;
-    try {
-      work(thread);
-    } catch (const std::bad_alloc&) {  // before it took anything: the others do its share
-    }
-  });
-  start.store(all || lanes == 1 ? Start::kNow : Start::kNever, std::memory_order_release);
-  if (!all && lanes > 1) {
-    throw std::runtime_error(
-        "the system refuses as many threads as were asked for; lower OMP_NUM_THREADS");
   }
-  work(0);
+
+  // Takes one unit after another. Waits until the member's previous burst is done.
+  void work_alone() {
+    Updater updater(plan_, kernel_, 1);
+    for (int64_t unit = next_unit_++; unit < units_; unit = next_unit_++) {
+      std::atomic<int64_t>& done = done_[static_cast<size_t>(unit % plan_.members)].bursts;
+      int64_t spins = 0;
+      while (done.load(std::memory_order_acquire) < unit / plan_.members) relax(spins);
+      run_unit(updater, 0, unit);
+      done.store(unit / plan_.members + 1, std::memory_order_release);
+    }
+  }
+
+  // One team per member: team `team` trains the member of that index.
+  void work_in_team(int thread, int64_t team) {
+    Updater& updater = *team_updater_[static_cast<size_t>(team)];
+    for (int64_t unit = team; unit < units_; unit += plan_.members) {
+      run_unit(updater, thread, unit);
+    }
+  }
+
+  void run_unit(Updater& updater, int thread, int64_t unit) {
+    const int64_t member = unit % plan_.members, begin = unit / plan_.members * burst_;
+    for (int64_t i = begin; i < std::min(begin + burst_, count_); ++i) {
+      updater.update(thread, member, first_ + i, metrics_ + member * kMetricCount, seconds_);
+    }
+  }
+
+  const Plan& plan_;
+  Bf16Kernel kernel_;
+  int64_t first_, count_, burst_, units_;
+  int team_size_;  // threads per member
+  int64_t teams_;
+  double *metrics_, *seconds_;
+  std::unique_ptr<Done[]> done_;  // [members]
+  std::atomic<int64_t> next_unit_{0};
+  std::vector<std::unique_ptr<Updater>> team_updater_;  // [teams_], or empty without teams
+};
+
+template <typename Method, int kParts>
+void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
+           double* metrics, double* seconds) {
+  Training<Method, kParts>(plan, first, count, burst, threads, metrics, seconds).run();
 }
 
-// In the plan's precision.
+// Trains in the plan's precision.
 template <typename Method>
 void train_in(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
               double* metrics, double* seconds) {
-  if constexpr (sizeof(Real) == sizeof(float)) {
+  if constexpr (kHasCritics<Method>) {  // targets move at every update, and their packs would not
+    if (plan.precision != "fp32" && plan.precision != "fp64") {
+      throw std::invalid_argument("precision: expected fp32 or fp64 for this method, found " +
+                                  plan.precision);
+    }
+  } else if constexpr (sizeof(Real) == sizeof(float)) {
     if (plan.precision == "bf16") {
       return train<Method, 1>(plan, first, count, burst, threads, metrics, seconds);
     }
@@ -195,39 +194,20 @@ void train_in(const Plan& plan, int64_t first, int64_t count, int64_t burst, int
 
 void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
                double* metrics, double* seconds) {
-  switch (method_kind(plan.method)) {
-    case MethodKind::kBC:
-      return train_in<BC<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kAWR:
-      return train_in<AWR<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kVfO:
-      return train_in<VfO<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kDiscriminator:
-      return train_in<Discriminator<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kInverse:
-      return train_in<Inverse<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kSQIL:
-      return train_in<SQIL<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kSMODICE:
-      return train_in<SMODICE<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kDILO:
-      return train_in<DILO<Real>>(plan, first, count, burst, threads, metrics, seconds);
-    case MethodKind::kIQL:  // its targets move in every update, which the packs do not follow
-      if (plan.precision != "fp32" && plan.precision != "fp64") {
-        throw std::invalid_argument("precision: expected fp32 for iql");
-      }
-      return train<IQL<Real>, 0>(plan, first, count, burst, threads, metrics, seconds);
-  }
+  const bool known = visit_loss(Losses<Real>(), plan.method.c_str(), [&]<typename Loss>() {
+    train_in<Loss>(plan, first, count, burst, threads, metrics, seconds);
+  });
+  if (!known) refuse_method(plan.method);
 }
 
-std::vector<std::string> half_kernels() {
-  std::vector<std::string> found;
-#if defined(FASTIFO_MATRIX_UNIT)
-  if (has_matrix_unit()) found.emplace_back("matrix");
-  if (has_half_dot()) found.emplace_back("dot");
+std::vector<std::string> bf16_kernels() {
+  std::vector<std::string> names;
+#if defined(FASTIFO_BF16_UNITS)
+  if (has_amx()) names.emplace_back("amx");
+  if (has_avx512bf16()) names.emplace_back("avx512bf16");
 #endif
-  found.emplace_back("widened");
-  return found;
+  names.emplace_back("emulated");
+  return names;
 }
 
 }  // namespace FASTIFO_ISA

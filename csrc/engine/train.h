@@ -1,9 +1,10 @@
-// Whole updates of a population, compiled: draws, encodes, forward, loss, backward, Adam, targets.
+// Complete updates of a population in compiled code: sampling, encoding, forward, loss, backward,
+// Adam and targets.
 //
-// Members are independent. A thread takes one member through a burst of updates before the next,
-// so that the member's weights stay in the caches of its core; where there are two threads and more
-// to a member, they share it as its lanes: half of them take the scalar net, half the policy, and
-// those of one net share its rows.
+// Members are independent. A thread takes one member through a burst of updates before the next, so
+// that the member's weights stay in the core's caches. With at least two threads per member, each
+// member has a team of threads: some of them work on the scalar net, the others on the policy, and
+// those that work on the same net divide its rows.
 #pragma once
 
 #include "common/isa.h"
@@ -11,7 +12,7 @@
 
 namespace fastifo {
 
-// Parts of an update whose time is kept.
+// Parts of an update whose time is measured.
 enum Part {
   kSampling,
   kTarget,
@@ -23,19 +24,21 @@ enum Part {
   kWaiting,
   kPartCount
 };
-constexpr int kMaxLanes = 16;  // of a member
+constexpr int kMaxMemberThreads = 16;  // threads that share one member
 
 #define FASTIFO_PARTS \
   "sampling", "target", "scalar", "policy", "head", "backward", "weights", "waiting"
 
 FASTIFO_EACH_ISA(
-    // Updates [first, first + count) of every member. metrics: added to, [members, metric_names].
-    // seconds: added to, [members, kMaxLanes, kPartCount].
+    // Makes updates [first, first + count) of every member, in bursts of `burst` updates.
+    //
+    // metrics: [members, metric_names], added to.
+    // seconds: [members, kMaxMemberThreads, kPartCount], added to.
+    // Throws std::runtime_error if the system refuses a thread that a team needs.
     void train_cpu(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
                    double* metrics, double* seconds);
 
-    // How this machine can multiply in bfloat16, the fastest first: matrix (AMX), dot
-    // (AVX-512 BF16), widened.
-    std::vector<std::string> half_kernels();)
+    // The bf16 kernels this machine can run, the fastest first: amx, avx512bf16, emulated.
+    std::vector<std::string> bf16_kernels();)
 
 }  // namespace fastifo

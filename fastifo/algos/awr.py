@@ -24,11 +24,13 @@ class AWR(Learner):
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
 
     def build(self) -> None:
+        """Builds the policy, and the value with its target copy."""
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
         self.value_target = self.target_copy(self.value, every=self.cfg.target_period)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the value and the policy; returns losses, mean value, advantages and weights."""
         hp, cfg, b = self.hp, self.cfg, batch.background
         assert b.action is not None
         assert b.reward is not None

@@ -48,9 +48,11 @@ class BC(Learner):
         return dataclasses.replace(dataset, background=background)
 
     def build(self) -> None:
+        """Builds the policy."""
         self.policy = self.make_policy()
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the policy; returns its loss."""
         b = batch.background
         assert b.action is not None
 

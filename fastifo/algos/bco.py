@@ -53,6 +53,7 @@ class InverseDynamics(Learner):
     least_loss: Tensor
 
     def build(self) -> None:
+        """Builds the model, and with held-out episodes a copy for each member's best weights."""
         self.policy = self.make_policy("inverse", inputs=2)
         if self.cfg.holdout_percent:
             self.best = copy.deepcopy(self.policy).requires_grad_(False)
@@ -60,6 +61,7 @@ class InverseDynamics(Learner):
             self.register_buffer("least_loss", least)  # held-out loss of `best`, [P]
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the model; returns its loss on background transitions."""
         b = batch.background
         assert b.action is not None
 
@@ -132,11 +134,12 @@ class BCO(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Labelled expert rows, unless the policy clones the expert only (`prepare`)."""
         return cls.needs | {"expert_action"} if config.clones == "both" else frozenset()
 
     @classmethod
     def batch_rows(cls, config: Any) -> int:
-        """Half a batch from each of two sources."""
+        """Half a batch from each source, or with clones=expert a batch from one."""
         return int(config.batch_size) // (2 if config.clones == "both" else 1)
 
     @classmethod
@@ -174,9 +177,11 @@ class BCO(Learner):
         return dataclasses.replace(dataset, expert=labelled)
 
     def build(self) -> None:
+        """Builds the policy; the inverse dynamics model is a stage of `prepare`."""
         self.policy = self.make_policy()
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the policy; returns its loss over all cloned rows."""
         # Policy loss: L_pi = -E[log pi(a | s)], half over the labelled expert, half over D_B.
         sources = [part for part in (batch.expert, batch.background) if part is not None]
         logits = self.policy.outputs(torch.cat([part.obs for part in sources], 1))  # [P, B, ...]

@@ -1,4 +1,4 @@
-"""Algorithm configs: frozen dataclasses, sweeps over their fields, and their way through JSON.
+"""Algorithm configs: frozen dataclasses, sweeps over their fields, and conversion to and from JSON.
 
 The members of one population may differ in `float` fields only; a sweep over any other field trains
 one population per value. A field's default is the published or chosen value, and the comment after

@@ -31,8 +31,8 @@ Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 class InputSpec:
     """Sizes and statistics of the data that a learner is built for."""
 
-    obs_dim: int
-    action_dim: int
+    obs_dim: int  # D, width of an observation
+    action_dim: int  # A, width of an action
     obs_mean: Tensor | None = None  # [D]; used where the config has standardize_obs
     obs_std: Tensor | None = None  # [D]; standard deviation, used with obs_mean
 
@@ -41,10 +41,10 @@ class GroupFields(NamedTuple):
     """Parameters, and the config fields that set their optimizer group: see `param_group`."""
 
     parameters: list[nn.Parameter]
-    rate: str
-    decays: tuple[str, ...]
-    cosine_updates: int
-    period: int
+    rate: str  # field of the learning rate
+    decays: tuple[str, ...]  # fields whose sum is the weight decay
+    cosine_updates: int  # updates of the rate's decay to 0; 0: constant
+    period: int  # the parameters train in updates `period`, 2 * `period`, ...
 
 
 class Construction(nn.Module):

@@ -67,6 +67,7 @@ class DILO(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Expert rows; every row has three successive observations."""
         return cls.needs | {"triples"}
 
     @classmethod
@@ -84,6 +85,7 @@ class DILO(Learner):
                 )
 
     def build(self) -> None:
+        """Builds the policy and V(s, s'); with `orthogonal`, twin values with target copies."""
         self.policy = self.make_policy()
         decay = self.cfg.policy_decay_updates
         self.param_group(self.policy, "policy_learning_rate", cosine_updates=decay)
@@ -96,6 +98,7 @@ class DILO(Learner):
             self.twin_target = self.target_copy(self.twin, every=1)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps values and policy; returns losses, mean values, residual and policy weights."""
         expert, background = batch.expert, batch.background
         assert expert is not None
         assert expert.after_obs is not None

@@ -57,12 +57,15 @@ class Discriminator(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Expert rows; for the gradient penalty one uniform number per row."""
         return cls.needs | ({"uniform"} if getattr(config, "gradient_penalty", 0) else set())
 
     def build(self) -> None:
+        """Builds the net of the logit c(s)."""
         self.logit = self.scalar_net("discriminator")  # c(s)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the net; returns the loss and the mean probability d on each source."""
         assert batch.expert is not None
         expert = self.logit(batch.expert.obs)  # [P, B]
         background = self.logit(batch.background.obs)

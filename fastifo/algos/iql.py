@@ -15,13 +15,15 @@ from torch import Tensor
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
-from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
+from fastifo.algos.relabel import RewardScalingConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 
+STATISTICS = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")  # of the op
+
 
 @dataclass(frozen=True)
-class IQLConfig(ScaledConfig):
+class IQLConfig(RewardScalingConfig):
     """Fields of `iql`; the defaults are those for MuJoCo locomotion."""
 
     hidden_sizes: tuple[int, ...] = (256, 256)  # hidden widths of every net; () is linear
@@ -64,6 +66,7 @@ class IQL(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Rewards; with `policy_dropout` also noise for the dropout masks."""
         return frozenset({"reward"} | ({"noise"} if config.policy_dropout else set()))
 
     @property
@@ -86,6 +89,7 @@ class IQL(Learner):
         return scale_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
+        """Builds the policy, the value, and two critics with target copies."""
         self.policy = self.make_policy()
         self.param_group(self.policy, cosine_updates=self.cfg.policy_decay_updates)
         self.value = self.scalar_net("value")
@@ -94,6 +98,7 @@ class IQL(Learner):
         self.twin_target = self.target_copy(self.twin, every=1)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps value, critics and policy together; returns losses, values and policy weights."""
         hp, b = self.hp, batch.background
         assert b.action is not None
         assert b.reward is not None
@@ -134,14 +139,13 @@ class IQL(Learner):
 
         # One joint step; the target critics then track: Qbar += polyak (Q - Qbar).
         self.apply_gradients(pairs, self.value, self.critic, self.twin, self.policy)
-        names = ("advantage_mean", "advantage_std", "weight_mean", "clip_fraction")
         return {
             "value_loss": value_loss,
             "critic_loss": critic_loss,
             "policy_loss": policy_loss,
             "value_mean_background": v.detach().mean(1),
             "critic_mean": q.mean(1),
-            **dict(zip(names, statistics.unbind(1), strict=True)),
+            **dict(zip(STATISTICS, statistics.unbind(1), strict=True)),
         }
 
 

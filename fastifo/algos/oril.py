@@ -32,6 +32,7 @@ class ORIL(AWR):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Rewards only: expert observations train the discriminator, not the value."""
         return frozenset({"reward"})
 
     @classmethod

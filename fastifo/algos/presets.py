@@ -31,8 +31,8 @@ from fastifo.utils.text import did_you_mean
 class Preset:
     """Field values that a method is trained with, and where they are published."""
 
-    fields: dict[str, Any]
-    source: str
+    fields: dict[str, Any]  # config field -> value
+    source: str  # paper or code that publishes them
 
 
 # Raw observations and nets of 256 units, which the originals share.

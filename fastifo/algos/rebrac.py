@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
-from fastifo.algos.relabel import ScaledConfig, check_reward_scaling, scale_rewards
+from fastifo.algos.relabel import RewardScalingConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
 from fastifo.nn.heads import DeterministicPolicy, box_muller
@@ -25,7 +25,7 @@ PERIOD = 2  # the policy trains, and all targets track, in every second update
 
 
 @dataclass(frozen=True)
-class ReBRACConfig(ScaledConfig):
+class ReBRACConfig(RewardScalingConfig):
     """Fields of `rebrac`; the defaults are those for MuJoCo locomotion."""
 
     batch_size: int = 1024  # transitions drawn in one update; 256 on Adroit and AntMaze
@@ -69,6 +69,7 @@ class ReBRAC(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Rewards, the data's next action, and noise for the target policy's action."""
         return frozenset({"reward", "next_action", "noise"})
 
     @classmethod
@@ -93,6 +94,7 @@ class ReBRAC(Learner):
         return scale_rewards(dataset, configs, trainer)
 
     def build(self) -> None:
+        """Builds the policy and two critics, each with a target copy."""
         policy = self.make_policy()
         assert isinstance(policy, DeterministicPolicy)
         self.policy = policy
@@ -111,6 +113,7 @@ class ReBRAC(Learner):
         self.register_buffer("policy_loss", zeros)  # of the policy's last step, for the log
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps the critics, every second time the policy; returns losses, Q and |a~' - a'|^2."""
         hp, b = self.hp, batch.background
         assert b.action is not None
         assert b.next_action is not None
@@ -121,8 +124,7 @@ class ReBRAC(Learner):
         # where a~' = clip(pibar(s') + clip(N(0, policy_noise^2))) and a' is the data's next action.
         limit, deviation = hp.noise_clip.unsqueeze(-1), hp.policy_noise.unsqueeze(-1)
         with torch.no_grad():
-            noise = deviation * box_muller(*batch.noise.chunk(2, -1))  # [P, B, A]
-            noise = torch.minimum(torch.maximum(noise, -limit), limit)
+            noise = (deviation * box_muller(*batch.noise.chunk(2, -1))).clamp(-limit, limit)
             next_action = (self.policy_target.mode(b.next_obs) + noise).clamp(-1.0, 1.0)
             next_pair = torch.cat([b.next_obs, next_action], -1)
             next_q = torch.minimum(self.critic_target(next_pair), self.twin_target(next_pair))

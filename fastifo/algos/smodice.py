@@ -68,6 +68,7 @@ class SMODICE(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Rewards and first observations of episodes; with `entropy_constraint` also noise."""
         noise = {"noise"} if config.entropy_constraint else set()
         return frozenset({"reward", "initial"}) | noise
 
@@ -81,6 +82,7 @@ class SMODICE(Learner):
         )
 
     def build(self) -> None:
+        """Builds the policy and the value; with `entropy_constraint` the log coefficient."""
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
         self.param_group(self.value, decays=("weight_decay", "value_weight_decay"))
@@ -91,6 +93,7 @@ class SMODICE(Learner):
             self.param_group(self.log_price, decays=())
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps value and policy; returns losses, mean value, residual and policy weights."""
         hp, cfg, b = self.hp, self.cfg, batch.background
         assert b.action is not None
         assert b.reward is not None

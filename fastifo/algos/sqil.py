@@ -41,6 +41,7 @@ class SQIL(Learner):
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
+        """Expert rows with their actions."""
         return cls.needs | {"expert_action"}
 
     @classmethod
@@ -64,11 +65,13 @@ class SQIL(Learner):
             )
 
     def build(self) -> None:
+        """Builds the policy, and the value with its target copy."""
         self.policy = self.make_policy()
         self.value = self.scalar_net("value")
         self.value_target = self.target_copy(self.value, every=self.cfg.target_period)
 
     def update(self, batch: Batch) -> Metrics:
+        """Steps value and policy; returns losses, mean values, advantages and weights."""
         hp, cfg = self.hp, self.cfg
         expert, background = batch.expert, batch.background
         assert expert is not None

@@ -33,13 +33,11 @@ EXPERT_SEED_BLOCK = 1000  # added to the seed of the demonstrations for the back
 class BimodalSpec:
     """One set: `bimodal:<env>/expert=<n>,...`.  Raises ValueError for a bad option."""
 
-    env_id: str
+    env_id: str  # EnvPool name of the task
     expert: int  # expert episodes in the background, of `total`
     total: int = 1000  # episodes in the background
     demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
-    clone: int = (
-        0  # the other episodes are a SIBench clone's of this many demonstrations; 0: random
-    )
+    clone: int = 0  # demonstrations of the clone that plays the other episodes; 0: random actions
     seed: int = 0  # of all episodes; 0 to 99
     noise: float = 0.5  # of the expert, relative to its own exploration noise
     policy: str = ""  # the expert's policy file; empty is the shipped one

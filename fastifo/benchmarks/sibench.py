@@ -37,7 +37,7 @@ SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SE
 class SIBenchSpec:
     """One set: `sibench:<env>/d=<n>,episodes=<n>,...`.  Raises ValueError for a bad option."""
 
-    env_id: str
+    env_id: str  # EnvPool name of the task
     d: int  # demonstrations that the background's policy is cloned from
     episodes: int = 1000  # of the background
     seed: int = 0  # of demonstrations, clone and background; 0 to 99
@@ -223,8 +223,8 @@ class BuildJob:
     """Builds one set of a folder that has demonstrations."""
 
     spec: SIBenchSpec
-    out: Path
-    progress: bool
+    out: Path  # folder of the demonstrations and the sets
+    progress: bool  # show progress bars
 
     @property
     def path(self) -> Path:

@@ -62,7 +62,7 @@ class Verify:
 
     def main(self) -> None:
         """Prints the number of bytes compared.  Raises ValueError for a damaged file."""
-        print(f"sound  {self.file}  {verify(self.file)} bytes")
+        print(f"intact  {self.file}  {verify(self.file)} bytes")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def split(
 ) -> list[tuple[Path, Dataset]]:
     """The parts of a dataset with their files; each background episode is in exactly one part.
 
-    Raises ValueError where the shares do not sum to 1 or a part would be empty.
+    Raises ValueError if the shares do not sum to 1 or a part would be empty.
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"shares: expected numbers above 0 with sum 1, found {shares}")
@@ -105,7 +105,9 @@ def split(
     parts: list[tuple[Path, Dataset]] = []
     for i, (first, last) in enumerate(itertools.pairwise(edges)):
         if first == last:
-            raise ValueError(f"shares: {shares[i]} of {len(order)} episodes is none")
+            raise ValueError(
+                f"shares: expected at least one episode per part, found {shares[i]} of {len(order)}"
+            )
         episodes = background.take(sorted(order[first:last]))
         info = {"split": {"share": shares[i], "seed": seed}, "of": dict(dataset.info)}
         path = out.with_name(f"{out.name}-{i}.fastifo")

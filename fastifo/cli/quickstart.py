@@ -50,11 +50,11 @@ class Quickstart:
 class Job:
     """Training and evaluation of one method."""
 
-    algorithm: str
+    algorithm: str  # name of the method
     dataset: Path  # file of the dataset
     out: Path  # run folder
     num_updates: int
-    seeds: Sequence[int]
+    seeds: Sequence[int]  # one policy each
     hidden: int  # width of both hidden layers
     episodes: int  # evaluation episodes per policy
 

@@ -40,7 +40,7 @@ class Relabel:
     precision: Precision = "auto"
     """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
 
-    commands: ClassVar = REWARD_METHODS
+    commands: ClassVar = REWARD_METHODS  # subcommands, for the help
 
     def main(self) -> None:
         """Computes the rewards and writes the dataset.  Raises ValueError before any work where

@@ -42,7 +42,7 @@ class Train:
     precision: Precision = "auto"
     """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
     engine: Literal["auto", "torch", "native"] = "auto"
-    """native runs whole updates in compiled code on the CPU; auto uses it where it can."""
+    """native runs complete updates in compiled code on the CPU; auto uses it where it can."""
     eval_every: int = 0
     """Updates between evaluations during training; 0 turns them off."""
     eval_episodes: int = 20
@@ -52,7 +52,7 @@ class Train:
     play: Play = "sampled"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
 
-    commands: ClassVar = METHODS
+    commands: ClassVar = METHODS  # subcommands, for the help
 
     def main(self) -> None:
         """Trains, evaluates, and prints the returns."""

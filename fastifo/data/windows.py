@@ -86,3 +86,22 @@ def first_rows(episodes: Episodes, horizon: int) -> Tensor:
     episode = torch.repeat_interleave(torch.arange(episodes.num_episodes, device="cpu"), lengths)
     step = torch.arange(episodes.num_transitions, device="cpu") - episodes.start[episode]
     return begin[episode] + step
+
+
+def window_starts(episodes: Episodes, horizon: int, placement: str) -> Tensor:
+    """The transition at which the window of each transition starts, int64 [N].
+
+    starts: the window starts at its transition and is padded after the episode's end.  ends: it
+    ends at its transition, but starts no earlier than the episode.  fits: as starts, but at the
+    latest at the episode's last window without padding.
+    """
+    step = torch.arange(episodes.num_transitions, device="cpu")
+    episode = torch.repeat_interleave(
+        torch.arange(episodes.num_episodes, device="cpu"), episodes.lengths
+    )
+    begin = episodes.start[:-1][episode]
+    if placement == "ends":
+        return torch.maximum(step - horizon + 1, begin)
+    if placement == "fits":
+        return torch.minimum(step, torch.maximum(begin, episodes.start[1:][episode] - horizon))
+    return step

@@ -25,7 +25,7 @@ class Stage:
     title: str  # of the progress bar and of warnings
     members: tuple[int, ...]  # indices into the run's members
     num_updates: int
-    metrics: MetricsFile
+    metrics: MetricsFile  # the run's log
     checkpoints: Checkpoints | None  # None: nothing is saved
     log_every: int  # updates
     checkpoint_every: int  # updates

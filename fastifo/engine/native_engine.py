@@ -19,7 +19,7 @@ from fastifo.nn.optimizer import Adam
 from fastifo.nn.packed import MAX_DEPTH
 
 ISA = ""  # one of `_C.isas`; empty: the best of this machine. Set by benchmarks and tests
-HALF_KERNEL = ""  # for bfloat16 products, see csrc/engine/half.h; empty: the best. As ISA
+BF16_KERNEL = ""  # for bfloat16 products, see csrc/engine/kernels_bf16.h; empty: the best. As ISA
 CALL_S = 1.0  # aimed-at seconds per call of compiled code, which signals cannot interrupt
 TURNS = 16  # turns of each thread in a call, so that members spread evenly over threads
 
@@ -55,7 +55,7 @@ def why_slow(learner: Learner) -> str | None:
     """Why torch trains this learner faster than the native engine; None if it does not."""
     if learner.precision == "fp64":
         return "the native engine's double precision is plain C++, meant for tests"
-    if learner.precision == "fp32x" and _kernel(_module(learner)) == "widened":
+    if learner.precision == "fp32x" and _kernel(_module(learner)) == "emulated":
         return "this processor has no bfloat16 units, and torch computes fp32x in fp32"
     return None
 
@@ -83,10 +83,10 @@ def _module(learner: Learner) -> Any:
 
 def _kernel(module: Any) -> str:
     """The kernel of bfloat16 products; asking for the list asks the system for its matrix unit."""
-    kernels = [str(name) for name in module.half_kernels()]
-    if HALF_KERNEL and HALF_KERNEL not in kernels:
-        raise ValueError(f"kernel: expected {' or '.join(kernels)} here, found {HALF_KERNEL!r}")
-    return HALF_KERNEL or kernels[0]
+    kernels = [str(name) for name in module.bf16_kernels()]
+    if BF16_KERNEL and BF16_KERNEL not in kernels:
+        raise ValueError(f"kernel: expected {' or '.join(kernels)} here, found {BF16_KERNEL!r}")
+    return BF16_KERNEL or kernels[0]
 
 
 class NativeEngine:
@@ -104,8 +104,10 @@ class NativeEngine:
         members = len(learner.seeds)
         self.totals = torch.zeros(members, len(self.meter.names), dtype=torch.float64)
         self.meter.total = self.totals
-        # Seconds spent by each member and lane (a thread of its team) in each part of an update.
-        self.seconds = torch.zeros(members, _C.max_lanes, len(_C.parts), dtype=torch.float64)
+        # Seconds spent by each member and each thread of its team in each part of an update.
+        self.seconds = torch.zeros(
+            members, _C.max_member_threads, len(_C.parts), dtype=torch.float64
+        )
         self.native_plan = NativePlan(learner, dataset, needs, stage)
         self.plan, self.nets = self.native_plan.plan, self.native_plan.nets
         self.plan.kernel = _kernel(self.module) if PRECISIONS[learner.precision] else ""

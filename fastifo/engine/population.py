@@ -12,8 +12,8 @@ from fastifo.algos.config import Config, expand, shape_key
 class Member:
     """One policy of a run: its seed, its config and the dataset it learns from."""
 
-    seed: int
-    config: Config
+    seed: int  # of initial weights and batches
+    config: Config  # its fields of the method
     dataset: int = 0  # index into the run's datasets
 
 
@@ -23,8 +23,8 @@ class Group:
 
     index: int  # among the run's populations
     members: tuple[int, ...]  # indices into the run's members
-    seeds: tuple[int, ...]
-    configs: tuple[Config, ...]
+    seeds: tuple[int, ...]  # of its members
+    configs: tuple[Config, ...]  # of its members
     datasets: tuple[int, ...]  # indices into the run's datasets
 
 

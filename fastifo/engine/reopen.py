@@ -31,8 +31,8 @@ SAME_RUN_KEYS = (  # in which two configs of the same run agree
 class RunFiles:
     """What a run writes while it trains; without a folder nothing is written."""
 
-    metrics: MetricsFile
-    checkpoints: Checkpoints | None
+    metrics: MetricsFile  # metrics.jsonl
+    checkpoints: Checkpoints | None  # None without a folder
 
 
 def open_run(path: str | Path, device: str = "cpu") -> Run:

@@ -30,11 +30,11 @@ class Run:
     only in float fields form a population, with one learner.
     """
 
-    algorithm: str
-    members: list[Member]
+    algorithm: str  # without backbone, which is a config field
+    members: list[Member]  # in the order of all per-member results
     num_updates: int  # asked for; `updates_done` were made
     precision: str
-    spec: InputSpec
+    spec: InputSpec  # sizes and statistics of the data
     env_id: str | None  # the environment that the dataset names
     action_low: Tensor | None  # bounds of the environment's actions, [A]; None: [-1, 1]
     action_high: Tensor | None

@@ -44,11 +44,11 @@ def given_fields(
 class Settings:
     """Arguments of a run that are valid whatever the data are."""
 
-    algorithm: str
-    learner_class: type[Learner]
-    members: list[Member]
-    device: torch.device
-    precision: str
+    algorithm: str  # without backbone, which is a config field
+    learner_class: type[Learner]  # of the algorithm and its backbone
+    members: list[Member]  # every seed with every combination of values
+    device: torch.device  # resolved, never auto
+    precision: str  # resolved, never auto
 
     def check_data(self, dataset: Dataset, *, relabel_only: bool = False) -> None:
         """Raises ValueError if the method cannot learn from the dataset.

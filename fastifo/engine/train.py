@@ -1,4 +1,4 @@
-"""`fastifo.train` and `fastifo.relabel`: the whole job from a dataset to a run or to rewards.
+"""`fastifo.train` and `fastifo.relabel`: from a dataset to a run, or to rewards.
 
 Both functions are longer than 50 lines because their docstrings are the reference of the API.
 """

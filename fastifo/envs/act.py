@@ -1,6 +1,6 @@
 """Actions of many policies at a time.
 
-Policies of the same kind act in one call of compiled code on the CPU; any other acts on its own.
+Policies of the same kind act in one call of compiled code on the CPU; the others act one by one.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.packed import MAX_DEPTH, NetWeights
 
 BLOCK_ROWS = 256  # rows of one torch product
-JOB_ROWS, MAX_JOBS = 64, 16  # fewest rows worth a thread of their own, and most threads
+JOB_ROWS, MAX_JOBS = 64, 16  # fewest rows that are worth a thread, and most threads
 
 
 class Actor(Protocol):
@@ -37,8 +37,8 @@ class Actor(Protocol):
 class SamplingStep(NamedTuple):
     """Identifies the random numbers of one environment step; see `Policy.noise`."""
 
-    stream: int
-    step: int
+    stream: int  # of random numbers; see `purpose`
+    step: int  # environment step, counted from 0
     num_episodes: int  # rows of noise, one per episode; 0: act deterministically
 
 

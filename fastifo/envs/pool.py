@@ -25,7 +25,7 @@ SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock
 class RolloutTask:
     """What every pool of a rollout plays."""
 
-    env_id: str
+    env_id: str  # EnvPool name of the environment
     num_episodes: int  # of every policy
     deterministic: bool  # play modes, not samples
     seed: int  # of the environments
@@ -38,7 +38,7 @@ class RolloutTask:
 class RolloutTime:
     """Where the time of a rollout went, in seconds."""
 
-    total_s: float = 0.0
+    total_s: float = 0.0  # from start to end
     environment_s: float = 0.0  # waiting for environments to step
     policy_s: float = 0.0  # computing actions
 

@@ -167,7 +167,7 @@ def bootstrap_interval(
     level: share of resampled means inside the interval.
 
     Returns (low, high). The interval covers evaluation noise of these members, not variation
-    between seeds; tables show the spread between seeds in a column of its own.
+    between seeds; tables show the spread between seeds in a separate column.
     """
     rng = np.random.default_rng(seed)
     members, episodes = values.shape

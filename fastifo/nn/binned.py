@@ -51,7 +51,7 @@ class BinnedPolicy(nn.Module):
         dtype = next(body.parameters()).dtype
         kernels = [losses.gaussian_kernel(width, num_bins).to(dtype) for width in widths]
         taps, norm = losses.gaussian_taps(widths, num_bins)
-        if reading != "logits":  # the ops smooth nothing
+        if reading != "logits":  # then the ops do not smooth
             taps, norm = torch.ones(len(widths), 1), torch.ones_like(norm)
         self.register_buffer("kernel", torch.stack(kernels), persistent=False)  # [P, K, K]
         self.register_buffer("taps", taps.to(dtype), persistent=False)  # [P, radius + 1]

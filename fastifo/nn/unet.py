@@ -44,6 +44,7 @@ class Conv(nn.Module):
         self.stride, self.padding = stride, size // 2
 
     def forward(self, x: Tensor, member: int) -> Tensor:
+        """x: [B, inputs, T].  Returns [B, outputs, T / stride], by the member's weights."""
         weight, bias = select_member(self.weight, member), select_member(self.bias, member)
         return F.conv1d(x, weight, bias, self.stride, self.padding)
 
@@ -57,6 +58,7 @@ class UpConv(nn.Module):
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, x: Tensor, member: int) -> Tensor:
+        """x: [B, width, T].  Returns [B, width, 2 T], by the member's weights."""
         weight, bias = select_member(self.weight, member), select_member(self.bias, member)
         return F.conv_transpose1d(x, weight, bias, stride=2, padding=1)
 
@@ -65,6 +67,7 @@ class Identity(nn.Module):
     """Returns its input; stands for a layer that a configuration does not need."""
 
     def forward(self, x: Tensor, member: int) -> Tensor:
+        """Returns x, [B, width, T], unchanged."""
         return x
 
 
@@ -79,6 +82,7 @@ class ConvBlock(nn.Module):
         self.shift = nn.Parameter(torch.zeros(shape, dtype=init.dtype))  # [P, outputs]
 
     def forward(self, x: Tensor, member: int) -> Tensor:
+        """x: [B, inputs, T].  Returns [B, outputs, T], by the member's weights."""
         scale, shift = select_member(self.scale, member), select_member(self.shift, member)
         return F.mish(F.group_norm(self.conv(x, member), GROUPS, scale, shift))
 

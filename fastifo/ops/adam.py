@@ -85,24 +85,27 @@ class Stepper:
         if parameter:
             self.dtype = expect_float("parameter[0]", parameter[0], None, self.device)
             self.kernel = kernel_name("adam", parameter[0])
-        for index, w in enumerate(parameter):
-            if w.shape[:1] != (members,):
-                raise ValueError(
-                    f"parameter[{index}]: expected shape [{members}, ...], found {list(w.shape)}."
-                )
-            group = {"parameter": w, "first": first[index], "second": second[index]}
+        for index, (w, m, v) in enumerate(zip(parameter, first, second, strict=True)):
+            group = {"parameter": w, "first": m, "second": v}
             if index < len(target):
                 group["target"] = target[index]
-            for name, tensor in group.items():
-                expect(f"{name}[{index}]", tensor, self.dtype, w.shape, self.device)
-            copy = group["target"].data_ptr() if "target" in group else 0
-            self.pointers.append(
-                (w.data_ptr(), first[index].data_ptr(), second[index].data_ptr(), copy,
-                 w.numel() // max(1, members))
-            )  # fmt: skip
+            self._expect_group(index, group, members)
+            copy = target[index].data_ptr() if index < len(target) else 0
+            size = w.numel() // max(1, members)
+            self.pointers.append((w.data_ptr(), m.data_ptr(), v.data_ptr(), copy, size))
         self.tensors = (*parameter, *first, *second, *target)  # keeps their memory alive
         self.settings = (rate, decay, polyak)
         self.constants = (members, every, int(decoupled), beta1, beta2, eps)
+
+    def _expect_group(self, index: int, group: dict[str, Tensor], members: int) -> None:
+        """Checks the index-th parameter, its moments and its target."""
+        shape = group["parameter"].shape
+        if shape[:1] != (members,):
+            raise ValueError(
+                f"parameter[{index}]: expected shape [{members}, ...], found {list(shape)}."
+            )
+        for name, tensor in group.items():
+            expect(f"{name}[{index}]", tensor, self.dtype, shape, self.device)
 
     def __call__(self, gradient: list[Tensor], update: Tensor) -> None:
         """Makes one step.  gradient, update: as in `adam`, which raises the same errors."""

@@ -1,4 +1,4 @@
-"""TD errors, value losses with their gradients, and advantage weights, each value read once."""
+"""One-step value losses with their gradients, and the advantage weights of the policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from fastifo.ops.registry import expect, expect_float, kernel_name, launch, op
 
 
 def statistics_of(advantage: Tensor, weight: Tensor, clipped: Tensor) -> Tensor:
-    """[P, 4]: mean and deviation of the advantage, mean weight, share of capped rows."""
+    """Mean and population deviation of the advantage, mean weight, share of capped rows, [P, 4].
+
+    advantage, weight, clipped (0 or 1): [P, B].
+    """
     mean = advantage.mean(1)
     columns = [
         mean,
@@ -26,7 +29,7 @@ def statistics_of(advantage: Tensor, weight: Tensor, clipped: Tensor) -> Tensor:
 
 
 def _spread(values: Tensor, rows: int) -> Tensor:
-    """[P, G] -> [P, rows]: one entry for each of G equal groups of rows."""
+    """Repeats the entry of each of G equal groups of rows for its rows, [P, G] -> [P, rows]."""
     return values.repeat_interleave(rows // values.shape[1], 1)
 
 
@@ -45,30 +48,44 @@ def advantage_loss(
     policy_absorbing: bool,
     policy_rows: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `advantage` means but for the gradient, in plain torch."""
+    """The loss [P], weights [P, policy_rows] and statistics [P, 4] of `advantage`, in plain torch.
+
+    The arguments are those of `advantage`; autograd gives the gradient.
+    """
     rows, groups = v.shape[1], share.shape[1]
     reward = _spread(reward, rows)
-    y = losses.td_target(reward, next_v, terminal, gamma, absorbing=absorbing).detach()
+    y = losses.td_target(
+        reward=reward, next_value=next_v, terminal=terminal, gamma=gamma, absorbing=absorbing
+    ).detach()
     error = y - v
     cost = error.square()
     if expectile is not None:
         cost = cost * (expectile - (error < 0).to(v.dtype)).abs()
     loss = (share * cost.unflatten(1, (groups, -1)).mean(2)).sum(1)
 
-    own = slice(rows - policy_rows, rows)
-    after = next_v[:, own] if policy_next_v is None else policy_next_v
+    policy = slice(rows - policy_rows, rows)
     with torch.no_grad():
         y = losses.td_target(
-            reward[:, own], after, terminal[:, own], gamma, absorbing=policy_absorbing
+            reward=reward[:, policy],
+            next_value=next_v[:, policy] if policy_next_v is None else policy_next_v,
+            terminal=terminal[:, policy],
+            gamma=gamma,
+            absorbing=policy_absorbing,
         )
-        a = y - v[:, own]
-        weight, _ = losses.advantage_weight(a, temperature, max_weight)
-        clipped = a / temperature >= max_weight.log()
-    return loss, weight, statistics_of(a, weight, clipped)
+        difference = y - v[:, policy]
+        weight, _ = losses.advantage_weight(
+            advantage=difference, temperature=temperature, max_weight=max_weight
+        )
+        clipped = difference / temperature >= max_weight.log()
+    return loss, weight, statistics_of(difference, weight, clipped)
 
 
 def with_gradients(loss_of: Callable[..., Any], leaves: int) -> Any:
-    """`loss_of` with autograd's gradients of the summed loss in its first `leaves` arguments."""
+    """Adds the gradients of the summed loss in the first `leaves` arguments, by autograd.
+
+    loss_of: returns the loss [P] and further outputs.  Returns a function of the same arguments
+    that returns the loss, the gradients and the further outputs.
+    """
     signature = inspect.signature(loss_of)
     names = list(signature.parameters)[:leaves]
 
@@ -84,14 +101,30 @@ def with_gradients(loss_of: Callable[..., Any], leaves: int) -> Any:
 
 
 def expect_members(v: Tensor, **columns: Tensor | None) -> None:
-    """Every column is one number per member, [P, 1]."""
+    """Checks that every column has one number per member, [P, 1], on the device of `v`.
+
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
+    """
     for name, column in columns.items():
         if column is not None:
             expect(name, column, v.dtype, (v.shape[0], 1), v.device)
 
 
+def _expect_rows(
+    v: Tensor, next_v: Tensor, policy_next_v: Tensor | None, terminal: Tensor, policy_rows: int
+) -> None:
+    """Checks the columns that have an entry for each row of `v`, or for each of the policy's."""
+    members, rows = v.shape
+    expect("next_v", next_v, v.dtype, (members, rows), v.device)
+    if not 0 <= policy_rows <= rows:
+        raise ValueError(f"policy_rows: expected 0 to {rows}, found {policy_rows}.")
+    if policy_next_v is not None:
+        expect("policy_next_v", policy_next_v, v.dtype, (members, policy_rows), v.device)
+    expect("terminal", terminal, v.dtype, (members, rows), v.device)
+
+
 def _expect_groups(name: str, values: Tensor, v: Tensor) -> None:
-    """[P, G] with G a divisor of the rows of `v`."""
+    """Checks that `values` is [P, G] with G a divisor of the rows of `v`."""
     expect(name, values, v.dtype, (v.shape[0], None), v.device)
     groups, rows = values.shape[1], v.shape[1]
     if groups < 1 or rows % groups:
@@ -126,30 +159,26 @@ def advantage(
     policy_absorbing: bool,
     policy_rows: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """VfO, AWR, SQIL, IQL: value loss [P], its gradient in v [P, R], weights [P, policy_rows] of
-    the policy, statistics [P, 4].
+    """Value loss and policy weights of VfO, AWR, SQIL and IQL.
 
     The target is y = reward + gamma * next_v, or at a terminal reward / (1 - gamma) where
-    `absorbing`, else the reward; it is a constant. The loss adds share * mean(cost) over equal
-    groups of rows, cost = (y - v)^2, times |expectile - 1(y < v)| where given. The last
-    `policy_rows` rows are weighted by min(exp((y - v) / temperature), max_weight), with
-    `policy_next_v` in place of next_v where given.
+    `absorbing`, else the reward; it is a constant. The loss is the sum over equal groups of rows of
+    share * mean(cost), cost = (y - v)^2, times |expectile - 1(y < v)| where `expectile` is given.
+    The last `policy_rows` rows have the weight min(exp((y - v) / temperature), max_weight), where y
+    takes `policy_next_v`, if given, in place of next_v. IQL's advantage q - v is reward = q at
+    gamma 0.
 
-    v, next_v, terminal (0 or 1): [P, R].  reward, share: [P, G], G divides R: one entry per group
-    of R / G rows, or per row.  gamma, temperature, max_weight, expectile: [P, 1].  IQL's advantage
-    q - v is reward = q at gamma 0.  statistics: the advantage's mean and deviation, the mean
-    weight, the share of rows at the cap.
+    v, next_v, terminal (0 or 1): [P, R].  policy_next_v: [P, policy_rows].  reward, share: [P, G],
+    one entry per group of R / G rows, where G divides R.  gamma, temperature, max_weight,
+    expectile: [P, 1].
+    Returns the loss [P], its gradient in v [P, R], the weights [P, policy_rows], and statistics
+    [P, 4]: the advantage's mean and deviation, the mean weight, the share of rows at the cap.
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     Source: arXiv 2507.06701, value and policy loss; Kostrikov et al. 2021, arXiv:2110.06169, Eq. 5.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
-    dtype = expect_float("v", v, (None, None))  # [P, R]
+    expect_float("v", v, (None, None))  # [P, R]
     members, rows = v.shape
-    expect("next_v", next_v, dtype, (members, rows), v.device)
-    if not 0 <= policy_rows <= rows:
-        raise ValueError(f"policy_rows: expected 0 to {rows}, found {policy_rows}.")
-    if policy_next_v is not None:
-        expect("policy_next_v", policy_next_v, dtype, (members, policy_rows), v.device)
-    expect("terminal", terminal, dtype, (members, rows), v.device)
+    _expect_rows(v, next_v, policy_next_v, terminal, policy_rows)
     _expect_groups("reward", reward, v)
     _expect_groups("share", share, v)
     expect_members(

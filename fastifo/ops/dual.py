@@ -25,7 +25,10 @@ def smodice_loss(
     absorbing: bool,
     normalizes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `smodice` means but for the gradients, in plain torch."""
+    """The loss [P], weights [P, B] and statistics [P, 4] of `smodice`, in plain torch.
+
+    The arguments are those of `smodice`; autograd gives the gradients.
+    """
     final = reward / (1.0 - gamma) if absorbing else reward
     delta = torch.where(terminal > 0, final, reward + gamma * next_v) - v
     if divergence == "kl":
@@ -70,20 +73,19 @@ def smodice(
     absorbing: bool,
     normalizes: bool,
 ) -> tuple[Tensor, ...]:
-    """SMODICE: value loss [P], its gradients in v, next_v [P, B] and initial_v [P, B0], policy
-    weights [P, B], statistics [P, 4].
+    """Value loss and policy weights of SMODICE. Nothing is held constant.
 
-    delta = reward + gamma * next_v - v; at a terminal the bootstrap is absent, or with `absorbing`
-    the value is reward / (1 - gamma). The loss is (1 - gamma) mean(initial_v) plus, for kl, log
-    mean exp(delta), weight exp(delta); for chi2, mean(delta + delta^2 / 2), weight
-    max(0, delta + 1).
-    `normalizes` divides the weights by their batch mean; then they are capped at max_weight.
-    Nothing is held constant.
+    The residual is delta = reward + gamma * next_v - v; at a terminal gamma * next_v is left out,
+    or with `absorbing` the target is reward / (1 - gamma). The loss is (1 - gamma) mean(initial_v)
+    plus log mean exp(delta) for kl or mean(delta + delta^2 / 2) for chi2. The weight is exp(delta)
+    or max(0, delta + 1), divided by its mean where `normalizes`, then capped at max_weight.
 
     v, next_v, reward (the discriminator's logit), terminal (0 or 1): [P, B], B >= 1.  initial_v:
-    [P, B0], B0 >= 1.  gamma, max_weight: [P, 1].  statistics: as in `advantage`, of delta.
+    [P, B0], B0 >= 1.  gamma, max_weight: [P, 1].  divergence: kl or chi2.
+    Returns the loss [P], its gradients in v [P, B], next_v [P, B] and initial_v [P, B0], the
+    weights [P, B], and the statistics of `advantage` for delta [P, 4].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     Source: Ma et al. 2022, arXiv:2202.02433; the chi2 conjugate is not rectified (authors' code).
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
     dtype = expect_float("v", v, (None, None))  # [P, B]
     members, rows = v.shape
@@ -117,19 +119,22 @@ def dilo_loss(
     max_weight: Tensor,
     expert_rows: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `dilo` means but for the gradients, in plain torch."""
+    """The loss [P], weights [P, R - E] and statistics [P, 4] of `dilo`, in plain torch.
+
+    The arguments are those of `dilo`; autograd gives the gradients.
+    """
     y = gamma * (1.0 - terminal) * next_v - v
     w = (0.5 * y + 1.0).clamp(min=0.0)
     conjugate = y * w - (w - 1.0).square()
     b, share = beta.squeeze(1), residual_share.squeeze(1)
-    own = slice(expert_rows, None)
+    background = slice(expert_rows, None)
     residual = b * conjugate[:, :expert_rows].mean(1)
-    residual = residual + (1.0 - b) * (conjugate[:, own] - y[:, own]).mean(1)
-    loss = (1.0 - share) * v[:, own].mean(1) + share * residual
-    exponent = (inverse_temperature * v[:, own]).detach()
+    residual = residual + (1.0 - b) * (conjugate[:, background] - y[:, background]).mean(1)
+    loss = (1.0 - share) * v[:, background].mean(1) + share * residual
+    exponent = (inverse_temperature * v[:, background]).detach()
     clipped = exponent >= max_weight.log()
     weight = torch.minimum(exponent, max_weight.log()).exp()
-    return loss, weight, statistics_of(y[:, own], weight, clipped)
+    return loss, weight, statistics_of(y[:, background], weight, clipped)
 
 
 @op(
@@ -156,19 +161,20 @@ def dilo(
     max_weight: Tensor,
     expert_rows: int,
 ) -> tuple[Tensor, ...]:
-    """DILO: value loss [P], its gradients in v and next_v [P, R], weights of the background's rows
-    [P, R - E], statistics [P, 4].
+    """Value loss and policy weights of DILO. A semi-gradient uses only one of the two gradients.
 
-    With y = gamma (1 - terminal) next_v - v and the chi2 conjugate f(y) = y w - (w - 1)^2, w =
-    max(y / 2 + 1, 0), the loss is (1 - residual_share) mean_B(v) + residual_share (beta mean_E f(y)
-    + (1 - beta) mean_B(f(y) - y)); the weight is min(exp(inverse_temperature v), max_weight).
-    A semi-gradient leaves one of the gradients out.
+    With the residual y = gamma (1 - terminal) next_v - v and the chi2 conjugate f(y) = y w -
+    (w - 1)^2, w = max(y / 2 + 1, 0), the loss is (1 - residual_share) mean_B(v) + residual_share
+    (beta mean_E f(y) + (1 - beta) mean_B(f(y) - y)), where E is the expert and B the background.
+    The weight is min(exp(inverse_temperature v), max_weight).
 
-    v = V(s, s'), next_v = V(s', s''), terminal (0 or 1): [P, R], the first E = expert_rows are the
-    expert's, the rest the background's.  gamma, beta, residual_share, inverse_temperature,
-    max_weight: [P, 1].  statistics: as in `advantage`, of the background's y.
+    v = V(s, s'), next_v = V(s', s''), terminal (0 or 1): [P, R]; the first E = expert_rows rows are
+    the expert's, the others the background's.  gamma, beta, residual_share, inverse_temperature,
+    max_weight: [P, 1].
+    Returns the loss [P], its gradients in v and next_v [P, R], the weights of the background's rows
+    [P, R - E], and the statistics of `advantage` for the background's y [P, 4].
+    Raises TypeError for a wrong dtype and ValueError for any other mismatch.
     Source: Sikchi et al. 2024, arXiv:2406.08805, and its authors' code.
-    Raises TypeError for a dtype and ValueError for anything else that does not fit.
     """
     dtype = expect_float("v", v, (None, None))  # [P, R]
     members, rows = v.shape

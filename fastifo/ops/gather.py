@@ -49,6 +49,34 @@ def _fake(
     return out + [obs.new_empty((*index.shape, *column.shape[2:])) for column in member_columns]
 
 
+def _expect_columns(
+    columns: list[Tensor], rows: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    for index, column in enumerate(columns):
+        if column.ndim not in (1, 2):
+            raise ValueError(
+                f"columns[{index}]: expected shape [N] or [N, A], found {list(column.shape)}."
+            )
+        expect(f"columns[{index}]", column, dtype, (rows, *column.shape[1:]), device)
+
+
+def _expect_member_columns(
+    columns: list[Tensor], rows: int, dtype: torch.dtype, device: torch.device
+) -> int | None:
+    """Returns the number of members, which all columns must share; None without columns."""
+    members: int | None = None
+    for index, column in enumerate(columns):
+        if column.ndim not in (2, 3):
+            raise ValueError(
+                f"member_columns[{index}]: expected shape [P, N] or [P, N, A], found "
+                f"{list(column.shape)}."
+            )
+        shape = (members, rows, *column.shape[2:])
+        expect(f"member_columns[{index}]", column, dtype, shape, device)
+        members = column.shape[0]
+    return members
+
+
 class Gatherer:
     """`gather` for fixed columns: checks all arguments once and only the index at each call.
 
@@ -85,26 +113,11 @@ class Gatherer:
             if statistic is not None:
                 expect(name, statistic, dtype, (obs.shape[1],), self.device)
         if (mean is None) != (deviation is None):
-            raise ValueError("deviation: expected one with a mean and none without one.")
+            raise ValueError("deviation: expected it together with mean, found only one of them.")
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, found {steps}.")
-        for index, column in enumerate(columns):
-            if column.ndim not in (1, 2):
-                raise ValueError(
-                    f"columns[{index}]: expected shape [N] or [N, A], found {list(column.shape)}."
-                )
-            shape = (row.shape[0], *column.shape[1:])
-            expect(f"columns[{index}]", column, dtype, shape, self.device)
-        self.members: int | None = None
-        for index, column in enumerate(member_columns):
-            if column.ndim not in (2, 3):
-                raise ValueError(
-                    f"member_columns[{index}]: expected shape [P, N] or [P, N, A], found "
-                    f"{list(column.shape)}."
-                )
-            shape = (self.members, row.shape[0], *column.shape[2:])
-            expect(f"member_columns[{index}]", column, dtype, shape, self.device)
-            self.members = column.shape[0]
+        _expect_columns(columns, row.shape[0], dtype, self.device)
+        self.members = _expect_member_columns(member_columns, row.shape[0], dtype, self.device)
         self.kernel = registry.kernel(kernel_name("gather", obs), self.device)
         self.obs = obs
         self.tensors = (row, obs, scale, mean, deviation, *columns, *member_columns)

@@ -26,7 +26,7 @@ R = TypeVar("R")
 class Op:
     """A registered op."""
 
-    name: str
+    name: str  # as in torch.ops.fastifo.<name>
     call: Callable[..., Any]  # the public function, which runs the compiled kernel
     reference: Callable[..., Any]  # the same op in plain torch; the tests compare `call` with it
     overload: Any  # torch's handle, as torch.library.opcheck takes it
@@ -42,7 +42,7 @@ _LIBRARY = torch.library.Library("fastifo", "DEF")
 
 
 def op(
-    schema: str, *, reference: Callable[P, R], fake: Callable[P, R]
+    schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Registers the decorated function as `torch.ops.fastifo.<name>` for the CPU and CUDA.
 

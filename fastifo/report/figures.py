@@ -135,8 +135,8 @@ def _draw_sawtooth(axis: Any, improvement: Improvement, color: str) -> None:
 class Sweep:
     """Evaluated runs of one task and algorithm whose members differ in one number."""
 
-    env_id: str
-    algorithm: str
+    env_id: str  # EnvPool name of the task
+    algorithm: str  # with its backbone, as in tge-rebrac
     field: str  # of the algorithm's config
     runs: list[RunSummary]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastifo.algos.rewards.store import kept_columns
+from fastifo.algos.rewards.resumable import load_columns
 from fastifo.algos.rewards.tge import REWARDS, tge_reward
 from fastifo.report.plotting import png_figure
 
@@ -25,7 +25,7 @@ def read_summary(path: Path) -> Summary:
     `worst` return; `sigma` and `kind` of the run's reward.
     Raises ValueError naming a damaged file.
     """
-    summary = kept_columns(path)
+    summary = load_columns(path)
     if summary is None or not set(COLUMNS) <= summary.keys():
         raise ValueError(
             f"{path}: expected TGE's summary of its embeddings, found a truncated or unrelated "

@@ -25,7 +25,7 @@ REQUIRED_KEYS = {"algorithm", "datasets", "env_id", "num_updates"}  # of config.
 class RunSummary:
     """The members of one run folder that trained on one dataset: P members, E episodes each."""
 
-    folder: Path
+    folder: Path  # the run folder
     config: dict[str, Any]  # config.json; `algorithm` includes the backbone, as in tge-rebrac
     dataset: dict[str, Any]  # the entry of config["datasets"]
     members: list[int]  # [P], indices into config["members"]

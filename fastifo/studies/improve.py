@@ -34,9 +34,9 @@ PLAYED = "played.fastifo"  # an iteration's episodes
 class Improvement:
     """What `improve` returns: the mean undiscounted return of each iteration's data, by seed."""
 
-    algorithm: str
-    env_id: str
-    seeds: tuple[int, ...]
+    algorithm: str  # name of the method
+    env_id: str  # EnvPool name of the task
+    seeds: tuple[int, ...]  # one sequence of policies each
     returns: list[list[float]]  # [seeds][iterations + 1]; the first is the initial background's
 
     def __str__(self) -> str:
@@ -57,9 +57,9 @@ class Improvement:
 class Experiment:
     """What the iterations of one improvement share."""
 
-    algorithm: str
-    env_id: str
-    start: Dataset  # its background is the first iteration's; its action bounds are all iterations'
+    algorithm: str  # name of the method
+    env_id: str  # EnvPool name of the task
+    start: Dataset  # background of the first iteration, and action bounds of all
     demos: Episodes  # the expert's observations
     episodes: int  # played in each iteration
     folder: Path
@@ -131,7 +131,7 @@ def improve(
     demos = (demonstrations.expert or demonstrations.background).without_rewards()
     env_id = env_id or start.env_id or demonstrations.env_id
     if env_id is None:
-        raise ValueError("env_id: expected EnvPool's name of the task, the datasets name none")
+        raise ValueError("env_id: expected EnvPool's name of the task, found none in the datasets")
     check_env(env_id)
     experiment = Experiment(algorithm, env_id, start, demos, episodes, Path(out), fields, progress)
     _keep_plan(experiment, seeds)

@@ -1,7 +1,7 @@
 """Tabular chains whose values are known in closed form.
 
 Observations are one-hot and nets are linear, so the value net is a table. Every update uses the
-whole dataset, so nothing is random.
+entire dataset, so nothing is random.
 """
 
 import dataclasses
@@ -155,6 +155,7 @@ def test_tabular_values_are_always_within_0_and_1_over_1_minus_gamma(start: floa
     torch.testing.assert_close(table, expected, rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_values_of_a_network_are_within_0_and_1_over_1_minus_gamma_after_convergence() -> None:
     batch = Batch(background=rows(BACKGROUND), expert=rows(EXPERT))
     fields = {

@@ -1,4 +1,4 @@
-"""Config fields: types, ranges, sweeps, names, and their way through JSON."""
+"""Config fields: types, ranges, sweeps, names, and conversion to and from JSON."""
 
 import dataclasses
 import json

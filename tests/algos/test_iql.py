@@ -147,7 +147,7 @@ def test_scaling_by_the_range_of_equal_returns_is_refused() -> None:
 def test_one_background_episode_is_refused_before_training() -> None:
     dataset = random_dataset()
     one = dataclasses.replace(dataset, background=dataset.background.take([0]))
-    with pytest.raises(ValueError, match=r"reward_scaling: .* the background has one episode"):
+    with pytest.raises(ValueError, match=r"reward_scaling: .* but the background has one episode"):
         fastifo.train("tge", one, horizon=4, progress=False)
 
 

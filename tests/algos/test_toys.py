@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import fastifo
-from fastifo.algos import ALGORITHMS, BACKBONES
+from fastifo.algos import ALGORITHMS
 from fastifo.data.dataset import Dataset
 
 STEPS, SPEED = 30, 0.1
@@ -95,7 +95,10 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
 
 
 # The expert's transitions cover this plane, so rewards for being close to them say little.
-@pytest.mark.parametrize("name", sorted({*ALGORITHMS} - {*BACKBONES, "bc", "rebrac"}))
+@pytest.mark.parametrize(
+    "name",
+    ["awr", "bco", "dilo", "iql", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc"],
+)
 def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     dataset = worlds(adrift)
     obs = dataset.background.obs.view(60, STEPS + 1, 2)
@@ -107,11 +110,13 @@ def test_cloning_drifts_as_the_background_does() -> None:
     assert distance(solve("bc", worlds(adrift))) > 1.0
 
 
+@pytest.mark.slow
 def test_rebrac_moves_a_point_to_where_the_expert_goes() -> None:
     # ReBRAC keeps its policy near the mean action, which must not lead away from the origin.
     assert distance(solve("rebrac", worlds(wavering))) < 0.1
 
 
+@pytest.mark.slow
 def test_smodice_and_dilo_find_hidden_expert_episodes_among_random_ones() -> None:
     dataset = worlds(mixed)
     distances = {

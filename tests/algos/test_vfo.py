@@ -106,6 +106,7 @@ def test_target_parameters_change_exactly_at_multiples_of_the_period() -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.slow
 def test_the_target_is_copied_every_200_updates_of_a_training_run(engine: str) -> None:
     def trained(num_updates: int) -> Any:
         fields: dict[str, Any] = {"num_updates": num_updates, "engine": engine, "progress": False}

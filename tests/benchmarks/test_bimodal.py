@@ -47,6 +47,7 @@ def test_expert_episodes_replace_random_ones(expert: Path) -> None:
     assert not np.isin(demos.obs[:, 0], mixture.obs[:, 0]).any()  # they share no episode
 
 
+@pytest.mark.slow
 def test_a_mixture_is_the_same_when_built_again(
     expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_mixture_is_the_same_when_built_again(
     assert load(expert, "expert=2,seed=1").fingerprint() != first.fingerprint()
 
 
+@pytest.mark.slow
 def test_the_other_episodes_may_come_from_a_clone(
     expert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def test_convert_inspect_verify_split(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "transitions dropped for lack of a next observation: 5" in out
     status, out, _ = run(capsys, "data", "verify", pack)
     assert status == 0
-    assert out.startswith("sound")
+    assert out.startswith("intact")
     status, out, _ = run(
         capsys, "data", "split", pack, "--out", tmp_path / "part", "--shares", "0.7", "0.3"
     )

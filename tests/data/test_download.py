@@ -103,6 +103,7 @@ def files_in_folder(path: Path) -> list[str]:
         ["truncated", "no ranges"],
     ],
 )
+@pytest.mark.slow
 def test_the_file_is_complete_after_interruptions(server: Server, ways: list[str]) -> None:
     server.ways = list(ways)
     path = fetch(server)

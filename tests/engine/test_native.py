@@ -158,11 +158,11 @@ def gradient_errors(name: str, precision: str, engine: str = "native", **sizes: 
 
 
 @pytest.mark.parametrize("name", NATIVE)
-@pytest.mark.parametrize("kernel", getattr(_C, _C.isas[0]).half_kernels())
+@pytest.mark.parametrize("kernel", getattr(_C, _C.isas[0]).bf16_kernels())
 def test_gradients_are_as_exact_as_the_precision(
     name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", kernel)
+    monkeypatch.setattr("fastifo.engine.native_engine.BF16_KERNEL", kernel)
     assert max(gradient_errors(name, "fp32")) < 3e-6
     if name == "iql":  # trains in single and double precision only
         return
@@ -258,7 +258,7 @@ else:
 """
 
 
-@pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refuses as many threads")])
+@pytest.mark.parametrize(("members", "expected"), [(4, "True"), (1, "refused to start as many")])
 @pytest.mark.no_address_sanitizer
 @pytest.mark.slow
 def test_too_few_threads_raise_an_error_or_do_not_change_the_result(

@@ -18,7 +18,7 @@ from fastifo.algos.learner import Learner, tensors
 from fastifo.engine.native_engine import NativeEngine
 from helpers import random_dataset
 
-HALF_KERNELS = getattr(_C, _C.isas[0]).half_kernels()
+BF16_KERNELS = getattr(_C, _C.isas[0]).bf16_kernels()
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def test_a_member_does_not_depend_on_its_population_its_index_or_the_threads(
 
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
-@pytest.mark.parametrize("kernel", HALF_KERNELS)
+@pytest.mark.parametrize("kernel", BF16_KERNELS)
 @pytest.mark.usefixtures("keeps_threads")
 @pytest.mark.thread_sanitizer
 def test_a_member_does_not_depend_on_its_population_in_low_precision(
     precision: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", kernel)
+    monkeypatch.setattr("fastifo.engine.native_engine.BF16_KERNEL", kernel)
     fields: dict[str, Any] = {"engine": "native", "precision": precision}
     shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
     assert_independent("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
@@ -114,6 +114,7 @@ def test_the_length_of_a_call_does_not_change_the_result(
 
 
 @pytest.mark.no_address_sanitizer
+@pytest.mark.slow
 def test_a_signal_in_compiled_code_leaves_a_checkpoint(tmp_path: Path) -> None:
     script = f"""
 import sys

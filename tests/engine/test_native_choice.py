@@ -36,7 +36,7 @@ def test_the_reason_is_named_where_native_cannot_train_and_auto_falls_back_to_to
 def test_auto_chooses_torch_where_it_is_faster(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", "widened")
+    monkeypatch.setattr("fastifo.engine.native_engine.BF16_KERNEL", "emulated")
     for precision, reason in (("fp64", "double precision"), ("fp32x", "no bfloat16 units")):
         run = train("bc", random_dataset(), 5, precision=precision, progress=True)
         assert run.engine == "torch"
@@ -60,8 +60,8 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_a_kernel_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastifo.engine.native_engine.HALF_KERNEL", "quantum")
-    with pytest.raises(ValueError, match=r"kernel: expected .*widened here, found 'quantum'"):
+    monkeypatch.setattr("fastifo.engine.native_engine.BF16_KERNEL", "quantum")
+    with pytest.raises(ValueError, match=r"kernel: expected .*emulated here, found 'quantum'"):
         train("bc", random_dataset(), 5, engine="native", precision="bf16")
     assert train("bc", random_dataset(), 5, engine="native").engine == "native"
 

@@ -40,6 +40,7 @@ def test_resuming_equals_never_stopping_bit_for_bit(name: str, tmp_path: Path) -
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     script = f"""
 import os, sys

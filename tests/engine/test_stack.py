@@ -34,6 +34,7 @@ ON_SEVERAL = [name for name in ALL if not ALGORITHMS[name].one_dataset]
         *(("native", name) for name in ON_SEVERAL if ALGORITHMS[name].native_loss is not None),
     ],
 )
+@pytest.mark.slow
 def test_a_member_learns_as_in_a_run_with_only_its_dataset(name: str, engine: str) -> None:
     fields: dict[str, Any] = {"engine": engine, "seeds": [3, 1], "learning_rate": [1e-3, 1e-2]}
     if name == "vfo_bin":

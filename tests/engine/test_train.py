@@ -14,7 +14,6 @@ from engine.runs import ALL, NATIVE, assert_equal_bits, train
 from fastifo.algos import ALGORITHMS
 from helpers import make_learner, make_sampler, random_dataset, run_updates
 
-WITH_GAMMA = [name for name in ALL if hasattr(ALGORITHMS[name].Config(), "gamma")]
 SWEPT = (
     "temperature",
     "inverse_temperature",
@@ -59,6 +58,7 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_every_float_field_may_differ_between_members(name: str, fields: dict[str, Any]) -> None:
     together = train(name, random_dataset(), 10, seeds=[3, 5], precision="fp64", **fields)
     (swept,) = fields.keys() - {"preset"}
@@ -180,6 +180,7 @@ def test_logged_metrics_are_means_over_the_interval(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.slow
 def test_compiled_ops_train_like_their_references(name: str) -> None:
     fields = {"seeds": [0, 1], "precision": "fp64", "learning_rate": [1e-3, 3e-4]}
     fused, plain = (

@@ -13,6 +13,7 @@ FLOORS = {"Hopper-v4": 2500, "HalfCheetah-v4": 4000, "Walker2d-v4": 3000, "Ant-v
 
 
 @pytest.mark.parametrize("env_id", sorted(FLOORS))
+@pytest.mark.slow
 def test_a_shipped_expert_is_small_states_its_origin_and_reaches_its_minimum_return(
     env_id: str,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Action bins and the Gaussian kernel over them: the properties in the methods' description."""
+"""Action bins and the Gaussian kernel over them: properties of their definitions."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_kernel_rows_sum_to_one(width: float, num_bins: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "near", "edge"),
+    ("width", "weights", "edge"),
     [
         (0.01, [0.787, 0.106, 2.6e-4, 0.0], [0.881, 0.119]),
         (0.02, [0.399, 0.242, 0.054, 0.0044], [0.570, 0.346]),
@@ -26,12 +26,12 @@ def test_kernel_rows_sum_to_one(width: float, num_bins: int) -> None:
         (0.08, [0.0997, 0.097, 0.088, 0.075], [0.181, 0.176]),
     ],
 )
-def test_kernel_weights_are_the_tabled_ones(
-    width: float, near: list[float], edge: list[float]
+def test_kernel_weights_equal_precomputed_ones(
+    width: float, weights: list[float], edge: list[float]
 ) -> None:
     kernel = losses.gaussian_kernel(width, 101)
     # half a unit of the table's last digit, and the truncation at four deviations
-    assert kernel[50, 50:54].tolist() == pytest.approx(near, abs=6e-4)
+    assert kernel[50, 50:54].tolist() == pytest.approx(weights, abs=6e-4)
     assert kernel[0, :2].tolist() == pytest.approx(edge, abs=6e-4)
 
 
@@ -50,7 +50,7 @@ def test_a_narrow_kernel_is_the_identity() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-def test_actions_fall_into_the_bins_of_the_description(dtype: torch.dtype) -> None:
+def test_actions_are_encoded_into_the_nearest_bin(dtype: torch.dtype) -> None:
     action = torch.tensor([-1, -0.994, -0.99, 0, 0.013, 0.5, 1, 1.3], dtype=dtype)
     assert losses.encode_action(action, 101).tolist() == [0, 0, 1, 50, 51, 75, 100, 100]
 

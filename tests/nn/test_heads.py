@@ -1,4 +1,4 @@
-"""Deterministic and Gaussian policies: values, gradients, samples."""
+"""Deterministic and Gaussian policy heads: losses, gradients, samples."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def make(kind: str, gain: float = 1.0) -> DeterministicPolicy | GaussianPolicy:
 
 
 def batch(rows: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, actions some of which lie at the very edge, weights."""
+    """Inputs, actions of which some are -1 or 1, and weights."""
     g = torch.Generator().manual_seed(1)
     x = torch.randn(2, rows, 4, generator=g, dtype=DOUBLE)
     action = (3 * torch.rand(2, rows, 3, generator=g, dtype=DOUBLE) - 1.5).clamp(-1, 1)
@@ -28,7 +28,7 @@ def batch(rows: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("log_std", [-25.0, -1.0, 1.9, 2.5])
-def test_a_normal_policy_keeps_its_deviation_within_limits(log_std: float) -> None:
+def test_a_normal_policy_limits_its_deviation(log_std: float) -> None:
     body = MLP(Init([0], "policy", "fan_in_uniform", DOUBLE), [4, 8, 3], "tanh")
     policy = NormalPolicy(body)
     with torch.no_grad():
@@ -69,13 +69,13 @@ def test_the_density_integrates_to_one() -> None:
     policy = make("gaussian")
     assert isinstance(policy, GaussianPolicy)
     outputs = policy.outputs(batch(1)[0])[:1].expand(1, 20_000, -1)[..., [0, 3]]
-    before = torch.linspace(-12, 12, 20_000, dtype=DOUBLE).view(1, -1, 1)
-    density = policy.log_prob(outputs, before)[0].exp().detach()
-    total = torch.trapezoid(density, before[0, :, 0].tanh())
-    assert float(total) == pytest.approx(1.0, abs=1e-3)  # the edge is kept off by 1e-6
+    pre_tanh = torch.linspace(-12, 12, 20_000, dtype=DOUBLE).view(1, -1, 1)
+    density = policy.log_prob(outputs, pre_tanh)[0].exp().detach()
+    total = torch.trapezoid(density, pre_tanh[0, :, 0].tanh())
+    assert float(total) == pytest.approx(1.0, abs=1e-3)  # EDGE is 1e-6
 
 
-def test_draws_have_the_mean_and_deviation_they_are_made_of() -> None:
+def test_draws_have_the_mean_and_deviation_of_the_outputs() -> None:
     policy = make("gaussian", gain=3.0)
     assert isinstance(policy, GaussianPolicy)
     g = torch.Generator().manual_seed(3)
@@ -98,7 +98,7 @@ def test_actions_lie_between_minus_one_and_one(kind: str) -> None:
         assert float(action.detach().abs().max()) <= 1.0
 
 
-def test_a_deterministic_policy_clones_by_squared_error() -> None:
+def test_the_loss_of_a_deterministic_policy_is_the_squared_error() -> None:
     policy = make("deterministic")
     x, action, weight = batch()
     loss, _ = policy.loss(policy.outputs(x), action, weight)

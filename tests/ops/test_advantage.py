@@ -121,6 +121,31 @@ def test_a_terminals_target_is_its_reward_forever_if_absorbing_and_once_otherwis
     assert float(loss) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("isa", _C.isas)
+def test_an_absorbing_terminal_divides_by_one_minus_gamma(
+    isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: the product with the reciprocal differs in nearly half of the rows."""
+    compare.use_instruction_set(isa, monkeypatch)
+    reward = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    zero, one = torch.zeros_like(reward), torch.ones(1, 1)
+    gamma = torch.full((1, 1), 0.97)
+    _, gradient, _, _ = advantage(
+        v=zero, next_v=zero, policy_next_v=None, reward=reward, terminal=one.expand(1, 1000) + zero,
+        share=1000 * one, gamma=gamma, temperature=one, max_weight=one, expectile=None,
+        absorbing=True, policy_absorbing=True, policy_rows=0,
+    )  # fmt: skip
+    assert torch.equal(gradient, -2 * (reward / (1 - gamma)))
+
+
+def test_the_deviation_of_nearly_equal_advantages_is_precise() -> None:
+    noise = 1e-3 * torch.randn(1000, generator=torch.Generator().manual_seed(0)).double()
+    reward = (1e6 + noise).tolist()
+    _, _, _, statistics = single_member([0.0] * 1000, [0.0] * 1000, reward, [0.0] * 1000)
+    # The advantages themselves carry a rounding error of 1e-10.
+    assert float(statistics[0, 1]) == pytest.approx(float(noise.std(correction=0)), rel=1e-6)
+
+
 def test_a_timeout_still_bootstraps() -> None:
     loss, *_ = single_member([2.0], [50.0], [1.0], [0.0])
     assert float(loss) == pytest.approx((1 + 45 - 2) ** 2)

@@ -142,7 +142,7 @@ INDEX = torch.zeros(2, 3, dtype=torch.int64)
         ({"obs": torch.zeros(10, 4).half()}, TypeError, "obs: expected torch.float32 or"),
         ({"obs": torch.zeros(4, 10).T}, ValueError, "obs: expected a contiguous tensor"),
         ({"scale": torch.zeros(2).double()}, TypeError, "scale: expected torch.float32"),
-        ({"mean": torch.zeros(4)}, ValueError, "deviation: expected one with a mean"),
+        ({"mean": torch.zeros(4)}, ValueError, "deviation: expected it together with mean"),
         ({"mean": torch.zeros(3)}, ValueError, r"mean: expected shape \[4\], found \[3\]"),
         ({"steps": 0}, ValueError, "steps: expected at least 1, found 0"),
         ({"columns": [torch.zeros(8)]}, ValueError, r"columns\[0\]: expected shape \[9\]"),

@@ -2,7 +2,7 @@
 
 config keys: policy_head ("binned" | "deterministic" | "gaussian", missing: "binned"); of the binned
 head also num_bins, kernel_width (sigma in action units, 0: none) and kernel_reading ("logits" |
-"targets" | "probs": what the paper's Gaussian kernel smooths; also called readings A, B and C).
+"targets" | "probs": what the paper's Gaussian kernel smooths).
 Source: binned head: arXiv:2507.06701; deterministic: Sikchi et al. 2024, arXiv:2406.08805; tanh
 Gaussian: Ma et al. 2022, arXiv:2202.02433, authors' code.
 """
@@ -53,7 +53,7 @@ def gaussian_kernel(num_bins: int, kernel_width: float) -> Tensor:
 
 
 def soft_targets(action: Tensor, num_bins: int, kernel_width: float) -> Tensor:
-    """q_m ~ exp(-(a - c_m)^2 / 2 sigma^2) around the un-rounded action (reading B): [B, a, K]."""
+    """q_m ~ exp(-(a - c_m)^2 / 2 sigma^2) around the un-rounded action: [B, a, K]."""
     if kernel_width == 0:
         one_hot = nn.functional.one_hot(encode_action(action, num_bins), num_bins)
         return one_hot.to(torch.float64)

@@ -38,9 +38,8 @@ def run(
     config = with_defaults(config)
     value, policy = MLP(nets["value"], config), MLP(nets["policy"], config)
     critics = {name: MLP(nets[name], config) for name in ("critic", "twin")}
-    targets = {
-        name: frozen_copy(MLP(nets.get(f"{name}_target", nets[name]), config)) for name in critics
-    }
+    given = {name: nets.get(f"{name}_target", nets[name]) for name in critics}
+    targets = {name: frozen_copy(MLP(layers, config)) for name, layers in given.items()}
     deviation = nn.Parameter(initial_log_std(nets["policy"], log_std))
     rate: float = config["learning_rate"]
     value_optimizer = torch.optim.Adam(value.parameters(), lr=rate)
@@ -70,11 +69,11 @@ def run(
         for group in policy_optimizer.param_groups:
             group["lr"] = policy_rate(number, config)
         step([policy_optimizer], policy_loss)
-        losses = {"value_loss": value_loss.item(), "critic_loss": critic_loss.item()}
-        history.append({**losses, **statistics})
-    after = {"value": value.layers(), "policy": policy.layers()}
-    for name, net in critics.items():
-        after |= {name: net.layers(), f"{name}_target": targets[name].layers()}
+        statistics |= {"value_loss": value_loss.item(), "critic_loss": critic_loss.item()}
+        history.append(statistics)
+    trained = {"value": value, "policy": policy, **critics}
+    trained |= {f"{name}_target": target for name, target in targets.items()}
+    after = {name: net.layers() for name, net in trained.items()}
     return {**copied_nets(nets), **after}, deviation.detach().clone(), history
 
 

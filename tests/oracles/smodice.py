@@ -129,13 +129,8 @@ def run(
         torch.autograd.backward(value_loss + policy_loss)
         value_optimizer.step()
         policy_optimizer.step()
-        history.append(
-            {
-                "value_loss": value_loss.item(),
-                "policy_loss": policy_loss.item(),
-                "weight_mean": weight.mean().item(),
-            }
-        )
+        losses = {"value_loss": value_loss.item(), "policy_loss": policy_loss.item()}
+        history.append({**losses, "weight_mean": weight.mean().item()})
     return {**copied_nets(nets), "policy": policy.layers(), "value": value.layers()}, history
 
 

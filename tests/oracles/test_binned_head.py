@@ -112,7 +112,7 @@ def test_all_readings_agree_without_a_kernel(reading: str) -> None:
     )
 
 
-def test_reading_a_gradient_is_kernel_transposed_times_p_minus_onehot() -> None:
+def test_gradient_of_smoothed_logits_is_kernel_transposed_times_p_minus_onehot() -> None:
     config = make_config(num_bins=101, kernel_width=0.04)
     generator = torch.Generator().manual_seed(3)
     raw = torch.randn(1, 101, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -124,7 +124,7 @@ def test_reading_a_gradient_is_kernel_transposed_times_p_minus_onehot() -> None:
     assert torch.allclose(raw.grad[0], kernel.T @ error, rtol=0, atol=1e-15)
 
 
-def test_reading_b_weights_bins_by_distance_from_the_unrounded_action() -> None:
+def test_soft_targets_weight_bins_by_distance_from_the_unrounded_action() -> None:
     q = heads.soft_targets(column([0.013])[None], 101, 0.02)[0, 0]
     # 0.013 lies 0.007 below bin 51 and 0.013 above bin 50.
     ratio = math.exp((0.013**2 - 0.007**2) / (2 * 0.02**2))
@@ -136,7 +136,7 @@ def test_reading_b_weights_bins_by_distance_from_the_unrounded_action() -> None:
     assert log_p.item() == pytest.approx(-math.log(101), abs=1e-13)
 
 
-def test_reading_c_is_a_mixture_of_discretised_gaussians() -> None:
+def test_smoothed_probabilities_are_a_mixture_of_discretised_gaussians() -> None:
     config = make_config(num_bins=101, kernel_width=0.04, kernel_reading="probs")
     raw = torch.full((1, 101), -1e3, dtype=torch.float64)
     raw[0, 0] = 0.0  # all mass on bin 0, whose row of the kernel holds 0.294 at bin 1

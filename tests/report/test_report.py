@@ -187,6 +187,7 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
         report(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_panel_for_each_field_in_which_members_differ(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vfo_bin", temperature=[0.1, 1.0, 10.0], alpha=[0.2, 0.8])
     config = read_json(run / "config.json")

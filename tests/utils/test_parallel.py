@@ -18,6 +18,7 @@ from fastifo.utils.parallel import GRACE_S, run_jobs
 
 
 @pytest.mark.parametrize("name", ["bco", "oril", "otr", "seabo", "smodice", "vfo_disc"])
+@pytest.mark.slow
 def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

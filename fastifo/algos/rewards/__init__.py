@@ -1,1 +1,1 @@
-"""Methods that relabel the background with rewards and hand it to an offline RL learner."""
+"""Methods that compute rewards for the background, from which an offline RL backbone learns."""

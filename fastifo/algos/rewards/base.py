@@ -1,4 +1,4 @@
-"""Methods that make rewards for a background, and hand over to one that learns from rewards."""
+"""The base of methods that compute rewards and leave the policy to an offline RL backbone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from fastifo.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class RewardsConfig(Config):
-    backbone: str = "iql"  # iql | rebrac: what learns from the rewards
+    """Fields of every method that computes rewards."""
+
+    backbone: str = "iql"  # iql | rebrac: method that learns from the rewards
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -19,15 +21,19 @@ class RewardsConfig(Config):
 
 
 class Rewards(Learner):
-    """Stands before its backbone among the bases of a class."""
+    """Computes rewards in `prepare`; a subclass adds its backbone, as in `class X(Rewards, IQL)`.
+
+    `Rewards` comes first among the bases, so that the backbone's `prepare` gets the rewards.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """The background with the method's rewards, [P, N]."""
+        """The background with the method's rewards, [P, N] float64.  configs: one per member."""
         raise NotImplementedError
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
+        """Computes the rewards, then runs the backbone's `prepare`."""
         return super().prepare(cls.relabel(dataset, configs, trainer), configs, trainer)

@@ -1,8 +1,11 @@
-"""Exact nearest neighbours: FAISS where it is installed, torch where it is not.
+"""Exact nearest neighbours by brute force, with FAISS where it is installed and torch elsewhere.
 
-Every backend only proposes: a few more points than asked for, whose distances are then computed
-again from the differences. Which points those are is decided in single precision: of points nearer
-to each other than a thousandth of their size, one may stand for another.
+A backend only proposes candidates, a few more than asked for; their distances are then computed
+again from the differences, so that the results of all backends agree. Candidates are compared in
+float32: of points closer to each other than a thousandth of their norm, one may replace another.
+
+`pip install 'fastifo[faiss]'` installs FAISS for CPUs; `'fastifo[faiss-gpu]'` has wheels for
+CUDA 12 and GPUs of compute capability 7 and 8. `python -m bench.knn` compares the backends' speed.
 """
 
 import importlib
@@ -15,35 +18,34 @@ from fastifo.utils.devices import tf32
 from fastifo.utils.text import did_you_mean
 
 BACKENDS = ("faiss-gpu", "faiss", "torch")
-SPARE = 8  # points proposed beyond those asked for
-MOST_ON_GPU = 2048  # that FAISS proposes there
-BLOCK = 16_384  # queries at once
-PRODUCTS = 1 << 24  # of one block in torch
+SPARE = 8  # candidates beyond the neighbours asked for
+MAX_CANDIDATES_GPU = 2048  # limit of FAISS on a GPU
+BLOCK = 16_384  # queries that FAISS searches for together
+BLOCK_PRODUCTS = 1 << 24  # in torch: queries times points of one block
 
 
 def choose_backend(backend: str, device: torch.device) -> str:
-    """auto is the first of `BACKENDS` that this machine has.
+    """The backend to use: for auto the first of `BACKENDS` that is available, else `backend`.
 
-    device: where the tensors are.  Raises ValueError for an unknown one or one that is not there.
+    device: of the tensors.  Raises ValueError if the backend is unknown or not available.
     """
     if backend not in ("auto", *BACKENDS):
-        raise ValueError(
-            f"neighbour_backend: no {backend!r}; {did_you_mean(backend, ('auto', *BACKENDS))}"
-        )
+        suggestion = did_you_mean(backend, ("auto", *BACKENDS))
+        raise ValueError(f"neighbour_backend: unknown backend {backend!r}; {suggestion}")
     faiss = _faiss()
     on_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
-    there = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
+    available = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
     if backend == "auto" and on_gpu and torch.cuda.get_device_capability(device)[0] not in (7, 8):
-        return "torch"  # its wheels hold no code for other GPUs and would end the process
+        return "torch"  # the faiss-gpu wheels have no code for other GPUs and abort the process
     if backend == "auto":
-        return next(name for name in BACKENDS if there[name])
-    if not there[backend]:
-        expected = "FAISS" if backend == "faiss" else "FAISS for GPUs and tensors on one"
+        return next(name for name in BACKENDS if available[name])
+    if not available[backend]:
+        expected = "FAISS" if backend == "faiss" else "FAISS for GPUs and tensors on a GPU"
         remedy = f"pip install 'fastifo[{backend}]'"
         if faiss is None:
             found = "no FAISS"
         elif not hasattr(faiss, "StandardGpuResources"):
-            found = "a FAISS for CPUs alone"
+            found = "FAISS for CPUs only"
         else:
             found, remedy = f"tensors on the {device.type}", "train on a GPU"
         raise ValueError(
@@ -53,43 +55,53 @@ def choose_backend(backend: str, device: torch.device) -> str:
     return backend
 
 
-def check_neighbours(wanted: int, there: int, what: str) -> None:
-    """Raises ValueError where there are fewer of the expert's than `wanted`."""
-    if wanted > there:
+def check_neighbours(neighbours: int, count: int, points: str) -> None:
+    """Raises ValueError if the expert has fewer than `neighbours` points.
+
+    count: the number of its points.  points: their name, such as "windows".
+    """
+    if neighbours > count:
         raise ValueError(
-            f"neighbours: expected at most {there}, the expert's {what}, found {wanted}; lower it, "
-            "or show more of the expert"
+            f"neighbours: expected at most {count}, the number of the expert's {points}, found "
+            f"{neighbours}; lower it, or add expert episodes"
         )
 
 
 def check_backend(config: Any, device: torch.device) -> None:
-    """Raises ValueError where the fields ask for a backend that is not here, or too much of it."""
+    """Raises ValueError if the backend is not available, or cannot find so many neighbours.
+
+    config: with the fields `neighbour_backend` and `neighbours`.
+    """
     backend = choose_backend(config.neighbour_backend, device)
-    if backend == "faiss-gpu" and config.neighbours + SPARE > MOST_ON_GPU:
+    if backend == "faiss-gpu" and config.neighbours + SPARE > MAX_CANDIDATES_GPU:
         raise ValueError(
-            f"neighbours: FAISS on a GPU finds at most {MOST_ON_GPU - SPARE}, found "
-            f"{config.neighbours}; use neighbour_backend='torch'"
+            f"neighbours: expected at most {MAX_CANDIDATES_GPU - SPARE}, the limit of FAISS on a "
+            f"GPU, found {config.neighbours}; use neighbour_backend='torch'"
         )
 
 
 class Neighbours:
-    """Points to search among."""
+    """An index of points, in which the nearest neighbours of queries are searched for."""
 
     def __init__(self, points: Tensor, backend: str = "auto") -> None:
-        """points: [M, D], of real numbers, one or more."""
+        """points: [M, D], M at least 1.  backend: see `choose_backend`.
+
+        The search runs on the points' device. Raises ValueError for another shape, or a backend
+        that is not available.
+        """
         if points.ndim != 2 or len(points) == 0:
             raise ValueError(f"points: expected [M, D] with M >= 1, found {list(points.shape)}")
-        self.backend = choose_backend(backend, points.device)
-        # Around zero single precision has the most digits to spare.
+        self.backend = choose_backend(backend, points.device)  # its name
+        # Centred points lose the fewest digits in float32.
         self.centre = points.mean(0, dtype=torch.float64).to(torch.float32)
         self.points = points.to(torch.float32) - self.centre
-        self.half_norm = 0.5 * self.points.square().sum(1)
+        self.half_norm = 0.5 * self.points.square().sum(1)  # |p|^2 / 2, [M]
         self.index: Any = None
         if self.backend != "torch":
             faiss = _faiss()
             width = points.shape[1]
             if self.backend == "faiss-gpu":
-                importlib.import_module("faiss.contrib.torch_utils")  # lets it take tensors
+                importlib.import_module("faiss.contrib.torch_utils")  # makes FAISS accept tensors
                 self.resources = faiss.StandardGpuResources()
                 self.index = faiss.GpuIndexFlatL2(self.resources, width)
                 self.index.add(self.points)
@@ -101,44 +113,44 @@ class Neighbours:
     def distances(self, queries: Tensor, count: int) -> Tensor:
         """Euclidean distances to the `count` nearest points, ascending, [N, count] float32.
 
-        queries: [N, D] on the points' device.  Raises ValueError where there are fewer points.
+        queries: [N, D] on the points' device.  Raises ValueError if there are fewer points, or for
+        another width.
         """
         if not 1 <= count <= len(self.points):
             raise ValueError(
-                f"neighbours: expected 1 to {len(self.points)}, the expert's rows, found {count}"
+                f"neighbours: expected 1 to {len(self.points)}, the number of points, found {count}"
             )
         if queries.ndim != 2 or queries.shape[1] != self.points.shape[1]:
             raise ValueError(
                 f"queries: expected [N, {self.points.shape[1]}], found {list(queries.shape)}"
             )
-        block = BLOCK if self.index is not None else max(1, PRODUCTS // len(self.points))
-        found = [self._block(part, count) for part in queries.split(block)]
-        return torch.cat(found) if found else queries.new_empty(0, count)
+        block = BLOCK if self.index is not None else max(1, BLOCK_PRODUCTS // len(self.points))
+        parts = [self._block_distances(part, count) for part in queries.split(block)]
+        return torch.cat(parts) if parts else queries.new_empty(0, count)
 
-    def _block(self, queries: Tensor, count: int) -> Tensor:
+    def _block_distances(self, queries: Tensor, count: int) -> Tensor:
         queries = queries.to(torch.float32) - self.centre
-        proposed = min(count + SPARE, len(self.points))
-        near = self._propose(queries, proposed)
-        exact = torch.stack(
-            [(queries - self.points[column]).square().sum(1) for column in near.unbind(1)], 1
+        candidates = self._candidates(queries, min(count + SPARE, len(self.points)))
+        squared = torch.stack(
+            [(queries - self.points[index]).square().sum(1) for index in candidates.unbind(1)], 1
         )
-        return exact.sort(1).values[:, :count].sqrt()
+        return squared.sort(1).values[:, :count].sqrt()
 
-    def _propose(self, queries: Tensor, count: int) -> Tensor:
-        """Indices of points among which the nearest are, [N, count]."""
+    def _candidates(self, queries: Tensor, count: int) -> Tensor:
+        """Indices of the nearest points up to float32 rounding, in any order, [N, count]."""
         if self.backend == "faiss-gpu":
-            found: Tensor = self.index.search(queries.contiguous(), count)[1]
-            return found
+            index: Tensor = self.index.search(queries.contiguous(), count)[1]
+            return index
         if self.backend == "faiss":
-            _, index = self.index.search(queries.cpu().numpy(), count)
-            return torch.from_numpy(index).to(queries.device)
-        with tf32(False):
+            indices = self.index.search(queries.cpu().numpy(), count)[1]
+            return torch.from_numpy(indices).to(queries.device)
+        with tf32(False):  # |q - p|^2 = |q|^2 - 2 (q.p - |p|^2 / 2)
             closeness = queries @ self.points.t() - self.half_norm
         return closeness.topk(count, 1, sorted=False).indices
 
 
 def _faiss() -> Any:
-    """The module, or None where it is not installed or cannot be loaded."""
+    """The FAISS module, or None if it is not installed or cannot be loaded."""
     try:
         return importlib.import_module("faiss")
     except ImportError:

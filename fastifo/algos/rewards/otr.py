@@ -1,14 +1,17 @@
-"""OTR: rewards from an optimal transport between an episode and the expert's, then offline RL.
+"""OTR, optimal transport rewards: a transition's reward falls with the cost of transporting its
+observation to an expert episode under an optimal transport plan.
 
-Source: Luo et al. 2023, arXiv:2303.13971. Differs: an episode shorter than the others has its own
-uniform weights, where the authors' code gives each of its rows 1 / 1000; and costs are of
-standardised observations (`standardizes_cost`), which their code leaves as they are.
+Source: Luo et al. 2023, arXiv:2303.13971. IQL or ReBRAC learns from the rewards (field `backbone`).
+Differs: an episode of T rows has weights 1 / T, in the authors' code always 1 / 1000; costs are
+between standardised observations (`standardizes_cost`), in their code between raw ones; and a
+Sinkhorn iteration scales the episode's rows first, in their code (ott-jax) last.
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,23 +24,25 @@ from fastifo.algos.learner import StageTrainer
 from fastifo.algos.rebrac import ReBRAC, ReBRACConfig
 from fastifo.algos.relabel import relabel_each_member, reward_keys
 from fastifo.algos.rewards.base import Rewards, RewardsConfig
-from fastifo.algos.rewards.store import ResumableArray
+from fastifo.algos.rewards.resumable import ResumableArray
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.utils.progress import ProgressBar
 
+MIN_DEVIATION = 1e-6  # below it a feature counts as constant and is not scaled
+
 
 @dataclass(frozen=True)
 class OTRConfig(RewardsConfig):
-    """How costs become rewards."""
+    """Fields of `otr` besides its backbone's: how costs become rewards."""
 
     reward_factor: float = 5.0  # alpha: the reward at cost 0
-    reward_slope: float = 5.0  # beta: of the cost in the exponent; 1 on AntMaze
-    divides_by_observations: bool = True  # the exponent by how wide they are; False on AntMaze
-    expert_episodes: int = 10  # of the expert's, the first so many; 0 is all
-    sinkhorn_epsilon: float = 0.01  # entropy of the plan
-    sinkhorn_iterations: int = 100  # of the plan
-    standardizes_cost: bool = True  # observations by the background's mean and deviation
+    reward_slope: float = 5.0  # beta: factor of the cost in the exponent; 1 on AntMaze
+    divides_by_observations: bool = True  # divide the cost by the observation's width; not AntMaze
+    expert_episodes: int = 10  # the first expert episodes that count; 0 is all
+    sinkhorn_epsilon: float = 0.01  # entropy regularisation of the plan
+    sinkhorn_iterations: int = 100  # Sinkhorn iterations per plan
+    standardizes_cost: bool = True  # standardise observations by the background's statistics
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,94 +53,124 @@ class OTRConfig(RewardsConfig):
 
 
 class OTR(Rewards):
-    """What both backbones share: the rewards."""
+    """The rewards; a subclass adds the backbone."""
 
     name: ClassVar[str] = "otr"
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """reward = alpha exp(-beta T cost / D), cost what the plan moves away from a row, [P, N].
+        """The background with OTR's rewards, [P, N]; see `episode_rewards`.
 
-        Of several expert episodes the one with the largest sum of rewards counts.
+        Of several expert episodes, the one that gives an episode the largest sum of rewards counts.
+        With a run folder, a stopped run continues with the first episode without rewards.
         """
+        keys = reward_keys(OTRConfig, configs)
 
-        def judged(member: int, own: Dataset) -> Tensor:
-            assert own.expert is not None
-            config, background = configs[member], own.background
-            std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
-            std = torch.where(std > 1e-6, std, 1.0)
-            if not config.standardizes_cost:
-                std, mean = torch.ones_like(std), torch.zeros_like(mean)
-            shown = min(config.expert_episodes or math.inf, own.expert.num_episodes)
-            experts = [_directions(own.expert, e, mean, std) for e in range(int(shown))]
-            path = None
+        def compute_rewards(member: int, data: Dataset) -> Tensor:
+            path: Path | None = None
             if trainer.folder is not None:
-                text = f"{kinds[member]} {own.fingerprint()}"
+                text = f"{keys[member]} {data.fingerprint()}"
                 digest = hashlib.sha256(text.encode()).hexdigest()[:8]
                 path = trainer.folder / f"transport-{digest}.npy"
-            found = ResumableArray(path, (background.num_transitions, 1), np.dtype(np.float64))
-            first = int(torch.searchsorted(background.start, found.done))
-            count = background.num_episodes
-            with ProgressBar("transport", count, "episodes", enabled=trainer.progress) as bar:
-                bar.start_at(first)
-                for episode in range(first, count):
-                    rows = _directions(background, episode, mean, std)
-                    options = [_rewards(rows, expert, own.obs_dim, config) for expert in experts]
-                    found.append(max(options, key=lambda reward: float(reward.sum()))[:, None])
-                    bar.update(episode + 1, "")
-            found.finish()
-            return torch.from_numpy(np.array(found.array[:, 0]))
+            return transport_rewards(data, configs[member], path, trainer.progress)
 
-        kinds = reward_keys(OTRConfig, configs)
-        return relabel_each_member(dataset, len(configs), judged, kinds)
+        return relabel_each_member(dataset, len(configs), compute_rewards, keys)
 
 
-def _directions(episodes: Episodes, episode: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Observations where transitions start, at length 1, [T, D] float64."""
+def transport_rewards(data: Dataset, config: Any, path: Path | None, progress: bool) -> Tensor:
+    """The rewards of the background's transitions, [N] float64.
+
+    path: the file of a `ResumableArray` that keeps them; None keeps them in memory.
+    progress: show a progress bar.
+    """
+    assert data.expert is not None
+    background = data.background
+    std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+    std = torch.where(std > MIN_DEVIATION, std, 1.0)
+    if not config.standardizes_cost:
+        std, mean = torch.ones_like(std), torch.zeros_like(mean)
+    num_experts = int(min(config.expert_episodes or math.inf, data.expert.num_episodes))
+    experts = [unit_observations(data.expert, e, mean, std) for e in range(num_experts)]
+
+    rewards = ResumableArray(path, (background.num_transitions, 1), np.dtype(np.float64))
+    first = int(torch.searchsorted(background.start, rewards.done))
+    count = background.num_episodes
+    with ProgressBar("transport", count, "episodes", enabled=progress) as bar:
+        bar.start_at(first)
+        for episode in range(first, count):
+            obs = unit_observations(background, episode, mean, std)
+            candidates = [episode_rewards(obs, expert, data.obs_dim, config) for expert in experts]
+            best = max(candidates, key=lambda reward: float(reward.sum()))
+            rewards.append(best[:, None])
+            bar.update(episode + 1, "")
+    rewards.finish()
+    return torch.from_numpy(np.array(rewards.array[:, 0]))
+
+
+def unit_observations(episodes: Episodes, episode: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Observations at the start of an episode's transitions, scaled to length 1, [T, D] float64.
+
+    mean, std: for standardising, [D].
+    """
     first, last = (int(x) + episode for x in episodes.start[episode : episode + 2])
     rows = (episodes.obs[first:last].double() - mean) / std
     return torch.nn.functional.normalize(rows, dim=1)
 
 
-def _rewards(rows: Tensor, expert: Tensor, width: int, config: Any) -> Tensor:
-    cost = 1.0 - rows @ expert.t()  # [T, M]
+def episode_rewards(obs: Tensor, expert: Tensor, width: int, config: Any) -> Tensor:
+    """The rewards of one episode's transitions for one expert episode, [T].
+
+        r_i = alpha exp(-beta (T / D) sum_j P_ij C_ij),  C_ij = 1 - cos(s_i, e_j)
+
+    P is the transport plan of `sinkhorn`; D is 1 without `divides_by_observations`.
+    obs, expert: rows of length 1, [T, D] and [M, D].  width: D.
+    """
+    cost = 1.0 - obs @ expert.t()  # [T, M]
     plan = sinkhorn(cost, config.sinkhorn_epsilon, config.sinkhorn_iterations)
-    moved = (plan * cost).sum(1)
-    slope = config.reward_slope * len(rows) / (width if config.divides_by_observations else 1)
-    reward: Tensor = config.reward_factor * torch.exp(-slope * moved)
+    row_cost = (plan * cost).sum(1)
+    slope = config.reward_slope * len(obs) / (width if config.divides_by_observations else 1)
+    reward: Tensor = config.reward_factor * torch.exp(-slope * row_cost)
     return reward
 
 
 def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """The transport plan between uniform weights after so many iterations, [T, M].
+    """The transport plan between uniform weights after this many iterations, [T, M].
 
-    cost: [T, M] float64.  Scalings of rows and columns, rows first; float64 holds
-    exp(-cost / epsilon) down to a cost of 2, where costs end, for an epsilon of 0.003.
-    Source: Cuturi 2013, arXiv:1306.0895.
+        K = exp(-C / epsilon),  P = diag(u) K diag(v)
+        u <- 1 / (T K v),  v <- 1 / (M K^T u), from v = 1
+
+    cost: C, [T, M] float64, at most 2; float64 holds exp(-2 / epsilon) for an epsilon of 0.003.
+    Source: Cuturi 2013, arXiv:1306.0895, Algorithm 1.
     """
     kernel = torch.exp(-cost / epsilon)
-    turned = kernel.t().contiguous()
-    columns = torch.ones(cost.shape[1], dtype=cost.dtype)
+    transposed = kernel.t().contiguous()
+    v = torch.ones(cost.shape[1], dtype=cost.dtype)
     for _ in range(iterations):
-        rows = 1.0 / (len(kernel) * (kernel @ columns))
-        columns = 1.0 / (len(turned) * (turned @ rows))
-    plan: Tensor = rows[:, None] * kernel * columns
+        u = 1.0 / (len(kernel) * (kernel @ v))
+        v = 1.0 / (len(transposed) * (transposed @ u))
+    plan: Tensor = u[:, None] * kernel * v
     return plan
 
 
 @dataclass(frozen=True)
 class OTRIQLConfig(IQLConfig, OTRConfig):
-    pass
+    """Fields of `otr`."""
 
 
 class OTRIQL(OTR, IQL):
+    """IQL with OTR's rewards."""
+
     Config = OTRIQLConfig
 
 
 @dataclass(frozen=True)
 class OTRReBRACConfig(ReBRACConfig, OTRConfig):
-    backbone: str = "rebrac"  # iql | rebrac: what learns from the rewards
+    """Fields of `otr-rebrac`."""
+
+    backbone: str = "rebrac"  # iql | rebrac: method that learns from the rewards
 
 
 class OTRReBRAC(OTR, ReBRAC):
+    """ReBRAC with OTR's rewards."""
+
     Config = OTRReBRACConfig

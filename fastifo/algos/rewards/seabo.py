@@ -1,8 +1,10 @@
-"""SEABO: rewards from the distance to the nearest transition of the expert, then offline RL.
+"""SEABO, search-based offline imitation: a transition's reward falls with its distance to the
+nearest transition of the expert.
 
-Source: Lyu et al. 2024, arXiv:2402.03807. Their search is a k-d tree, this one exact too. Theirs
-compares actions as well unless told otherwise; and their IQL has raw observations and a policy by
-squared error, the one here is IQL's own.
+Source: Lyu et al. 2024, arXiv:2402.03807, in its state-only form. IQL or ReBRAC learns from the
+rewards (field `backbone`). Differs: the authors search with a k-d tree, we by brute force; both are
+exact. Their default also compares actions; and their IQL has raw observations and a policy
+trained with the squared error, while ours is that of `iql`.
 """
 
 from collections.abc import Sequence
@@ -25,13 +27,13 @@ from fastifo.data.episodes import Episodes
 
 @dataclass(frozen=True)
 class SEABOConfig(RewardsConfig):
-    """How distances become rewards."""
+    """Fields of `seabo` besides its backbone's: how distances become rewards."""
 
     reward_factor: float = 1.0  # alpha: the reward at distance 0
-    reward_slope: float = 0.5  # beta: of the distance in the exponent; 5 on AntMaze
-    divides_by_actions: bool = True  # the distance by the number of actions; False on Adroit
-    neighbours: int = 1  # k: the distance to the k-th nearest of the expert counts
-    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them exact
+    reward_slope: float = 0.5  # beta: factor of the distance in the exponent; 5 on AntMaze
+    divides_by_actions: bool = True  # divide the distance by the action's width; False on Adroit
+    neighbours: int = 1  # k: the distance is that to the k-th nearest expert transition
+    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them are exact
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,12 +43,13 @@ class SEABOConfig(RewardsConfig):
 
 
 class SEABO(Rewards):
-    """What both backbones share: the rewards."""
+    """The rewards; a subclass adds the backbone."""
 
     name: ClassVar[str] = "seabo"
 
     @classmethod
     def check_config(cls, config: Any, device: torch.device) -> None:
+        """Requires an available neighbour backend."""
         super().check_config(config, device)
         check_backend(config, device)
 
@@ -54,48 +57,64 @@ class SEABO(Rewards):
     def check_data(
         cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
     ) -> None:
+        """Requires enough expert transitions."""
         super().check_data(dataset, config, device, relabel_only=relabel_only)
         assert dataset.expert is not None
         check_neighbours(config.neighbours, dataset.expert.num_transitions, "transitions")
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """reward = alpha exp(-beta d / actions), d the distance of (obs, next_obs), [P, N]."""
+        """The background with SEABO's rewards, [P, N].
 
-        def judged(member: int, own: Dataset) -> Tensor:
-            assert own.expert is not None
+            r = alpha exp(-beta d_k / |A|),  d_k = |(s, s') - k-th nearest expert (s, s')|
+
+        |A|: width of an action, 1 without `divides_by_actions`.
+        """
+
+        def compute_rewards(member: int, data: Dataset) -> Tensor:
+            assert data.expert is not None
             config = configs[member]
-            search = Neighbours(_pairs(own.expert).to(trainer.device), config.neighbour_backend)
+            points = state_pairs(data.expert).to(trainer.device)
+            search = Neighbours(points, config.neighbour_backend)
             trainer.note("neighbour_backend", search.backend)
-            queries = _pairs(own.background).to(trainer.device)
-            distance = search.distances(queries, config.neighbours).cpu().double()[:, -1]
+            queries = state_pairs(data.background).to(trainer.device)
+            distance = search.distances(queries, config.neighbours).cpu().double()[:, -1]  # d_k
             if config.divides_by_actions:
-                distance = distance / own.action_dim
+                distance = distance / data.action_dim
             reward: Tensor = config.reward_factor * torch.exp(-config.reward_slope * distance)
             return reward
 
-        return relabel_each_member(dataset, len(configs), judged, reward_keys(SEABOConfig, configs))
+        keys = reward_keys(SEABOConfig, configs)
+        return relabel_each_member(dataset, len(configs), compute_rewards, keys)
 
 
-def _pairs(episodes: Episodes) -> Tensor:
-    """(obs, next_obs) of each transition, [N, 2D]."""
+def state_pairs(episodes: Episodes) -> Tensor:
+    """(s, s') of each transition, [N, 2D]."""
     row = episodes.rows()
     return torch.cat([episodes.obs[row], episodes.obs[row + 1]], 1)
 
 
 @dataclass(frozen=True)
 class SEABOIQLConfig(IQLConfig, SEABOConfig):
+    """Fields of `seabo`."""
+
     reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
 
 
 class SEABOIQL(SEABO, IQL):
+    """IQL with SEABO's rewards."""
+
     Config = SEABOIQLConfig
 
 
 @dataclass(frozen=True)
 class SEABOReBRACConfig(ReBRACConfig, SEABOConfig):
-    backbone: str = "rebrac"  # iql | rebrac: what learns from the rewards
+    """Fields of `seabo-rebrac`."""
+
+    backbone: str = "rebrac"  # iql | rebrac: method that learns from the rewards
 
 
 class SEABOReBRAC(SEABO, ReBRAC):
+    """ReBRAC with SEABO's rewards."""
+
     Config = SEABOReBRACConfig

@@ -1,59 +1,66 @@
-"""TGE: rewards from how near a window is to the expert's, in the eyes of a diffusion model.
+"""TGE, trajectory-level generative embeddings: a background transition's reward falls with the
+distance between its window and the expert's windows in a diffusion model's embedding space.
 
-Source: arXiv 2601.00452. Then IQL or ReBRAC learns from them (`backbone`). The model embeds windows
-of background and expert alike without their actions, which the expert's do not have.
+Source: arXiv 2601.00452. IQL or ReBRAC learns from the rewards (field `backbone`).
+
+1. Model: a diffusion model eps_theta of windows tau, H rows (observation, action) each, is trained
+   on the background (`diffusion.py`).
+2. Embedding: z = phi_theta(tau, 0), the model's bottleneck for the clean window, scaled to |z| = 1.
+   Actions are masked on both sides, because the expert shows none.
+3. Distances: d_1 .. d_m to the m nearest expert windows, |z - z_expert| (`knn.py`).
+4. Reward: r = -log(1 + (1/m) sum_j d_j / sigma), mapped onto [0, 1] over the background.
+
+The reward's exact formula, the placement of windows and the masking are our reading of the paper;
+the alternatives are options (`tge_reward`, `sphere`, `placement`, `states_only`).
+
+A run folder keeps the embeddings (`embeddings-*.npy`), the distances (`distances-*.npy`) and data
+for the report's figures; a stopped run continues with them. With `embeddings=FOLDER` the first two
+are kept there, where later runs on the same data share the model and its embeddings, as the runs of
+`fastifo study` do. `store.py` lists the files.
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fastifo.algos.config import Config, require, require_choice
+from fastifo.algos.config import require, require_choice
 from fastifo.algos.iql import IQL, IQLConfig
 from fastifo.algos.learner import InputSpec, StageTrainer
 from fastifo.algos.rebrac import ReBRAC, ReBRACConfig
 from fastifo.algos.relabel import relabel_each_member, unit_range
 from fastifo.algos.rewards.base import Rewards, RewardsConfig
-from fastifo.algos.rewards.diffusion import Diffusion, DiffusionConfig
+from fastifo.algos.rewards.diffusion import Diffusion, DiffusionConfig, model_config
 from fastifo.algos.rewards.knn import BACKENDS, Neighbours, check_backend, check_neighbours
-from fastifo.algos.rewards.store import (
-    ResumableArray,
-    embedding_summary,
-    file_locks,
-    forget_others,
-    keep_columns,
-    kept_columns,
-)
+from fastifo.algos.rewards.resumable import ResumableArray
+from fastifo.algos.rewards.store import EmbeddingStore, embedding_summary
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.windows import Scale, first_rows, window_rows
-from fastifo.utils.progress import ProgressBar
+from fastifo.data.windows import Scale, first_rows, window_rows, window_starts
 
-REWARDS = ("kernel_of_mean", "mean_of_kernel", "log_mean", "gaussian")
-BATCH = 1024  # windows embedded at once
+REWARDS = ("kernel_of_mean", "mean_of_kernel", "log_mean", "gaussian")  # see `tge_reward`
+BATCH = 1024  # windows embedded together
+QUERIES = 1 << 16  # background embeddings read from a file and searched for together
 
 
 @dataclass(frozen=True)
 class TGEConfig(DiffusionConfig, RewardsConfig):
-    """How embeddings become rewards."""
+    """Fields of `tge` besides its backbone's: how windows become rewards."""
 
     tge_reward: str = "kernel_of_mean"  # kernel_of_mean | mean_of_kernel | log_mean | gaussian
-    sigma: float = 1.0  # distances are divided by it
-    neighbours: int = 5  # m: expert windows that a reward looks at
-    placement: str = "starts"  # starts | ends | fits: where a transition's window lies
-    sphere: bool = True  # embeddings are scaled to length 1
-    scales_to_unit: bool = True  # rewards of the background are mapped onto [0, 1]
-    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them exact
-    embedding_dtype: str = "float32"  # float32 | float16: of the file they are kept in
-    embeddings: str = ""  # folder of them, for runs one after another to share; empty: the run's
+    sigma: float = 1.0  # temperature: divides the distances; the paper finds 0.1 to 5 similar
+    neighbours: int = 5  # m: nearest expert windows whose distances make a reward
+    placement: str = "starts"  # starts | ends | fits: where a transition's window lies around it
+    sphere: bool = True  # scale embeddings to length 1
+    scales_to_unit: bool = True  # map the background's rewards onto [0, 1]
+    neighbour_backend: str = "auto"  # auto | faiss-gpu | faiss | torch: all of them are exact
+    embedding_dtype: str = "float32"  # float32 | float16: number format of the embeddings' files
+    embeddings: str = ""  # folder of embeddings that runs on the same data share; empty: the run's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,107 +73,43 @@ class TGEConfig(DiffusionConfig, RewardsConfig):
 
 
 class TGE(Rewards):
-    """What both backbones share: the rewards."""
+    """The rewards; a subclass adds the backbone."""
 
     name: ClassVar[str] = "tge"
     one_dataset: ClassVar[bool] = True
 
     @classmethod
     def relabel(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
-        """The background with TGE's rewards, [P, N].
+        """The background with TGE's rewards, [P, N]."""
+        store = EmbeddingStore(dataset, configs, trainer)
+        with store.lock():
+            scale = Scale.of(dataset.background, actions=not configs[0].states_only)
+            rows = window_rows(dataset.background, configs[0].horizon, scale)
+            model = train_model(dataset, rows, configs, trainer, store)
 
-        Members whose seed and model's fields are the same share one model and its embeddings.
-        """
-        folder, shared = trainer.folder, ""
-        if configs[0].embeddings:
-            folder = Path(configs[0].embeddings)
-            shared = f"{trainer.precision} {dataset.fingerprint()}"
-        names = [
-            f"seed{s}-{_digest(c, shared)}" for s, c in zip(trainer.seeds, configs, strict=True)
-        ]
-        locks = [folder / f"{name}.lock" for name in set(names)] if shared and folder else []
-        with file_locks(locks):
-            return cls._relabelled(dataset, configs, trainer, folder, names)
+            def compute_rewards(member: int, data: Dataset) -> Tensor:
+                config, model_member = configs[member], store.model_member(member)
+                if trainer.has_diverged(model_member):  # its embeddings would not be finite
+                    trainer.mark_diverged(member)
+                    return torch.zeros(data.background.num_transitions)
+                distance = store.distances(member)
+                if distance is None:
+                    expert, background = embed_both(model, member, data, rows, scale, store)
+                    points = expert.rows(0, len(expert)).to(trainer.device)
+                    search = Neighbours(points, config.neighbour_backend)
+                    distance = expert_distances(search, background, config.neighbours)
+                    trainer.note("neighbour_backend", search.backend)
+                    summary = embedding_summary(expert, background, distance, data, search.backend)
+                    store.save_distances(member, distance, summary)
+                store.save_report_data(member)
+                reward = tge_reward(distance.double(), config.sigma, config.tge_reward)
+                return unit_range(reward) if config.scales_to_unit else reward
 
-    @classmethod
-    def _relabelled(
-        cls,
-        dataset: Dataset,
-        configs: Sequence[Any],
-        trainer: StageTrainer,
-        folder: Path | None,
-        names: Sequence[str],
-    ) -> Dataset:
-        """The same.  folder: of what is kept.  names: of each member's embeddings in it."""
-        first = configs[0]
-        scale = Scale.of(dataset.background, actions=not first.states_only)
-        rows = window_rows(dataset.background, first.horizon, scale)
-        makers = [names.index(name) for name in dict.fromkeys(names)]  # one member of each name
-        models: dict[int, tuple[Diffusion, int]] = {}
-        # All or none: what a stopped run has of the models is a checkpoint of all of them.
-        if not all(_kept(folder, names[m], configs[m]) for m in makers):
-            model = trainer.train(
-                Diffusion,
-                [_stage(configs[m]) for m in makers],
-                first.diffusion_updates,
-                dataclasses.replace(dataset, background=rows, expert=None),
-                InputSpec(len(scale.mean), 0 if first.states_only else dataset.action_dim),
-                members=makers,
-            )
-            assert isinstance(model, Diffusion)
-            models = {m: (model, place) for place, m in enumerate(makers)}
-            for place, m in enumerate(makers):
-                if folder is not None and not _kept(folder, names[m], configs[m]):
-                    note, files = folder / f"model-{names[m]}.json", _files(folder, names[m])
-                    forget_others(note, model.fingerprint(place), files)
-
-        near: dict[str, Tensor] = {}  # distances, for all members who have them in common
-
-        def distances_of(member: int, own: Dataset, key: str) -> Tensor:
-            file = _file(folder, f"distances-{key}")
-            found = ResumableArray.finished(file)
-            if found is not None:
-                return found
-            config, name = configs[member], names[member]
-            model, place = models.get(names.index(name), (None, 0))
-            assert own.expert is not None
-            embed = partial(
-                _embedded, model, place, config=config, scale=scale, folder=folder,
-                progress=trainer.progress,
-            )  # fmt: skip
-            begin = placed(own.expert, config.horizon, config.placement).unique_consecutive()
-            expert = embed(own.expert, begin, None, name=f"expert-{name}")
-            begin = placed(own.background, config.horizon, config.placement)
-            background = embed(own.background, begin, rows, name=f"background-{name}")
-            windows = expert.rows(0, len(expert)).to(trainer.device)
-            search = Neighbours(windows, config.neighbour_backend)
-            found = _distances(search, background, config.neighbours)
-            trainer.note("neighbour_backend", search.backend)
-            if folder is not None and file is not None:
-                drawn = embedding_summary(expert, background, found, own)
-                backend = np.array(search.backend)
-                keep_columns(folder / f"picture-{key}.npz", drawn | {"backend": backend})
-                ResumableArray.keep(file, found)
-            return found
-
-        def judged(member: int, own: Dataset) -> Tensor:
-            config, name = configs[member], names[member]
-            maker = names.index(name)
-            if trainer.has_diverged(maker):  # its losses were not finite, nor would its rewards be
-                trainer.mark_diverged(member)
-                return torch.zeros(own.background.num_transitions)
-            key = f"{name}-{config.neighbours}"
-            if key not in near:
-                near[key] = distances_of(member, own, key)
-            if folder is not None:
-                _show(folder / f"picture-{key}.npz", key, config, trainer)
-            reward = tge_reward(near[key].double(), config.sigma, config.tge_reward)
-            return unit_range(reward) if config.scales_to_unit else reward
-
-        return relabel_each_member(dataset, len(configs), judged)
+            return relabel_each_member(dataset, len(configs), compute_rewards)
 
     @classmethod
     def check_config(cls, config: Any, device: torch.device) -> None:
+        """Requires an available neighbour backend, and a folder for `embeddings`."""
         super().check_config(config, device)
         check_backend(config, device)
         if config.embeddings and Path(config.embeddings).is_file():
@@ -178,6 +121,7 @@ class TGE(Rewards):
     def check_data(
         cls, dataset: Dataset, config: Any, device: torch.device, *, relabel_only: bool = False
     ) -> None:
+        """Requires expert observations of the background's width, and enough windows."""
         super().check_data(dataset, config, device, relabel_only=relabel_only)
         assert dataset.expert is not None
         if dataset.expert.obs_dim != dataset.obs_dim:
@@ -191,45 +135,122 @@ class TGE(Rewards):
                 f"horizon: expected at most {longest}, the background's longest episode, found "
                 f"{config.horizon}; choose a smaller one"
             )
-        windows = placed(dataset.expert, config.horizon, config.placement).unique_consecutive()
-        check_neighbours(config.neighbours, len(windows), "windows")
+        windows = window_starts(dataset.expert, config.horizon, config.placement)
+        check_neighbours(config.neighbours, len(windows.unique_consecutive()), "windows")
 
 
-def _show(source: Path, key: str, config: Any, trainer: StageTrainer) -> None:
-    """What this run's report draws, of distances that another one may have found."""
-    drawn = kept_columns(source)
-    if drawn is None or trainer.folder is None:
-        return
-    trainer.note("neighbour_backend", str(drawn["backend"]))
-    own = {"sigma": np.array(config.sigma), "kind": np.array(config.tge_reward)}
-    name = f"tge-{key}-{config.tge_reward}-sigma{config.sigma:g}.npz"
-    keep_columns(trainer.folder / name, drawn | own)
+# 1. Model
 
 
-@dataclass(frozen=True)
-class TGEIQLConfig(IQLConfig, TGEConfig):
-    pass
+def train_model(
+    dataset: Dataset,
+    rows: Episodes,
+    configs: Sequence[Any],
+    trainer: StageTrainer,
+    store: EmbeddingStore,
+) -> Diffusion | None:
+    """The diffusion models of `store.model_members`, or None if nothing is left to embed.
+
+        L = E[|eps - eps_theta(sqrt(abar_k) tau + sqrt(1 - abar_k) eps, k)|^2], see `Diffusion.loss`
+
+    rows: the background's, from `window_rows`.  configs: one per member.
+    """
+    members = store.model_members
+    # The checkpoint of a stopped run holds the models of all members, so all or none are trained.
+    if all(map(store.is_complete, members)):
+        return None
+    config = configs[0]
+    action_dim = 0 if config.states_only else dataset.action_dim
+    model = trainer.train(
+        Diffusion,
+        [model_config(configs[m]) for m in members],
+        config.diffusion_updates,
+        dataclasses.replace(dataset, background=rows, expert=None),
+        InputSpec(dataset.obs_dim + action_dim, action_dim),
+        members=members,
+    )
+    assert isinstance(model, Diffusion)
+    for index, member in enumerate(members):
+        if not store.is_complete(member):
+            store.delete_other_models(member, model.fingerprint(index))
+    return model
 
 
-class TGEIQL(TGE, IQL):
-    Config = TGEIQLConfig
+# 2. Embedding
 
 
-@dataclass(frozen=True)
-class TGEReBRACConfig(ReBRACConfig, TGEConfig):
-    backbone: str = "rebrac"  # iql | rebrac: what learns from the rewards
+def embed_both(
+    model: Diffusion | None,
+    member: int,
+    data: Dataset,
+    rows: Episodes,
+    scale: Scale,
+    store: EmbeddingStore,
+) -> tuple[ResumableArray, ResumableArray]:
+    """Embeddings of the expert's distinct windows, [M, width], and the background's, [N, width].
+
+    model: from `train_model`.  rows: the background's, from `window_rows` with `scale`.
+    """
+    config, index = store.configs[member], store.model_index(member)
+    horizon, placement = config.horizon, config.placement
+    assert data.expert is not None
+
+    def embed(source: str, rows: Episodes, first: Tensor) -> ResumableArray:
+        def compute(done: int) -> Iterator[Tensor]:
+            assert model is not None
+            return embed_windows(model, index, rows.obs, first[done:], sphere=config.sphere)
+
+        return store.embeddings(source, member, len(first), compute)
+
+    starts = window_starts(data.expert, horizon, placement).unique_consecutive()
+    observations = dataclasses.replace(data.expert, action=None)
+    expert_rows = window_rows(observations, horizon, scale)
+    expert = embed("expert", expert_rows, first_rows(data.expert, horizon)[starts])
+    starts = window_starts(data.background, horizon, placement)
+    return expert, embed("background", rows, first_rows(data.background, horizon)[starts])
 
 
-class TGEReBRAC(TGE, ReBRAC):
-    Config = TGEReBRACConfig
+def embed_windows(
+    model: Diffusion, index: int, rows: Tensor, first: Tensor, *, sphere: bool
+) -> Iterator[Tensor]:
+    """Yields z = phi_theta(tau, 0), or z / |z| with `sphere`, of up to `BATCH` windows at a time.
+
+    index: of the member within the model's population.  rows: [R, C].  first: the first row of each
+    window, [n].  Yields [up to BATCH, width].
+    """
+    for z in model.embed(index, rows, first, BATCH):
+        yield F.normalize(z, dim=1) if sphere else z
+
+
+# 3. Distances
+
+
+def expert_distances(search: Neighbours, background: ResumableArray, count: int) -> Tensor:
+    """Euclidean distances to the nearest expert embeddings, ascending, [N, count] float32.
+
+    search: among the expert's embeddings.  background: [N, width].
+    """
+    distances = torch.empty(len(background), count)
+    for first in range(0, len(background), QUERIES):
+        queries = background.rows(first, first + QUERIES).to(search.points.device)
+        distances[first : first + len(queries)] = search.distances(queries, count).cpu()
+    return distances
+
+
+# 4. Reward
 
 
 def tge_reward(distance: Tensor, sigma: float, kind: str) -> Tensor:
-    """Reward of each row from its distances to the nearest expert windows, [N].
+    """Each row's reward, [N].
 
-    distance: [N, m].  kernel_of_mean: -log(1 + mean d / sigma).  mean_of_kernel: the mean of
-    -log(1 + d / sigma).  log_mean: log of the mean of 1 / (1 + d / sigma).  gaussian: the mean of
-    exp(-d^2 / (2 sigma^2)), the paper's ablation.
+        kernel_of_mean   -log(1 + (1/m) sum_j d_j / sigma)
+        mean_of_kernel   -(1/m) sum_j log(1 + d_j / sigma)
+        log_mean         log((1/m) sum_j 1 / (1 + d_j / sigma))
+        gaussian         (1/m) sum_j exp(-d_j^2 / (2 sigma^2))
+
+    distance: to the m nearest expert windows, [N, m].  sigma: above 0.
+    Source: arXiv 2601.00452. mean_of_kernel is Eq. 2 of version 1 with the log kernel, log_mean its
+    appendix up to log m, kernel_of_mean our reading of version 2, gaussian its ablation.
     """
     d = distance / sigma
     if kind == "kernel_of_mean":
@@ -241,107 +262,28 @@ def tge_reward(distance: Tensor, sigma: float, kind: str) -> Tensor:
     return torch.exp(-0.5 * d.square()).mean(1)
 
 
-def _stage(config: Any) -> Any:
-    """The config of the diffusion model itself."""
-    return dataclasses.replace(
-        config,
-        learning_rate=config.diffusion_learning_rate,
-        batch_size=config.diffusion_batch_size,
-        polyak=1.0 - config.ema_decay,
-        weight_decay=0.0,
-        encoder_scales=(),
-        standardize_obs=False,
-    )
+# Backbones
 
 
-def placed(episodes: Episodes, horizon: int, placement: str) -> Tensor:
-    """The transition where the window of each one starts, [N].
-
-    starts: at itself, padded behind the episode's end.  ends: so that it ends there, or at the
-    episode's start.  fits: at itself, or at the last window that fits.
-    """
-    step = torch.arange(episodes.num_transitions)
-    episode = torch.repeat_interleave(torch.arange(episodes.num_episodes), episodes.lengths)
-    begin = episodes.start[:-1][episode]
-    if placement == "ends":
-        return torch.maximum(step - horizon + 1, begin)
-    if placement == "fits":
-        return torch.minimum(step, torch.maximum(begin, episodes.start[1:][episode] - horizon))
-    return step
+@dataclass(frozen=True)
+class TGEIQLConfig(IQLConfig, TGEConfig):
+    """Fields of `tge`."""
 
 
-def _digest(config: Any, shared: str) -> str:
-    """Of the fields that embeddings depend on, and of what runs that share a folder may not."""
-    names = [field.name for field in dataclasses.fields(DiffusionConfig)]
-    common = {field.name for field in dataclasses.fields(Config)}
-    own = [name for name in names if name not in common] + ["placement", "sphere", "init"]
-    text = repr({name: getattr(config, name) for name in (*own, "embedding_dtype")})
-    return hashlib.sha256((text + shared).encode()).hexdigest()[:8]
+class TGEIQL(TGE, IQL):
+    """IQL with TGE's rewards."""
+
+    Config = TGEIQLConfig
 
 
-def _file(folder: Path | None, name: str) -> Path | None:
-    return None if folder is None else folder / f"{name}.npy"
+@dataclass(frozen=True)
+class TGEReBRACConfig(ReBRACConfig, TGEConfig):
+    """Fields of `tge-rebrac`."""
+
+    backbone: str = "rebrac"  # iql | rebrac: method that learns from the rewards
 
 
-def _files(folder: Path, name: str) -> list[Path]:
-    """Of a model's embeddings."""
-    return [folder / f"embeddings-{what}-{name}.npy" for what in ("expert", "background")]
+class TGEReBRAC(TGE, ReBRAC):
+    """ReBRAC with TGE's rewards."""
 
-
-def _kept(folder: Path | None, name: str, config: Any) -> bool:
-    """Whether nothing is left to embed."""
-    distances = _file(folder, f"distances-{name}-{config.neighbours}")
-    embeddings = [] if folder is None else _files(folder, name)
-    return ResumableArray.is_whole(distances) or (
-        bool(embeddings) and all(map(ResumableArray.is_whole, embeddings))
-    )
-
-
-def _embedded(
-    model: Diffusion | None,
-    place: int,
-    episodes: Episodes,
-    begin: Tensor,
-    rows: Episodes | None,
-    *,
-    scale: Scale,
-    config: Any,
-    folder: Path | None,
-    progress: bool,
-    name: str,
-) -> ResumableArray:
-    """Embeddings of the windows that begin at some transitions, in a file where there is a folder.
-
-    model: None where the file is whole.  begin: the transitions, [n].  rows: of the episodes,
-    where they are there already.
-    """
-    first = first_rows(episodes, config.horizon)[begin]
-    path = _file(folder, f"embeddings-{name}")
-    file = ResumableArray(
-        path, (len(first), config.embedding_width), np.dtype(config.embedding_dtype)
-    )
-    left = first[file.done :]
-    if len(left) == 0:
-        file.finish()
-        return file
-    if rows is None:
-        rows = window_rows(dataclasses.replace(episodes, action=None), config.horizon, scale)
-    assert model is not None
-    what = name.partition("-")[0]
-    with ProgressBar(f"embed {what}", len(first), "windows", enabled=progress) as bar:
-        bar.start_at(file.done)
-        for raw in model.embed(place, rows.obs, left, BATCH):
-            found = torch.nn.functional.normalize(raw, dim=1) if config.sphere else raw
-            file.append(found.float().cpu())
-            bar.update(file.done, "")
-    file.finish()
-    return file
-
-
-def _distances(search: Neighbours, background: ResumableArray, count: int) -> Tensor:
-    """To the nearest expert windows, [N, m] float32."""
-    found = torch.empty(len(background), count)
-    for first in range(0, len(background), 1 << 16):
-        block = background.rows(first, first + (1 << 16)).to(search.points.device)
-        found[first : first + len(block)] = search.distances(block, count).cpu()
-    return found
+    Config = TGEReBRACConfig

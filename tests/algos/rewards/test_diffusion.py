@@ -1,4 +1,4 @@
-"""Diffusion model, windows and embeddings of TGE against oracles written from the specification."""
+"""Diffusion model, windows and embeddings of TGE against oracles written from the papers."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from torch import Tensor
 from algos.parity import prepared
 from fastifo.algos.learner import InputSpec
 from fastifo.algos.rewards.diffusion import Diffusion, DiffusionConfig, cosine_schedule
-from fastifo.algos.rewards.tge import _embedded, placed
+from fastifo.algos.rewards.tge import embed_windows
 from fastifo.data.dataset import Dataset
-from fastifo.data.windows import Scale, first_rows, window_rows
+from fastifo.data.windows import Scale, first_rows, window_rows, window_starts
 from fastifo.nn.heads import box_muller
 from fastifo.nn.unet import Identity, UNet
 from helpers import make_learner, make_sampler, random_dataset, run_updates
@@ -22,36 +22,36 @@ def oracle_of(net: UNet, channels: int, config: Any) -> oracle.UNet:
     """The oracle with the weights of member 0."""
     other = oracle.UNet(channels, config.unet_width, config.unet_multipliers, config.horizon)
 
-    def block(name: str, mine: Any) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+    def block(name: str, module: Any) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = {}
         for part in ("first", "second"):
-            own = getattr(mine, part)
-            found |= {
-                f"{name}.{part}.conv.weight": own.conv.weight[0],
-                f"{name}.{part}.conv.bias": own.conv.bias[0],
-                f"{name}.{part}.norm.weight": own.scale[0],
-                f"{name}.{part}.norm.bias": own.shift[0],
+            conv_block = getattr(module, part)
+            weights |= {
+                f"{name}.{part}.conv.weight": conv_block.conv.weight[0],
+                f"{name}.{part}.conv.bias": conv_block.conv.bias[0],
+                f"{name}.{part}.norm.weight": conv_block.scale[0],
+                f"{name}.{part}.norm.bias": conv_block.shift[0],
             }
-        found |= linear(f"{name}.time", mine.level)
-        if not isinstance(mine.shortcut, Identity):
-            found |= conv(f"{name}.skip", mine.shortcut)
-        return found
+        weights |= linear(f"{name}.time", module.level)
+        if not isinstance(module.shortcut, Identity):
+            weights |= conv(f"{name}.skip", module.shortcut)
+        return weights
 
-    def linear(name: str, mine: Any) -> dict[str, Tensor]:
-        return {f"{name}.weight": mine.weight[0].t(), f"{name}.bias": mine.bias[0, 0]}
+    def linear(name: str, module: Any) -> dict[str, Tensor]:
+        return {f"{name}.weight": module.weight[0].t(), f"{name}.bias": module.bias[0, 0]}
 
-    def conv(name: str, mine: Any) -> dict[str, Tensor]:
-        return {f"{name}.weight": mine.weight[0], f"{name}.bias": mine.bias[0]}
+    def conv(name: str, module: Any) -> dict[str, Tensor]:
+        return {f"{name}.weight": module.weight[0], f"{name}.bias": module.bias[0]}
 
     state = linear("time.expand", net.level[0]) | linear("time.reduce", net.level[1])
     for way, end, stages in (("down", "shrink", net.down), ("up", "grow", net.up)):
-        for place, stage in enumerate(stages):
-            state |= block(f"{way}.{place}.0", stage.first)
-            state |= block(f"{way}.{place}.1", stage.second)
+        for index, stage in enumerate(stages):
+            state |= block(f"{way}.{index}.0", stage.first)
+            state |= block(f"{way}.{index}.1", stage.second)
             if not isinstance(stage.end, Identity):
-                state |= conv(f"{end}.{place}", stage.end)
-    for place, middle in enumerate(net.middle):
-        state |= block(f"middle.{place}", middle)
+                state |= conv(f"{end}.{index}", stage.end)
+    for index, middle in enumerate(net.middle):
+        state |= block(f"middle.{index}", middle)
     last: Any
     last, output = net.last
     state |= {
@@ -110,23 +110,23 @@ def test_20_updates_and_the_average_equal_the_oracle() -> None:
     }  # fmt: skip
     metrics = run_updates(model, sampler, 20)
     trained, average, losses = oracle.run(other, draws, config)
-    for found, expected in zip(metrics, losses, strict=True):
-        torch.testing.assert_close(float(found["denoising_loss"]), expected, rtol=1e-8, atol=0)
+    for actual, expected in zip(metrics, losses, strict=True):
+        torch.testing.assert_close(float(actual["denoising_loss"]), expected, rtol=1e-8, atol=0)
     for net, expected_net in ((model.net, trained), (model.average, average)):
-        found_state = oracle_of(net, 6, model.cfg).state_dict()
+        state = oracle_of(net, 6, model.cfg).state_dict()
         for name, value in expected_net.state_dict().items():
-            torch.testing.assert_close(found_state[name], value, rtol=0, atol=1e-9)
+            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-9)
 
 
-def test_the_schedule_falls_from_one_to_nought_and_equals_the_oracle() -> None:
-    kept = cosine_schedule(20)
-    torch.testing.assert_close(kept, oracle.alpha_bar(20))
-    assert bool((kept.diff() < 0).all())
-    assert kept[0] > 0.98
-    assert kept[-1] < 1e-4
+def test_the_schedule_falls_from_1_to_0_and_equals_the_oracle() -> None:
+    abar = cosine_schedule(20)
+    torch.testing.assert_close(abar, oracle.alpha_bar(20))
+    assert bool((abar.diff() < 0).all())
+    assert abar[0] > 0.98
+    assert abar[-1] < 1e-4
 
 
-def test_an_embedding_is_the_same_each_time_and_alone() -> None:
+def test_an_embedding_does_not_depend_on_call_or_batch() -> None:
     model, rows = make_model()
     first = torch.arange(6)
     once, again = (torch.cat(list(model.embed(0, rows.background.obs, first, 4))) for _ in "ab")
@@ -135,7 +135,7 @@ def test_an_embedding_is_the_same_each_time_and_alone() -> None:
     torch.testing.assert_close(one[0], once[3])
 
 
-def test_horizons_that_three_halvings_do_not_divide_are_refused() -> None:
+def test_horizons_that_the_net_cannot_halve_are_refused() -> None:
     for horizon in (0, 3, 12, 20):
         with pytest.raises(ValueError, match="horizon: expected 1, 2, 4 or a multiple of 8"):
             DiffusionConfig(horizon=horizon)
@@ -158,7 +158,7 @@ def test_windows_are_those_of_the_oracle(horizon: int) -> None:
             assert torch.equal(rows[row : row + horizon].double(), expected.double())
 
 
-def test_every_transition_is_drawn_as_a_windows_start() -> None:
+def test_a_window_can_start_at_every_transition() -> None:
     model, rows = make_model(diffusion_batch_size=400)
     batch = make_sampler(model, rows).draw(torch.tensor([0]))
     assert batch.windows is not None
@@ -170,9 +170,11 @@ def test_every_transition_is_drawn_as_a_windows_start() -> None:
     assert len(nearest.indices.unique()) == background.num_transitions
 
 
-def test_where_a_window_lies() -> None:
+def test_placement_decides_where_a_window_starts() -> None:
     background = random_dataset().background.take([0, 3])  # 5 and 8 transitions
-    starts, ends, fits = (placed(background, 4, kind) for kind in ("starts", "ends", "fits"))
+    starts, ends, fits = (
+        window_starts(background, 4, placement) for placement in ("starts", "ends", "fits")
+    )
     assert starts.tolist() == list(range(13))
     assert ends.tolist() == [0, 0, 0, 0, 1, 5, 5, 5, 5, 6, 7, 8, 9]
     assert fits.tolist() == [0, 1, 1, 1, 1, 5, 6, 7, 8, 9, 9, 9, 9]
@@ -188,23 +190,20 @@ def test_states_only_has_no_action_channels() -> None:
     step, masked = torch.arange(8.0).double()[None], (torch.arange(8) % 2).double()[None]
     share = oracle.alpha_bar(model.cfg.diffusion_steps)[:8, None, None]
     noisy = share.sqrt() * clean[0] + (1.0 - share).sqrt() * noise[0]
-    found = oracle_of(model.net, 3, model.cfg)(noisy, step[0].long())
-    expected = (found - noise[0]).square().mean()  # of all numbers, whatever the mask says
+    predicted = oracle_of(model.net, 3, model.cfg)(noisy, step[0].long())
+    expected = (predicted - noise[0]).square().mean()  # of all values: there is nothing to mask
     torch.testing.assert_close(model.loss(clean, noise, step, masked)[0], expected)
 
 
 @pytest.mark.parametrize("placement", ["starts", "ends", "fits"])
-def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placement: str) -> None:
-    dataset = random_dataset()
+def test_a_transition_is_embedded_with_the_window_of_its_placement(placement: str) -> None:
+    background = random_dataset().background
     _, model, rows = prepared(make_learner("tge", placement=placement, sphere=False))
-    config = make_learner("tge", placement=placement, sphere=False).cfg
-    scale = Scale.of(dataset.background, actions=True)
-    found = _embedded(
-        model, 0, dataset.background, placed(dataset.background, 4, placement), rows.background,
-        scale=scale, config=config, folder=None, progress=False, name="background-x",
-    )  # fmt: skip
-    background = dataset.background
+    assert isinstance(model, Diffusion)
     first = first_rows(background, 4)
+    starts = window_starts(background, 4, placement)
+    batches = embed_windows(model, 0, rows.background.obs, first[starts], sphere=False)
+    embeddings = torch.cat(list(batches)).float()
     for episode in range(background.num_episodes):
         begin, end = (int(x) for x in background.start[episode : episode + 2])
         for step in range(begin, end):
@@ -214,18 +213,16 @@ def test_a_transition_is_embedded_by_the_window_that_its_placement_names(placeme
                 "fits": min(step, max(begin, end - 4)),
             }[placement]
             window = rows.background.obs[int(first[start]) : int(first[start]) + 4]
-            x = model._input(window.t().double()[None, None], torch.ones(1, 1).double())
+            x = model._inputs(window.t().double()[None, None], torch.ones(1, 1).double())
             expected = model.net.bottleneck(x)[0, 0].mean(-1).detach()
-            torch.testing.assert_close(
-                found.rows(step, step + 1)[0], expected.float(), rtol=1e-4, atol=1e-6
-            )
+            torch.testing.assert_close(embeddings[step], expected.float(), rtol=1e-4, atol=1e-6)
 
 
-def test_short_models_embed_with_their_trained_weights() -> None:
+def test_a_model_of_few_updates_embeds_with_its_trained_weights() -> None:
     model, rows = make_model()
     first = torch.arange(6)
     before = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
-    run_updates(model, make_sampler(model, rows), 5)  # the average has not moved yet
+    run_updates(model, make_sampler(model, rows), 5)  # the average was not refreshed yet
     after = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
     assert not torch.equal(before, after)
 
@@ -234,26 +231,26 @@ def test_embeddings_come_from_the_averaged_weights() -> None:
     model, rows = make_model(ema_start=0, ema_decay=0.5)
     run_updates(model, make_sampler(model, rows), 20)
     first = torch.arange(6)
-    found = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
+    embeddings = torch.cat(list(model.embed(0, rows.background.obs, first, 8)))
     x = rows.background.obs[first[:, None] + torch.arange(4)].transpose(1, 2).unsqueeze(0)
-    x = model._input(x.double(), torch.ones(1, 6).double())
+    x = model._inputs(x.double(), torch.ones(1, 6).double())
     expected, online = model.average.bottleneck(x)[0].mean(-1), model.net.bottleneck(x)[0].mean(-1)
-    torch.testing.assert_close(found, expected)
-    assert not torch.allclose(found, online, atol=1e-4)
+    torch.testing.assert_close(embeddings, expected)
+    assert not torch.allclose(embeddings, online, atol=1e-4)
 
 
-def test_an_embedding_can_be_all_steps_of_the_middle() -> None:
+def test_an_embedding_can_be_all_time_steps_of_the_bottleneck() -> None:
     model, rows = make_model(pooling="flatten")
-    found = torch.cat(list(model.embed(0, rows.background.obs, torch.arange(6), 8)))
-    assert found.shape == (6, 16 * 2)  # 16 channels, 4 steps halved once
+    flat = torch.cat(list(model.embed(0, rows.background.obs, torch.arange(6), 8)))
+    assert flat.shape == (6, 16 * 2)  # 16 channels, 4 time steps halved once
     mean, _ = make_model()
     expected = torch.cat(list(mean.embed(0, rows.background.obs, torch.arange(6), 8)))
-    torch.testing.assert_close(found.view(6, 16, 2).mean(-1), expected)
+    torch.testing.assert_close(flat.view(6, 16, 2).mean(-1), expected)
     learner = make_learner("tge", pooling="flatten")
     assert prepared(learner)[0].background.reward is not None
 
 
-def test_a_group_norm_of_single_numbers_is_refused() -> None:
+def test_a_group_norm_of_single_values_is_refused() -> None:
     with pytest.raises(ValueError, match="unet_width: expected 16 or more with this horizon"):
         DiffusionConfig(horizon=1, unet_width=8)
     DiffusionConfig(horizon=1, unet_width=16)

@@ -1,3 +1,5 @@
+"""Nearest neighbours against brute force in float64, and the choice of the backend."""
+
 import importlib.util
 from types import SimpleNamespace
 from typing import Any
@@ -24,33 +26,35 @@ def test_distances_agree_with_brute_force_in_float64(backend: str, sphere: bool)
     queries[10:20] = points[10:20] + 1e-4
     if sphere:
         points, queries = (torch.nn.functional.normalize(x, dim=1) for x in (points, queries))
-    found = knn.Neighbours(points, backend).distances(queries, 5)
+    distances = knn.Neighbours(points, backend).distances(queries, 5)
     expected = nearest_distances(queries.double(), points.double(), 5)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-6)
-    assert float(found[:10, 0].max()) < 1e-6
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=2e-6)
+    assert float(distances[:10, 0].max()) < 1e-6
 
 
 @pytest.mark.parametrize("backend", BOTH)
-def test_points_that_nearly_coincide_are_told_apart_to_a_thousandth(backend: str) -> None:
+def test_distances_to_nearly_equal_points_are_accurate_to_a_thousandth(backend: str) -> None:
     centres = torch.nn.functional.normalize(torch.randn(20, 32), dim=1)
     points = (centres[:, None] + 1e-4 * torch.randn(20, 100, 32)).flatten(0, 1)
     queries = centres + 1e-4 * torch.randn(20, 32)
-    found = knn.Neighbours(points, backend).distances(queries, 5)
+    distances = knn.Neighbours(points, backend).distances(queries, 5)
     expected = nearest_distances(queries.double(), points.double(), 5)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(distances.double(), expected, rtol=0, atol=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 40), width=st.integers(1, 9), queries=st.integers(0, 20), data=st.data())
-def test_any_shape(rows: int, width: int, queries: int, data: st.DataObject) -> None:
+def test_distances_agree_for_any_shape(
+    rows: int, width: int, queries: int, data: st.DataObject
+) -> None:
     count = data.draw(st.integers(1, rows))
     points, asked = torch.randn(rows, width), torch.randn(queries, width)
     for backend in ("torch", *(["faiss"] if FAISS else [])):
-        found = knn.Neighbours(points, backend).distances(asked, count)
-        assert found.shape == (queries, count)
+        distances = knn.Neighbours(points, backend).distances(asked, count)
+        assert distances.shape == (queries, count)
         if queries:
             expected = nearest_distances(asked.double(), points.double(), count)
-            torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(distances.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_more_neighbours_than_points_are_refused() -> None:
@@ -66,9 +70,9 @@ def test_other_widths_and_no_points_are_refused() -> None:
         knn.Neighbours(torch.randn(0, 2), "torch")
 
 
-def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_backends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    with pytest.raises(ValueError, match="neighbour_backend: no 'fais'; did you mean 'faiss'"):
+    with pytest.raises(ValueError, match=r"^neighbour_backend: .* 'fais'; did you mean 'faiss'"):
         knn.choose_backend("fais", cpu)
     with pytest.raises(ValueError, match="neighbour_backend: faiss-gpu expects FAISS for GPUs"):
         knn.choose_backend("faiss-gpu", cpu)
@@ -80,20 +84,20 @@ def test_backends_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch
         knn.choose_backend("faiss", cpu)
 
 
-def test_a_faiss_without_gpu_is_refused_where_the_data_are_on_one(
+def test_faiss_for_cpus_is_refused_as_faiss_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(IndexFlatL2=object))
     gpu = torch.device("cuda")
     assert knn.choose_backend("auto", gpu) == "faiss"
     with pytest.raises(
-        ValueError, match=r"found a FAISS for CPUs alone; pip install 'fastifo\[faiss-gpu\]'"
+        ValueError, match=r"found FAISS for CPUs only; pip install 'fastifo\[faiss-gpu\]'"
     ):
         knn.choose_backend("faiss-gpu", gpu)
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((8, 0), "faiss-gpu"), ((9, 0), "torch")])
-def test_auto_leaves_faiss_off_gpus_that_its_wheels_have_no_code_for(
+def test_auto_uses_torch_on_gpus_that_the_faiss_wheels_do_not_support(
     capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
@@ -101,7 +105,9 @@ def test_auto_leaves_faiss_off_gpus_that_its_wheels_have_no_code_for(
     assert knn.choose_backend("auto", torch.device("cuda")) == expected
 
 
-def test_a_faiss_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_faiss_that_cannot_be_loaded_counts_as_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(name: str) -> Any:
         raise ImportError("libcublas.so.12: cannot open shared object file")
 
@@ -110,28 +116,26 @@ def test_a_faiss_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["tge", "seabo"])
-def test_faiss_on_a_gpu_is_there_for_runs_on_one(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faiss_gpu_requires_a_run_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
     learner_class: Any = ALGORITHMS[name]
     config = learner_class.Config(**small(name), neighbour_backend="faiss-gpu")
     learner_class.check_config(config, torch.device("cuda"))
-    expected = "neighbour_backend: faiss-gpu expects FAISS for GPUs and tensors on one, found "
+    expected = "neighbour_backend: faiss-gpu expects FAISS for GPUs and tensors on a GPU, found "
     with pytest.raises(ValueError, match=f"{expected}tensors on the cpu; train on a GPU"):
         learner_class.check_config(config, torch.device("cpu"))
-    monkeypatch.setattr(knn, "MOST_ON_GPU", knn.SPARE)
-    with pytest.raises(ValueError, match="neighbours: FAISS on a GPU finds at most 0, found"):
+    monkeypatch.setattr(knn, "MAX_CANDIDATES_GPU", knn.SPARE)
+    with pytest.raises(ValueError, match="neighbours: expected at most 0, the limit of FAISS"):
         learner_class.check_config(config, torch.device("cuda"))
-    for module, found in ((None, "no FAISS"), (SimpleNamespace(), "a FAISS for CPUs alone")):
+    for module, found in ((None, "no FAISS"), (SimpleNamespace(), "FAISS for CPUs only")):
         monkeypatch.setattr(knn, "_faiss", lambda module=module: module)
         with pytest.raises(ValueError, match=expected + found):
             learner_class.check_config(config, torch.device("cuda"))
 
 
-def test_the_gpu_proposes_the_same(cuda_device: torch.device) -> None:
+def test_distances_on_a_gpu_agree_with_brute_force(cuda_device: torch.device) -> None:
     points, queries = torch.randn(300, 32), torch.randn(1000, 32)
     search = knn.Neighbours(points.to(cuda_device))
-    found = search.distances(queries.to(cuda_device), 5).cpu()
+    distances = search.distances(queries.to(cuda_device), 5).cpu()
     expected = nearest_distances(queries.double(), points.double(), 5)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""OTR against an oracle written from the specification."""
+"""OTR against an oracle written from the paper."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import torch
 
 import fastifo
 from algos.parity import background_like_the_expert, prepared, rewards
-from fastifo.algos.rewards import otr, store
+from fastifo.algos.rewards import otr, resumable
 from fastifo.algos.rewards.otr import sinkhorn
 from helpers import make_learner, random_dataset, small
 from oracles import otr as oracle
@@ -21,7 +21,7 @@ from oracles import otr as oracle
 def test_rewards_equal_the_oracle(standardizes: bool, divides: bool) -> None:
     dataset = random_dataset()
     assert dataset.expert is not None
-    found = rewards(
+    reward = rewards(
         "otr", dataset, standardizes_cost=standardizes, divides_by_observations=divides,
         sinkhorn_epsilon=0.05, reward_slope=1.0,
     )  # fmt: skip
@@ -43,7 +43,7 @@ def test_rewards_equal_the_oracle(standardizes: bool, divides: bool) -> None:
             100,
             **scale,
         )
-        torch.testing.assert_close(found[begin:end], expected)
+        torch.testing.assert_close(reward[begin:end], expected)
 
 
 def test_the_plan_has_uniform_marginals() -> None:
@@ -53,12 +53,12 @@ def test_the_plan_has_uniform_marginals() -> None:
     torch.testing.assert_close(plan.sum(1), torch.full((7,), 1 / 7, dtype=torch.float64))
 
 
-def test_infinite_costs_do_not_break_the_plan() -> None:
+def test_large_costs_leave_the_plan_finite() -> None:
     cost = torch.tensor([[0.0, 2.0], [2.0, 2.0]], dtype=torch.float64)
     assert bool(torch.isfinite(sinkhorn(cost, 0.01, 100)).all())
 
 
-def test_the_experts_own_episode_earns_most() -> None:
+def test_a_copy_of_the_experts_episode_has_the_highest_reward() -> None:
     reward = rewards("otr", background_like_the_expert(random_dataset()))
     assert float(reward[:7].mean()) > float(reward[7:].mean())
 
@@ -78,7 +78,7 @@ def test_only_the_first_expert_episodes_count() -> None:
 
 
 def counted_plans(monkeypatch: pytest.MonkeyPatch, allowed: float = math.inf) -> list[int]:
-    """One entry for each plan from now on; one more than allowed is as a killed process."""
+    """One entry per plan from now on; the plan after `allowed` ends the run like a kill."""
     plans: list[int] = []
     original = otr.sinkhorn
 
@@ -92,13 +92,13 @@ def counted_plans(monkeypatch: pytest.MonkeyPatch, allowed: float = math.inf) ->
     return plans
 
 
-def test_a_killed_run_goes_on_with_the_plans_it_has(
+def test_a_stopped_run_continues_with_the_plans_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields: dict[str, Any] = {k: v for k, v in small("otr").items() if k != "num_bins"}
     fields |= {"num_updates": 4, "progress": False}
-    monkeypatch.setattr(store, "SAVE_S", -1.0)  # a note after every episode
-    whole = fastifo.train("otr", random_dataset(), **fields)
+    monkeypatch.setattr(resumable, "SAVE_S", -1.0)  # a record after every episode
+    uninterrupted = fastifo.train("otr", random_dataset(), **fields)
     with monkeypatch.context() as patch:
         counted_plans(patch, allowed=7)  # in the fourth of six episodes, with two experts
         with pytest.raises(InterruptedError):
@@ -110,11 +110,14 @@ def test_a_killed_run_goes_on_with_the_plans_it_has(
         longer = fields | {"num_updates": 6}
         fastifo.train("otr", random_dataset(), out=tmp_path / "run", **longer)
         assert len(plans) == 2 * 3
-    for a, b in zip(resumed.learners[0].parameters(), whole.learners[0].parameters(), strict=True):
+    runs = (resumed, uninterrupted)
+    for a, b in zip(*(run.learners[0].parameters() for run in runs), strict=True):
         assert torch.equal(a, b)
 
 
-def test_members_of_one_reward_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_with_the_same_reward_settings_share_rewards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plans = counted_plans(monkeypatch)
     learner = make_learner("otr", inverse_temperature=[1.0, 2.0, 3.0])
     prepared(learner)

@@ -1,4 +1,4 @@
-"""SEABO against an oracle written from the specification."""
+"""SEABO against an oracle written from the paper."""
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ def test_rewards_equal_the_oracle(neighbours: int, divides: bool) -> None:
         dataset.expert.obs[expert_row].double(), dataset.expert.obs[expert_row + 1].double(),
         2.0, 0.7, neighbours, 2, divides,
     )  # fmt: skip
-    found = rewards(
+    reward = rewards(
         "seabo", dataset, reward_factor=2.0, reward_slope=0.7, neighbours=neighbours,
         divides_by_actions=divides,
     )  # fmt: skip
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(reward, expected, rtol=1e-5, atol=0)
 
 
-def test_the_experts_own_episode_earns_most() -> None:
+def test_a_copy_of_the_experts_episode_has_the_highest_reward() -> None:
     reward = rewards("seabo", background_like_the_expert(random_dataset()))
     assert float(reward[:7].mean()) > float(reward[7:].mean())

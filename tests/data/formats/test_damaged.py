@@ -188,6 +188,7 @@ def test_npz_files_that_declare_a_wrong_size_are_refused(
         fastifo.load(f"npz:{path}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["d4rl", "npz"])
 def test_sparse_files_are_read_up_to_half_of_the_free_memory(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

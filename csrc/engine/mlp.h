@@ -1,0 +1,296 @@
+// A multilayer perceptron with ReLU hidden layers: forward, backward and Adam. Adam's step is fused
+// into the product that computes a weight gradient, so weight gradients never reach memory.
+#pragma once
+
+#include "common/adam_step.h"
+#include "engine/gemm.h"
+#include "engine/gemm_bf16.h"
+#include "engine/plan.h"
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+
+// Where one layer lies in a net's state. The state holds, layer after layer, the weights in panels
+// and then the biases.
+struct Layer {
+  int64_t inputs, outputs;  // sizes without padding
+  int64_t weights, biases;  // offsets, in numbers
+  int64_t packs;            // offset of the packed weights, in bf16 numbers
+
+  int64_t rows() const { return padded(inputs); }
+  int64_t columns() const { return padded(outputs); }
+  int64_t size() const { return rows() * columns(); }
+};
+
+// A thread's workspace for transposed or packed operands.
+struct Scratch {
+  explicit Scratch(int64_t numbers) : left(numbers), right(numbers) {}
+  Buffer left, right;
+};
+
+// One member's copy of a net. kParts is 0 for products in single precision, 1 for bf16, 2 for bf16
+// in two parts (gemm_bf16.h). A layer with one output always multiplies in single precision,
+// because bf16 is too coarse for values near 100.
+template <int kParts>
+class Mlp {
+ public:
+  Mlp(const NetPlan& plan, Bf16Kernel kernel, int64_t member)
+      : kernel_(kernel),
+        weights_(static_cast<Real*>(plan.weights) + member * plan.size),
+        first_(static_cast<Real*>(plan.first) + member * plan.size),
+        second_(static_cast<Real*>(plan.second) + member * plan.size),
+        target_(static_cast<Real*>(plan.target) + member * plan.size),
+        packs_(static_cast<Bf16*>(plan.packs) + member * plan.packs_size),
+        size_(plan.size) {
+    int64_t offset = 0, packs = 0;
+    for (size_t i = 0; i + 1 < plan.widths.size(); ++i) {
+      Layer& layer = layers_[i];
+      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs};
+      layer.biases = offset + layer.size();
+      offset = layer.biases + layer.columns();
+      packs += kPacks * kParts * layer.size();
+    }
+    depth_ = static_cast<int>(plan.widths.size()) - 1;
+  }
+
+  int depth() const { return depth_; }
+  const Layer& layer(int index) const { return layers_[index]; }
+
+  // out(n, b) = sum over k of w(k, n) x(k, b) + bias(n), with ReLU unless the layer is the last.
+  // `target` reads the target's weights instead.
+  void forward(int index, bool target, const Panels& x, const Panels& out, Scratch& scratch) const {
+    const Layer& layer = layers_[index];
+    const Real* state = target ? target_ : weights_;
+    const Real* bias = state + layer.biases;
+    const bool relu = index + 1 < depth_;
+    if (layer.outputs == 1) {
+      return forward_scalar(state + layer.weights, *bias, relu, x, out);
+    }
+    const auto finish = [&](int64_t row, int64_t panel, const Real* line)
+                            __attribute__((always_inline)) {
+                              Real* to = out.line(panel, row);
+                              const Vec<Real> shift = fill(bias[row]);
+                              for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+                                const Vec<Real> y = load(line + v) + shift;  // a NaN stays
+                                store(to + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
+                              }
+                            };
+    if constexpr (kParts == 0) {
+      gemm<true>(weights(state, layer), x, layer.outputs, finish);
+    } else {
+      Bf16* const right = bf16(scratch.right);
+      pack_right<kParts>(x, right);
+      gemm_bf16<kParts>(kernel_, pack(layer, target ? kTarget : kTransposed), right,
+                        layer.columns(), x.columns, layer.rows(), finish, nothing);
+    }
+  }
+
+  // Gradient in a layer's input, through the ReLU that produced it:
+  // out(k, b) = sum over n of w(k, n) gradient(n, b) where x(k, b) > 0, else 0.
+  void backward(int index, const Panels& gradient, const Panels& x, const Panels& out,
+                Scratch& scratch) const {
+    const Layer& layer = layers_[index];
+    const auto finish = [&](int64_t row, int64_t panel,
+                            const Real* line) __attribute__((always_inline)) {
+      const Real* active = x.line(panel, row);
+      Real* to = out.line(panel, row);
+      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+        store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
+      }
+    };
+    if (layer.outputs == 1) return backward_scalar(layer, gradient, finish);
+    if constexpr (kParts == 0) {  // all rows: the padding must become 0
+      gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
+    } else {
+      Bf16* const right = bf16(scratch.right);
+      pack_right<kParts>(gradient, right);
+      gemm_bf16<kParts>(kernel_, pack(layer, kPlain), right, layer.rows(), gradient.columns,
+                        layer.columns(), finish, nothing);
+    }
+  }
+
+  // Adam's step for some of the outputs n, with the weight gradient
+  // dw(k, n) = sum over b of x(k, b) gradient(n, b) and the bias gradient sum over b of
+  // gradient(n, b). The target is updated in single precision only: its packs are not.
+  template <TargetUpdate kTargetUpdate = TargetUpdate::kNone>
+  void apply_gradients(int index, const Panels& x, const Panels& gradient, const Range& outputs,
+                       const AdamFactors<Real>& factors, Scratch& scratch) const {
+    if (outputs.count() == 0) return;
+    const Layer& layer = layers_[index];
+    const AdamFactors<Real> f = factors;
+    Real* w = weights_ + layer.weights;
+    Real* m = first_ + layer.weights;
+    Real* v = second_ + layer.weights;
+    Real* t = target_ + layer.weights;
+    const Panels shape = weights(weights_, layer).part(outputs);
+    const int64_t offset = outputs.first * layer.rows();
+    const auto finish = [&](int64_t row, int64_t panel, const Real* line)
+                            __attribute__((always_inline)) {
+                              const int64_t at = offset + (shape.line(panel, row) - shape.data);
+                              step_line<kTargetUpdate>(w + at, m + at, v + at, t + at, line, f);
+                            };
+    if (layer.outputs == 1) {
+      for (int64_t row = 0; row < layer.rows(); ++row) {
+        alignas(64) Real line[kPanel] = {dot(x, row, gradient)};
+        finish(row, 0, line);
+      }
+    } else if constexpr (kParts == 0) {
+      const Panels transposed{scratch.left.data(), gradient.columns, outputs.count()};
+      transpose_panels(gradient, outputs, transposed);
+      gemm<false>(x, transposed, layer.rows(), finish);
+    } else {
+      Bf16 *const left = bf16(scratch.left), *const right = bf16(scratch.right);
+      pack_left<kParts>(x, left);
+      pack_right_transposed<kParts>(gradient, outputs, right);
+      gemm_bf16<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns, finish,
+                        [&](int64_t row, int64_t column) __attribute__((always_inline)) {
+                          pack_weights<kParts>(weights(weights_, layer), row,
+                                               outputs.first + column, pack(layer, kPlain),
+                                               pack(layer, kTransposed));
+                        });
+    }
+    for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
+      alignas(64) Real sums[kPanel];
+      for (int64_t i = 0; i < kPanel; ++i) sums[i] = row_sum(gradient, row + i);
+      const int64_t at = layer.biases + row;
+      step_line<kTargetUpdate>(weights_ + at, first_ + at, second_ + at, target_ + at, sums, f);
+    }
+  }
+
+  // Adam's step on one line of parameters that belong to no layer.
+  static FASTIFO_INLINE void step_plain(Real* w, Real* m, Real* v, const Real* gradient,
+                                        const AdamFactors<Real>& f) {
+    step_line<TargetUpdate::kNone>(w, m, v, nullptr, gradient, f);
+  }
+
+  // Copies the weights to the target.
+  void copy_to_target() const {
+    std::memcpy(target_, weights_, static_cast<size_t>(size_) * sizeof(Real));
+    if constexpr (kParts > 0) {
+      for (int i = 0; i < depth_; ++i) {
+        std::memcpy(pack(layers_[i], kTarget), pack(layers_[i], kTransposed),
+                    static_cast<size_t>(kParts * layers_[i].size()) * sizeof(Bf16));
+      }
+    }
+  }
+
+  // Packs the weights again after they were written from outside.
+  void repack(bool has_target) const {
+    if constexpr (kParts > 0) {
+      for (int i = 0; i < depth_; ++i) {
+        const Layer& layer = layers_[i];
+        for (int64_t row = 0; row < layer.rows(); row += kBlock) {
+          for (int64_t column = 0; column < layer.columns(); column += kBlock) {
+            if (has_target) {  // the plain pack is overwritten below
+              pack_weights<kParts>(weights(target_, layer), row, column, pack(layer, kPlain),
+                                   pack(layer, kTarget));
+            }
+            pack_weights<kParts>(weights(weights_, layer), row, column, pack(layer, kPlain),
+                                 pack(layer, kTransposed));
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  // The packed copies of a layer's weights: for backward, for forward, for the target's forward.
+  enum Pack { kPlain, kTransposed, kTarget, kPacks };
+
+  static constexpr auto nothing = [](int64_t, int64_t) {};
+
+  Bf16* pack(const Layer& layer, Pack which) const {
+    return packs_ + layer.packs + which * kParts * layer.size();
+  }
+
+  static Bf16* bf16(const Buffer& buffer) { return reinterpret_cast<Bf16*>(buffer.data()); }
+
+  static Panels weights(const Real* state, const Layer& layer) {
+    return {const_cast<Real*>(state) + layer.weights, layer.rows(), layer.columns()};
+  }
+
+  template <TargetUpdate kTargetUpdate>
+  static FASTIFO_INLINE void step_line(Real* w, Real* m, Real* v, Real* target,
+                                       const Real* gradient, const AdamFactors<Real>& f) {
+    for (int64_t i = 0; i < kPanel; i += kLanes<Real>) {
+      Vec<Real> wi = load(w + i), mi = load(m + i), vi = load(v + i), ti{};
+      if constexpr (kTargetUpdate != TargetUpdate::kNone) ti = load(target + i);
+      adam_step<Real, kTargetUpdate>(wi, mi, vi, load(gradient + i), ti, f);
+      if constexpr (kTargetUpdate != TargetUpdate::kNone) store(target + i, ti);
+      store(w + i, wi);
+      store(m + i, mi);
+      store(v + i, vi);
+    }
+  }
+
+  // A layer with one output: its weights are element 0 of every line, its result is row 0.
+  static void forward_scalar(const Real* w, Real bias, bool relu, const Panels& x,
+                             const Panels& out) {
+    constexpr int kSums = 4;  // independent sums, to hide latency
+    for (int64_t panel = 0; panel < x.panels(); ++panel) {
+      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+        Vec<Real> sum[kSums] = {fill(bias)};
+        for (int64_t row = 0; row < x.rows; row += kSums) {
+          for (int i = 0; i < kSums; ++i) {
+            sum[i] += w[(row + i) * kPanel] * load(x.line(panel, row + i) + v);
+          }
+        }
+        const Vec<Real> y = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        store(out.line(panel, 0) + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
+      }
+    }
+  }
+
+  template <typename Finish>
+  void backward_scalar(const Layer& layer, const Panels& gradient, const Finish& finish) const {
+    const Real* w = weights_ + layer.weights;
+    for (int64_t panel = 0; panel < gradient.panels(); ++panel) {
+      for (int64_t row = 0; row < layer.rows(); ++row) {
+        alignas(64) Real line[kPanel];
+        for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+          store(line + v, load(gradient.line(panel, 0) + v) * w[row * kPanel]);
+        }
+        finish(row, panel, line);
+      }
+    }
+  }
+
+  static FASTIFO_INLINE Real dot(const Panels& x, int64_t row, const Panels& other) {
+    Vec<Real> sum{};
+    for (int64_t panel = 0; panel < x.panels(); ++panel) {
+      for (int64_t i = 0; i < kPanel; i += kLanes<Real>) {
+        sum += load(x.line(panel, row) + i) * load(other.line(panel, 0) + i);
+      }
+    }
+    return sum_lanes(sum);
+  }
+
+  static FASTIFO_INLINE Real row_sum(const Panels& values, int64_t row) {
+    Vec<Real> sum{};
+    for (int64_t panel = 0; panel < values.panels(); ++panel) {
+      for (int64_t i = 0; i < kPanel; i += kLanes<Real>) sum += load(values.line(panel, row) + i);
+    }
+    return sum_lanes(sum);
+  }
+
+  static FASTIFO_INLINE Real sum_lanes(Vec<Real> sum) {
+    Real total = Real(0);
+    for (int i = 0; i < kLanes<Real>; ++i) total += sum[i];
+    return total;
+  }
+
+  static constexpr int kMaxDepth = 16;
+
+  Bf16Kernel kernel_;
+  Real* weights_;
+  Real* first_;
+  Real* second_;
+  Real* target_;
+  Bf16* packs_;
+  int64_t size_;
+  int depth_ = 0;
+  Layer layers_[kMaxDepth];
+};
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo

@@ -1,0 +1,37 @@
+// The losses of the native engine. A new one is a header here, its #include and its type in
+// `Losses`.
+#pragma once
+
+#include <cstring>
+
+#include "losses/awr.h"
+#include "losses/bc.h"
+#include "losses/dilo.h"
+#include "losses/discriminator.h"
+#include "losses/inverse.h"
+#include "losses/iql.h"
+#include "losses/smodice.h"
+#include "losses/sqil.h"
+#include "losses/vfo.h"
+
+namespace fastifo {
+
+template <typename... Types>
+struct TypeList {};
+
+template <typename Real>
+using Losses = TypeList<AWR<Real>, BC<Real>, DILO<Real>, Discriminator<Real>, Inverse<Real>,
+                        IQL<Real>, SMODICE<Real>, SQIL<Real>, VfO<Real>>;
+
+// Calls visit<Loss>() for the loss of that name; false if there is none.
+template <typename... Types, typename Visit>
+inline bool visit_loss(TypeList<Types...>, const char* name, const Visit& visit) {
+  const auto visit_if_named = [&]<typename Loss>() {
+    if (std::strcmp(name, Loss::kName) != 0) return false;
+    visit.template operator()<Loss>();
+    return true;
+  };
+  return (visit_if_named.template operator()<Types>() || ...);
+}
+
+}  // namespace fastifo
