@@ -110,6 +110,11 @@ def test_positions_lengths_and_numbers_of_episodes_are_read(
         ({"dones": np.arange(COUNT) % 5 == 4}, "dones: does not say whether the task or the time"),
         ({"is_last": np.arange(COUNT) % 5 == 4}, "is_last: does not say whether the task or"),
         ({"dones": np.full(COUNT, 2)}, "dones: expected 0 or 1 in every row, found 2 in row 0"),
+        (
+            {"terminals": np.zeros(COUNT), "timeouts": np.zeros(COUNT)},
+            "terminals, timeouts: .*found no marked row.*,ends=file",
+        ),
+        ({"masks": np.ones(COUNT), "dones": np.zeros(COUNT)}, "dones, masks: .*no marked row"),
         ({"timeouts": np.full(COUNT, np.nan)}, "timeouts: expected 0 or 1 in every row"),
         ({"truncations": np.zeros(COUNT - 1)}, r"truncations: expected \(25,\), found \(24,\)"),
         (
@@ -136,6 +141,8 @@ def test_a_file_that_leaves_its_ends_open_is_refused(
         ({}, "ends=file", [24], 0),
         ({}, "max_steps=5", [4] * 5, 0),
         ({"terminals": np.arange(COUNT) == 6}, "max_steps=10", [7, 9, 7], 1),
+        ({"terminals": np.zeros(COUNT), "timeouts": np.zeros(COUNT)}, "max_steps=5", [4] * 5, 0),
+        ({"terminations": np.zeros(COUNT), "truncations": np.zeros(COUNT)}, "ends=file", [24], 0),
         ({"terminals": np.arange(COUNT) % 5 == 4}, "dones=terminal", [5] * 5, 5),
         ({"terminals": np.arange(COUNT) % 5 == 4}, "dones=timeout", [4] * 5, 0),
         ({"terminals": np.arange(COUNT) % 5 == 4}, "max_steps=9", [5] * 5, 5),
