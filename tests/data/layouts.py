@@ -3,6 +3,8 @@
 For each layout the script writes a file, reads it, and compares the result with the episodes in it:
 their number and lengths, pairs of observations across episodes (none), terminals, and actions in
 the environment's bounds. Layouts that leave something open have to be refused without an option.
+
+The file is longer than 300 lines because it holds the whole table of layouts.
 """
 
 from __future__ import annotations

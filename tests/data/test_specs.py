@@ -23,7 +23,8 @@ def test_paths_may_contain_commas(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="unknown option 'size=3'; known: episodes, ends, dones"):
         fastifo.load(f"d4rl:{path},size=3")
     if "/" in name:
-        with pytest.raises(FileNotFoundError, match=f"{name}x: expected an HDF5 file, found noth"):
+        expected = f"{name}x: expected an HDF5 file, found nothing there"
+        with pytest.raises(FileNotFoundError, match=expected):
             fastifo.load(f"d4rl:{path}x,episodes=3")
 
 
