@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.formats.options import BOUNDS, ReadOptions
+from fastifo.data.formats.source import Source
 
 ROUNDING = 1e-5  # beyond [-1, 1], which is not counted as clipping
 LARGEST_CLIPPED_SHARE = 1e-3  # of the transitions; where more would be clipped a file is refused
@@ -17,6 +17,7 @@ DISCRETE = "actions are whole numbers of a Discrete space; only continuous actio
 DISCRETE_SPACES = ("Discrete", "MultiDiscrete", "MultiBinary")
 
 Bounds = tuple[Tensor, Tensor]
+Notes = dict[str, int]
 
 
 def check_continuous(path: Path, name: str, kind: str, action: NDArray[Any]) -> None:
@@ -36,7 +37,7 @@ def check_continuous(path: Path, name: str, kind: str, action: NDArray[Any]) -> 
 def as_bounds(
     path: Path, low: Any, high: Any, width: int, names: str = "action_low and action_high"
 ) -> Bounds | None:
-    """Bounds of the actions, [A] each; None where they are -1 and 1 or a space is unbounded.
+    """Bounds of the actions, [A] each; None where they are -1 and 1.
 
     low, high: one number or `width` numbers each; None where unknown.
     Raises ValueError naming the file if they do not fit.
@@ -55,10 +56,8 @@ def as_bounds(
             f"{low!r} and {high!r}"
         )
     lower, upper = (np.broadcast_to(bound, (width,)) for bound in bounds)
-    if not (lower < upper).all():
-        raise ValueError(f"{path}: {names}: expected low < high, found {low!r} and {high!r}")
-    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        return None
+    if not ((lower < upper).all() and np.isfinite([lower, upper]).all()):
+        raise ValueError(f"{path}: {names}: expected finite low < high, found {low!r} and {high!r}")
     if (lower == -1).all() and (upper == 1).all():
         return None
     single = (bound.astype(np.float32) for bound in (lower, upper))
@@ -66,13 +65,12 @@ def as_bounds(
     return low_tensor, high_tensor
 
 
-def choose_bounds(
-    path: Path, options: ReadOptions, stated: tuple[Any, Any], width: int
-) -> Bounds | None:
-    """The user's bounds, or those that the file states.  stated: low and high, None if unknown."""
+def choose_bounds(source: Source, width: int) -> Bounds | None:
+    """The user's bounds, or those that the file states.  width: of the actions."""
+    options = source.options
     if options.action_low is not None or options.action_high is not None:
-        return as_bounds(path, options.action_low, options.action_high, width)
-    return as_bounds(path, *stated, width, names="the action space of the file")
+        return as_bounds(source.path, options.action_low, options.action_high, width)
+    return as_bounds(source.path, *source.bounds, width, names="the action space of the file")
 
 
 def to_unit(action: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -89,27 +87,27 @@ def from_unit(action: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where((low == -1) & (high == 1), action, mapped)
 
 
-def clip_actions(
-    path: Path, action: Tensor, bounds: Bounds | None, options: ReadOptions, notes: dict[str, Any]
-) -> None:
+def clip_actions(source: Source, action: Tensor, bounds: Bounds | None, notes: Notes) -> None:
     """Clips actions [N, A] to [-1, 1] in place, and counts the rows that change.
 
-    Raises ValueError if more than LARGEST_CLIPPED_SHARE of them would and `options.clip` is off.
+    bounds: that they were mapped from; None if there are none, or they are -1 and 1.
+    Raises ValueError if more than LARGEST_CLIPPED_SHARE of the rows would change and the user does
+    not accept that.
     """
     outside = (action.abs() > 1.0 + ROUNDING).any(1)
     count = int(outside.sum())
-    if count and not options.clip and count > LARGEST_CLIPPED_SHARE * len(action):
-        row = int(torch.nonzero(outside)[0])
-        whole = bool((action == action.round()).all())
+    if count and not source.options.clip and count > LARGEST_CLIPPED_SHARE * len(action):
         low, high = action.min(0).values, action.max(0).values
-        raise ValueError(
-            f"{path}: actions: {count} of {len(action)} are outside "
-            + ("[-1, 1], and the file does not state their bounds" if bounds is None else
-               "the action space that is stated (mapped to [-1, 1] here)")
-            + f": they range over {_range(low, high)}, first in row {row}. Pass their bounds, "
-            f"{BOUNDS[0]} and {BOUNDS[1]} (in a spec: ,action_low=-2,action_high=2), or "
-            "clip_actions=True (,clip=true) to cut them"
-            + (". All are whole numbers: Discrete spaces are not supported" if whole else "")
+        space = "[-1, 1]" if bounds is None else "the action space, which is mapped to [-1, 1]"
+        known = any(bound is not None for bound in (source.options.action_low, *source.bounds))
+        raise source.error(
+            f"actions: {count} of {len(action)} are outside {space}"
+            + ("" if known else ", and the file does not state their bounds")
+            + f": they range over {_range(low, high)}; the first is in row "
+            f"{int(torch.nonzero(outside)[0])}. Pass their bounds, action_low and action_high (in "
+            "a spec: ,action_low=-2,action_high=2), or clip_actions=True (,clip=true) to clip them"
+            + (". All are whole numbers; Discrete spaces are not supported"
+               if bool((action == action.round()).all()) else "")
         )  # fmt: skip
     if count:
         notes["actions clipped to [-1, 1]"] = count
@@ -137,7 +135,9 @@ def minari_bounds(path: Path, space: Any) -> tuple[Any, Any]:
         raise ValueError(f"{path}: action_space: {DISCRETE}; found {space['type']}")
     if space["type"] != "Box":
         raise ValueError(f"{path}: action_space: expected a Box, found {space['type']}")
-    return _flat(space.get("low")), _flat(space.get("high"))
+    low, high = _flat(space.get("low")), _flat(space.get("high"))
+    bounded = all(bound is not None and np.isfinite(bound).all() for bound in (low, high))
+    return (low, high) if bounded else (None, None)
 
 
 def _flat(value: Any) -> Sequence[float] | float | None:

@@ -128,7 +128,7 @@ def find_ends(
     """The ends of the episodes of a flat file with `count` rows, by these rules:
 
     * Every column in COLUMNS that marks ends is used, and `options.ends`; an episode ends wherever
-      one of them says so.
+      one of them says so. Columns that mark no row at all say nothing.
     * A column of TASK, or `masks`, says which ends are the task's. Without one, ends that only
       `dones` marks are the task's or the clock's as `options.dones` says; with a known time limit,
       those before it are the task's. Ends that other columns mark are then counted as time limits.
@@ -150,9 +150,10 @@ def find_ends(
     notes: dict[str, int] = {}
     if "masks" in values:
         task, done = _with_masks(columns, task, done, _any(count, marks, clock), notes)
-    if clock is None and marks is None and done is None:
-        return _from_terminals(columns, task, has_next_obs, notes)
     last = _any(count, task, done, marks, clock)
+    says_nothing = not (last.any() or has_next_obs)  # every flag is 0
+    if (clock is None and marks is None and done is None) or says_nothing:
+        return _from_terminals(columns, task, has_next_obs, notes)
     if task is None:
         task = _task_ends(columns, last, done, clock, notes)
     elif options.dones:
@@ -221,6 +222,11 @@ def _from_terminals(
     if has_next_obs and not _same_length(terminal, terminal):
         return Ends(terminal, terminal, notes)
     found = ", ".join(columns.values) or "none of them"
+    if found and not terminal.any() and len(columns.values) > 1:
+        raise columns.error(
+            f"{found}: expected the last row of each episode to be marked, found no marked row. "
+            "Say ,max_steps=<n> for a fixed length, or ,ends=file for one episode"
+        )
     if task is None:
         raise columns.error(
             "expected a column that says where episodes end, such as terminals and timeouts, "
@@ -242,14 +248,12 @@ def _task_ends(
     unknown = last if clock is None else last & ~clock
     if columns.options.dones:
         return unknown if columns.options.dones == "terminal" else np.zeros_like(last)
-    if done is None or clock is not None:
-        ended = np.zeros_like(last) if done is None else done & unknown
-        counted = int((unknown & ~ended).sum())
-        if done is None and counted:
-            notes["ends of episodes counted as time limits, since the file has no terminals"] = (
-                counted
-            )
-        return ended
+    if done is not None and clock is not None:
+        return done & unknown
+    if done is None:
+        note = "ends of episodes counted as time limits, since the file has no terminals"
+        notes[note] = int(last.sum())
+        return np.zeros_like(last)
     if columns.max_steps:
         ends = np.flatnonzero(last)
         length = np.diff(ends, prepend=-1)

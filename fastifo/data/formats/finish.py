@@ -22,7 +22,7 @@ def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadRes
     dropped, or too many actions clipped.
     """
     width = 0 if episodes.action is None else episodes.action.shape[1]
-    bounds = choose_bounds(source.path, source.options, source.bounds, width)
+    bounds = choose_bounds(source, width)
     action = episodes.action
     if action is not None and bounds is not None:
         action = to_unit(action, *bounds)
@@ -31,7 +31,7 @@ def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadRes
         episodes = _replaced(episodes, action)
     episodes = drop_episodes(source, episodes, damaged, notes, reasons)
     if episodes.action is not None:
-        clip_actions(source.path, episodes.action, bounds, source.options, notes)
+        clip_actions(source, episodes.action, bounds, notes)
     if episodes.reward is not None:
         odd = ~(episodes.reward.abs() <= LARGEST_REWARD)
         notes["rewards that are not finite or exceed 1e8"] = int(odd.sum())

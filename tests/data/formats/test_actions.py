@@ -1,0 +1,272 @@
+"""Action bounds of files: read where they are stated, asked for where they are needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import fastifo
+from data.formats.files import episodes, write_d4rl, write_minari, write_robomimic
+
+WRITERS: dict[str, Any] = {"d4rl": write_d4rl, "robomimic": write_robomimic, "minari": write_minari}
+
+
+def wide(scale: Any = 3.0) -> list[dict[str, Any]]:
+    """Episodes whose actions are within [-scale, scale]."""
+    parts = episodes()
+    for part in parts:
+        part["action"] = (part["action"] * np.float32(scale)).astype(np.float32)
+    return parts
+
+
+def write(kind: str, folder: Path, parts: list[dict[str, Any]]) -> str:
+    """Writes a file of the kind.  Returns its spec."""
+    path = folder / f"a-{kind}"
+    if kind == "npz":
+        path = path.with_suffix(".npz")
+        np.savez(
+            path,
+            obs=np.concatenate([p["obs"][:-1] for p in parts]),
+            next_obs=np.concatenate([p["obs"][1:] for p in parts]),
+            action=np.concatenate([p["action"] for p in parts]),
+            episode_lengths=[len(p["action"]) for p in parts],
+        )
+    else:
+        WRITERS[kind](path, parts)
+    return f"{kind}:{path}"
+
+
+def env_actions(dataset: fastifo.Dataset) -> np.ndarray:
+    """The background's actions on the environment's scale."""
+    assert dataset.background.action is not None
+    action = dataset.background.action.numpy()
+    if dataset.action_low is None or dataset.action_high is None:
+        return np.asarray(action)
+    low, high = dataset.action_low.numpy(), dataset.action_high.numpy()
+    return np.asarray(low + 0.5 * (action + 1) * (high - low))
+
+
+@pytest.mark.parametrize("kind", ["d4rl", "npz", "minari", "robomimic"])
+def test_bounds_are_asked_for_where_actions_exceed_one(tmp_path: Path, kind: str) -> None:
+    parts = wide()
+    expected = np.concatenate([p["action"] for p in parts])
+    spec = write(kind, tmp_path, parts)
+    with pytest.raises(ValueError, match=r"outside \[-1, 1\], and the file does not") as caught:
+        fastifo.load(spec)
+    assert spec.partition(":")[2] in str(caught.value)
+    for dataset in (
+        fastifo.load(spec, action_low=-3, action_high=[3, 4]),
+        fastifo.load(f"{spec},action_low=-3,action_high=3+4"),
+        fastifo.load(spec, action_low=torch.tensor(-3.0), action_high=np.float64(5)),
+    ):
+        np.testing.assert_allclose(env_actions(dataset), expected, atol=1e-6)
+        assert "actions clipped to [-1, 1]" not in dataset.info.get("notes", {})
+    rows = int((np.abs(expected) > 1).any(1).sum())
+    for dataset in (fastifo.load(spec, clip_actions=True), fastifo.load(f"{spec},clip=true")):
+        assert dataset.info["notes"]["actions clipped to [-1, 1]"] == rows
+        np.testing.assert_array_equal(env_actions(dataset), expected.clip(-1, 1))
+
+
+@pytest.mark.parametrize("kind", ["d4rl", "npz", "minari", "robomimic"])
+def test_few_clipped_actions_are_counted_and_more_than_a_thousandth_refused(
+    tmp_path: Path, kind: str
+) -> None:
+    part: dict[str, Any] = {
+        "obs": np.random.default_rng(0).normal(size=(2001, 4)).astype(np.float32),
+        "action": np.zeros((2000, 2), np.float32),
+        "reward": np.zeros(2000, np.float32),
+        "terminal": True,
+    }
+    part["action"][[5, 77], 1] = 1.1
+    part["action"][9, 0] = 1 + 5e-6  # rounding
+    dataset = fastifo.load(write(kind, tmp_path, [part]))
+    assert dataset.info["notes"]["actions clipped to [-1, 1]"] == 2
+    assert float(env_actions(dataset).max()) == 1.0
+    part["action"][100, 1] = -1.1
+    for path in tmp_path.rglob("*"):
+        path.unlink(missing_ok=True) if path.is_file() else None
+    (tmp_path / "again").mkdir()
+    with pytest.raises(ValueError, match="3 of 2000 are outside"):
+        fastifo.load(write(kind, tmp_path / "again", [part]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (-1, None, "expected both or neither"),
+        ([-1, -1, -1], 1, "expected one number or 2"),
+        (2, -2, "expected finite low < high"),
+        (float("nan"), 1, "expected finite low < high"),
+    ],
+)
+def test_bounds_that_do_not_fit_are_refused(
+    tmp_path: Path, low: Any, high: Any, message: str
+) -> None:
+    write_d4rl(tmp_path / "a.hdf5", wide())
+    with pytest.raises(ValueError, match=rf"a\.hdf5: action_low and action_high: {message}"):
+        fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}", action_low=low, action_high=high)
+
+
+def test_bounds_are_refused_for_packs(tmp_path: Path) -> None:
+    fastifo.Dataset.from_episodes(episodes()).save(tmp_path / "a.fastifo")
+    with pytest.raises(ValueError, match=r"a\.fastifo.*in \[-1, 1\] already"):
+        fastifo.load(tmp_path / "a.fastifo", action_low=-2, action_high=2)
+    with pytest.raises(TypeError, match="action_low: expected a number or an array"):
+        fastifo.load(tmp_path / "a.fastifo", action_low="low", action_high=2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(-2, 2), (-0.4, 0.4), ([0, -7], [1, 7]), ([-1, -3], [1, 5]), (-100, 100), (-1, 1)],
+)
+@pytest.mark.parametrize("env_kwargs", [{}, {"max_episode_steps": 70, "reset_noise_scale": 0.0}])
+def test_a_written_d4rl_file_is_read_back_as_the_same_dataset(
+    tmp_path: Path, low: Any, high: Any, env_kwargs: dict[str, Any]
+) -> None:
+    parts = episodes()
+    lower, upper = (np.broadcast_to(np.float32(x), (2,)) for x in (low, high))
+    for part in parts:
+        part["action"] = lower + 0.5 * (part["action"] + 1) * (upper - lower)
+    first = fastifo.Dataset.from_episodes(
+        parts, env_id="Hopper-v4", action_low=low, action_high=high
+    )
+    object.__setattr__(first, "env_kwargs", env_kwargs)
+    first.save_d4rl(tmp_path / "a.hdf5")
+    again = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+    assert again.env_id == "Hopper-v4"
+    assert again.env_kwargs == env_kwargs
+    assert "notes" not in again.info
+    for name, column in first.background.columns().items():
+        value = getattr(again.background, name)
+        if name == "action":
+            torch.testing.assert_close(value, column, rtol=0, atol=2e-6)
+        else:
+            assert torch.equal(value, column), name
+    np.testing.assert_allclose(
+        env_actions(again), np.concatenate([p["action"] for p in parts]), rtol=1e-6, atol=1e-6
+    )
+    if low != -1:
+        for name in ("action_low", "action_high"):
+            assert torch.equal(getattr(again, name), getattr(first, name))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"action_low": "x"},
+        {"action_low": -3.0},
+        {"action_low": [1.0] * 3, "action_high": 2.0},
+    ],
+)
+def test_damaged_bounds_in_a_file_are_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    write_d4rl(tmp_path / "a.hdf5", episodes())
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file.attrs.update(attributes)
+    with pytest.raises(ValueError, match=r"a\.hdf5: the action space of the file: expected"):
+        fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
+
+
+def space(**changes: Any) -> str:
+    box = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-3.0, -3.0], "high": [3.0, 4.0]}
+    return json.dumps({"action_space": json.dumps(box | changes)})
+
+
+@pytest.mark.parametrize("changes", [{}, {"low": -3.0}, {"low": [[-3.0, -3.0]]}])
+def test_the_bounds_of_minari_come_from_its_metadata(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    parts = wide()
+    write_minari(tmp_path / "a", parts)
+    (tmp_path / "a/data/metadata.json").write_text(space(**changes))
+    dataset = fastifo.load(f"minari:{tmp_path / 'a'}")
+    assert dataset.action_low is not None
+    assert dataset.action_high is not None
+    assert (dataset.action_low.tolist(), dataset.action_high.tolist()) == ([-3, -3], [3, 4])
+    expected = np.concatenate([p["action"] for p in parts])
+    np.testing.assert_allclose(env_actions(dataset), expected, atol=1e-6)
+    assert "from -3 to 3, -3 to 4" in dataset.summary()
+    (tmp_path / "a/data/metadata.json").write_text(space(low=[-1, -1], high=[1, 1]))
+    with pytest.raises(ValueError, match=r"23 of 25 are outside \[-1, 1\]: they range"):
+        fastifo.load(f"minari:{tmp_path / 'a'}")
+    (tmp_path / "a/data/metadata.json").write_text(space(low=-np.inf, high=np.inf))
+    with pytest.raises(ValueError, match="does not state their bounds"):
+        fastifo.load(f"minari:{tmp_path / 'a'}")
+
+
+@pytest.mark.parametrize("kind", ["d4rl", "npz", "minari", "robomimic"])
+@pytest.mark.parametrize(
+    "actions",
+    [
+        lambda rng, t: rng.integers(0, 5, (t, 2)),
+        lambda rng, t: rng.integers(0, 2, (t, 2)),
+        lambda rng, t: rng.integers(0, 5, t),
+        lambda rng, t: rng.integers(0, 2, (t, 3)).astype(bool),
+        lambda rng, t: rng.integers(0, 3, (t, 1)).astype(np.uint8),
+    ],
+    ids=["MultiDiscrete", "MultiDiscrete 0 1", "Discrete", "MultiBinary", "Discrete uint8"],
+)
+def test_actions_of_discrete_spaces_are_refused(tmp_path: Path, kind: str, actions: Any) -> None:
+    rng, parts = np.random.default_rng(0), episodes()
+    for part in parts:
+        part["action"] = actions(rng, len(part["action"]))
+    if kind == "robomimic":  # its writer stores float64
+        write_robomimic(tmp_path / "a-robomimic", episodes())
+        with h5py.File(tmp_path / "a-robomimic", "a") as file:
+            for i, part in enumerate(parts):
+                del file[f"data/demo_{i}/actions"]
+                file[f"data/demo_{i}/actions"] = part["action"]
+        spec = f"robomimic:{tmp_path / 'a-robomimic'}"
+    else:
+        spec = write(kind, tmp_path, parts)
+    with pytest.raises(ValueError, match="actions are whole numbers of a Discrete space; only"):
+        fastifo.load(spec)
+
+
+@pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
+def test_a_discrete_space_in_the_metadata_is_refused(tmp_path: Path, kind: str) -> None:
+    write_minari(tmp_path / "a", episodes())
+    (tmp_path / "a/data/metadata.json").write_text(space(type=kind))
+    with pytest.raises(ValueError, match=rf"only continuous actions are supported; found {kind}"):
+        fastifo.load(f"minari:{tmp_path / 'a'}")
+
+
+def test_discrete_actions_of_d3rlpy_are_refused(tmp_path: Path) -> None:
+    write_d4rl(tmp_path / "a.h5", episodes())
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["discrete_action"] = True
+    with pytest.raises(ValueError, match="discrete_action: actions are whole numbers"):
+        fastifo.load(f"d4rl:{tmp_path / 'a.h5'}")
+
+
+def test_signed_whole_numbers_are_continuous(tmp_path: Path) -> None:
+    parts = episodes()
+    for part in parts:
+        part["action"] = np.sign(part["action"]).astype(np.int8)
+    dataset = fastifo.load(write("npz", tmp_path, parts))
+    np.testing.assert_array_equal(
+        env_actions(dataset), np.concatenate([p["action"] for p in parts])
+    )
+
+
+@pytest.mark.parametrize("action", [[0, 3, 1], [[0], [4], [1]], np.array([[7, 0]] * 3)])
+def test_integers_in_memory_that_number_actions_are_refused(action: Any) -> None:
+    with pytest.raises(ValueError, match=r"background\[0\]\['action'\]: actions are whole numbers"):
+        fastifo.Dataset.from_episodes([{"obs": np.zeros((4, 2)), "action": action}])
+
+
+def test_an_expert_of_another_scale_is_mapped_to_the_background(tmp_path: Path) -> None:
+    parts = wide(1.5)
+    expert = write("npz", tmp_path, parts)
+    background = fastifo.Dataset.from_episodes(wide(2.0), action_low=-2, action_high=2)
+    background.save(tmp_path / "b.fastifo")
+    dataset = fastifo.load(
+        expert=f"{expert},action_low=-1.5,action_high=1.5", background=tmp_path / "b.fastifo"
+    )
+    assert dataset.expert is not None
+    assert dataset.expert.action is not None
+    expected = np.concatenate([p["action"] for p in parts]) / 2
+    np.testing.assert_allclose(dataset.expert.action.numpy(), expected, atol=1e-6)

@@ -1,0 +1,12 @@
+"""Every layout of `layouts.py` is read as the episodes in it."""
+
+from pathlib import Path
+
+import pytest
+
+from data.layouts import LAYOUTS, Layout, check
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_a_layout_is_read_as_the_episodes_in_it(tmp_path: Path, layout: Layout) -> None:
+    assert check(layout, tmp_path) == []
