@@ -169,7 +169,7 @@ def test_columns_that_are_not_needed_may_be_missing(
         for group in groups or list(file["data"].values()):
             for name in names:
                 del group[name]
-    dataset = fastifo.load(f"{kind}:{path}")
+    dataset = fastifo.load(f"{kind}:{path}", env_id="none")
     assert dataset.background.obs_dim == 4
     assert dataset.background.num_episodes == 5
     assert (dataset.background.reward is None) == ("rewards" in missing)
