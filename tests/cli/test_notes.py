@@ -9,6 +9,7 @@ import pytest
 import fastifo
 from cli.commands import SIZES, run
 from data.formats.files import episodes, write_d4rl, write_minari
+from helpers import random_dataset
 
 NOTE = "transitions dropped for lack of a next observation: 2"
 
@@ -53,7 +54,7 @@ def test_a_pack_keeps_the_notes_and_training_on_it_prints_them(
 def test_settings_that_cannot_be_used_are_named_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write_minari(tmp_path / "a", episodes())
+    write_minari(tmp_path / "a", random_dataset(env_id="Hopper-v4").background)
     (tmp_path / "a/data/metadata.json").write_text(
         '{"env_spec": {"id": "Hopper-v5", "kwargs": {"unheard_of": 1, "reset_noise_scale": 0}}}'
     )

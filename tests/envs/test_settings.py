@@ -91,6 +91,10 @@ def test_a_run_folder_without_settings_opens(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     old = {k: v for k, v in config.items() if k not in ("env_kwargs", "reference_returns")}
     (tmp_path / "config.json").write_text(json.dumps(old))
+    manifest = json.loads((tmp_path / "checkpoint/manifest.json").read_text())
+    for name in ("sha256", "config_sha256", "metrics_sha256"):  # older folders have no hashes
+        del manifest[name]
+    (tmp_path / "checkpoint/manifest.json").write_text(json.dumps(manifest))
     run = fastifo.open_run(tmp_path)
     assert (run.env_kwargs, run.reference_returns) == ({}, None)
     fastifo.train("bc", dataset(), out=tmp_path, **SMALL | {"num_updates": 3})
