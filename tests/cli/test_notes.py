@@ -9,7 +9,6 @@ import pytest
 import fastifo
 from cli.commands import SIZES, run
 from data.formats.files import episodes, write_d4rl, write_minari
-from helpers import random_dataset
 
 NOTE = "transitions dropped for lack of a next observation: 2"
 
@@ -54,7 +53,13 @@ def test_a_pack_keeps_the_notes_and_training_on_it_prints_them(
 def test_settings_that_cannot_be_used_are_named_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write_minari(tmp_path / "a", random_dataset(env_id="Hopper-v4").background)
+    rng = np.random.default_rng(0)
+    parts = [
+        part | {"obs": rng.normal(size=(len(part["obs"]), 11)),
+                "action": rng.uniform(-1, 1, (len(part["action"]), 3))}
+        for part in episodes()
+    ]  # fmt: skip
+    write_minari(tmp_path / "a", parts)
     (tmp_path / "a/data/metadata.json").write_text(
         '{"env_spec": {"id": "Hopper-v5", "kwargs": {"unheard_of": 1, "reset_noise_scale": 0}}}'
     )
