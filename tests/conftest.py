@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from fastifo import _C
 
 # Child processes of a test also import the installed package, not the checkout they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
+# A shell starts background jobs with Ctrl-C ignored, and their children inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_GPU = torch.cuda.is_available() and _C.has_cuda
 
