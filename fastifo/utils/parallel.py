@@ -150,15 +150,18 @@ def _work(connection: Connection, threads: int) -> None:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         while True:
-            job = connection.recv()
-            connection.send(_attempt(job))
+            connection.send(_attempt(connection.recv_bytes()))
     except (KeyboardInterrupt, EOFError, ConnectionError):
         os._exit(1)  # without waiting for threads of a job that was cut short
 
 
-def _attempt(job: Job) -> tuple[Exception | None, str]:
-    """Does a job; returns its error, if any, and where it happened."""
+def _attempt(pickled: bytes) -> tuple[Exception | None, str]:
+    """Does a pickled job; returns its error, if any, and where it happened.
+
+    A job of a module that this process cannot import is such an error too.
+    """
     try:
+        job: Job = pickle.loads(pickled)
         job.run()
     except Exception as error:
         trace = traceback.format_exc()

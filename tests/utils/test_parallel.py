@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import pytest
 import torch
 
 import fastifo
+import jobs
 from fastifo.algos import ALGORITHMS
 from fastifo.utils.parallel import GRACE_S, run_jobs
+from jobs import Fail, Linger, Touch, Unreadable
 
 NEEDS_CORES = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="on one core the jobs run in the calling process"
@@ -67,20 +68,16 @@ def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
                 assert first is None or torch.equal(first, again)
 
 
-@dataclass
-class Linger:
-    path: Path
-    stubborn: bool = False
-
-    def run(self) -> None:
-        if self.stubborn:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.path.write_text(str(os.getpid()))
-        time.sleep(600)
-
-
-def main(folder: str) -> None:
-    run_jobs([Linger(Path(folder) / "first"), Linger(Path(folder) / "second", stubborn=True)])
+def start(function: str, folder: Path) -> "subprocess.Popen[str]":
+    path = [str(Path(jobs.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import jobs; jobs.{function}({str(folder)!r})"],
+        cwd=folder,  # inside a checkout, its source would shadow the installed package
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def alive(pid: int) -> bool:
@@ -94,13 +91,7 @@ def alive(pid: int) -> bool:
 )
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    here = Path(__file__)
-    path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", f"import {here.stem} as m; m.main({str(tmp_path)!r})"],
-        cwd=tmp_path,  # inside a checkout, its source would shadow the installed package
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
-    )
+    parent = start("linger_main", tmp_path)
     paths = [tmp_path / "first", tmp_path / "second"]
     deadline = time.monotonic() + 300
     while not all(path.exists() and path.read_text() for path in paths):
@@ -117,51 +108,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     survivors = [pid for pid in workers if alive(pid)]
     for pid in survivors:
         os.kill(pid, signal.SIGKILL)
+    parent.communicate(timeout=60)
     assert not survivors
-
-
-@dataclass
-class Train:
-    """Trains for long; writes checkpoints when it is stopped."""
-
-    folder: Path
-
-    def run(self) -> None:
-        obs, action = torch.zeros(50, 3), torch.zeros(49, 2)
-        dataset = fastifo.Dataset.from_episodes([{"obs": obs, "action": action}] * 2)
-        fastifo.train(
-            "bc", dataset, num_updates=10_000_000, hidden_sizes=(64, 64), out=self.folder,
-            checkpoint_every=10_000_000, log_every=100, progress=False,
-        )  # fmt: skip
-
-
-@dataclass
-class Fail:
-    path: Path
-    how: str = "error"
-
-    def run(self) -> None:
-        if self.how == "die":
-            os._exit(7)
-        if self.how == "odd":
-            raise OddError(lambda: 3)
-        raise FileNotFoundError(f"{self.path}: no such set")
-
-
-class OddError(Exception):
-    """Cannot be pickled."""
-
-
-@dataclass
-class Touch:
-    path: Path
-
-    def run(self) -> None:
-        self.path.write_text("done")
-
-
-def train_main(folder: str) -> None:
-    run_jobs([Train(Path(folder) / str(i)) for i in range(6)])
 
 
 def children(pid: int) -> list[int]:
@@ -176,20 +124,6 @@ def children(pid: int) -> list[int]:
 def is_worker(pid: int) -> bool:
     """Whether a process does jobs; multiprocessing's tracker of resources ends a little later."""
     return alive(pid) and "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def start(function: str, folder: Path) -> "subprocess.Popen[str]":
-    here = Path(__file__)
-    path = [str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    code = f"import {here.stem} as m; m.{function}({str(folder)!r})"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @NEEDS_CORES
@@ -233,12 +167,23 @@ def test_a_signal_ends_all_workers_with_checkpoints_and_starts_nothing(
 def test_a_job_that_fails_is_named_and_stops_the_others(
     tmp_path: Path, how: str, error: type[Exception], message: str
 ) -> None:
-    jobs: list[Any] = [Linger(tmp_path / "lingers"), Fail(tmp_path, how), Touch(tmp_path / "late")]
+    lingers, fails, late = (
+        Linger(tmp_path / "lingers"),
+        Fail(tmp_path, how),
+        Touch(tmp_path / "late"),
+    )
     with pytest.raises(error, match=message):
-        run_jobs([jobs[0], jobs[1], *[jobs[2]] * 3])
+        run_jobs([lingers, fails, late, late, late])
     assert not (tmp_path / "late").exists()
     if (tmp_path / "lingers").exists():
         assert not alive(int((tmp_path / "lingers").read_text()))
+
+
+@NEEDS_CORES
+@pytest.mark.slow
+def test_a_job_that_a_worker_cannot_import_is_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        run_jobs([Unreadable()] * 2)
 
 
 @NEEDS_CORES

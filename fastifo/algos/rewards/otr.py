@@ -1,10 +1,11 @@
 """OTR, optimal transport rewards: a transition's reward falls with the cost of transporting its
 observation to an expert episode under an optimal transport plan.
 
-Source: Luo et al. 2023, arXiv:2303.13971. IQL or ReBRAC learns from the rewards (field `backbone`).
-Differs: an episode of T rows has weights 1 / T, in the authors' code always 1 / 1000; costs are
-between standardised observations (`standardizes_cost`), in their code between raw ones; and a
-Sinkhorn iteration scales the episode's rows first, in their code (ott-jax) last.
+Source: Luo et al. 2023, arXiv:2303.13971, and the authors' code. IQL or ReBRAC learns from the
+rewards (field `backbone`). Differs: costs are between standardised observations, in the authors'
+code between raw ones (`standardizes_cost=False`); and the backbone is CORL's IQL, see
+`fastifo/algos/iql.py`, where the authors ran a port of the JAX one. As there, rewards are scaled by
+the range of returns first.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.utils.progress import ProgressBar
 
+VERSION = 2  # of the rewards; older `transport-*.npy` files have others
 MIN_DEVIATION = 1e-6  # below it a feature counts as constant and is not scaled
 
 
@@ -69,7 +71,7 @@ class OTR(Rewards):
         def compute_rewards(member: int, data: Dataset) -> Tensor:
             path: Path | None = None
             if trainer.folder is not None:
-                text = f"{keys[member]} {data.fingerprint()}"
+                text = f"{VERSION} {keys[member]} {data.fingerprint()}"
                 digest = hashlib.sha256(text.encode()).hexdigest()[:8]
                 path = trainer.folder / f"transport-{digest}.npy"
             return transport_rewards(data, configs[member], path, trainer.progress)
@@ -137,17 +139,20 @@ def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     """The transport plan between uniform weights after this many iterations, [T, M].
 
         K = exp(-C / epsilon),  P = diag(u) K diag(v)
-        u <- 1 / (T K v),  v <- 1 / (M K^T u), from v = 1
+        v <- 1 / (M K^T u),  u <- 1 / (T K v), from u = 1
 
+    The episode's rows come last, so that they have masses of 1 / T before convergence too; the
+    expert's columns have 1 / M in the limit.
     cost: C, [T, M] float64, at most 2; float64 holds exp(-2 / epsilon) for an epsilon of 0.003.
-    Source: Cuturi 2013, arXiv:1306.0895, Algorithm 1.
+    Source: Cuturi 2013, arXiv:1306.0895, Algorithm 1; the order as in ott-jax, which the authors
+    use.
     """
-    kernel = torch.exp(-cost / epsilon)
+    kernel = torch.exp(-cost / epsilon)  # [T, M]
     transposed = kernel.t().contiguous()
-    v = torch.ones(cost.shape[1], dtype=cost.dtype)
+    u = torch.ones(cost.shape[0], dtype=cost.dtype)
     for _ in range(iterations):
-        u = 1.0 / (len(kernel) * (kernel @ v))
         v = 1.0 / (len(transposed) * (transposed @ u))
+        u = 1.0 / (len(kernel) * (kernel @ v))
     plan: Tensor = u[:, None] * kernel * v
     return plan
 

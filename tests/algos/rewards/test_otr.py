@@ -53,6 +53,39 @@ def test_the_plan_has_uniform_marginals() -> None:
     torch.testing.assert_close(plan.sum(1), torch.full((7,), 1 / 7, dtype=torch.float64))
 
 
+COSTS = {
+    "square": [[0.0, 0.2, 0.2], [0.2, 0.2, 0.5], [0.2, 0.5, 0.5]],
+    "wide": [[0.0, 0.3, 0.9, 0.1], [0.4, 0.0, 0.2, 0.8]],
+    "tall": [[0.1, 0.9], [0.5, 0.4], [0.0, 0.7], [1.2, 0.3], [0.6, 2.0]],
+}
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 100])
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_rows_have_their_mass_before_the_plan_converges(
+    cost: list[list[float]], iterations: int
+) -> None:
+    matrix = torch.tensor(cost, dtype=torch.float64)
+    plan = sinkhorn(matrix, 0.01, iterations)
+    torch.testing.assert_close(
+        plan.sum(1) * len(cost), torch.ones(len(cost), dtype=torch.float64), rtol=0, atol=1e-14
+    )
+    expected = oracle.sinkhorn_plan(matrix, 0.01, iterations)
+    torch.testing.assert_close(plan, expected, rtol=0, atol=1e-13)
+
+
+def test_the_rewards_of_the_reference_implementation() -> None:
+    """Values of ott-jax 0.2.11 for a plan that has not converged after 100 iterations."""
+    cost = torch.tensor(COSTS["square"], dtype=torch.float64)
+    plan = sinkhorn(cost, 0.01, 100)
+    assert float((plan.sum(0) * 3 - 1).abs().max()) > 1e-3  # not converged
+    # Rows of length 1 with these products: obs @ expert.T is 1 - cost.
+    obs = torch.eye(3, dtype=torch.float64)
+    reward = otr.episode_rewards(obs, (1.0 - cost).t(), 11, otr.OTRConfig())
+    expected = torch.tensor([4.5681, 4.5655, 4.5611], dtype=torch.float64)
+    torch.testing.assert_close(reward, expected, rtol=0, atol=5e-5)
+
+
 def test_large_costs_leave_the_plan_finite() -> None:
     cost = torch.tensor([[0.0, 2.0], [2.0, 2.0]], dtype=torch.float64)
     assert bool(torch.isfinite(sinkhorn(cost, 0.01, 100)).all())
