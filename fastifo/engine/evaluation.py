@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.metrics import read_metrics
+from fastifo.engine.checkpoint import checked_metrics
 from fastifo.envs.envpool import versions
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import MEAN_OF, Returns, evaluate_policies
@@ -59,9 +58,7 @@ def logged_returns(
     Raises ValueError if none were logged.
     """
     name, first = MEAN_OF[deterministic], 0.9 * updates_done
-    if folder is not None:
-        Checkpoints(folder / "checkpoint").check_metrics()
-    rows = [] if folder is None else read_metrics(folder / "metrics.jsonl")
+    rows = [] if folder is None else checked_metrics(folder)
     means = {
         (row["member"], row["update"]): row[name]
         for row in rows

@@ -2,36 +2,41 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo import algos
 from fastifo.algos.config import to_json
 from fastifo.algos.learner import InputSpec, Learner
-from fastifo.engine.checkpoint import Checkpoints
+from fastifo.engine import summary
+from fastifo.engine.checkpoint import Checkpoints, checked_metrics
 from fastifo.engine.evaluation import evaluate_members, logged_returns
+from fastifo.engine.metrics import metric_columns
 from fastifo.engine.population import Group, Member, group_members
 from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, read_config
+from fastifo.engine.summary import BestMember
 from fastifo.envs.envpool import check_widths
 from fastifo.envs.policy import Policy
-from fastifo.envs.returns import PROTOCOLS, Returns
+from fastifo.envs.returns import FILE_OF, PROTOCOLS, Returns
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.arguments import as_count, as_flag
+from fastifo.utils.arguments import as_count, as_flag, as_index
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """The result of `fastifo.train`; `fastifo.open_run` reads one from its folder.
 
     A member is one policy: one seed with one config on one dataset. Members whose configs differ
-    only in float fields form a population, with one learner.
+    only in float fields form a population, with one learner. `len` is the number of members, and
+    `run[i]` the policy of member i.
     """
 
     algorithm: str  # without backbone, which is a config field
@@ -53,6 +58,30 @@ class Run:
     engine: str = "torch"  # that trained it last: torch | native
     fused: bool = True  # compiled ops; False: their references
     notes: dict[str, Any] = field(default_factory=dict)  # values that a method recorded
+    evaluations: dict[bool, Returns] = field(default_factory=dict)  # newest, by `deterministic`
+    metric_rows: list[dict[str, Any]] = field(default_factory=list)  # of a run without a folder
+
+    def __repr__(self) -> str:
+        place = "not saved" if self.path is None else f"in {self.path}"
+        failed = f", {len(self.failed)} diverged" if self.failed else ""
+        lines = [
+            f"Run({self.algorithm} on {self.env_id or 'no environment'}, {self.updates_done:,} of "
+            f"{self.num_updates:,} updates, {place})",
+            f"  {summary.members_text(self.members)}{failed}",
+        ]
+        return "\n".join([*lines, *(f"  {returns!r}" for returns in self.evaluations.values())])
+
+    def __len__(self) -> int:
+        """The number of members."""
+        return len(self.members)
+
+    def __getitem__(self, member: SupportsIndex) -> Policy:
+        """The policy of a member, as `policy` gives it; a negative index counts from the end."""
+        return self.policy(as_index("member", member, len(self)))
+
+    def __iter__(self) -> Iterator[Policy]:
+        """The policies of all members in order.  Raises ValueError at one that diverged."""
+        return (self.policy(member) for member in range(len(self)))
 
     @standard_torch()
     def evaluate(
@@ -97,7 +126,8 @@ class Run:
         chosen = list(range(len(self.members)) if members is None else members)
         if protocol == "last_tenth":
             logged = logged_returns(self.path, env_id, chosen, deterministic, self.updates_done)
-            return dataclasses.replace(logged, reference=self.reference_returns)
+            logged = dataclasses.replace(logged, reference=self.reference_returns)
+            return summary.with_members(logged, self.members, chosen)
         cpu = torch.device("cpu")  # where environments run, and small nets act in compiled code
         policies = [None if m in self.failed else self.policy(m).to(cpu) for m in chosen]
         returns = dataclasses.replace(
@@ -113,13 +143,44 @@ class Run:
             num_updates=self.updates_done,
             reference=self.reference_returns,
         )
+        returns = summary.with_members(returns, self.members, chosen)
+        if members is None:
+            self.evaluations[deterministic] = returns
         if self.path is not None and members is None:
-            name = "returns-deterministic.npz" if deterministic else "returns.npz"
             try:
-                returns.save(self.path / name)
+                returns.save(self.path / FILE_OF[deterministic])
             except OSError as error:  # hours of play are worth more than the file
                 warn(f"{error.strerror or error}")
         return returns
+
+    def best(self, deterministic: bool | None = None) -> BestMember:
+        """The member with the highest mean return in the newest `evaluate` of all members.
+
+        deterministic: by the evaluation of the mode; False: of sampled actions; None (default): of
+            sampled actions, or of the mode if that is the only one.
+
+        Returns its index, seed, settings and mean return; `print` says by what it was chosen, and
+        `run[run.best().member]` is its policy.
+        Raises ValueError if there is no such evaluation after the last update, or if every member
+        diverged.
+        """
+        found = summary.find_evaluation(
+            self.path, self.evaluations, deterministic, self.updates_done
+        )
+        return summary.choose_best(found, self.members)
+
+    def metrics(self, stage: str | None = "train") -> dict[str, NDArray[Any]]:
+        """What was logged in training, as columns of equal length: `pandas.DataFrame` takes them.
+
+        stage: which stage's rows: "train" (default), "callback" for what callbacks logged (such as
+            `return_mean`), the name of a pre-training stage, or None for all.
+
+        The columns are `update`, `member` and `seed` (int64), `stage` (str) and the metrics
+        (float64, nan where a row has none). Rows are in the order of logging.
+        Raises ValueError for a stage that logged nothing.
+        """
+        rows = self.metric_rows if self.path is None else checked_metrics(self.path)
+        return metric_columns(rows, [member.seed for member in self.members], stage)
 
     def _correct_env(self, env_id: str) -> None:
         """Replaces the run's environment, also in its folder.  Raises ValueError if it misfits."""
@@ -161,19 +222,16 @@ class Run:
             )
         group = next(g for g in self.groups if member in g.members)
         learner = self.learners[group.index]
-        return Policy(learner, group.members.index(member), self.action_low, self.action_high)
+        index = group.members.index(member)
+        return Policy(
+            learner, index, self.action_low, self.action_high, label=self.describe(member)
+        )
 
     def describe(self, member: int) -> str:
         """One line of text: the member's index, seed, and fields in which members differ."""
-        chosen = self.members[member]
-        differing = [
-            f"{name}={value}"
-            for name, value in vars(chosen.config).items()
-            if any(getattr(other.config, name) != value for other in self.members)
-        ]
-        if len(self.datasets) > 1:
-            differing.append(f"dataset={chosen.dataset}")
-        return ", ".join([f"member {member}", f"seed={chosen.seed}", *differing])
+        text = summary.setting_text(summary.member_settings(self.members)[member])
+        seed = f"member {member}, seed={self.members[member].seed}"
+        return f"{seed}, {text}" if text else seed
 
     @standard_torch()
     def save(self, path: str | Path) -> None:

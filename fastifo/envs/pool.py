@@ -17,6 +17,7 @@ from torch import Tensor
 from fastifo.data.sampler import purpose
 from fastifo.envs.act import Actor, ActorGroup, SamplingStep
 from fastifo.envs.envpool import check_fits, check_spaces
+from fastifo.utils.records import Record
 
 SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock more than they work
 
@@ -43,8 +44,8 @@ class RolloutTime:
     policy_s: float = 0.0  # computing actions
 
 
-@dataclass
-class RecordedEpisodes:
+@dataclass(eq=False, repr=False)
+class RecordedEpisodes(Record):
     """Episodes of one policy: totals always, steps only where they were recorded."""
 
     returns: NDArray[np.float64]  # [E]
@@ -105,6 +106,7 @@ class SlotPool:
         self.low, self.high = space.low, space.high
         self.alive = np.arange(len(slots), dtype=np.int32)  # slots whose episode has not ended
         self.step = 0
+        self.num_steps = 0  # that all slots have made
         for policy in {id(policy): policy for policy in policies}.values():
             check_fits(policy, task.env_id, self.pool.observation_space.shape[0], len(self.low))
 
@@ -141,6 +143,7 @@ class SlotPool:
             # A finished slot is not stepped again: that step would be EnvPool's automatic reset.
             self.alive, obs = alive[~done], obs[~done]
             self.step += 1
+            self.num_steps += len(alive)
         if self.task.record:
             self._fill_steps(self.played, first_obs, history)
 

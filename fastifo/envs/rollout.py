@@ -141,7 +141,9 @@ def _play_all(
     limit = episode_limit(task.env_id, task.settings)
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
     parts: list[RecordedEpisodes] = []
-    # An episode that ends early counts as all its steps, so that the bar never goes back.
+    earlier = 0  # steps of earlier batches
+    # An episode that ends early fills its part of the bar, so that the bar never goes back; the
+    # rate counts the steps that were made.
     with (
         one_thread(),
         ThreadPoolExecutor(task.threads if on_cpu else 1) as workers,
@@ -163,6 +165,8 @@ def _play_all(
                 running = [pool for pool in running if next(pool, None) is not None]
                 finished = first + sum(pool.num_finished for pool in pools)
                 steps = sum(len(pool.alive) * pool.step for pool in pools)
-                bar.update(finished * limit + steps, f"{finished} episodes finished")
+                made = earlier + sum(pool.num_steps for pool in pools)
+                bar.update(finished * limit + steps, f"{finished} episodes finished", made)
+            earlier += sum(pool.num_steps for pool in pools)
             parts += [pool.played for pool in pools]
     return parts

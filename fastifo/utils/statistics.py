@@ -1,4 +1,4 @@
-"""Aggregate scores over tasks and seeds, with confidence intervals.
+"""Bootstrap intervals of mean returns, and aggregate scores over tasks and seeds.
 
 Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bootstrap).
 """
@@ -31,6 +31,28 @@ def stratified_interval(
         interquartile_mean(scores[rng.integers(0, runs, (runs, tasks)), column])
         for _ in range(resamples)
     ]
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_interval(
+    values: Floats, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
+
+    values: [P, E].
+    level: share of resampled means inside the interval.
+
+    Returns (low, high). The interval covers evaluation noise of these members, not variation
+    between seeds; tables show the spread between seeds in a separate column.
+    """
+    rng = np.random.default_rng(seed)
+    members, episodes = values.shape
+    means = np.empty(resamples)
+    for i in range(resamples):
+        index = rng.integers(0, episodes, (members, episodes))
+        means[i] = np.take_along_axis(values, index, 1).mean()
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(means, [tail, 100.0 - tail])
     return float(low), float(high)

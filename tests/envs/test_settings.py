@@ -10,7 +10,8 @@ import pytest
 
 import fastifo
 from fastifo.envs.envpool import episode_limit, split_settings, unknown_settings
-from fastifo.envs.returns import Returns, normalized_score
+from fastifo.envs.returns import Returns
+from fastifo.envs.scores import normalized_score
 
 SMALL: dict[str, Any] = {"num_updates": 2, "hidden_sizes": (8,), "progress": False, "device": "cpu"}
 
