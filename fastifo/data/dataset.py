@@ -1,7 +1,7 @@
 """`Dataset`: background and expert episodes, made from arrays and saved to files."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Dataset(Record):
 
     background: Episodes  # of any quality
     expert: Episodes | None = None  # no rewards; actions only if every episode came with them
-    env_id: str | None = None  # EnvPool's name of the environment to evaluate in
+    env_id: str | None = None  # of the environment to evaluate in, EnvPool's or Gymnasium's
     action_low: Tensor | None = None  # [A] float32, the environment's bound that -1 stands for
     action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
     info: Mapping[str, Any] = field(  # provenance, as JSON values
@@ -44,6 +44,8 @@ class Dataset(Record):
         default_factory=dict  # limit is max_episode_steps
     )
     reference_returns: tuple[float, float] | None = None  # returns of scores 0 and 100, if stated
+    obs_keys: tuple[str, ...] = ()  # entries of the environment's Dict observation that `obs`
+    # joins, in this order; empty: a vector, or all entries sorted by key
 
     def __repr__(self) -> str:
         widths = f"observations {self.obs_dim} wide, actions {self.action_dim} wide"
@@ -69,6 +71,7 @@ class Dataset(Record):
         action_low: Any = None,
         action_high: Any = None,
         min_steps: int = 2,
+        obs_keys: Sequence[str] = (),
     ) -> "Dataset":
         """A dataset from arrays in memory, which are copied and stored as float32.
 
@@ -84,10 +87,13 @@ class Dataset(Record):
         expert: one mapping per demonstration, with "obs" and optionally "terminal" as above.
             "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
             it; its values are not checked. "reward" is dropped.
-        env_id: EnvPool's name of the environment, as in "Hopper-v4"; needed only for evaluation.
+        env_id: the environment's id in EnvPool or Gymnasium, as in "Hopper-v4"; needed only for
+            evaluation.
         action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by
             default. Actions are mapped from them to [-1, 1].
         min_steps: shortest episode that is accepted, in transitions.
+        obs_keys: for an environment whose observation is a Dict: the entries that "obs" joins, in
+            this order. By default all of them, sorted by key.
 
         Raises ValueError or TypeError naming the episode and the array, what was expected and what
         was found: a missing or unknown key, a shape, a width or a dtype, a value that is not
@@ -100,7 +106,8 @@ class Dataset(Record):
         ... )
         """
         return Dataset(
-            **build_dataset(background, expert, env_id, action_low, action_high, min_steps)
+            **build_dataset(background, expert, env_id, action_low, action_high, min_steps),
+            obs_keys=_checked_keys(obs_keys),
         )
 
     @property
@@ -129,6 +136,7 @@ class Dataset(Record):
         write_pack(
             Path(path), parts, known_bounds, self.env_id, self.info,
             env_kwargs=dict(self.env_kwargs), reference_returns=self.reference_returns,
+            obs_keys=list(self.obs_keys),
         )  # fmt: skip
 
     @standard_torch()
@@ -198,6 +206,13 @@ class Dataset(Record):
                 f"noise, {demos:.1f} in its demonstrations"
             )
         return "\n".join(lines)
+
+
+def _checked_keys(keys: Any) -> tuple[str, ...]:
+    """Raises TypeError unless these are names."""
+    if isinstance(keys, str) or not all(isinstance(key, str) and key for key in keys):
+        raise TypeError(f"obs_keys: expected a list of names, found {keys!r}")
+    return tuple(keys)
 
 
 def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:

@@ -1,8 +1,8 @@
-"""Returns of evaluated policies."""
+"""Returns of evaluated policies, with their scores, success rates and confidence intervals."""
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.act import Actor
-from fastifo.envs.envpool import versions
 from fastifo.envs.pool import RolloutTime
-from fastifo.envs.rollout import rollout
 from fastifo.envs.scores import normalized_score, score_remark
 from fastifo.utils.arguments import as_index
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
 from fastifo.utils.records import Record
 from fastifo.utils.schema import Map, Optional, check_schema
-from fastifo.utils.statistics import bootstrap_interval
+from fastifo.utils.statistics import bootstrap_interval, mean_of_rows, wilson_interval
 from fastifo.utils.text import number_texts
 
 HEADER = {
@@ -46,18 +43,21 @@ PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
 class Returns(Record):
     """Undiscounted episode returns of P members, E episodes each.
 
-    Members that diverged in training have nan returns and zero lengths. With the protocol
-    last_tenth, the E columns are mean returns of evaluations during training, and lengths are 0.
-    `len` is P, and `returns[i]` are the returns of member i, [E].
+    Members that diverged in training have nan returns and zero lengths. A single nan is a lost
+    episode: the process that played it died. With the protocol last_tenth, the E columns are mean
+    returns of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
+    the returns of member i, [E].
     """
 
     returns: NDArray[np.float64]  # [P, E]
     lengths: NDArray[np.int64]  # [P, E], in environment steps
     env_id: str
     deterministic: bool  # the policies played their mode, not samples
-    versions: dict[str, str]  # of EnvPool and the physics inside it
+    versions: dict[str, str]  # of the packages that define the environment's physics
     num_updates: int = 0  # updates the policies had made when they were evaluated
     reference: tuple[float, float] | None = None  # returns of scores 0 and 100; None: D4RL's
+    successes: NDArray[np.float64] | None = None  # [P, E], 1 if the task succeeded at any step of
+    # the episode, else 0; nan as in returns. None: the environment has no measure of success
     seeds: tuple[int, ...] = ()  # [P], of the members; empty where they are not known
     settings: tuple[str, ...] = ()  # [P], what distinguishes members besides seeds; empty: nothing
     clock: RolloutTime = field(  # time spent; not kept in files
@@ -89,7 +89,7 @@ class Returns(Record):
 
     @property
     def mean(self) -> float:
-        """Mean over all episodes, without members that diverged.
+        """Mean over all episodes, without members that diverged and lost episodes.
 
         Of a sweep it mixes settings; `by_setting` keeps them apart.
         """
@@ -103,8 +103,33 @@ class Returns(Record):
     @property
     def per_member(self) -> NDArray[np.float64]:
         """Mean over each member's episodes, [P]; nan for members that diverged."""
-        means: NDArray[np.float64] = self.returns.mean(1)
-        return means
+        return mean_of_rows(self.returns)
+
+    @property
+    def num_lost(self) -> int:
+        """Episodes that were lost because the process that played them died."""
+        missing = np.isnan(self.returns)
+        return int(missing[~missing.all(1)].sum())
+
+    @property
+    def success(self) -> float | None:
+        """Share of the episodes in which the task succeeded at any step; None without a measure."""
+        if self.successes is None or np.isnan(self.successes).all():
+            return None
+        return float(np.nanmean(self.successes))
+
+    @property
+    def success_interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval of `success`, (low, high); None without a measure."""
+        if self.success is None or self.successes is None:
+            return None
+        known = self.successes[~np.isnan(self.successes)]
+        return wilson_interval(float(known.sum()), known.size)
+
+    @property
+    def success_per_member(self) -> NDArray[np.float64] | None:
+        """Share of each member's episodes, [P]; nan for members that diverged."""
+        return None if self.successes is None else mean_of_rows(self.successes)
 
     @property
     def score(self) -> float | None:
@@ -121,7 +146,7 @@ class Returns(Record):
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean, (low, high); see `bootstrap_interval`."""
-        return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
+        return bootstrap_interval(self.returns[~np.isnan(self.returns).all(1)])
 
     def by_setting(self) -> dict[str, "Returns"]:
         """The returns of each setting of a sweep, in the order of the members.
@@ -145,6 +170,7 @@ class Returns(Record):
             self,
             returns=self.returns[rows],
             lengths=self.lengths[rows],
+            successes=None if self.successes is None else self.successes[rows],
             seeds=tuple(self.seeds[i] for i in rows) if self.seeds else (),
             settings=tuple(self.settings[i] for i in rows) if self.settings else (),
         )
@@ -164,11 +190,14 @@ class Returns(Record):
             "seeds": self.seeds,
             "settings": self.settings,
         }
+        columns: dict[str, Any] = {"returns": self.returns, "lengths": self.lengths}
+        if self.successes is not None:
+            columns["successes"] = self.successes
         text = np.array(json.dumps(header))
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
-                np.savez(file, header=text, returns=self.returns, lengths=self.lengths)
+                np.savez(file, header=text, **columns)
 
         write_atomic(Path(path), write)
 
@@ -183,6 +212,7 @@ class Returns(Record):
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = parse_json(str(file["header"]), Path(path))
                 returns, lengths = file["returns"], file["lengths"]
+                successes = file["successes"] if "successes" in file.files else None
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
         except UNREADABLE as error:
@@ -198,6 +228,14 @@ class Returns(Record):
                 f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
                 f"{list(lengths.shape)}; evaluate again"
             )
+        if successes is not None and (successes.shape, successes.dtype.kind) != (
+            returns.shape,
+            "f",
+        ):
+            raise ValueError(
+                f"{path}: successes: expected numbers {list(returns.shape)}, found "
+                f"{successes.dtype} {list(successes.shape)}; evaluate again"
+            )
         known = {k: header[k] for k in HEADER if k in header}
         if known.get("reference") is not None:
             low, high = known["reference"]
@@ -209,43 +247,7 @@ class Returns(Record):
                     f"{path}: {name}: expected {len(returns)}, one for each member, found "
                     f"{len(known[name])}; evaluate again"
                 )
-        return Returns(returns, lengths, **known)
-
-
-def evaluate_policies(
-    policies: Sequence[Actor],
-    env_id: str,
-    num_episodes: int,
-    deterministic: bool,
-    *,
-    seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
-    progress: bool = True,
-) -> Returns:
-    """Plays every policy from the same `num_episodes` start states.
-
-    Returns one row per policy. For the arguments and errors see `rollout`.
-    """
-    spent = RolloutTime()
-    played = rollout(
-        policies,
-        env_id,
-        num_episodes,
-        deterministic,
-        seed=seed,
-        record=False,
-        env_kwargs=env_kwargs,
-        progress=progress,
-        spent=spent,
-    )
-    return Returns(
-        returns=np.stack([episodes.returns for episodes in played]),
-        lengths=np.stack([episodes.lengths for episodes in played]),
-        env_id=env_id,
-        deterministic=deterministic,
-        versions=versions(),
-        clock=spent,
-    )
+        return Returns(returns, lengths, successes=successes, **known)
 
 
 def describe_returns(returns: Returns) -> str:
@@ -277,6 +279,13 @@ def _describe_setting(returns: Returns, kind: str = "") -> str:
     name = "D4RL score" if returns.reference is None else "score"
     score = "" if returns.score is None else f", {name} {returns.score:.1f}"
     unit = "episodes" if returns.lengths.any() else "evaluations in training"
-    text = f"{mean} [{low}, {high}] over {len(members)} members x {returns.returns.shape[1]} {unit}"
+    success = ""
+    if returns.success is not None and returns.success_interval is not None:
+        ends = "{:.0%}, {:.0%}".format(*returns.success_interval)
+        success = f", success {returns.success:.0%} [{ends}]"
+    lost = f", {returns.num_lost} episodes lost" if returns.num_lost else ""
     seeds = f"; by seed {' '.join(texts[3:])}" if len(members) > 1 else ""
-    return f"{text}{f' ({kind})' if kind else ''}{score}{seeds}"
+    return (
+        f"{mean} [{low}, {high}] over {len(members)} members x {returns.returns.shape[1]} {unit}"
+        f"{f' ({kind})' if kind else ''}{score}{success}{lost}{seeds}"
+    )
