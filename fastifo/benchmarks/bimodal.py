@@ -21,7 +21,7 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import uniform
 from fastifo.envs.envpool import action_dim, check_env
-from fastifo.envs.experts import ExpertPolicy, load_expert
+from fastifo.envs.experts import Expert, load_expert
 from fastifo.envs.rollout import MAX_RECORDED, collect
 
 RECIPE = 2  # version of how a set is made; part of the cache's file name
@@ -106,11 +106,11 @@ def load_bimodal(text: str, *, progress: bool = True) -> Dataset:
 class Parts:
     """The parts of a mixture, from the cache; a part that is not there is played and cached."""
 
-    def __init__(self, spec: BimodalSpec, expert: ExpertPolicy, progress: bool) -> None:
+    def __init__(self, spec: BimodalSpec, expert: Expert, progress: bool) -> None:
         self.spec = spec
         self.expert = expert
         self.progress = progress
-        self.expert_key = (hashlib.sha256(expert.path.read_bytes()).hexdigest(), spec.noise)
+        self.expert_key = (hashlib.sha256(expert.identity()).hexdigest(), spec.noise)
 
     def other_episodes(self) -> Episodes:
         """`total` episodes of random actions, or of a clone."""

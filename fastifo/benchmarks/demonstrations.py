@@ -7,7 +7,7 @@ import torch
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
-from fastifo.envs.experts import ExpertPolicy, provenance
+from fastifo.envs.experts import Expert
 from fastifo.envs.returns import evaluate_policies
 from fastifo.envs.rollout import collect
 
@@ -16,7 +16,7 @@ SEED_BLOCK = 700  # environment seeds; evaluation and the other parts of a bench
 
 
 def play_demonstrations(
-    expert: ExpertPolicy,
+    expert: Expert,
     env_id: str,
     count: int,
     seed: int,
@@ -45,7 +45,7 @@ def play_demonstrations(
     noiseless = evaluate_policies([expert], env_id, NOISELESS_EPISODES, True, progress=progress)
     info = {
         "demonstration_noise": noise,
-        "expert": provenance(expert),
+        "expert": expert.provenance(),
         "expert_returns": [round(value, 3) for value in noiseless.returns[0].tolist()],
     }
     return Dataset(episodes, env_id=env_id, info=info | return_statistics(episodes))

@@ -24,7 +24,7 @@ from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.engine.train import train
 from fastifo.envs.envpool import check_env
-from fastifo.envs.experts import ExpertPolicy, load_expert
+from fastifo.envs.experts import Expert, load_expert
 from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import keep_plan
@@ -83,10 +83,10 @@ class SIBenchSpec:
         assert isinstance(spec, SIBenchSpec)
         return spec
 
-    def key(self, expert: ExpertPolicy) -> str:
-        """Identifies the set: a hash of every option, the expert's bytes and the recipe."""
+    def key(self, expert: Expert) -> str:
+        """Identifies the set: a hash of every option, the expert and the recipe."""
         values = {k: v for k, v in vars(self).items() if k != "expert"}
-        identity = repr((RECIPE, sorted(values.items()))).encode() + expert.path.read_bytes()
+        identity = repr((RECIPE, sorted(values.items()))).encode() + expert.identity()
         return hashlib.sha256(identity).hexdigest()[:16]
 
 

@@ -55,8 +55,9 @@ class RunSummary:
     @property
     def set_name(self) -> str:
         """The number that distinguishes a benchmark's sets, such as d=5; empty for other data."""
-        spec = self.dataset["info"].get("spec") or {}
-        return next((f"{name}={spec[name]}" for name in ("d", "expert") if name in spec), "")
+        spec = self.dataset["info"].get("spec")
+        fields = spec if isinstance(spec, dict) else {}  # of other data it is a text
+        return next((f"{name}={fields[name]}" for name in ("d", "expert") if name in fields), "")
 
     @property
     def background_returns(self) -> list[float] | None:

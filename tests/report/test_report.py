@@ -1,6 +1,7 @@
 """Reports are made from run folders alone."""
 
 import csv
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -158,6 +159,20 @@ def test_each_dataset_has_its_own_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert text.count("background") == 2
     assert text.index("Hopper-v4: returns") < text.index("Ant-v4: returns")
     assert len(re.findall(r"│ bc +│", text)) == 2  # unique in its table, so no folder
+
+
+@pytest.mark.parametrize(
+    "spec", ["d4rl:hopper-medium-v2", "minari:d", "robomimic:expert.hdf5", None]
+)
+def test_data_from_files_have_no_set_name(
+    spec: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = random_dataset(env_id="Hopper-v4")
+    make_run(tmp_path, dataset=dataclasses.replace(base, info={"spec": spec}))
+    report(tmp_path)
+    assert "Hopper-v4: returns" in capsys.readouterr().out
+    (row, *_) = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert row["set"] == ""
 
 
 def test_a_folder_without_runs_raises(tmp_path: Path) -> None:

@@ -1,104 +1,35 @@
-"""Expert policies: those that ship with fastifo, and any others in the same `.npz` layout.
+"""Experts of the benchmarks: policies in files, and scripts for manipulation tasks.
 
-Arrays of a file: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
-`hidden_activation` (tanh | relu | lrelu), `output_activation` (none | tanh), `out_scale`,
-`out_shift` [A].
+| environments | expert |
+| --- | --- |
+| Hopper-v4, HalfCheetah-v4, Walker2d-v4, Ant-v4 | a small policy that ships with fastifo |
+| robosuite/Lift, robosuite/PickPlaceCan, robosuite/NutAssemblySquare | a script |
+
+Any other policy in the layout of `fastifo.envs.experts.policy_file` is named by its path.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from fastifo.data.sampler import uniform
-from fastifo.utils.files import UNREADABLE, check_regular
+from fastifo.envs.experts.expert import Expert
+from fastifo.envs.experts.policy_file import ExpertPolicy
+from fastifo.envs.experts.robosuite import SCRIPTS, RobosuiteScript
 
 FOLDER = Path(__file__).parent
-HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": F.relu,
-    "lrelu": lambda x: F.leaky_relu(x, 0.01),
-}
+__all__ = ["FOLDER", "Expert", "ExpertPolicy", "load_expert"]
 
 
-class ExpertPolicy:
-    """A policy from a file: its mean action, or with a `noise_scale` a sample around it."""
-
-    def __init__(self, path: Path) -> None:
-        """Reads a file.
-
-        Raises FileNotFoundError if it is missing; ValueError if it is damaged or has another
-        layout.
-        """
-        self.path = path
-        self.noise_scale = 0.0  # of the action noise, in units of the deviation in training
-        self.seed = torch.zeros(1, dtype=torch.int64, device="cpu")
-        if path.exists():
-            check_regular(path)
-        try:
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            self.layers = [
-                tuple(torch.from_numpy(arrays[f"{kind}{i}"]).float() for kind in "Wb")
-                for i in range(int(arrays["n_layers"]))
-            ]
-            vectors = ("obs_mean", "obs_std", "obs_clip", "out_scale", "out_shift")
-            self.vectors = {
-                name: torch.as_tensor(arrays[name], device="cpu").float() for name in vectors
-            }
-            self.hidden = HIDDEN[str(arrays["hidden_activation"])]
-            self.task = str(arrays.get("env", "")).partition("-")[0]
-            self.squashes = str(arrays["output_activation"]) == "tanh"
-            self.deviation = None  # of the action noise in training, [A], where the file has one
-            if "log_std" in arrays:
-                self.deviation = torch.from_numpy(arrays["log_std"]).float().exp()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such expert file") from None
-        except UNREADABLE as error:
-            raise ValueError(
-                f"{path}: expected an expert's .npz file, found a truncated or unrelated one "
-                f"({error!r})"
-            ) from None
-
-    def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
-        """Standard normal noise, [rows, A], a function of stream and step; None: deterministic."""
-        if self.deviation is None or self.noise_scale == 0.0:
-            return None
-        size = rows * len(self.deviation)
-        counter = torch.tensor([step], dtype=torch.int64, device="cpu")
-        pairs = uniform(self.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
-        # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
-        return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
-
-    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """Actions [B, A] in [-1, 1] for observations [B, D].
-
-        Observation columns beyond those the policy was trained on are ignored.
-        noise: [B, A] from `noise`; None gives the mean action.
-        """
-        v = self.vectors
-        x = (obs[:, : len(v["obs_mean"])].float() - v["obs_mean"]) / v["obs_std"]
-        x = torch.minimum(torch.maximum(x, -v["obs_clip"]), v["obs_clip"])
-        for index, (weight, bias) in enumerate(self.layers):
-            x = x @ weight + bias
-            if index < len(self.layers) - 1:
-                x = self.hidden(x)
-        x = x * v["out_scale"] + v["out_shift"]
-        if noise is not None and self.deviation is not None:
-            x = x + self.noise_scale * self.deviation * noise
-        return (torch.tanh(x) if self.squashes else x).clamp(-1.0, 1.0)
-
-
-def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
+def load_expert(
+    env_id: str,
+    path: str | Path | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Expert:
     """The expert that ships for an environment, or the one in a file.
 
     env_id: the environment.
     path: a policy file; None: the one that ships.
+    env_kwargs: settings of the environment, as in `Dataset`; scripts read its observations.
     Raises ValueError if none ships or the file is for another task; FileNotFoundError if the file
     is missing.
     """
@@ -107,17 +38,12 @@ def load_expert(env_id: str, path: str | Path | None = None) -> ExpertPolicy:
         if expert.task not in ("", env_id.partition("-")[0]):
             raise ValueError(f"{path}: is an expert for {expert.task}, not for {env_id}")
         return expert
+    if env_id in SCRIPTS:
+        return RobosuiteScript(env_id, env_kwargs or {})
     shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
     if env_id not in shipped:
         raise ValueError(
-            f"no expert ships for {env_id!r} (only for {', '.join(shipped)}); name a policy file "
-            "with expert=PATH"
+            f"no expert ships for {env_id!r} (only for {', '.join([*shipped, *SCRIPTS])}); name a "
+            "policy file with expert=PATH"
         )
     return ExpertPolicy(FOLDER / f"{env_id}.npz")
-
-
-def provenance(expert: ExpertPolicy) -> dict[str, Any]:
-    """Name of the expert's file, and the source that the file states."""
-    with np.load(expert.path, allow_pickle=False) as file:
-        source = str(file["source"]) if "source" in file.files else "unknown"
-    return {"file": expert.path.name, "source": source}

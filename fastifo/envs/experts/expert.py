@@ -1,0 +1,40 @@
+"""What every expert offers, whether it is a trained policy or a script."""
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fastifo.data.sampler import uniform
+
+
+class Expert(Protocol):
+    """An `Actor` that can play demonstrations with action noise."""
+
+    seed: Tensor  # [1], of the noise
+    noise_scale: float  # of the action noise, in units of `deviation`; 0: deterministic
+    deviation: Tensor | None  # standard deviation of the action noise, [A]; None: it has none
+
+    def noise(self, stream: int, step: int, rows: int) -> Tensor | None:
+        """Standard normal noise, [rows, A], a function of stream and step; None: deterministic."""
+
+    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Actions [B, A] in [-1, 1] for observations [B, D]; without noise the mean action."""
+
+    def identity(self) -> bytes:
+        """What its actions depend on; cached datasets are built again when it changes."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the expert comes from, as JSON values."""
+
+
+def normal_noise(expert: Expert, stream: int, step: int, rows: int) -> Tensor | None:
+    """`Expert.noise`: standard normal numbers by the expert's seed, [rows, A]."""
+    if expert.deviation is None or expert.noise_scale == 0.0:
+        return None
+    size = rows * len(expert.deviation)
+    counter = torch.tensor([step], dtype=torch.int64, device="cpu")
+    pairs = uniform(expert.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
+    # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
+    return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
