@@ -83,7 +83,9 @@ def load(
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         max_steps=<n>         the task's time limit; d4rl, npz and minari
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
-                              one episode; d4rl and npz
+                              one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
+                              and npz
+        terminals=<column>    a column that marks ends of the task; d4rl and npz
         dones=terminal        ends that the file does not tell apart are the task's (terminal) or
               timeout         the time limit's (timeout); d4rl, npz and robomimic
         action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
@@ -106,24 +108,27 @@ def load(
 
     Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
     `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
-    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids` and `masks`, and from
-    `next_observations` that differ from the next row's observation, as in a replay buffer that
-    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
-    only, or `terminals` only, unless its time limit is known or an option says what they mean.
+    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`, `masks` and `discounts`
+    (`data/formats/end_names.py` has all names), and from `next_observations` that differ from the
+    next row's observation, as in a replay buffer that wrapped around. A file that says nothing of
+    its ends is refused, and so is one with `dones` only, or `terminals` only, unless its time limit
+    is known or an option says what they mean; one with a column that may mark ends under an unknown
+    name; and one whose next observations differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
     count as timeouts. If the file has next observations, all transitions are kept, and the last one
-    before a timeout has its true next observation. If it has none, or they are the next episode's
-    first observation, that transition is dropped; the last transition before a terminal is kept
-    with its own observation as the next one, which no method bootstraps from. A terminal state is
-    never paired with the first state of the next episode.
+    before a timeout has its true next observation. If it has none, or they are fillers or the next
+    episode's first observation, that transition is dropped; the last transition before a terminal
+    is kept with its own observation as the next one, which no method bootstraps from. A terminal
+    state is never paired with the first state of the next episode.
 
     What is changed or dropped is counted in `info["notes"]`; `Dataset.summary`, `fastifo data
     inspect` and `fastifo train` print it. Actions outside their bounds, or outside [-1, 1] if the
     file states none, are clipped, and refused if they are more than 0.1 % of the transitions.
     Episodes with damaged or missing values are dropped, and the file is refused if they are more
-    than half. Actions of a Discrete space are refused.
+    than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
+    bounds nobody states.
 
     Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
     size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
