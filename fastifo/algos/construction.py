@@ -109,7 +109,8 @@ class Construction(nn.Module):
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
         init, widths = self._net(name, self.spec.action_dim * outputs_per_action, inputs)
-        body = MLP(init, widths, cfg.activation, self.bf16)
+        heads = 2 if cfg.policy_head == "gaussian" else 1  # mean and log deviation
+        body = MLP(init, widths, cfg.activation, self.bf16, output_heads=heads)
         if cfg.policy_head == "deterministic":
             return DeterministicPolicy(body, sums_error=sums_error)
         if cfg.policy_head == "gaussian":

@@ -129,9 +129,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "decoupled_weight_decay": False,
             "disc_updates": 4_000,
             "disc_activation": "tanh",
+            "disc_frozen_layer": True,
+            "disc_init": "fan_in_uniform",
+            "init": "xavier_uniform",
             "gradient_penalty": 10,
         },
-        "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates",
+        "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates and "
+        "only the last two layers of its discriminator",
     ),
     ("dilo", "orig"): Preset(
         ORIGINAL_NETS

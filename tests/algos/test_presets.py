@@ -90,6 +90,7 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "hidden_sizes": (256, 256), "batch_size": 512, "disc_activation": "tanh",
             "gradient_penalty": 10, "value_weight_decay": 1e-4, "normalizes": False,
             "policy_head": "gaussian", "standardize_obs": True, "absorbing_indicator": True,
+            "init": "xavier_uniform", "disc_init": "fan_in_uniform", "disc_frozen_layer": True,
         }),
         ("dilo", "orig", {
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
