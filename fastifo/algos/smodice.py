@@ -180,7 +180,7 @@ def with_absorbing_states(dataset: Dataset, *, standardizes: bool) -> tuple[Data
     """
     with one_thread():
         mean = dataset.background.obs_statistics()[0]
-    absorbing = torch.cat([mean if standardizes else torch.zeros_like(mean), torch.ones(1)])
+    absorbing = torch.cat([mean if standardizes else torch.zeros_like(mean), mean.new_ones(1)])
     assert dataset.expert is not None
     pairs = [
         _with_absorbing_state(each, absorbing) for each in (dataset.background, dataset.expert)
