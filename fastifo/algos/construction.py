@@ -22,13 +22,14 @@ from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 from fastifo.nn.mlp import MLP, Init, ScalarNet
 from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
 from fastifo.utils.devices import PRECISIONS
+from fastifo.utils.records import Record
 
 Net = TypeVar("Net", bound=nn.Module)
 Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 
 
-@dataclass(frozen=True)
-class InputSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class InputSpec(Record):
     """Sizes and statistics of the data that a learner is built for."""
 
     obs_dim: int  # D, width of an observation
