@@ -127,7 +127,7 @@ def build_sibench(
             "bc",
             dataclasses.replace(task, background=demos.take(range(spec.d))),
             num_updates=spec.bc_updates,
-            seeds=spec.seed,
+            seeds=[spec.seed],
             device="cpu",
             precision="fp32",
             out=clone_folder,
