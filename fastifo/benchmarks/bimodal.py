@@ -20,8 +20,8 @@ from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import uniform
-from fastifo.envs.envpool import action_dim, check_env
 from fastifo.envs.experts import Expert, load_expert
+from fastifo.envs.registry import check_id
 from fastifo.envs.rollout import MAX_RECORDED, collect
 
 RECIPE = 2  # version of how a set is made; part of the cache's file name
@@ -34,7 +34,7 @@ EXPERT_SEED_BLOCK = 1000  # added to the seed of the demonstrations for the back
 class BimodalSpec:
     """One set: `bimodal:<env>/expert=<n>,...`.  Raises ValueError for a bad option."""
 
-    env_id: str  # EnvPool name of the task
+    env_id: str  # the environment
     expert: int  # expert episodes in the background, of `total`
     total: int = 1000  # episodes in the background
     demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
@@ -64,7 +64,7 @@ class RandomPolicy:
     """Uniform actions in [-1, 1].  Implements `fastifo.envs.act.Actor`."""
 
     def __init__(self, env_id: str, seed: int) -> None:
-        self.action_dim = action_dim(env_id)
+        self.action_dim = check_id(env_id).action_dim
         self.seed = torch.tensor([seed], dtype=torch.int64)
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor:
@@ -85,7 +85,7 @@ def load_bimodal(text: str, *, progress: bool = True) -> Dataset:
     Raises ValueError for a wrong spec.
     """
     spec = parse_spec(BimodalSpec, text, "expert", "bimodal:Hopper-v4/expert=200")
-    check_env(spec.env_id)
+    check_id(spec.env_id)
     parts = Parts(spec, load_expert(spec.env_id, spec.policy or None), progress)
     others = parts.other_episodes().take(range(spec.total - spec.expert))
     experts = parts.expert_episodes().take(range(spec.expert))

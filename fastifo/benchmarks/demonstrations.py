@@ -7,8 +7,8 @@ import torch
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
+from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.experts import Expert
-from fastifo.envs.returns import evaluate_policies
 from fastifo.envs.rollout import collect
 
 NOISELESS_EPISODES = 50  # of the expert's mean action; reports show their returns

@@ -23,8 +23,8 @@ from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.engine.train import train
-from fastifo.envs.envpool import check_env
 from fastifo.envs.experts import Expert, load_expert
+from fastifo.envs.registry import check_id
 from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import keep_plan
@@ -41,7 +41,7 @@ SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SE
 class SIBenchSpec:
     """One set: `sibench:<env>/d=<n>,episodes=<n>,...`.  Raises ValueError for a bad option."""
 
-    env_id: str  # EnvPool name of the task
+    env_id: str  # the environment
     d: int  # demonstrations that the background's policy is cloned from
     episodes: int = 1000  # of the background
     seed: int = 0  # of demonstrations, clone and background; 0 to 99
@@ -96,7 +96,7 @@ def load_sibench(text: str, *, progress: bool = True) -> Dataset:
     Raises ValueError for a wrong spec or a damaged file in the cache.
     """
     spec = SIBenchSpec.parse(text)
-    check_env(spec.env_id)
+    check_id(spec.env_id)
     expert = load_expert(spec.env_id, spec.expert or None)
 
     def make() -> Dataset:
@@ -191,7 +191,7 @@ def build_sets(
         )
     if not sizes:
         raise ValueError("sizes: expected one or more, found none")
-    check_env(env_id)
+    check_id(env_id)
     options.setdefault("demos", max(sizes))
     smallest = SIBenchSpec(env_id, min(sizes), **options)
     shared = {name: value for name, value in vars(smallest).items() if name not in ("env_id", "d")}

@@ -8,8 +8,8 @@ from typing import Any
 from fastifo.data.load import load
 from fastifo.engine.callbacks import EvaluateEvery
 from fastifo.engine.train import train
-from fastifo.envs.envpool import check_env
 from fastifo.envs.experts import load_expert
+from fastifo.envs.registry import check_id
 from fastifo.utils.parallel import run_jobs
 
 ALGORITHMS = ("bc", "vfo_bin", "vfo_disc", "awr")
@@ -86,7 +86,7 @@ def quickstart(
     """
     from fastifo.report.report import report
 
-    check_env(env_id)
+    check_id(env_id)
     load_expert(env_id)
     spec = f"sibench:{env_id}/d=50,episodes=200,demos=50,bc_updates=3000"
     print(f"dataset  {spec}", flush=True)

@@ -30,7 +30,7 @@ class Dataset:
 
     background: Episodes  # of any quality
     expert: Episodes | None = None  # no rewards; actions only if every episode came with them
-    env_id: str | None = None  # EnvPool's name of the environment to evaluate in
+    env_id: str | None = None  # of the environment to evaluate in, EnvPool's or Gymnasium's
     action_low: Tensor | None = None  # [A] float32, the environment's bound that -1 stands for
     action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
     info: Mapping[str, Any] = field(default_factory=dict)  # provenance, as JSON values
@@ -39,6 +39,8 @@ class Dataset:
         default_factory=dict  # limit is max_episode_steps
     )
     reference_returns: tuple[float, float] | None = None  # returns of scores 0 and 100, if stated
+    obs_keys: tuple[str, ...] = ()  # entries of the environment's Dict observation that `obs`
+    # joins, in this order; empty: a vector, or all entries sorted by key
 
     def __eq__(self, other: object) -> bool:
         """Whether the episodes, the environment and its settings are the same."""
@@ -48,6 +50,7 @@ class Dataset:
             (self.background, self.expert) == (other.background, other.expert)
             and (self.env_id, self.reference_returns) == (other.env_id, other.reference_returns)
             and dict(self.env_kwargs) == dict(other.env_kwargs)
+            and tuple(self.obs_keys) == tuple(other.obs_keys)
             and same_tensor(self.action_low, other.action_low)
             and same_tensor(self.action_high, other.action_high)
         )
@@ -65,6 +68,7 @@ class Dataset:
         action_low: Any = None,
         action_high: Any = None,
         min_steps: int = 2,
+        obs_keys: Sequence[str] = (),
     ) -> "Dataset":
         """A dataset from arrays in memory, which are copied and stored as float32.
 
@@ -80,10 +84,13 @@ class Dataset:
         expert: one mapping per demonstration, with "obs" and optionally "terminal" as above.
             "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
             it; its values are not checked. "reward" is dropped.
-        env_id: EnvPool's name of the environment, as in "Hopper-v4"; needed only for evaluation.
+        env_id: the environment's id in EnvPool or Gymnasium, as in "Hopper-v4"; needed only for
+            evaluation.
         action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by
             default. Actions are mapped from them to [-1, 1].
         min_steps: shortest episode that is accepted, in transitions.
+        obs_keys: for an environment whose observation is a Dict: the entries that "obs" joins, in
+            this order. By default all of them, sorted by key.
 
         Raises ValueError or TypeError naming the episode and the array, what was expected and what
         was found: a missing or unknown key, a shape, a width or a dtype, a value that is not
@@ -96,7 +103,8 @@ class Dataset:
         ... )
         """
         return Dataset(
-            **build_dataset(background, expert, env_id, action_low, action_high, min_steps)
+            **build_dataset(background, expert, env_id, action_low, action_high, min_steps),
+            obs_keys=_checked_keys(obs_keys),
         )
 
     @property
@@ -125,6 +133,7 @@ class Dataset:
         write_pack(
             Path(path), parts, known_bounds, self.env_id, self.info,
             env_kwargs=dict(self.env_kwargs), reference_returns=self.reference_returns,
+            obs_keys=list(self.obs_keys),
         )  # fmt: skip
 
     @standard_torch()
@@ -194,6 +203,13 @@ class Dataset:
                 f"noise, {demos:.1f} in its demonstrations"
             )
         return "\n".join(lines)
+
+
+def _checked_keys(keys: Any) -> tuple[str, ...]:
+    """Raises TypeError unless these are names."""
+    if isinstance(keys, str) or not all(isinstance(key, str) and key for key in keys):
+        raise TypeError(f"obs_keys: expected a list of names, found {keys!r}")
+    return tuple(keys)
 
 
 def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:

@@ -289,4 +289,5 @@ def _as_dataset(text: str, result: ReadResult) -> Dataset:
         info=info | ({"notes": dict(result.notes)} if result.notes else {}),
         env_kwargs=dict(source.env_kwargs),
         reference_returns=source.reference_returns,
+        obs_keys=source.obs_keys,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastifo.engine.run import Run
-from fastifo.envs.envpool import check_env
+from fastifo.envs.registry import describe
 from fastifo.envs.returns import MEAN_OF
 from fastifo.envs.rollout import MAX_EPISODES
 from fastifo.utils.arguments import as_count, as_flag
@@ -59,8 +59,8 @@ class EvaluateEvery:
         object.__setattr__(self, "deterministic", as_flag("deterministic", self.deterministic))
 
     def check(self, run: Run) -> None:
-        """Raises ValueError if the run names no environment, or one that EnvPool lacks."""
-        check_env(run.require_env())
+        """Raises ValueError or ImportError if the run's environment is missing or unknown."""
+        describe(run.require_env())
 
     def __call__(
         self, run: Run, update: int, members: Sequence[int]

@@ -1,8 +1,9 @@
 """The options of `fastifo.train` that describe neither the method nor the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastifo.engine.callbacks import Callback, check_callbacks
 from fastifo.utils.arguments import as_count, as_flag
@@ -24,6 +25,8 @@ class TrainOptions:
     log_every: int = 500  # updates
     checkpoint_every: int = 5000  # updates
     progress: bool = True
+    env: Any = None
+    env_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError or TypeError naming an argument that is wrong."""

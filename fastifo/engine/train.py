@@ -4,7 +4,7 @@ Both functions are longer than 50 lines because their docstrings are the referen
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     log_every: int = 500,
     checkpoint_every: int = 5000,
+    env: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     progress: bool = True,
     **overrides: Any,
 ) -> Run:
@@ -79,6 +81,9 @@ def train(
         `fastifo.callbacks.EvaluateEvery`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
+    env, env_kwargs: the environment to evaluate in and its settings, as in `Run.evaluate`; by
+        default the dataset's. "none" is no environment. Its widths and action bounds must be those
+        of the data.
     progress: show a progress bar, or plain lines if the output is not a terminal.
     overrides: fields of the algorithm's config; a list gives one member per value, and lists and
         seeds combine as a product.
@@ -105,6 +110,8 @@ def train(
         callbacks=callbacks,
         log_every=log_every,
         checkpoint_every=checkpoint_every,
+        env=env,
+        env_kwargs=env_kwargs,
         progress=progress,
     )
     algorithm, fields = given_fields(algorithm, preset, overrides)

@@ -2,20 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.act import Actor
-from fastifo.envs.envpool import versions
 from fastifo.envs.pool import RolloutTime
-from fastifo.envs.rollout import rollout
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
 from fastifo.utils.schema import Map, Optional, check_schema
+from fastifo.utils.statistics import wilson_interval
 
 HEADER = {
     "env_id": str,
@@ -49,24 +46,27 @@ REFERENCE_RETURNS = {
 class Returns:
     """Undiscounted episode returns of P members, E episodes each.
 
-    Members that diverged in training have nan returns and zero lengths. With the protocol
-    last_tenth, the E columns are mean returns of evaluations during training, and lengths are 0.
+    Members that diverged in training have nan returns and zero lengths. A single nan is a lost
+    episode: the process that played it died. With the protocol last_tenth, the E columns are mean
+    returns of evaluations during training, and lengths are 0.
     """
 
     returns: NDArray[np.float64]  # [P, E]
     lengths: NDArray[np.int64]  # [P, E], in environment steps
     env_id: str
     deterministic: bool  # the policies played their mode, not samples
-    versions: dict[str, str]  # of EnvPool and the physics inside it
+    versions: dict[str, str]  # of the packages that define the environment's physics
     num_updates: int = 0  # updates the policies had made when they were evaluated
     reference: tuple[float, float] | None = None  # returns of scores 0 and 100; None: D4RL's
+    successes: NDArray[np.float64] | None = None  # [P, E], 1 if the task succeeded at any step of
+    # the episode, else 0; nan as in returns. None: the environment has no measure of success
     clock: RolloutTime = field(  # time spent; not kept in files
         default_factory=RolloutTime, compare=False
     )
 
     @property
     def mean(self) -> float:
-        """Mean over all episodes, without members that diverged."""
+        """Mean over all episodes, without members that diverged and lost episodes."""
         return float(np.nanmean(self.returns))
 
     @property
@@ -77,7 +77,34 @@ class Returns:
     @property
     def per_member(self) -> list[float]:
         """Mean over each member's episodes, [P]; nan for members that diverged."""
-        return [float(value) for value in self.returns.mean(1)]
+        return mean_of_rows(self.returns)
+
+    @property
+    def num_lost(self) -> int:
+        """Episodes that were lost because the process that played them died."""
+        missing = np.isnan(self.returns)
+        return int(missing[~missing.all(1)].sum())
+
+    @property
+    def success(self) -> float | None:
+        """Share of the episodes in which the task succeeded at any step; None without a measure."""
+        if self.successes is None or np.isnan(self.successes).all():
+            return None
+        return float(np.nanmean(self.successes))
+
+    @property
+    def success_interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval of `success`, (low, high); None without a measure."""
+        if self.success is None or self.successes is None:
+            return None
+        return wilson_interval(
+            float(np.nansum(self.successes)), int((~np.isnan(self.successes)).sum())
+        )
+
+    @property
+    def success_per_member(self) -> list[float] | None:
+        """Share of each member's episodes, [P]; nan for members that diverged."""
+        return None if self.successes is None else mean_of_rows(self.successes)
 
     @property
     def score(self) -> float | None:
@@ -94,7 +121,7 @@ class Returns:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean, (low, high); see `bootstrap_interval`."""
-        return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
+        return bootstrap_interval(self.returns[~np.isnan(self.returns).all(1)])
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -102,15 +129,26 @@ class Returns:
         score = "" if self.score is None else f", {name} {self.score:.1f}"
         mode = "mode" if self.deterministic else "sampled"
         unit = "episodes" if self.lengths.any() else "evaluations in training"
+        success = ""
+        if self.success is not None and self.success_interval is not None:
+            ends = "{:.0%}, {:.0%}".format(*self.success_interval)
+            success = f", success {self.success:.0%} [{ends}]"
+        lost = f", {self.num_lost} episodes lost" if self.num_lost else ""
         return (
             f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
-            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {unit} ({mode}){score}"
+            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {unit} ({mode})"
+            f"{score}{success}{lost}"
         )
 
     def part(self, members: Sequence[int]) -> "Returns":
         """The rows of some members.  members: indices into P."""
         rows = list(members)
-        return dataclasses.replace(self, returns=self.returns[rows], lengths=self.lengths[rows])
+        return dataclasses.replace(
+            self,
+            returns=self.returns[rows],
+            lengths=self.lengths[rows],
+            successes=None if self.successes is None else self.successes[rows],
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes an `.npz` file for `load`, atomically and without pickle.
@@ -125,11 +163,14 @@ class Returns:
             "num_updates": self.num_updates,
             "reference": self.reference,
         }
+        columns: dict[str, Any] = {"returns": self.returns, "lengths": self.lengths}
+        if self.successes is not None:
+            columns["successes"] = self.successes
         text = np.array(json.dumps(header))
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
-                np.savez(file, header=text, returns=self.returns, lengths=self.lengths)
+                np.savez(file, header=text, **columns)
 
         write_atomic(Path(path), write)
 
@@ -144,6 +185,7 @@ class Returns:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = parse_json(str(file["header"]), Path(path))
                 returns, lengths = file["returns"], file["lengths"]
+                successes = file["successes"] if "successes" in file.files else None
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
         except UNREADABLE as error:
@@ -159,11 +201,19 @@ class Returns:
                 f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
                 f"{list(lengths.shape)}; evaluate again"
             )
+        if successes is not None and (successes.shape, successes.dtype.kind) != (
+            returns.shape,
+            "f",
+        ):
+            raise ValueError(
+                f"{path}: successes: expected numbers {list(returns.shape)}, found "
+                f"{successes.dtype} {list(successes.shape)}; evaluate again"
+            )
         known = {k: header[k] for k in HEADER if k in header}
         if known.get("reference") is not None:
             low, high = known["reference"]
             known["reference"] = (float(low), float(high))
-        return Returns(returns, lengths, **known)
+        return Returns(returns, lengths, successes=successes, **known)
 
 
 def normalized_score(
@@ -182,7 +232,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
 
-    values: [P, E].
+    values: [P, E]; nan is left out.
     level: share of resampled means inside the interval.
 
     Returns (low, high). The interval covers evaluation noise of these members, not variation
@@ -190,46 +240,15 @@ def bootstrap_interval(
     """
     rng = np.random.default_rng(seed)
     members, episodes = values.shape
-    means = np.empty(resamples)
+    means, mean_of = np.empty(resamples), np.nanmean if np.isnan(values).any() else np.mean
     for i in range(resamples):
         index = rng.integers(0, episodes, (members, episodes))
-        means[i] = np.take_along_axis(values, index, 1).mean()
+        means[i] = mean_of(np.take_along_axis(values, index, 1))
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(means, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def evaluate_policies(
-    policies: Sequence[Actor],
-    env_id: str,
-    num_episodes: int,
-    deterministic: bool,
-    *,
-    seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
-    progress: bool = True,
-) -> Returns:
-    """Plays every policy from the same `num_episodes` start states.
-
-    Returns one row per policy. For the arguments and errors see `rollout`.
-    """
-    spent = RolloutTime()
-    played = rollout(
-        policies,
-        env_id,
-        num_episodes,
-        deterministic,
-        seed=seed,
-        record=False,
-        env_kwargs=env_kwargs,
-        progress=progress,
-        spent=spent,
-    )
-    return Returns(
-        returns=np.stack([episodes.returns for episodes in played]),
-        lengths=np.stack([episodes.lengths for episodes in played]),
-        env_id=env_id,
-        deterministic=deterministic,
-        versions=versions(),
-        clock=spent,
-    )
+def mean_of_rows(values: NDArray[np.float64]) -> list[float]:
+    """Mean of each row without nan, [P]; nan where a row has nothing else."""
+    return [float(np.nanmean(row)) if not np.isnan(row).all() else np.nan for row in values]

@@ -14,7 +14,7 @@ from fastifo.benchmarks.sibench import SIZES, build_sets
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
-from fastifo.envs.envpool import check_env
+from fastifo.envs.registry import check_id
 from fastifo.envs.returns import Returns
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.text import did_you_mean
@@ -84,7 +84,7 @@ def begin_study(
     for algorithm in algorithms:
         settings_of(algorithm, fields)
     for env_id in envs:
-        check_env(env_id)
+        check_id(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
 
 

@@ -1,7 +1,10 @@
 """Aggregate scores over tasks and seeds, with confidence intervals.
 
-Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bootstrap).
+Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bootstrap); Wilson
+1927 (interval of a rate).
 """
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,3 +37,18 @@ def stratified_interval(
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(means, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def wilson_interval(successes: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a rate, (low, high).
+
+    It is never empty, and stays within [0, 1] for rates near the ends.
+    successes: among `count` independent trials.  z: normal quantile; by default of 95 %.
+    Raises ValueError for no trials.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1, found {count}")
+    rate, scale = successes / count, z * z / count
+    center = (rate + 0.5 * scale) / (1.0 + scale)
+    half = z * math.sqrt((rate * (1.0 - rate) + 0.25 * scale) / count) / (1.0 + scale)
+    return max(0.0, center - half), min(1.0, center + half)
