@@ -6,7 +6,8 @@ A prefix names the library: `envpool/Hopper-v5`, `gymnasium/Hopper-v5`. A new li
 
 import importlib.util
 
-from fastifo.envs.backends import gymnasium, robosuite
+from fastifo.data.formats.robosuite import PREFIX as ROBOSUITE_PREFIX
+from fastifo.envs.backends import gymnasium
 from fastifo.envs.backends.envpool import EnvPoolBackend
 from fastifo.envs.backends.gymnasium import GymnasiumBackend
 from fastifo.envs.backends.robosuite import RobosuiteBackend
@@ -19,7 +20,7 @@ GYMNASIUM: Backend = GymnasiumBackend()
 PREFIXES: dict[str, Backend] = {  # start of an id -> the library that plays it
     "envpool/": ENVPOOL,
     gymnasium.PREFIX: GYMNASIUM,
-    robosuite.PREFIX: RobosuiteBackend(),
+    ROBOSUITE_PREFIX: RobosuiteBackend(),
 }
 
 
