@@ -4,6 +4,9 @@
 episodes with them.
 """
 
+from fastifo.utils import openmp  # noqa: F401  before torch loads OpenMP
+
+# isort: split
 import torch  # noqa: F401  imported before the compiled core: both then share an OpenMP runtime
 
 from fastifo import benchmarks, callbacks

@@ -16,6 +16,7 @@ from fastifo.data.formats import d4rl, minari, npz, robomimic
 from fastifo.data.formats.actions import from_unit, to_unit
 from fastifo.data.formats.detect import kind_of
 from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
+from fastifo.data.formats.robosuite import check_same_layout
 from fastifo.data.formats.source import ReadResult
 from fastifo.utils.ambient import standard_torch
 
@@ -81,9 +82,12 @@ def load(
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
+        object_layout=1.5     `object` as in this version of robosuite, or as in 1.4; robomimic
         max_steps=<n>         the task's time limit; d4rl, npz and minari
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
-                              one episode; d4rl and npz
+                              one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
+                              and npz
+        terminals=<column>    a column that marks ends of the task; d4rl and npz
         dones=terminal        ends that the file does not tell apart are the task's (terminal) or
               timeout         the time limit's (timeout); d4rl, npz and robomimic
         action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
@@ -97,7 +101,8 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist. Images are not supported.
+        robot0_gripper_qpos, as far as they exist. Images are not supported. The environment comes
+        from env_args; it has the file's layout of object, which changed with robosuite 1.5.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
 
@@ -106,24 +111,27 @@ def load(
 
     Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
     `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
-    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids` and `masks`, and from
-    `next_observations` that differ from the next row's observation, as in a replay buffer that
-    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
-    only, or `terminals` only, unless its time limit is known or an option says what they mean.
+    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`, `masks` and `discounts`
+    (`data/formats/end_names.py` has all names), and from `next_observations` that differ from the
+    next row's observation, as in a replay buffer that wrapped around. A file that says nothing of
+    its ends is refused, and so is one with `dones` only, or `terminals` only, unless its time limit
+    is known or an option says what they mean; one with a column that may mark ends under an unknown
+    name; and one whose next observations differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
     count as timeouts. If the file has next observations, all transitions are kept, and the last one
-    before a timeout has its true next observation. If it has none, or they are the next episode's
-    first observation, that transition is dropped; the last transition before a terminal is kept
-    with its own observation as the next one, which no method bootstraps from. A terminal state is
-    never paired with the first state of the next episode.
+    before a timeout has its true next observation. If it has none, or they are fillers or the next
+    episode's first observation, that transition is dropped; the last transition before a terminal
+    is kept with its own observation as the next one, which no method bootstraps from. A terminal
+    state is never paired with the first state of the next episode.
 
     What is changed or dropped is counted in `info["notes"]`; `Dataset.summary`, `fastifo data
     inspect` and `fastifo train` print it. Actions outside their bounds, or outside [-1, 1] if the
     file states none, are clipped, and refused if they are more than 0.1 % of the transitions.
     Episodes with damaged or missing values are dropped, and the file is refused if they are more
-    than half. Actions of a Discrete space are refused.
+    than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
+    bounds nobody states.
 
     Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
     size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
@@ -195,6 +203,7 @@ def _combine(
             f"expert {expert} is from {source.env_id}, background {background} from {base.env_id}; "
             "if they share observations, name the environment to evaluate in with env_id"
         )
+    check_same_layout((expert, source.env_id, source.env_kwargs), (base.env_id, base.env_kwargs))
     settings, others = base.env_kwargs or source.env_kwargs, source.env_kwargs
     info: dict[str, Any] = {"background": dict(base.info), "expert": dict(source.info)}
     differing = [name for name in {*settings, *others} if settings.get(name) != others.get(name)]

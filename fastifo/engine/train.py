@@ -217,7 +217,8 @@ def _train_population(
         return
     prepared = type(learner).prepare(dataset, group.configs, PopulationTrainer(run, group, stage))
     needs = batch_needs(type(learner), group.configs)
-    run_stage(stage, learner, make_engine(run, learner, prepared, needs, "train"))
+    engine = make_engine(run, learner, prepared, needs, "train", stage.progress)
+    run_stage(stage, learner, engine)
 
 
 def _compute_rewards(

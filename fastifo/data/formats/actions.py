@@ -1,6 +1,6 @@
 """Actions of files: what is refused, and how they are mapped to [-1, 1]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,37 @@ from fastifo.data.formats.source import Source
 
 ROUNDING = 1e-5  # beyond [-1, 1], which is not counted as clipping
 LARGEST_CLIPPED_SHARE = 1e-3  # of the transitions; where more would be clipped a file is refused
+LARGEST_BOUND = 1e5  # of actions
 DISCRETE = "actions are whole numbers of a Discrete space; only continuous actions are supported"
+BOUND_NAMES = (
+    ("action_low", "action_high"), ("action_space_low", "action_space_high"),
+    ("actions_low", "actions_high"), ("action_min", "action_max"), ("min_action", "max_action"),
+)  # fmt: skip
 DISCRETE_SPACES = ("Discrete", "MultiDiscrete", "MultiBinary")
 
 Bounds = tuple[Tensor, Tensor]
 Notes = dict[str, int]
 
 
-def check_continuous(path: Path, name: str, kind: str, action: NDArray[Any]) -> None:
-    """Raises ValueError for actions of an integer type, unless they are -1, 0 and 1.
+def check_continuous(source: Source, name: str, kind: str, action: NDArray[Any]) -> None:
+    """Raises ValueError for actions of an integer type, unless they are -1, 0 and 1, and for
+    different whole numbers of at least 0 in a column of any type, unless their bounds are known.
 
     kind: NumPy's letter for the kind of the numbers in the file.
     """
-    if kind not in "iub" or action.size == 0:
+    if action.size == 0:
         return
-    if kind != "i" or action.ndim != 2 or action.min() != -1 or action.max() > 1:
+    low, high = action.min(), action.max()
+    if kind in "iub":
+        discrete = kind != "i" or action.ndim != 2 or low != -1 or high > 1
+    else:
+        discrete = bool(0 <= low < high and (action == np.round(action)).all())
+        discrete = discrete and not has_bounds(source)
+    if discrete:
         values = np.unique(action)[:6]
-        raise ValueError(
-            f"{path}: {name}: {DISCRETE}; found {', '.join(f'{value:g}' for value in values)}"
-        )
+        remedy = "" if kind in "iub" else ". If not, pass action_low and action_high"
+        found = ", ".join(f"{value:g}" for value in values)
+        raise source.error(f"{name}: {DISCRETE}; found {found}{remedy}")
 
 
 def as_bounds(
@@ -58,11 +70,23 @@ def as_bounds(
     lower, upper = (np.broadcast_to(bound, (width,)) for bound in bounds)
     if not ((lower < upper).all() and np.isfinite([lower, upper]).all()):
         raise ValueError(f"{path}: {names}: expected finite low < high, found {low!r} and {high!r}")
+    if max(abs(lower).max(), abs(upper).max()) > LARGEST_BOUND:
+        raise ValueError(
+            f"{path}: {names}: expected bounds of at most {LARGEST_BOUND:g}, found {low!r} and "
+            f"{high!r}, which leave no precision to the actions"
+        )
     if (lower == -1).all() and (upper == 1).all():
         return None
     single = (bound.astype(np.float32) for bound in (lower, upper))
     low_tensor, high_tensor = (torch.from_numpy(bound) for bound in single)
     return low_tensor, high_tensor
+
+
+def has_bounds(source: Source) -> bool:
+    """Whether the user or the file states bounds of the actions."""
+    options = source.options
+    bounds = (options.action_low, options.action_high, *source.bounds)
+    return any(bound is not None for bound in bounds)
 
 
 def choose_bounds(source: Source, width: int) -> Bounds | None:
@@ -119,24 +143,39 @@ def _range(low: Tensor, high: Tensor) -> str:
     return ", ".join(pairs[:4]) + (", ..." if len(pairs) > 4 else "")
 
 
-def stated_bounds(attributes: Any) -> tuple[Any, Any]:
-    """Bounds from the attributes or arrays `action_low` and `action_high`; None where missing."""
-    return attributes.get("action_low"), attributes.get("action_high")
+def stated_bounds(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Bounds from attributes or arrays with names in BOUND_NAMES; None where missing."""
+    for low, high in BOUND_NAMES:
+        if low in attributes or high in attributes:
+            return attributes.get(low), attributes.get(high)
+    return None, None
 
 
 def minari_bounds(path: Path, space: Any) -> tuple[Any, Any]:
-    """Bounds from a Minari dataset's serialised action space; None where it states none.
+    """Bounds from a Minari dataset's serialised action space; None where it is unbounded.
 
+    space: the decoded entry of the metadata; None: there is none.
     Raises ValueError for a space that is not a Box.
     """
-    if not isinstance(space, dict) or "type" not in space:
+    if space is None:
         return None, None
+    if not isinstance(space, dict) or not isinstance(space.get("type"), str):
+        raise ValueError(
+            f"{path}: action_space: expected a serialised Box, found {str(space)[:60]!r}; pass "
+            "action_low and action_high"
+        )
     if space["type"] in DISCRETE_SPACES:
         raise ValueError(f"{path}: action_space: {DISCRETE}; found {space['type']}")
     if space["type"] != "Box":
         raise ValueError(f"{path}: action_space: expected a Box, found {space['type']}")
     low, high = _flat(space.get("low")), _flat(space.get("high"))
-    bounded = all(bound is not None and np.isfinite(bound).all() for bound in (low, high))
+    if low is None or high is None:
+        raise ValueError(
+            f"{path}: action_space: expected numbers as low and high, found "
+            f"{str(space.get('low'))[:30]!r} and {str(space.get('high'))[:30]!r}; pass action_low "
+            "and action_high"
+        )
+    bounded = all(np.isfinite(bound).all() for bound in (low, high))
     return (low, high) if bounded else (None, None)
 
 

@@ -9,11 +9,12 @@ import torch
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.ends import Ends
-from fastifo.data.formats.finish import finish
-from fastifo.data.formats.resets import known_next_obs, reset_rows
+from fastifo.data.formats.finish import LARGEST_OBSERVATION, finish
+from fastifo.data.formats.resets import filled_next_obs, known_next_obs, reset_rows
 from fastifo.data.formats.source import Bools, Floats, Ints, ReadResult, Source
 
 TOLERANCE = 1e-5  # relative, between a next observation and the next row's observation
+LARGEST_CUT_SHARE = 0.5  # of the rows; a file whose next observations differ at more is refused
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def from_rows(
             last, terminal = last[~extra], terminal[~extra]
             action = None if action is None else action[~extra]
             reward = None if reward is None else reward[~extra]
-    layout, known = _layout(obs, next_obs, last, terminal, notes)
+    layout, known = _layout(source, obs, next_obs, last, terminal, notes)
     layout = _first_episodes(source, layout)
     start = layout.start
     step = np.repeat(layout.first - start[:-1], layout.length) + np.arange(start[-1])  # rows kept
@@ -116,11 +117,16 @@ def _check_shapes(source: Source, columns: dict[str, Floats | None], reward: Flo
 
 
 def _layout(
-    obs: Floats, next_obs: Floats | None, last: Bools, terminal: Bools, notes: dict[str, int]
+    source: Source,
+    obs: Floats,
+    next_obs: Floats | None,
+    last: Bools,
+    terminal: Bools,
+    notes: dict[str, int],
 ) -> tuple[_Layout, Bools]:
     """The episodes that have a transition to keep, and [N] where next observations are known."""
     flagged = np.flatnonzero(last)
-    ends = np.flatnonzero(_last_rows(obs, next_obs, last, notes))
+    ends = np.flatnonzero(_last_rows(source, obs, next_obs, last, notes))
     first = np.concatenate([[0], ends[:-1] + 1])
     known = np.zeros(len(obs), bool)
     if next_obs is not None:
@@ -128,6 +134,9 @@ def _layout(
         notes["next observations dropped that are the next episode's first"] = int(
             (~known[ends]).sum()
         )
+        filled = filled_next_obs(obs, next_obs, flagged) & known
+        notes["next observations dropped that are fillers"] = int(filled.sum())
+        known &= ~filled
     kept = np.ones(len(obs), dtype=bool)
     kept[ends] = terminal[ends] | known[ends]
     unknown = ~known[ends]
@@ -141,15 +150,35 @@ def _layout(
     return _Layout(first[nonempty], ends[nonempty], length[nonempty]), known
 
 
-def _last_rows(obs: Floats, next_obs: Floats | None, last: Bools, notes: dict[str, int]) -> Bools:
-    """[N], whether a row is the last of its episode: it is flagged, or the next row jumps."""
-    last = last.copy()
+def _last_rows(
+    source: Source, obs: Floats, next_obs: Floats | None, last: Bools, notes: dict[str, int]
+) -> Bools:
+    """[N], whether a row is the last of its episode: it is flagged, or the next row jumps.
+
+    Raises ValueError if the next observations contradict the order of the rows, or the flags.
+    """
+    flagged, last = np.flatnonzero(last[1:]) + 1, last.copy()
     notes["episodes cut by the end of the file"] = int(not last[-1])
     last[-1] = True
     if next_obs is not None:
         with np.errstate(invalid="ignore", over="ignore"):  # values are checked later
             gap = np.abs(next_obs[:-1] - obs[1:]) > TOLERANCE * (1 + np.abs(obs[1:]))
         jumps = gap.any(1) & ~last[:-1]
+        undamaged = (np.abs(obs[1:]) <= LARGEST_OBSERVATION).all(1)  # others are reported later
+        contradicting = jumps & undamaged
+        if contradicting.sum() > LARGEST_CUT_SHARE * len(jumps):
+            raise source.error(
+                f"next_observations: in {int(jumps.sum())} of {len(jumps)} rows that end no "
+                "episode they differ from the next row's observation: they are those of other "
+                "rows, or on another scale than the observations. If the rows are in random order, "
+                "say ,ends=rows: each row is then an episode of its own"
+            )
+        if len(flagged) > 1 and bool(contradicting[flagged - 1].all()):
+            raise source.error(
+                f"ends of episodes: expected in the last row of each, found all {len(flagged)} of "
+                "them one row later, in the first row of the next episode; move these columns by "
+                "one row"
+            )
         notes["episodes cut where the next observation differs from the next row's"] = int(
             jumps.sum()
         )

@@ -17,9 +17,15 @@ import numpy as np
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
-from fastifo.data.formats.actions import check_continuous, from_unit, stated_bounds
+from fastifo.data.formats.actions import (
+    BOUND_NAMES,
+    check_continuous,
+    from_unit,
+    stated_bounds,
+)
 from fastifo.data.formats.assemble import check_rows, from_rows
-from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
+from fastifo.data.formats.end_names import in_order, role_of
+from fastifo.data.formats.ends import EACH_ROW, WHOLE_FILE, find_ends
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
@@ -48,17 +54,17 @@ def read(path: Path, options: ReadOptions = DEFAULTS, name: str = "") -> ReadRes
     obs, action, reward = (columns.get(n) for n in ("observations", "actions", "rewards"))
     assert obs is not None
     count = check_rows(path, obs)
-    if action is not None:
-        check_continuous(path, "actions", file.kind("actions"), action)
-    if file.has("discrete_action") and bool(file.numbers(["discrete_action"])[0].any()):
-        check_continuous(path, "discrete_action", "b", np.ones(1, bool))
-    if reward is not None and reward.shape == (count, 1):
-        reward = reward[:, 0]
     task = task_of(name or path.stem)
     source = _source(file, options, task.env_id, task.max_steps)
+    if action is not None:
+        check_continuous(source, "actions", file.kind("actions"), action)
+    if file.has("discrete_action") and bool(file.numbers(["discrete_action"])[0].any()):
+        check_continuous(source, "discrete_action", "b", np.ones(1, bool))
+    if reward is not None and reward.shape == (count, 1):
+        reward = reward[:, 0]
     ends = find_ends(
         path,
-        end_columns(file, options),
+        end_columns(file, options, count),
         count,
         options,
         max_steps=source.env_kwargs.get("max_episode_steps", 0),
@@ -69,16 +75,24 @@ def read(path: Path, options: ReadOptions = DEFAULTS, name: str = "") -> ReadRes
     )
 
 
-def end_columns(file: HDF5, options: ReadOptions) -> dict[str, Any]:
-    """The columns of a file that say where episodes end, and the one that the user names."""
-    names = [name for name in COLUMNS if file.has(name)]
-    if options.ends and options.ends != WHOLE_FILE and options.ends not in names:
-        names.append(options.ends)  # a missing one is refused
+def end_columns(file: HDF5, options: ReadOptions, count: int) -> dict[str, Any]:
+    """The columns that say, or may say, where episodes end, and those that the user names.
+
+    count: rows of the file.
+    """
+    names = in_order([name for name in file.children("") if file.has(name)])
+    names = [n for n in names if role_of(n) or _is_numeric_column(file, n, count)]
+    given = {options.ends, options.terminals} - {"", WHOLE_FILE, EACH_ROW}
+    names += sorted(given - {*names})  # a missing one is refused
     return dict(zip(names, file.numbers(names, np.float64), strict=True))
 
 
+def _is_numeric_column(file: HDF5, name: str, count: int) -> bool:
+    return file.kind(name) in "fiub" and file.shape(name) in ((count,), (count, 1))
+
+
 def _source(file: HDF5, options: ReadOptions, env_id: str | None, max_steps: int) -> Source:
-    """What the file's attributes state, or else its name."""
+    """What the file's attributes and arrays of bounds state, or else its name."""
     attributes = file.attributes()
     stated = attributes.get("env_id")
     settings: Any = {}
@@ -92,7 +106,9 @@ def _source(file: HDF5, options: ReadOptions, env_id: str | None, max_steps: int
     limit = options.max_steps or max_steps
     if limit:
         env_kwargs["max_episode_steps"] = limit
-    return Source(file.path, options, env_id, env_kwargs, stated_bounds(attributes))
+    arrays = [name for pair in BOUND_NAMES for name in pair if file.has(name)]
+    columns = dict(zip(arrays, file.numbers(arrays), strict=True))
+    return Source(file.path, options, env_id, env_kwargs, stated_bounds(columns | attributes))
 
 
 def write(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastifo.data.formats.actions import check_continuous, minari_bounds
+from fastifo.data.formats.actions import DISCRETE_SPACES, check_continuous, minari_bounds
 from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
 from fastifo.data.formats.groups import Column, read_groups
 from fastifo.data.formats.hdf5 import HDF5
@@ -50,7 +50,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     action = values.get("actions")
     if action is not None:
         kind = file.kind(next(f"{g}/actions" for g in groups if file.has(f"{g}/actions")))
-        check_continuous(file.path, "actions", kind, np.concatenate(action))
+        check_continuous(source, "actions", kind, np.concatenate(action))
         if action[0].ndim != 2:
             raise file.error(f"actions: expected (steps, width), found {action[0].shape}")
     ended = values.get("terminations")
@@ -130,11 +130,22 @@ def _source(path: Path, options: ReadOptions) -> Source:
         options,
         env_id=env_id if isinstance(env_id, str) else None,
         env_kwargs=env_kwargs,
-        bounds=minari_bounds(metadata, _nested(content, "action_space")),
+        bounds=_bounds(metadata, content, options),
         reference_returns=_pair(references),
         obs_keys=options.keys,
         info={"notes": {"wrappers of the environment that are not used": count}},
     )
+
+
+def _bounds(path: Path, content: dict[str, Any], options: ReadOptions) -> tuple[Any, Any]:
+    """The bounds that metadata.json states; unread where the user says them.
+
+    A Discrete space is refused all the same.
+    """
+    space = _nested(content, "action_space") or content.get("action_space")
+    discrete = isinstance(space, dict) and space.get("type") in DISCRETE_SPACES
+    given = options.action_low is not None or options.action_high is not None
+    return (None, None) if given and not discrete else minari_bounds(path, space)
 
 
 def _nested(content: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Plain `.npz` files: flat columns with a row per step, under D4RL's names.  Never unpickles.
 
 The names in OBS (or the arrays named by `keys`), and optionally those in ACTION, REWARD and
-NEXT_OBS. Where episodes end must be said by one of the columns in `ends.COLUMNS`, or by an option.
+NEXT_OBS. Where episodes end must be said by a column whose name is in `end_names`, or by an option.
 """
 
+import contextlib
 import math
 import zipfile
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.data.formats.actions import check_continuous, stated_bounds
+from fastifo.data.formats.actions import BOUND_NAMES, check_continuous, stated_bounds
 from fastifo.data.formats.assemble import check_rows, concatenate_columns, from_rows
-from fastifo.data.formats.ends import COLUMNS, WHOLE_FILE, find_ends
+from fastifo.data.formats.end_names import in_order, role_of
+from fastifo.data.formats.ends import EACH_ROW, WHOLE_FILE, find_ends
 from fastifo.data.formats.limits import read_limit
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import Floats, ReadResult, Source
@@ -23,7 +25,9 @@ from fastifo.utils.files import UNREADABLE
 OBS = ("observations", "obs")
 ACTION = ("actions", "action", "acts")
 REWARD = ("rewards", "reward", "rews")
-NEXT_OBS = ("next_observations", "next_obs")
+NEXT_OBS = (
+    "next_observations", "next_obs", "new_obs", "obs_next", "next_observation", "next_states",
+)  # fmt: skip
 
 
 class NPZ:
@@ -104,26 +108,44 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     obs = concatenate_columns(path, "observations", [file.numbers(key) for key in keys])
     count = check_rows(path, obs)
     action, reward, next_obs = (file.first(names) for names in (ACTION, REWARD, NEXT_OBS))
+    arrays = [name for pair in BOUND_NAMES for name in pair if name in file.names]
+    source = Source(
+        path,
+        options,
+        env_kwargs={"max_episode_steps": options.max_steps} if options.max_steps else {},
+        bounds=stated_bounds({name: file.numbers(name) for name in arrays}),
+    )
     if action is not None:
         name = next(name for name in ACTION if name in file.names)
-        check_continuous(path, name, file.kinds[name], action)
+        check_continuous(source, name, file.kinds[name], action)
     if reward is not None and reward.shape == (count, 1):
         reward = reward[:, 0]
-    names = [name for name in COLUMNS if name in file.names]
-    if options.ends and options.ends != WHOLE_FILE and options.ends not in names:
-        if options.ends not in file.names:
-            raise file.error(f"ends: expected one of {', '.join(file.names)}, found {options.ends}")
-        names.append(options.ends)
-    bounds = {
-        name: file.numbers(name) for name in ("action_low", "action_high") if name in file.names
-    }
-    env_kwargs = {"max_episode_steps": options.max_steps} if options.max_steps else {}
     ends = find_ends(
-        path,
-        {name: file.numbers(name, np.float64) for name in names},
-        count,
-        options,
-        has_next_obs=next_obs is not None,
+        path, _end_columns(file, options, count), count, options, has_next_obs=next_obs is not None
     )
-    source = Source(path, options, env_kwargs=env_kwargs, bounds=stated_bounds(bounds))
     return from_rows(source, obs, ends, next_obs=next_obs, action=action, reward=reward)
+
+
+def _end_columns(file: NPZ, options: ReadOptions, count: int) -> dict[str, NDArray[Any]]:
+    """The columns that say, or may say, where episodes end, and those that the user names.
+
+    count: rows of the file.  Raises ValueError for one that the file lacks.
+    """
+    columns = {}
+    for name in in_order(file.names):
+        if role_of(name):
+            columns[name] = file.numbers(name, np.float64)
+        else:  # by its name it could be anything
+            with contextlib.suppress(ValueError):
+                values = file.numbers(name, np.float64)
+                if values.shape in ((count,), (count, 1)):
+                    columns[name] = values
+    for option in ("ends", "terminals"):
+        name = getattr(options, option)
+        if name in ("", WHOLE_FILE, EACH_ROW):
+            continue
+        if name not in file.names:
+            known = ", ".join(file.names)
+            raise file.error(f"{option}: expected one of {known}, found {name}")
+        columns.setdefault(name, file.numbers(name, np.float64))
+    return columns

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FLAT = ("ends", "dones", "max_steps")  # say where episodes end in files without episodes
+FLAT = (
+    "ends",
+    "terminals",
+    "dones",
+    "max_steps",
+)  # say where episodes end in files without episodes
 BOUNDS = ("action_low", "action_high", "clip")
 FILE_OPTIONS = {  # kind of file -> options in its spec
     "d4rl": ("episodes", *FLAT, *BOUNDS),
@@ -24,7 +29,9 @@ class ReadOptions:
     keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
     filter: str = ""  # robomimic: a mask
     object_layout: str = ""  # robomimic: of `object`, 1.4 or 1.5; empty: the file's own
-    ends: str = ""  # column that marks the last row of every episode; "file": one episode
+    # Column that marks the last row of every episode; "file": one episode; "rows": one a row.
+    ends: str = ""
+    terminals: str = ""  # column that marks ends of the task
     dones: str = ""  # what an end is that the file only calls "done": terminal | timeout
     max_steps: int = 0  # steps after which the time limit ends an episode; 0: not said
     clip: bool = False  # accept that any share of the actions is clipped to the bounds

@@ -55,3 +55,22 @@ def known_next_obs(obs: Floats, next_obs: Floats, ends: Ints, tolerance: float) 
     if inside.any() and not inside.all() and continues[inside].all():
         known[-1] = False
     return known
+
+
+def filled_next_obs(obs: Floats, next_obs: Floats, ends: Ints) -> Bools:
+    """[N], whether the next observations of ends are fillers: they are all the same, as with zeros,
+    or all repeat the observation of their own row, while other rows' do not.
+
+    ends: rows that the file marks as last.
+    """
+    filled = np.zeros(len(obs), bool)
+    if len(ends) < 2:
+        return filled
+    others = np.ones(len(obs), bool)
+    others[ends] = False
+    same = bool((next_obs[ends] == next_obs[ends[0]]).all())
+    differ = bool((obs[ends] != obs[ends[0]]).any())
+    repeated = bool((next_obs[ends] == obs[ends]).all())
+    moves = (next_obs[others] != obs[others]).any(1)
+    filled[ends] = (same and differ) or (repeated and bool(moves.mean() > 0.5 if len(moves) else 0))
+    return filled

@@ -59,7 +59,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     action = _joined(file, episodes, ["actions"])
     if action is not None:
         kinds = {file.kind(f"data/{d}/actions") for d in demos if file.has(f"data/{d}/actions")}
-        check_continuous(path, "actions", "f" if "f" in kinds else min(kinds), action)
+        check_continuous(source, "actions", "f" if "f" in kinds else min(kinds), action)
     lengths = [len(part) for part in episodes.values[f"obs/{keys[0]}"]]
     return from_rows(
         source,

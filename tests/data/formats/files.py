@@ -106,3 +106,25 @@ def assert_same(actual: Episodes, parts: list[dict[str, Any]]) -> None:
     expected = fastifo.Dataset.from_episodes(parts, min_steps=1).background
     for name, value in expected.columns().items():
         torch.testing.assert_close(actual.columns()[name], value, rtol=0, atol=0, msg=name)
+
+
+def rows_of(parts: list[dict[str, Any]], *, next_obs: bool = True) -> dict[str, Any]:
+    columns = {
+        "observations": np.concatenate([p["obs"][:-1] for p in parts]),
+        "actions": np.concatenate([p["action"] for p in parts]),
+        "rewards": np.concatenate([p["reward"] for p in parts]),
+    }
+    if next_obs:
+        columns["next_observations"] = np.concatenate([p["obs"][1:] for p in parts])
+    return columns
+
+
+def write_flat(path: Path, columns: dict[str, Any]) -> str:
+    """Writes a file of either format.  Returns its spec."""
+    if path.suffix == ".npz":
+        np.savez(path, **columns)
+        return f"npz:{path}"
+    with h5py.File(path, "w") as file:
+        for name, value in columns.items():
+            file[name] = value
+    return f"d4rl:{path}"

@@ -197,67 +197,6 @@ def test_the_bounds_of_minari_come_from_its_metadata(
         fastifo.load(f"minari:{tmp_path / 'a'}")
 
 
-@pytest.mark.parametrize("kind", ["d4rl", "npz", "minari", "robomimic"])
-@pytest.mark.parametrize(
-    "actions",
-    [
-        lambda rng, t: rng.integers(0, 5, (t, 2)),
-        lambda rng, t: rng.integers(0, 2, (t, 2)),
-        lambda rng, t: rng.integers(0, 5, t),
-        lambda rng, t: rng.integers(0, 2, (t, 3)).astype(bool),
-        lambda rng, t: rng.integers(0, 3, (t, 1)).astype(np.uint8),
-    ],
-    ids=["MultiDiscrete", "MultiDiscrete 0 1", "Discrete", "MultiBinary", "Discrete uint8"],
-)
-def test_actions_of_discrete_spaces_are_refused(tmp_path: Path, kind: str, actions: Any) -> None:
-    rng, parts = np.random.default_rng(0), episodes()
-    for part in parts:
-        part["action"] = actions(rng, len(part["action"]))
-    if kind == "robomimic":  # its writer stores float64
-        write_robomimic(tmp_path / "a-robomimic", episodes())
-        with h5py.File(tmp_path / "a-robomimic", "a") as file:
-            for i, part in enumerate(parts):
-                del file[f"data/demo_{i}/actions"]
-                file[f"data/demo_{i}/actions"] = part["action"]
-        spec = f"robomimic:{tmp_path / 'a-robomimic'}"
-    else:
-        spec = write(kind, tmp_path, parts)
-    with pytest.raises(ValueError, match="actions are whole numbers of a Discrete space; only"):
-        fastifo.load(spec)
-
-
-@pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
-def test_a_discrete_space_in_the_metadata_is_refused(tmp_path: Path, kind: str) -> None:
-    write_minari(tmp_path / "a", episodes())
-    (tmp_path / "a/data/metadata.json").write_text(space(type=kind))
-    with pytest.raises(ValueError, match=rf"only continuous actions are supported; found {kind}"):
-        fastifo.load(f"minari:{tmp_path / 'a'}")
-
-
-def test_discrete_actions_of_d3rlpy_are_refused(tmp_path: Path) -> None:
-    write_d4rl(tmp_path / "a.h5", episodes())
-    with h5py.File(tmp_path / "a.h5", "a") as file:
-        file["discrete_action"] = True
-    with pytest.raises(ValueError, match="discrete_action: actions are whole numbers"):
-        fastifo.load(f"d4rl:{tmp_path / 'a.h5'}")
-
-
-def test_signed_whole_numbers_are_continuous(tmp_path: Path) -> None:
-    parts = episodes()
-    for part in parts:
-        part["action"] = np.sign(part["action"]).astype(np.int8)
-    dataset = fastifo.load(write("npz", tmp_path, parts))
-    np.testing.assert_array_equal(
-        env_actions(dataset), np.concatenate([p["action"] for p in parts])
-    )
-
-
-@pytest.mark.parametrize("action", [[0, 3, 1], [[0], [4], [1]], np.array([[7, 0]] * 3)])
-def test_integers_in_memory_that_number_actions_are_refused(action: Any) -> None:
-    with pytest.raises(ValueError, match=r"background\[0\]\['action'\]: actions are whole numbers"):
-        fastifo.Dataset.from_episodes([{"obs": np.zeros((4, 2)), "action": action}])
-
-
 def test_an_expert_of_another_scale_is_mapped_to_the_background(tmp_path: Path) -> None:
     parts = wide(1.5)
     expert = write("npz", tmp_path, parts)
@@ -270,3 +209,60 @@ def test_an_expert_of_another_scale_is_mapped_to_the_background(tmp_path: Path) 
     assert dataset.expert.action is not None
     expected = np.concatenate([p["action"] for p in parts]) / 2
     np.testing.assert_allclose(dataset.expert.action.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("action_low", "action_high"), ("action_space_low", "action_space_high"),
+        ("min_action", "max_action"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["attributes", "arrays", "npz"])
+def test_bounds_under_other_names_and_in_arrays_are_read(
+    tmp_path: Path, names: tuple[str, str], where: str
+) -> None:
+    parts = wide(0.4)
+    expected = np.concatenate([p["action"] for p in parts])
+    bounds = dict(zip(names, (np.full(2, -0.5, "f4"), np.full(2, 0.5, "f4")), strict=True))
+    spec = write("npz" if where == "npz" else "d4rl", tmp_path, parts)
+    path = Path(spec.partition(":")[2])
+    if where == "npz":
+        with np.load(path) as file:
+            columns: dict[str, Any] = dict(file) | bounds
+        np.savez(path, **columns)
+    else:
+        with h5py.File(path, "r+") as file:
+            (file.attrs if where == "attributes" else file).update(bounds)
+    dataset = fastifo.load(spec)
+    assert dataset.action_low is not None
+    assert dataset.action_low.tolist() == [-0.5, -0.5]
+    np.testing.assert_allclose(env_actions(dataset), expected, atol=1e-6)
+    assert float(dataset.background.action.abs().max()) > 0.75  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"low": [-2, -2], "high": [2, 2]}, {"type": "Box"}, {"type": 1}, ["Box"], "{not json", 3,
+        {"type": "Box", "low": "a", "high": "b"}, {"type": "Box", "low": [-2, -2]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_action_space_that_cannot_be_read_is_asked_about(tmp_path: Path, space: Any) -> None:
+    spec = write("minari", tmp_path, episodes())
+    metadata = next(tmp_path.rglob("metadata.json"))
+    content = json.loads(metadata.read_text())
+    for value in (space, json.dumps(space)):
+        metadata.write_text(json.dumps(content | {"action_space": value}))
+        with pytest.raises(ValueError, match=r"action_space: expected .*pass action_low and"):
+            fastifo.load(spec)
+        dataset = fastifo.load(spec, action_low=-2, action_high=2)
+        assert dataset.action_low is not None
+
+
+@pytest.mark.parametrize("bound", [1e6, 1e10, 3e38])
+def test_bounds_that_leave_no_precision_are_refused(tmp_path: Path, bound: float) -> None:
+    spec = write("d4rl", tmp_path, episodes())
+    with pytest.raises(ValueError, match="expected bounds of at most 100000"):
+        fastifo.load(spec, action_low=-bound, action_high=bound)

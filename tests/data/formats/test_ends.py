@@ -3,36 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 import fastifo
-from data.formats.files import assert_same, ends, episodes, write_d4rl
+from data.formats.files import assert_same, ends, episodes, rows_of, write_flat
 
 COUNT = 25  # rows of five episodes of 3, 4, ... steps
-
-
-def rows_of(parts: list[dict[str, Any]], *, next_obs: bool = True) -> dict[str, Any]:
-    columns = {
-        "observations": np.concatenate([p["obs"][:-1] for p in parts]),
-        "actions": np.concatenate([p["action"] for p in parts]),
-        "rewards": np.concatenate([p["reward"] for p in parts]),
-    }
-    if next_obs:
-        columns["next_observations"] = np.concatenate([p["obs"][1:] for p in parts])
-    return columns
-
-
-def write(path: Path, columns: dict[str, Any]) -> str:
-    """Writes a file of either format.  Returns its spec."""
-    if path.suffix == ".npz":
-        np.savez(path, **columns)
-        return f"npz:{path}"
-    with h5py.File(path, "w") as file:
-        for name, value in columns.items():
-            file[name] = value
-    return f"d4rl:{path}"
 
 
 @pytest.mark.parametrize("file", ["a.npz", "a.hdf5"])
@@ -63,7 +40,7 @@ def test_columns_under_other_names_are_read(
         clock: terminal | timeout if clock in every else timeout,
     }  # fmt: skip
     flags = {name: np.asarray(flag, np.float32).reshape(shape) for name, flag in columns.items()}
-    dataset = fastifo.load(write(tmp_path / file, rows_of(parts) | flags))
+    dataset = fastifo.load(write_flat(tmp_path / file, rows_of(parts) | flags))
     assert_same(dataset.background, parts)
     assert "notes" not in dataset.info
 
@@ -88,10 +65,12 @@ def test_positions_lengths_and_numbers_of_episodes_are_read(
     parts = episodes()
     columns = rows_of(parts) | column
     assert_same(
-        fastifo.load(write(tmp_path / file, columns | {"terminals": ends(parts)[0]})).background,
+        fastifo.load(
+            write_flat(tmp_path / file, columns | {"terminals": ends(parts)[0]})
+        ).background,
         parts,
     )
-    dataset = fastifo.load(write(tmp_path / file, columns))
+    dataset = fastifo.load(write_flat(tmp_path / file, columns))
     assert dataset.background.lengths.tolist() == [3, 4, 5, 6, 7]
     assert not dataset.background.terminal.any()
     note = "ends of episodes counted as time limits, since the file has no terminals"
@@ -129,7 +108,7 @@ def test_positions_lengths_and_numbers_of_episodes_are_read(
 def test_a_file_that_leaves_its_ends_open_is_refused(
     tmp_path: Path, file: str, columns: dict[str, Any], message: str
 ) -> None:
-    spec = write(tmp_path / file, rows_of(episodes(), next_obs=False) | columns)
+    spec = write_flat(tmp_path / file, rows_of(episodes(), next_obs=False) | columns)
     with pytest.raises(ValueError, match=message) as caught:
         fastifo.load(spec)
     assert file in str(caught.value)
@@ -157,7 +136,7 @@ def test_options_say_what_a_file_does_not(
     tmp_path: Path, columns: dict[str, Any], option: str, lengths: list[int], terminals: int
 ) -> None:
     for file in ("a.npz", "a.hdf5"):
-        spec = write(tmp_path / file, rows_of(episodes(), next_obs=False) | columns)
+        spec = write_flat(tmp_path / file, rows_of(episodes(), next_obs=False) | columns)
         dataset = fastifo.load(f"{spec},{option}")
         assert dataset.background.lengths.tolist() == lengths
         assert int(dataset.background.terminal.sum()) == terminals
@@ -166,7 +145,7 @@ def test_options_say_what_a_file_does_not(
 
 def test_a_missing_end_column_is_refused(tmp_path: Path) -> None:
     for file in ("a.npz", "a.hdf5"):
-        spec = write(tmp_path / file, rows_of(episodes()))
+        spec = write_flat(tmp_path / file, rows_of(episodes()))
         with pytest.raises(ValueError, match=rf"{file}: .*nothing"):
             fastifo.load(f"{spec},ends=nothing")
 
@@ -179,59 +158,9 @@ def test_terminals_of_equal_episodes_are_asked_about_even_with_next_observations
     for part in parts:
         part["obs"] = part["obs"] + np.random.default_rng(len(part)).normal(size=4)
     columns = rows_of(parts) | {"terminals": np.arange(12) % 3 == 2}
-    spec = write(tmp_path / file, columns)
+    spec = write_flat(tmp_path / file, columns)
     with pytest.raises(ValueError, match="as in OGBench"):
         fastifo.load(spec)
-    noted = fastifo.load(write(tmp_path / file, columns | {"timeouts": np.zeros(12)}))
+    noted = fastifo.load(write_flat(tmp_path / file, columns | {"timeouts": np.zeros(12)}))
     note = "episodes that all end with the task, each after the same number of steps"
     assert noted.info["notes"][note] == 4
-
-
-@pytest.mark.parametrize("ended", ["terminals", "timeouts", "both"])
-def test_next_observations_of_the_next_reset_are_dropped_and_counted(
-    tmp_path: Path, ended: str
-) -> None:
-    parts = episodes(6)
-    terminal, timeout = ends(parts)
-    obs = np.concatenate([p["obs"][:-1] for p in parts])
-    next_obs = np.concatenate([p["obs"][1:] for p in parts])
-    wrong = {"terminals": terminal, "timeouts": timeout, "both": terminal | timeout}[ended]
-    at = np.flatnonzero(wrong[:-1])
-    next_obs[at] = obs[at + 1]
-    write_d4rl(tmp_path / "a.hdf5", parts, next_observations=next_obs)
-    dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}")
-    background = dataset.background
-    first = {tuple(p["obs"][0].tolist()) for p in parts}
-    after = background.obs[background.rows() + 1].numpy()
-    assert not [row for row in after.tolist() if tuple(row) in first]
-    dropped = dataset.info["notes"]["next observations dropped that are the next episode's first"]
-    assert dropped == len(at) + (ended == "both")  # the last one of the file is not known then
-    assert int(background.terminal.sum()) == 3
-
-
-@pytest.mark.parametrize("rewards", [True, False])
-def test_rows_that_only_record_a_reset_are_dropped_and_counted(
-    tmp_path: Path, rewards: bool
-) -> None:
-    rng = np.random.default_rng(0)
-    columns: dict[str, list[np.ndarray]] = {}
-    starts = rng.normal(size=(9, 2)) * 10
-    for e in range(8):
-        obs = starts[e] + np.arange(6)[:, None] * 0.1
-        part = {
-            "observations": np.concatenate([obs[:-1], obs[-1:]]),
-            "next_observations": np.concatenate([obs[1:], starts[e + 1 : e + 2]]),
-            "actions": rng.uniform(-1, 1, (6, 2)),
-            "rewards": np.array([1.0, 2, 3, 4, 5, 0]) * rewards,
-            "terminals": np.arange(6) == (4 if e % 2 else 9),
-            "timeouts": np.arange(6) == (9 if e % 2 else 4),
-        }
-        for name, value in part.items():
-            columns.setdefault(name, []).append(value)
-    spec = write(tmp_path / "a.npz", {k: np.concatenate(v) for k, v in columns.items()})
-    dataset = fastifo.load(spec)
-    assert dataset.background.lengths.tolist() == [5] * 8
-    assert int(dataset.background.terminal.sum()) == 4
-    assert dataset.info["notes"]["rows dropped that only record the reset after an episode"] == 8
-    row = dataset.background.rows()
-    assert float((dataset.background.obs[row + 1] - dataset.background.obs[row]).max()) < 0.2
