@@ -82,7 +82,7 @@ def load(
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
-        object_layout=1.5     `object` as in this version of robosuite, or as in 1.4; robomimic
+        object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic
         max_steps=<n>         the task's time limit; d4rl, npz and minari
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
                               one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
@@ -101,8 +101,7 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist. Images are not supported. The environment comes
-        from env_args; it has the file's layout of object, which changed with robosuite 1.5.
+        robot0_gripper_qpos, as far as they exist; no images. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
 

@@ -19,10 +19,6 @@ import multiprocessing
 import os
 
 import numpy as np
-from fastifo.envs.lanes import LaneVector
-from fastifo.envs.spec import EnvInfo, EnvSpec
-from fastifo.envs.vector import VectorEnv
-from fastifo.envs.workers import WorkerLanes
 
 from fastifo.data.formats.robosuite import LOW_DIM, OBJECT_WIDTHS, PREFIX, task_of
 from fastifo.envs.backends.robosuite_env import (
@@ -34,6 +30,10 @@ from fastifo.envs.backends.robosuite_env import (
     time_limit,
     versions,
 )
+from fastifo.envs.lanes import LaneVector
+from fastifo.envs.spec import EnvInfo, EnvSpec
+from fastifo.envs.vector import VectorEnv
+from fastifo.envs.workers import WorkerLanes
 
 LANES = 2  # environments of one process: more would cost memory and save no time
 TASKS = (

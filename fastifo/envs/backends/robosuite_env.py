@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from fastifo.envs.backends.quiet import quiet
-from fastifo.envs.spec import EnvInfo, EnvSpec
 from numpy.typing import NDArray
 
 from fastifo.data.formats.robosuite import (
@@ -24,6 +22,8 @@ from fastifo.data.formats.robosuite import (
     other_layout,
     task_of,
 )
+from fastifo.envs.backends.quiet import quiet
+from fastifo.envs.spec import EnvInfo, EnvSpec
 from fastifo.utils.text import did_you_mean
 
 # robosuite's own dependencies ask for numpy < 2, which it does not need.
