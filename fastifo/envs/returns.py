@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,8 @@ class Returns:
         """95 % Wilson interval of `success`, (low, high); None without a measure."""
         if self.success is None or self.successes is None:
             return None
-        return wilson_interval(
-            float(np.nansum(self.successes)), int((~np.isnan(self.successes)).sum())
-        )
+        known = self.successes[~np.isnan(self.successes)]
+        return wilson_interval(float(known.sum()), known.size)
 
     @property
     def success_per_member(self) -> list[float] | None:
