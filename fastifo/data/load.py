@@ -78,7 +78,6 @@ def load(
         npz:<file>[,...]                   NumPy arrays under D4RL's names
 
     with these options for the last four:
-
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
