@@ -11,7 +11,7 @@ import numpy as np
 
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
-from fastifo.data.episodes import Episodes, same_tensor
+from fastifo.data.episodes import Episodes
 from fastifo.data.formats import d4rl, minari, npz, robomimic
 from fastifo.data.formats.actions import from_unit, to_unit
 from fastifo.data.formats.detect import kind_of
@@ -19,6 +19,7 @@ from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
 from fastifo.data.formats.robosuite import check_same_layout
 from fastifo.data.formats.source import ReadResult
 from fastifo.utils.ambient import standard_torch
+from fastifo.utils.records import same
 
 NO_ENV = "none"  # as `env_id`
 
@@ -224,8 +225,7 @@ def _named(env_id: str | None) -> str | None:
 def _rescaled(demos: Episodes, source: Dataset, base: Dataset) -> Episodes:
     """The expert's episodes with their actions on the background's scale."""
     bounds = [(d.action_low, d.action_high) for d in (source, base)]
-    same = all(same_tensor(a, b) for a, b in zip(*bounds, strict=True))
-    if demos.action is None or same or demos.action.shape[1] != base.action_dim:
+    if demos.action is None or same(*bounds) or demos.action.shape[1] != base.action_dim:
         return demos
     action = demos.action
     for convert, (low, high) in zip((from_unit, to_unit), bounds, strict=True):

@@ -69,7 +69,7 @@ class EvaluateEvery:
         returns = run.evaluate(
             self.num_episodes, self.deterministic, members=members, progress=False
         )
-        means = [None if math.isnan(mean) else mean for mean in returns.per_member]
+        means = [None if math.isnan(mean) else mean for mean in returns.per_member.tolist()]
         return {MEAN_OF[self.deterministic]: means}
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.metrics import read_metrics
+from fastifo.engine.checkpoint import checked_metrics
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
@@ -64,9 +63,7 @@ def logged_returns(
     Raises ValueError if none were logged.
     """
     name, first = MEAN_OF[deterministic], 0.9 * updates_done
-    if folder is not None:
-        Checkpoints(folder / "checkpoint").check_metrics()
-    rows = [] if folder is None else read_metrics(folder / "metrics.jsonl")
+    rows = [] if folder is None else checked_metrics(folder)
     means = {
         (row["member"], row["update"]): row[name]
         for row in rows

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastifo.algos.config import Config, expand, shape_key
+from fastifo.utils.records import Record
 
 
-@dataclass(frozen=True)
-class Member:
+@dataclass(frozen=True, repr=False)
+class Member(Record):
     """One policy of a run: its seed, its config and the dataset it learns from."""
 
     seed: int  # of initial weights and batches
@@ -17,8 +18,8 @@ class Member:
     dataset: int = 0  # index into the run's datasets
 
 
-@dataclass(frozen=True)
-class Group:
+@dataclass(frozen=True, repr=False)
+class Group(Record):
     """One population: members whose configs differ only in float fields."""
 
     index: int  # among the run's populations

@@ -17,9 +17,11 @@ from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.evaluation import evaluate_members, logged_returns
 from fastifo.engine.population import Group, Member, group_members
 from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, read_config
+from fastifo.engine.summary import with_members
+from fastifo.engine.views import RunViews
 from fastifo.envs.checks import check_env
 from fastifo.envs.policy import Policy
-from fastifo.envs.returns import PROTOCOLS, Returns
+from fastifo.envs.returns import FILE_OF, PROTOCOLS, Returns
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag
@@ -27,12 +29,13 @@ from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
 
 
-@dataclass
-class Run:
+@dataclass(eq=False, repr=False)
+class Run(RunViews):
     """The result of `fastifo.train`; `fastifo.open_run` reads one from its folder.
 
     A member is one policy: one seed with one config on one dataset. Members whose configs differ
-    only in float fields form a population, with one learner.
+    only in float fields form a population, with one learner. `len` is the number of members, and
+    `run[i]` the policy of member i.
     """
 
     algorithm: str  # without backbone, which is a config field
@@ -56,6 +59,8 @@ class Run:
     engine: str = "torch"  # that trained it last: torch | native
     fused: bool = True  # compiled ops; False: their references
     notes: dict[str, Any] = field(default_factory=dict)  # values that a method recorded
+    evaluations: dict[bool, Returns] = field(default_factory=dict)  # newest, by `deterministic`
+    metric_rows: list[dict[str, Any]] = field(default_factory=list)  # of a run without a folder
 
     @standard_torch()
     def evaluate(
@@ -110,7 +115,8 @@ class Run:
         chosen = list(range(len(self.members)) if members is None else members)
         if protocol == "last_tenth":
             logged = logged_returns(self.path, spec, chosen, deterministic, self.updates_done)
-            return dataclasses.replace(logged, reference=self.reference_returns)
+            logged = dataclasses.replace(logged, reference=self.reference_returns)
+            return with_members(logged, self.members, chosen)
         cpu = torch.device("cpu")  # where environments run, and small nets act in compiled code
         policies = [None if m in self.failed else self.policy(m).to(cpu) for m in chosen]
         returns = dataclasses.replace(
@@ -126,10 +132,12 @@ class Run:
             num_updates=self.updates_done,
             reference=self.reference_returns,
         )
+        returns = with_members(returns, self.members, chosen)
+        if members is None:
+            self.evaluations[deterministic] = returns
         if self.path is not None and members is None:
-            name = "returns-deterministic.npz" if deterministic else "returns.npz"
             try:
-                returns.save(self.path / name)
+                returns.save(self.path / FILE_OF[deterministic])
             except OSError as error:  # hours of play are worth more than the file
                 warn(f"{error.strerror or error}")
         return returns
@@ -150,11 +158,6 @@ class Run:
         with folder_lock(self.path):
             content, checkpoints = open_folder(self.path)
             checkpoints.write_config(content | new)
-
-    @property
-    def updates_done(self) -> int:
-        """Updates that every population has made."""
-        return min(learner.num_updates for learner in self.learners)
 
     def require_env(self) -> EnvSpec:
         """The environment.  Raises ValueError if neither the dataset nor the user named one."""
@@ -185,19 +188,10 @@ class Run:
             )
         group = next(g for g in self.groups if member in g.members)
         learner = self.learners[group.index]
-        return Policy(learner, group.members.index(member), self.action_low, self.action_high)
-
-    def describe(self, member: int) -> str:
-        """One line of text: the member's index, seed, and fields in which members differ."""
-        chosen = self.members[member]
-        differing = [
-            f"{name}={value}"
-            for name, value in vars(chosen.config).items()
-            if any(getattr(other.config, name) != value for other in self.members)
-        ]
-        if len(self.datasets) > 1:
-            differing.append(f"dataset={chosen.dataset}")
-        return ", ".join([f"member {member}", f"seed={chosen.seed}", *differing])
+        index = group.members.index(member)
+        return Policy(
+            learner, index, self.action_low, self.action_high, label=self.describe(member)
+        )
 
     @standard_torch()
     def save(self, path: str | Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastifo import algos
 from fastifo.algos.learner import InputSpec, Learner
@@ -188,9 +189,7 @@ def _build_run(
     settings: Settings, datasets: Sequence[Dataset], options: TrainOptions, env: EnvSpec | None
 ) -> Run:
     dataset = datasets[0]
-    obs = dataset.background.obs
-    with one_thread():
-        std, mean = torch.std_mean(obs, dim=0, correction=0)
+    mean, std = _obs_statistics(settings, dataset)
     run = Run(
         algorithm=settings.algorithm,
         members=settings.members,
@@ -211,6 +210,27 @@ def _build_run(
     )
     run.build_learners()
     return run
+
+
+def _obs_statistics(settings: Settings, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean and deviation that standardise observations, [D] each.
+
+    Raises ValueError if members would need different ones.
+    """
+    configs = {member.config: None for member in settings.members}
+    episodes = {
+        id(each): each
+        for each in (settings.learner_class.standardizing_episodes(dataset, c) for c in configs)
+    }
+    with one_thread():
+        statistics = [each.obs_statistics() for each in episodes.values()]
+    mean, std = statistics[0]
+    if not all(torch.equal(mean, m) and torch.equal(std, s) for m, s in statistics):
+        raise ValueError(
+            "standardize_obs: members learn from different episodes, which have different means "
+            "and deviations; train them one by one"
+        )
+    return mean, std
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

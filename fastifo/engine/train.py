@@ -185,6 +185,7 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
         getattr(callback, "check", lambda run: None)(run)
     with locked_files(run, options.resume) as files:
         _train_populations(run, datasets, options, files)
+        run.metric_rows = files.metrics.rows
         if files.checkpoints is not None:
             files.checkpoints.write_config(run.to_json())
     if len(run.failed) == len(run.members):

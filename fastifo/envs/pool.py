@@ -17,6 +17,7 @@ from torch import Tensor
 from fastifo.data.sampler import purpose
 from fastifo.envs.act import ActorGroup, SamplingStep
 from fastifo.envs.vector import EnvStep, VectorEnv
+from fastifo.utils.records import Record
 
 SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock more than they work
 
@@ -40,8 +41,8 @@ class RolloutTime:
     policy_s: float = 0.0  # computing actions
 
 
-@dataclass
-class RecordedEpisodes:
+@dataclass(eq=False, repr=False)
+class RecordedEpisodes(Record):
     """Episodes of one policy: totals always, steps only where they were recorded."""
 
     returns: NDArray[np.float64]  # [E]
@@ -112,6 +113,11 @@ class SlotPool:
     def num_steps(self) -> int:
         """Steps of the episodes that have not ended."""
         return int(self.played.lengths[~self.finished].sum())
+
+    @property
+    def num_made(self) -> int:
+        """Steps of all episodes."""
+        return int(self.played.lengths.sum())
 
     def play(self, workers: Executor, spent: RolloutTime) -> Iterator[bool]:
         """Plays until no slot is left; leaves the episodes in `played`.

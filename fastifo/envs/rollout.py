@@ -216,7 +216,9 @@ def _play_all(
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
     threads = torch.get_num_threads() if on_cpu else 1
     parts: list[RecordedEpisodes] = []
-    # An episode that ends early counts as all its steps, so that the bar never goes back.
+    made = 0  # steps of earlier batches
+    # An episode that ends early fills its part of the bar, so that the bar never goes back; the
+    # rate counts the steps that were made.
     with (
         one_thread(),
         ThreadPoolExecutor(threads) as workers,
@@ -236,6 +238,8 @@ def _play_all(
                 running = [pool for pool in running if next(pool, None) is not None]
                 finished = first + sum(pool.num_finished for pool in pools)
                 steps = sum(pool.num_steps for pool in pools)
-                bar.update(finished * limit + steps, f"{finished} episodes finished")
+                now = made + sum(pool.num_made for pool in pools)
+                bar.update(finished * limit + steps, f"{finished} episodes finished", now)
+            made += sum(pool.num_made for pool in pools)
             parts += [pool.played for pool in pools]
     return parts

@@ -20,10 +20,13 @@ EDGE = 1e-6  # keeps actions of the data off -1 and 1, where atanh is infinite
 class DeterministicPolicy(nn.Module):
     """a = tanh(f(x)), trained with the squared error."""
 
-    def __init__(self, body: MLP) -> None:
-        """body: maps [P, B, in] to [P, B, A]."""
+    def __init__(self, body: MLP, *, sums_error: bool = False) -> None:
+        """body: maps [P, B, in] to [P, B, A].  sums_error: the error of an action is the sum over
+        its dimensions, not their mean.
+        """
         super().__init__()
         self.body = body
+        self.sums_error = sums_error
 
     def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions before tanh, [P, B, A].  x: [P, B, in].  mask: see `MLP.forward`."""
@@ -35,14 +38,16 @@ class DeterministicPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """L = E[w mean_j (tanh(f_j) - a_j)^2], [P], and its gradient in `outputs`, [P, B, A].
 
+        With `sums_error` the mean over j is a sum.
         outputs: f, from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
         predicted = outputs.detach().tanh()
         row_weight = torch.ones_like(action[..., 0]) if weight is None else weight
         error = predicted - action
-        loss = (row_weight * error.square().mean(-1)).mean(1)
+        divisor = 1 if self.sums_error else action.shape[2]
+        loss = (row_weight * error.square().sum(-1)).mean(1) / divisor
         gradient = (2.0 * error * (1.0 - predicted.square())) * row_weight.unsqueeze(-1)
-        return loss, gradient / (action.shape[1] * action.shape[2])
+        return loss, gradient / (action.shape[1] * divisor)
 
     def mode(self, x: Tensor) -> Tensor:
         """The action, [P, B, A].  x: [P, B, in]."""

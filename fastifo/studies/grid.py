@@ -15,7 +15,7 @@ from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
 from fastifo.envs.registry import check_id
-from fastifo.envs.returns import Returns
+from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.text import did_you_mean
 
@@ -174,9 +174,8 @@ def is_evaluated(
     folder: Path, num_updates: int, num_members: int, episodes: int, deterministic: bool
 ) -> bool:
     """Whether a run folder has returns after `num_updates`, with these members and episodes."""
-    name = "returns-deterministic.npz" if deterministic else "returns.npz"
     try:
-        returns = Returns.load(folder / name)
+        returns = Returns.load(folder / FILE_OF[deterministic])
     except UNREADABLE:
         return False
     shape = returns.returns.shape

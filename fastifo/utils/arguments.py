@@ -19,6 +19,21 @@ def as_count(name: str, value: Any, low: int = 1, high: int | None = None) -> in
     return number
 
 
+def as_index(name: str, value: Any, count: int) -> int:
+    """An index from 0; a negative one counts from the end.
+
+    name: what is indexed, for errors.  Raises TypeError if it is no integer, IndexError if there
+    are not that many.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, found {value!r}") from None
+    if not -count <= number < count:
+        raise IndexError(f"{name}: expected {-count} to {count - 1}, found {number}")
+    return number % count
+
+
 def as_flag(name: str, value: Any) -> bool:
     """An argument as a Python boolean.  Raises TypeError naming it if it is something else."""
     if not isinstance(value, bool | np.bool_):

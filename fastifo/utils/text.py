@@ -1,7 +1,8 @@
-"""Text for error messages."""
+"""Text for error messages and tables."""
 
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,3 +23,25 @@ def parse_value(text: str) -> Any:
         return json.loads(text, parse_constant=lambda _: text)
     except (json.JSONDecodeError, RecursionError):
         return text
+
+
+def number_texts(values: Iterable[float], spread: tuple[float, float] | None = None) -> list[str]:
+    """Numbers with the same decimals, as many as their size asks for; see `decimals_for`."""
+    values = list(values)
+    digits = decimals_for(values, [] if spread is None else [spread[1] - spread[0]])
+    return [f"{value:.{digits}f}" for value in values]
+
+
+def decimals_for(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
+    """Decimals that show three digits of the largest value, or two where it is below 1.
+
+    Two more at most where a spread would not be visible otherwise: 1000 to 1000.4 has one.
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0.0:
+        return 1
+    power = math.floor(math.log10(largest))
+    digits = min(6, max(0, 2 - power) if power >= 0 else 1 - power)
+    visible = [s for s in spreads if math.isfinite(s) and s > 1e-6 * largest]
+    needed = -math.floor(math.log10(min(visible))) if visible else 0
+    return max(digits, min(needed, digits + 2))

@@ -13,6 +13,7 @@ from fastifo.envs.experts import load_expert
 from fastifo.envs.registry import check_id
 from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import collect, rollout
+from fastifo.utils.progress import ProgressBar
 from support import LinearPolicy
 
 ENV = "Hopper-v4"
@@ -177,3 +178,21 @@ def test_no_policies_or_episodes_are_refused() -> None:
         play([], 1)
     with pytest.raises(ValueError, match="num_episodes: expected an integer of at least 1"):
         play([LinearPolicy()], 0)
+
+
+def test_the_rate_counts_the_steps_that_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[ProgressBar] = []
+
+    class Seen(ProgressBar):
+        def __init__(self, *args: Any, **fields: Any) -> None:
+            super().__init__(*args, **fields)
+            bars.append(self)
+
+    monkeypatch.setattr("fastifo.envs.rollout.ProgressBar", Seen)
+    monkeypatch.setattr("fastifo.envs.rollout.MAX_SLOTS", 8)  # three batches
+    returns = play([LinearPolicy()], 20, True)
+    (bar,) = bars
+    assert bar.made == returns.lengths.sum()
+    assert bar.made < bar.done == bar.total == 20 * 1000
+    bar.started -= 100.0
+    assert bar.rate() == pytest.approx(bar.made / 100.0, rel=0.5)

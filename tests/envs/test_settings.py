@@ -11,7 +11,8 @@ import pytest
 import fastifo
 from fastifo.envs.backends.envpool import split_settings
 from fastifo.envs.registry import describe
-from fastifo.envs.returns import Returns, normalized_score
+from fastifo.envs.returns import Returns
+from fastifo.envs.scores import normalized_score
 from fastifo.envs.spec import as_spec
 
 SMALL: dict[str, Any] = {"num_updates": 2, "hidden_sizes": (8,), "progress": False, "device": "cpu"}

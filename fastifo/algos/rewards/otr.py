@@ -5,7 +5,8 @@ Source: Luo et al. 2023, arXiv:2303.13971, and the authors' code. IQL or ReBRAC 
 rewards (field `backbone`). Differs: costs are between standardised observations, in the authors'
 code between raw ones (`standardizes_cost=False`); and the backbone is CORL's IQL, see
 `fastifo/algos/iql.py`, where the authors ran a port of the JAX one. As there, rewards are scaled by
-the range of returns first.
+the range of returns first. The authors' cosine has 1e-8 added to the product of lengths, ours is
+exact.
 """
 
 import hashlib
@@ -160,6 +161,8 @@ def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
 @dataclass(frozen=True)
 class OTRIQLConfig(IQLConfig, OTRConfig):
     """Fields of `otr`."""
+
+    reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
 
 
 class OTRIQL(OTR, IQL):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.utils.records import Record
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -35,8 +36,8 @@ class Source:
         return ValueError(f"{self.path}: {reason}")
 
 
-@dataclass(frozen=True)
-class ReadResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReadResult(Record):
     """The episodes of one file, and what was changed when they were read."""
 
     episodes: Episodes
