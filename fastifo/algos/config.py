@@ -126,6 +126,23 @@ def _values(name: str, hint: Any, value: Any) -> list[Any]:
     return [_checked(name, hint, entry) for entry in (value if sweeps else [value])]
 
 
+def check_names(
+    config: type[Config],
+    names: Iterable[str],
+    owner: str | None = None,
+    arguments: Iterable[str] = (),
+) -> None:
+    """Raises TypeError for a name that is no field of the config, with the nearest name.
+
+    owner: as in `expand`.  arguments: further names that the user may have meant.
+    """
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, [*known, *arguments])
+            raise TypeError(f"{owner or config.__name__} has no field {name!r}; {hint}")
+
+
 def expand(
     config: type[Config], overrides: Mapping[str, Any], owner: str | None = None
 ) -> list[Config]:
@@ -136,13 +153,8 @@ def expand(
     Raises TypeError for an unknown field (with the nearest name) or a value of the wrong type,
     and ValueError for a value out of range.
     """
+    check_names(config, overrides, owner)
     hints = get_type_hints(config)
-    known = [field.name for field in dataclasses.fields(config)]
-    for name in overrides:
-        if name not in known:
-            raise TypeError(
-                f"{owner or config.__name__} has no field {name!r}; {did_you_mean(name, known)}"
-            )
     choices = [_values(name, hints[name], value) for name, value in overrides.items()]
     product = itertools.product(*choices)
     return [config(**dict(zip(overrides, values, strict=True))) for values in product]

@@ -188,7 +188,7 @@ def _play_clone(
             "bc",
             dataclasses.replace(task, background=demos),
             num_updates=spec.bc_updates,
-            seeds=spec.seed,
+            seeds=[spec.seed],
             device="cpu",
             precision="fp32",
             out=clone_folder,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastifo import algos
+from fastifo.algos.config import check_names
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
@@ -31,14 +32,20 @@ DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 
 
 def given_fields(
-    algorithm: str, preset: str, overrides: dict[str, Any]
+    algorithm: str | type[Learner],
+    preset: str,
+    overrides: dict[str, Any],
+    arguments: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """The algorithm's name without a backbone suffix, and the config fields that were set.
 
     Values in `overrides` take precedence over those of the preset.
+    arguments: names of the caller's other arguments, which a misspelt field may mean.
+    Raises TypeError for an unknown field, and what `algos.name_of` and `algos.find` raise.
     """
-    name, backbone = algos.split(algorithm)
+    name, backbone = algos.split(algos.name_of(algorithm))
     given = backbone | overrides
+    check_names(algos.find(name, given.get("backbone")).Config, overrides, name, arguments)
     return name, preset_fields(name, preset, given.get("backbone")) | given
 
 
@@ -64,7 +71,7 @@ class Settings:
 def resolve_settings(
     algorithm: str,
     fields: dict[str, Any],
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     num_datasets: int = 1,
     device: str = "auto",
     precision: str = "auto",
