@@ -16,7 +16,8 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 | `<environment>-<dataset>` | rebrac, and tge, seabo, otr with it | penalties per dataset |
 
 A method with a backbone (tge, seabo, otr) has its own presets and those of iql, or with
-`backbone="rebrac"` those of rebrac. A preset never sets the number of updates.
+`backbone="rebrac"` those of rebrac; tge and otr scale the rewards that they make unless a preset
+sets `reward_scaling`. A preset never sets the number of updates.
 """
 
 import math

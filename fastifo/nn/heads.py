@@ -1,7 +1,7 @@
 """Continuous policy heads, with the methods of `BinnedPolicy`: deterministic and Gaussian.
 
-Source: the policies that the authors' code of DILO (deterministic), SMODICE (squashed Gaussian) and
-IQL (Gaussian with one deviation) trains.
+Source: the policies that the authors' code of DILO (deterministic) and SMODICE (squashed Gaussian)
+and CORL's IQL (Gaussian with one deviation, or deterministic) train.
 """
 
 import math
@@ -13,7 +13,7 @@ from fastifo.nn.mlp import MLP
 
 MEAN_LIMIT = 7.24  # bounds the squashed Gaussian's mean before tanh; SMODICE's code
 LOG_STD_LIMITS = (-5.0, 2.0)  # of the squashed Gaussian; SMODICE's code
-NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)  # of the Gaussian with one deviation; IQL's code
+NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)  # of the Gaussian with one deviation; CORL's
 EDGE = 1e-6  # keeps actions of the data off -1 and 1, where atanh is infinite
 
 
@@ -127,7 +127,8 @@ class GaussianPolicy(nn.Module):
 class NormalPolicy(nn.Module):
     """a ~ N(tanh(f(x)), s^2), clipped to [-1, 1]: the deviation s does not depend on x.
 
-    Source: the authors' code of IQL (Kostrikov et al. 2021, arXiv:2110.06169).
+    Source: CORL's IQL, which limits log s to -20 to 2; the authors' code (Kostrikov et al. 2021,
+    arXiv:2110.06169) to -5 to 2.
     """
 
     def __init__(self, body: MLP) -> None:

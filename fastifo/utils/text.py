@@ -1,8 +1,10 @@
 """Text for error messages and tables."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
+from typing import Any
 
 SYNONYMS: dict[str, tuple[str, ...]] = {  # names in other libraries -> ours
     "lr": ("learning_rate",),
@@ -54,6 +56,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     few = sorted(known)[:20]
     return "known: " + ", ".join(few) + (", ..." if len(known) > len(few) else "")
+
+
+def parse_value(text: str) -> Any:
+    """The value of a setting in a spec or a flag: JSON, or else the text itself."""
+    try:
+        return json.loads(text, parse_constant=lambda _: text)
+    except (json.JSONDecodeError, RecursionError):
+        return text
 
 
 def number_texts(values: Iterable[float], spread: tuple[float, float] | None = None) -> list[str]:

@@ -88,7 +88,7 @@ def transport_rewards(data: Dataset, config: Any, path: Path | None, progress: b
     """
     assert data.expert is not None
     background = data.background
-    std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+    mean, std = (column.double() for column in background.obs_statistics())
     std = torch.where(std > MIN_DEVIATION, std, 1.0)
     if not config.standardizes_cost:
         std, mean = torch.ones_like(std), torch.zeros_like(mean)
