@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastifo.envs.returns import bootstrap_interval, normalized_score
-from fastifo.utils.statistics import interquartile_mean, stratified_interval
+from fastifo.envs.scores import normalized_score
+from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, stratified_interval
 
 RESULTS = Path(__file__).parent / "results"
 

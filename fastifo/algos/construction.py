@@ -22,13 +22,14 @@ from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 from fastifo.nn.mlp import MLP, Init, ScalarNet
 from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
 from fastifo.utils.devices import PRECISIONS
+from fastifo.utils.records import Record
 
 Net = TypeVar("Net", bound=nn.Module)
 Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 
 
-@dataclass(frozen=True)
-class InputSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class InputSpec(Record):
     """Sizes and statistics of the data that a learner is built for."""
 
     obs_dim: int  # D, width of an observation
@@ -98,18 +99,21 @@ class Construction(nn.Module):
 
     # Nets
 
-    def make_policy(self, name: str = "policy", inputs: int = 1) -> Policy:
+    def make_policy(
+        self, name: str = "policy", inputs: int = 1, *, sums_error: bool = False
+    ) -> Policy:
         """A policy with the config's `policy_head`.
 
         name: seeds the initial weights, see `Init`.  inputs: the number of observations that it
-        reads, concatenated.
+        reads, concatenated.  sums_error: see `DeterministicPolicy`.
         """
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
         init, widths = self._net(name, self.spec.action_dim * outputs_per_action, inputs)
-        body = MLP(init, widths, cfg.activation, self.bf16)
+        heads = 2 if cfg.policy_head == "gaussian" else 1  # mean and log deviation
+        body = MLP(init, widths, cfg.activation, self.bf16, output_heads=heads)
         if cfg.policy_head == "deterministic":
-            return DeterministicPolicy(body)
+            return DeterministicPolicy(body, sums_error=sums_error)
         if cfg.policy_head == "gaussian":
             return GaussianPolicy(body)
         if cfg.policy_head == "normal":

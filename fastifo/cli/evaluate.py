@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from fastifo.cli.options import DETERMINISTIC, Play
+from fastifo.cli.options import DETERMINISTIC, Play, env_kwargs
 from fastifo.engine.reopen import open_run
 
 
@@ -29,8 +29,12 @@ class Evaluate:
     """final plays the final weights; last_tenth plays nothing and averages the evaluations that
     --eval-every made in the last tenth of training."""
     env_id: str = ""
-    """EnvPool name of the task, for a run that names none or a wrong one; it replaces that name in
-    the run folder."""
+    """Environment, for a run that names none or a wrong one: an id of EnvPool or Gymnasium, or
+    module:function; it replaces the one in the run folder."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
+    num_workers: int = 0
+    """Processes that step the environments, where EnvPool does not; 0: as many as suit them."""
     seed: int = 0
     """Seed of the start states, which are the same for every policy."""
 
@@ -44,6 +48,8 @@ class Evaluate:
                 protocol=self.protocol,
                 seed=self.seed,
                 env=self.env_id or None,
+                env_kwargs=env_kwargs(self.env_arg),
+                num_workers=self.num_workers,
             )
             for deterministic in DETERMINISTIC[self.play]
         ]
@@ -58,3 +64,5 @@ class Evaluate:
         member_means = zip(*(returns.per_member for returns in results), strict=True)
         for member, means in enumerate(member_means):
             print(f"  {run.describe(member)}: " + "  ".join(f"{mean:.1f}" for mean in means))
+        versions = ", ".join(f"{name} {version}" for name, version in results[0].versions.items())
+        print(f"  played with {versions}")

@@ -8,7 +8,7 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from fastifo.data.episodes import Episodes
+from fastifo.data.episodes import Episode, Episodes
 from fastifo.data.formats.actions import DISCRETE
 
 KEYS = {"obs", "action", "reward", "terminal"}
@@ -16,8 +16,8 @@ REQUIRED = {"expert": {"obs"}, "background": {"obs", "action"}}
 
 
 def build_dataset(
-    background: Sequence[Mapping[str, Any]],
-    expert: Sequence[Mapping[str, Any]],
+    background: Iterable[Mapping[str, Any] | Episode],
+    expert: Iterable[Mapping[str, Any] | Episode],
     env_id: str | None,
     action_low: Any,
     action_high: Any,
@@ -55,7 +55,7 @@ def _as_list(name: str, episodes: Any) -> list[Any]:
             f"{name}: expected a list of episodes such as [{{'obs': ...}}], found "
             f"{type(episodes).__name__}"
         )
-    return list(episodes)
+    return [each.columns() if isinstance(each, Episode) else each for each in episodes]
 
 
 def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tensor:

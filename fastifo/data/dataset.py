@@ -1,7 +1,7 @@
 """`Dataset`: background and expert episodes, made from arrays and saved to files."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from fastifo.data.build import build_dataset
-from fastifo.data.episodes import Episodes, same_tensor
+from fastifo.data.episodes import Episode, Episodes
 from fastifo.data.formats import d4rl
 from fastifo.data.pack import read_pack, verify, write_pack
 from fastifo.utils.ambient import standard_torch
+from fastifo.utils.records import Record
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Record):
     """The data of a run: background transitions with actions, and expert observations.
 
     Build one with `Dataset.from_episodes` or `fastifo.load`. Imitation methods see neither the
@@ -30,47 +31,53 @@ class Dataset:
 
     background: Episodes  # of any quality
     expert: Episodes | None = None  # no rewards; actions only if every episode came with them
-    env_id: str | None = None  # EnvPool's name of the environment to evaluate in
+    env_id: str | None = None  # of the environment to evaluate in, EnvPool's or Gymnasium's
     action_low: Tensor | None = None  # [A] float32, the environment's bound that -1 stands for
     action_high: Tensor | None = None  # [A] float32, the environment's bound that 1 stands for
-    info: Mapping[str, Any] = field(default_factory=dict)  # provenance, as JSON values
-    unverified: tuple[Path, ...] = ()  # large files whose checksums have not been checked yet
+    info: Mapping[str, Any] = field(  # provenance, as JSON values
+        default_factory=dict, compare=False
+    )
+    unverified: tuple[Path, ...] = field(  # large files whose checksums have not been checked yet
+        default=(), compare=False
+    )
     env_kwargs: Mapping[str, Any] = field(  # the environment's settings, as JSON values; its time
         default_factory=dict  # limit is max_episode_steps
     )
     reference_returns: tuple[float, float] | None = None  # returns of scores 0 and 100, if stated
+    obs_keys: tuple[str, ...] = ()  # entries of the environment's Dict observation that `obs`
+    # joins, in this order; empty: a vector, or all entries sorted by key
 
-    def __eq__(self, other: object) -> bool:
-        """Whether the episodes, the environment and its settings are the same."""
-        if not isinstance(other, Dataset):
-            return NotImplemented
-        return self is other or (
-            (self.background, self.expert) == (other.background, other.expert)
-            and (self.env_id, self.reference_returns) == (other.env_id, other.reference_returns)
-            and dict(self.env_kwargs) == dict(other.env_kwargs)
-            and same_tensor(self.action_low, other.action_low)
-            and same_tensor(self.action_high, other.action_high)
-        )
+    def __repr__(self) -> str:
+        widths = f"observations {self.obs_dim} wide, actions {self.action_dim} wide"
+        lines = [f"Dataset({self.env_id or 'no environment'}, {widths})"]
+        for name, part in (("background", self.background), ("expert", self.expert)):
+            if part is not None:
+                has = [column for column in ("action", "reward") if column in part.columns()]
+                kept = f"with {'s and '.join(has)}s" if has else "observations only"
+                lines.append(f"  {name:10}  {part.counts()}, {kept}")
+        return "\n".join(lines)
 
-    def __hash__(self) -> int:
-        return hash((self.background, self.expert, self.env_id))
+    def __len__(self) -> int:
+        """The number of background episodes; `dataset.background[i]` is one of them."""
+        return self.background.num_episodes
 
     @staticmethod
     @standard_torch()
     def from_episodes(
-        background: Sequence[Mapping[str, Any]],
-        expert: Sequence[Mapping[str, Any]] = (),
+        background: Iterable[Mapping[str, Any] | Episode],
+        expert: Iterable[Mapping[str, Any] | Episode] = (),
         env_id: str | None = None,
         *,
         action_low: Any = None,
         action_high: Any = None,
         min_steps: int = 2,
+        obs_keys: Sequence[str] = (),
     ) -> "Dataset":
         """A dataset from arrays in memory, which are copied and stored as float32.
 
         Arrays are NumPy, PyTorch, nested lists, or anything that `torch.from_dlpack` takes.
 
-        background: one mapping per episode of T transitions, with
+        background: one mapping (or `Episode`) per episode of T transitions, with
             "obs": [T + 1, D], the final observation included;
             "action": [T, A], each within [action_low, action_high];
             "reward": [T], optional, but in all episodes or in none. It may hold NaN, which
@@ -80,10 +87,13 @@ class Dataset:
         expert: one mapping per demonstration, with "obs" and optionally "terminal" as above.
             "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
             it; its values are not checked. "reward" is dropped.
-        env_id: EnvPool's name of the environment, as in "Hopper-v4"; needed only for evaluation.
+        env_id: the environment's id in EnvPool or Gymnasium, as in "Hopper-v4"; needed only for
+            evaluation.
         action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by
             default. Actions are mapped from them to [-1, 1].
         min_steps: shortest episode that is accepted, in transitions.
+        obs_keys: for an environment whose observation is a Dict: the entries that "obs" joins, in
+            this order. By default all of them, sorted by key.
 
         Raises ValueError or TypeError naming the episode and the array, what was expected and what
         was found: a missing or unknown key, a shape, a width or a dtype, a value that is not
@@ -96,7 +106,8 @@ class Dataset:
         ... )
         """
         return Dataset(
-            **build_dataset(background, expert, env_id, action_low, action_high, min_steps)
+            **build_dataset(background, expert, env_id, action_low, action_high, min_steps),
+            obs_keys=_checked_keys(obs_keys),
         )
 
     @property
@@ -125,6 +136,7 @@ class Dataset:
         write_pack(
             Path(path), parts, known_bounds, self.env_id, self.info,
             env_kwargs=dict(self.env_kwargs), reference_returns=self.reference_returns,
+            obs_keys=list(self.obs_keys),
         )  # fmt: skip
 
     @standard_torch()
@@ -194,6 +206,13 @@ class Dataset:
                 f"noise, {demos:.1f} in its demonstrations"
             )
         return "\n".join(lines)
+
+
+def _checked_keys(keys: Any) -> tuple[str, ...]:
+    """Raises TypeError unless these are names."""
+    if isinstance(keys, str) or not all(isinstance(key, str) and key for key in keys):
+        raise TypeError(f"obs_keys: expected a list of names, found {keys!r}")
+    return tuple(keys)
 
 
 def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:

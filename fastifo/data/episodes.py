@@ -1,19 +1,45 @@
 """Episodes stored end to end, as flat columns."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, SupportsIndex, overload
 
 import torch
 from torch import Tensor
 
+from fastifo.utils.arguments import as_index
+from fastifo.utils.records import Record
+
 # Special window lengths of `Episodes.windows`.
 EPISODE_START = 0  # one window per episode, at its first transition
 WITH_NEXT_ACTION = -1  # one window per transition whose next action is known or not needed
+STATISTICS_ROWS = 1 << 16  # observations that `obs_statistics` converts to float64 at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Episodes:
+@dataclass(frozen=True, eq=False, repr=False)
+class Episode(Record):
+    """One episode of T transitions, as `Episodes` returns it; the tensors share its memory.
+
+    `Dataset.from_episodes` takes it in place of a mapping.
+    """
+
+    obs: Tensor  # [T + 1, D] float32, with the final observation
+    terminal: bool  # the task ended with the last transition; False: the episode was cut there
+    action: Tensor | None = None  # [T, A] float32 in [-1, 1]; [P, T, A] if each member has its own
+    reward: Tensor | None = None  # [T] float32; [P, T] if each population member has its own
+
+    def __len__(self) -> int:
+        """T, the number of transitions."""
+        return len(self.obs) - 1
+
+    def columns(self) -> dict[str, Any]:
+        """The values that are present, by their names in `Dataset.from_episodes`."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Episodes(Record):
     """E episodes with N transitions in total, stored end to end.
 
     An episode of T transitions has T + 1 observations, so the true final observation is available
@@ -31,17 +57,45 @@ class Episodes:
         None  # [P, 2] int64: first transition and count that a member draws from
     )
 
-    def __eq__(self, other: object) -> bool:
-        """Whether all columns are the same; a NaN equals a NaN."""
-        if not isinstance(other, Episodes):
-            return NotImplemented
-        return self is other or all(
-            same_tensor(getattr(self, f.name), getattr(other, f.name))
-            for f in dataclasses.fields(self)
+    def __repr__(self) -> str:
+        width = f"observations {self.obs_dim} wide"
+        if self.action is not None:
+            width += f", actions {self.action.shape[-1]} wide"
+        rewards = "" if self.reward is None else ", with rewards"
+        return f"Episodes({self.counts()}, {width}{rewards})"
+
+    def counts(self) -> str:
+        """The numbers of episodes and of transitions, as text."""
+        episodes = f"{self.num_episodes:,} episode{'s' * (self.num_episodes != 1)}"
+        return f"{episodes}, {self.num_transitions:,} transitions"
+
+    def __len__(self) -> int:
+        """E, the number of episodes."""
+        return self.num_episodes
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Episodes": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> "Episode | Episodes":
+        """The episode with this index, which may count from the end; or those of a slice.
+
+        Raises IndexError if there is no such episode.
+        """
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(self.num_episodes)))
+        number = as_index("episode", index, self.num_episodes)
+        first, last = int(self.start[number]), int(self.start[number + 1])
+        return Episode(
+            obs=self.obs[first + number : last + number + 1],
+            terminal=bool(self.terminal[last - 1]),
+            action=None if self.action is None else self.action[..., first:last, :],
+            reward=None if self.reward is None else self.reward[..., first:last],
         )
 
-    def __hash__(self) -> int:
-        return hash((self.num_episodes, self.num_transitions, self.obs_dim))
+    def __iter__(self) -> Iterator[Episode]:
+        """The episodes in order."""
+        return (self[index] for index in range(self.num_episodes))
 
     @property
     def num_transitions(self) -> int:
@@ -71,6 +125,21 @@ class Episodes:
         number = torch.arange(self.num_episodes, device="cpu")
         episode = torch.repeat_interleave(number, self.lengths)
         return torch.arange(self.num_transitions, device="cpu") + episode
+
+    def obs_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the transitions' observations, [D] each, as `obs`.
+
+        An episode's final observation does not count: no transition starts from it.
+        """
+        total, squares = (torch.zeros(self.obs_dim, dtype=torch.float64) for _ in range(2))
+        blocks = self.rows().split(STATISTICS_ROWS)
+        for rows in blocks:
+            total += self.obs[rows].double().sum(0)
+        mean = total / self.num_transitions
+        for rows in blocks:
+            squares += (self.obs[rows].double() - mean).square().sum(0)
+        deviation = (squares / self.num_transitions).sqrt()
+        return mean.to(self.obs.dtype), deviation.to(self.obs.dtype)
 
     def windows(
         self, length: int, first: int = 0, count: int | None = None
@@ -157,16 +226,3 @@ class Episodes:
 def _from_zero(positions: Tensor) -> Tensor:
     """[0, *positions], on the CPU whatever torch's default device is."""
     return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), positions])
-
-
-def same_tensor(a: Tensor | None, b: Tensor | None) -> bool:
-    """Whether two tensors have the same type, shape and values, NaN included, or both are None."""
-    if a is None or b is None:
-        return a is b
-    if a is b:
-        return True
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return torch.equal(a, b) or (
-        a.is_floating_point() and torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
-    )

@@ -50,7 +50,7 @@ def write_pack(
 
     parts: "background", and "expert" if there is one.  bounds: "action_low" and "action_high", or
     empty.  env_id, info: as in `Dataset`.
-    settings: further fields of `Dataset` that are JSON values: env_kwargs, reference_returns.
+    settings: further fields of `Dataset` that are JSON values.
     Raises OSError naming the file.
     """
     columns = {
@@ -143,6 +143,7 @@ def read_pack(path: Path) -> dict[str, Any]:
         "unverified": () if small else (path,),
         "env_kwargs": header.get("env_kwargs") or {},  # older packs have neither
         "reference_returns": _pair(header.get("reference_returns")),
+        "obs_keys": tuple(header.get("obs_keys") or ()),
     }
 
 

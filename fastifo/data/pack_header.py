@@ -16,6 +16,7 @@ SCHEMA = {
     "info": dict,
     "env_kwargs": Optional((dict, None)),  # missing in older packs, as are reference_returns
     "reference_returns": Optional(([float], None)),
+    "obs_keys": Optional([str]),
     "columns": Map({"dtype": str, "shape": [Count(0)], "offset": Count(0)}),
     "bytes": Count(0),
     "block": Count(1),

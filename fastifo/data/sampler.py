@@ -13,12 +13,13 @@ from fastifo.data.stack import member_ranges
 from fastifo.nn.encoder import Encoder
 from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.gather import Gatherer, gather_reference
+from fastifo.utils.records import Record
 
 SUCCESSIVE = ("obs", "next_obs", "after_obs")  # fields of `Transitions`, in the order of time
 
 
-@dataclass(frozen=True)
-class Transitions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Transitions(Record):
     """B transitions for each of P members, in the training dtype."""
 
     obs: Tensor  # [P, B, width], encoded: the input of the networks
@@ -30,8 +31,8 @@ class Transitions:
     after_obs: Tensor | None = None  # [P, B, width], the observation after `next_obs`
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, eq=False, repr=False)
+class Batch(Record):
     """The input of one update.  Fields that the sampler was not asked for are None."""
 
     background: Transitions

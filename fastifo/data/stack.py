@@ -31,6 +31,7 @@ def _signature(dataset: Dataset) -> dict[str, object]:
     return {
         "env_id": dataset.env_id,
         "env_kwargs": dict(dataset.env_kwargs),
+        "obs_keys": list(dataset.obs_keys),
         "observation width": dataset.obs_dim,
         "action width": dataset.action_dim,
         "action_low": _bound(dataset.action_low),

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
+from fastifo.utils.records import Record
 
 EPSILON = 1e-3  # added to standard deviations, so that nearly constant values are not blown up
 LIMIT = 10.0  # scaled values are clipped to [-LIMIT, LIMIT]
 
 
-@dataclass(frozen=True)
-class Scale:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scale(Record):
     """Mean and standard deviation that rows of C values are standardized with."""
 
     mean: Tensor  # [C]

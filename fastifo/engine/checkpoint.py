@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastifo.algos.learner import Learner, tensors
-from fastifo.engine.metrics import MetricsHash, check_metrics
+from fastifo.engine.metrics import MetricsHash, check_metrics, read_metrics
 from fastifo.engine.tensorfile import load_tensors, save_tensors
 from fastifo.utils.files import (
     read_json,
@@ -241,6 +241,12 @@ class Checkpoints:
         for path in self.folder.glob("*.safetensors"):
             if WEIGHTS.fullmatch(path.name) and path.name not in named:
                 path.unlink(missing_ok=True)
+
+
+def checked_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl` in a run folder.  Raises ValueError if the file is damaged."""
+    Checkpoints(folder / "checkpoint").check_metrics()
+    return read_metrics(folder / "metrics.jsonl")
 
 
 def _file_name(key: str, num_updates: int) -> str:

@@ -1,27 +1,27 @@
 """Returns of a run's members: from episodes played now, or logged during training."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.metrics import read_metrics
-from fastifo.envs.envpool import versions
+from fastifo.engine.checkpoint import checked_metrics
+from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.policy import Policy
-from fastifo.envs.returns import MEAN_OF, Returns, evaluate_policies
+from fastifo.envs.registry import describe
+from fastifo.envs.returns import MEAN_OF, Returns
+from fastifo.envs.spec import EnvSpec
 
 
 def evaluate_members(
     policies: Sequence[Policy | None],
-    env_id: str,
+    env: EnvSpec,
     num_episodes: int,
     deterministic: bool,
     *,
     seed: int,
-    env_kwargs: Mapping[str, Any],
+    num_workers: int,
     progress: bool,
 ) -> Returns:
     """Plays every policy; None stands for a member that diverged and has nan returns.
@@ -33,22 +33,26 @@ def evaluate_members(
         raise ValueError("evaluate: every member diverged in training; there is nothing to play")
     played = evaluate_policies(
         [policy for policy in policies if policy is not None],
-        env_id,
+        env,
         num_episodes,
         deterministic,
         seed=seed,
-        env_kwargs=env_kwargs,
+        num_workers=num_workers,
         progress=progress,
     )
     returns = np.full((len(policies), num_episodes), np.nan)
     lengths = np.zeros((len(policies), num_episodes), np.int64)
     returns[alive], lengths[alive] = played.returns, played.lengths
-    return dataclasses.replace(played, returns=returns, lengths=lengths)
+    successes = None
+    if played.successes is not None:
+        successes = np.full(returns.shape, np.nan)
+        successes[alive] = played.successes
+    return dataclasses.replace(played, returns=returns, lengths=lengths, successes=successes)
 
 
 def logged_returns(
     folder: Path | None,
-    env_id: str,
+    env: EnvSpec,
     members: Sequence[int],
     deterministic: bool,
     updates_done: int,
@@ -59,9 +63,7 @@ def logged_returns(
     Raises ValueError if none were logged.
     """
     name, first = MEAN_OF[deterministic], 0.9 * updates_done
-    if folder is not None:
-        Checkpoints(folder / "checkpoint").check_metrics()
-    rows = [] if folder is None else read_metrics(folder / "metrics.jsonl")
+    rows = [] if folder is None else checked_metrics(folder)
     means = {
         (row["member"], row["update"]): row[name]
         for row in rows
@@ -80,8 +82,16 @@ def logged_returns(
     return Returns(
         returns=returns,
         lengths=np.zeros(returns.shape, np.int64),
-        env_id=env_id,
+        env_id=env.id,
         deterministic=deterministic,
-        versions=versions(),
+        versions=_versions(env),
         num_updates=updates_done,
     )
+
+
+def _versions(env: EnvSpec) -> dict[str, str]:
+    """Versions of the environment's packages; empty where they are not installed here."""
+    try:
+        return dict(describe(env).versions)
+    except (ValueError, TypeError, ImportError):
+        return {}

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastifo.utils.files import check_regular
 
 
@@ -14,18 +17,21 @@ class MetricsFile:
     """Appends to `metrics.jsonl`: one JSON object per line, for one member and interval."""
 
     def __init__(self, path: Path | None, keep_bytes: int) -> None:
-        """path: the file; None writes nothing.
+        """path: the file; None keeps the rows in memory, in `rows`.
 
         keep_bytes: size at the last checkpoint. Later rows are cut off, as a resumed run writes
             them again.
         """
         self.path = path
+        self.rows: list[dict[str, Any]] = []
         if path is not None and path.exists():
             os.truncate(path, min(keep_bytes, path.stat().st_size))
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends rows.  Raises OSError if they cannot be written."""
-        if self.path is not None and rows:
+        if self.path is None:
+            self.rows += map(dict, rows)
+        elif rows:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             try:
                 with open(self.path, "a") as file:
@@ -113,3 +119,29 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             )
         rows.append(row)
     return rows
+
+
+def metric_columns(
+    rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], stage: str | None
+) -> dict[str, NDArray[Any]]:
+    """Rows of a metrics file as columns; see `Run.metrics`.  seeds: of the run's members.
+
+    Raises ValueError for a stage that logged nothing.
+    """
+    chosen = [row for row in rows if stage is None or row.get("stage") == stage]
+    if rows and not chosen:
+        known = ", ".join(dict.fromkeys(str(row.get("stage")) for row in rows))
+        raise ValueError(f"stage: expected None or one of {known}, found {stage!r}")
+    names = dict.fromkeys(name for row in chosen for name in row)
+    members = [row.get("member", 0) for row in chosen]
+    columns: dict[str, NDArray[Any]] = {
+        "update": np.array([row["update"] for row in chosen], np.int64),
+        "member": np.array(members, np.int64),
+        "seed": np.array([seeds[member] for member in members], np.int64),
+        "stage": np.array([str(row.get("stage")) for row in chosen]),
+    }
+    for name in names:
+        if name not in columns:
+            values = [row.get(name) for row in chosen]
+            columns[name] = np.array([np.nan if v is None else v for v in values], np.float64)
+    return columns

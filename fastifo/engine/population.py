@@ -1,15 +1,16 @@
 """The members of a run, and how they split into populations that train together."""
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastifo.algos.config import Config, expand, shape_key
+from fastifo.utils.arguments import as_seeds
+from fastifo.utils.records import Record
 
 
-@dataclass(frozen=True)
-class Member:
+@dataclass(frozen=True, repr=False)
+class Member(Record):
     """One policy of a run: its seed, its config and the dataset it learns from."""
 
     seed: int  # of initial weights and batches
@@ -17,8 +18,8 @@ class Member:
     dataset: int = 0  # index into the run's datasets
 
 
-@dataclass(frozen=True)
-class Group:
+@dataclass(frozen=True, repr=False)
+class Group(Record):
     """One population: members whose configs differ only in float fields."""
 
     index: int  # among the run's populations
@@ -31,7 +32,7 @@ class Group:
 def make_members(
     algorithm: str,
     config: type[Config],
-    seeds: int | Sequence[int],
+    seeds: Sequence[int],
     overrides: Mapping[str, Any],
     num_datasets: int = 1,
 ) -> list[Member]:
@@ -41,15 +42,7 @@ def make_members(
     overrides: values of config fields; a list gives one member per value.
     Raises TypeError or ValueError naming the argument that is wrong.
     """
-    try:
-        seed_list = [operator.index(s) for s in (seeds if isinstance(seeds, Iterable) else [seeds])]
-    except TypeError:
-        raise TypeError(f"seeds: expected one or more integers, found {seeds!r}") from None
-    if not seed_list:
-        raise ValueError("seeds: expected one or more, found none")
-    for seed in seed_list:
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {seed!r}")
+    seed_list = as_seeds(seeds)
     configs = expand(config, overrides, owner=algorithm)
     return [
         Member(seed, member_config, dataset)

@@ -57,6 +57,12 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no run here (no config.json)")
     content, checkpoints = open_folder(folder)
+    name = content["algorithm"]
+    if name not in algos.ALGORITHMS:
+        raise ValueError(
+            f"{folder}: its algorithm {name!r} is unknown here; if it is your own, call "
+            f"fastifo.register({name!r}, its class) first"
+        )
     run_device = choose_device(device)
     try:
         run = _run_of(content, folder, run_device)
@@ -81,7 +87,7 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         None if bounds[k] is None else torch.tensor(bounds[k], dtype=torch.float32)
         for k in ("low", "high")
     )
-    reference = content.get("reference_returns")  # missing in older folders, as are the settings
+    reference = content.get("reference_returns")  # missing in older folders, as are others below
     run = Run(
         algorithm=content["algorithm"],
         members=members,
@@ -94,6 +100,7 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         datasets=content["datasets"],
         env_kwargs=content.get("env_kwargs", {}),
         reference_returns=None if reference is None else (float(reference[0]), float(reference[1])),
+        obs_keys=tuple(content.get("obs_keys", ())),
         failed={int(member): update for member, update in content["failed"].items()},
         path=folder,
         device=device,
@@ -162,6 +169,7 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
     new = json.loads(json.dumps(run.to_json()))
     if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
         run.env_id = new["env_id"] = old["env_id"]
+        run.env_kwargs = old.get("env_kwargs", {})
     differing = [name for name in SAME_RUN_KEYS if old.get(name) != new[name]]
     if differing:
         hint = ", or correct it with `fastifo evaluate --env-id`" if differing == ["env_id"] else ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,25 @@ from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.evaluation import evaluate_members, logged_returns
 from fastifo.engine.population import Group, Member, group_members
 from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, read_config
-from fastifo.envs.envpool import check_widths
+from fastifo.engine.summary import with_members
+from fastifo.engine.views import RunViews
+from fastifo.envs.checks import check_env
 from fastifo.envs.policy import Policy
-from fastifo.envs.returns import PROTOCOLS, Returns
+from fastifo.envs.returns import FILE_OF, PROTOCOLS, Returns
+from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
 
 
-@dataclass
-class Run:
+@dataclass(eq=False, repr=False)
+class Run(RunViews):
     """The result of `fastifo.train`; `fastifo.open_run` reads one from its folder.
 
     A member is one policy: one seed with one config on one dataset. Members whose configs differ
-    only in float fields form a population, with one learner.
+    only in float fields form a population, with one learner. `len` is the number of members, and
+    `run[i]` the policy of member i.
     """
 
     algorithm: str  # without backbone, which is a config field
@@ -39,12 +43,14 @@ class Run:
     num_updates: int  # asked for; `updates_done` were made
     precision: str
     spec: InputSpec  # sizes and statistics of the data
-    env_id: str | None  # the environment that the dataset names
+    env_id: str | None  # the environment, as the dataset or the user names it
     action_low: Tensor | None  # bounds of the environment's actions, [A]; None: [-1, 1]
     action_high: Tensor | None
     datasets: list[dict[str, Any]]  # fingerprint and summary of each dataset
     env_kwargs: dict[str, Any] = field(default_factory=dict)  # the environment's settings
     reference_returns: tuple[float, float] | None = None  # of scores 0 and 100, if data state them
+    obs_keys: tuple[str, ...] = ()  # parts of a Dict observation, as in `Dataset`
+    env: EnvSpec | None = None  # as given by the user in this process; not kept in the folder
     learners: list[Learner] = field(default_factory=list)  # one per population
     groups: list[Group] = field(default_factory=list)  # the populations
     failed: dict[int, int] = field(default_factory=dict)  # diverged member -> update
@@ -53,6 +59,8 @@ class Run:
     engine: str = "torch"  # that trained it last: torch | native
     fused: bool = True  # compiled ops; False: their references
     notes: dict[str, Any] = field(default_factory=dict)  # values that a method recorded
+    evaluations: dict[bool, Returns] = field(default_factory=dict)  # newest, by `deterministic`
+    metric_rows: list[dict[str, Any]] = field(default_factory=list)  # of a run without a folder
 
     @standard_torch()
     def evaluate(
@@ -63,7 +71,9 @@ class Run:
         protocol: str = "final",
         seed: int = 0,
         members: Sequence[int] | None = None,
-        env: str | None = None,
+        env: Any = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        num_workers: int = 0,
         progress: bool = True,
     ) -> Returns:
         """Plays episodes with every member and returns their undiscounted returns.
@@ -77,73 +87,90 @@ class Run:
             per evaluation.
         seed: of the environments, and so of the start states.
         members: indices of the members to play; default all. The result has their order.
-        env: EnvPool's name of the environment, for a run that names none or a wrong one. It
-            becomes the run's environment, also in its folder. None (default): the run's.
+        env: the environment, for a run that names none or a wrong one: an id of EnvPool or
+            Gymnasium, "module:function", a function or class that makes a `gymnasium.Env`, or
+            Gymnasium's `EnvSpec`. Its name becomes the run's, also in its folder. None (default):
+            the run's. Code that only the folder names is not run.
+        env_kwargs: settings of the environment, as JSON values; they are kept with its name.
+            max_episode_steps is its time limit.
+        num_workers: processes that step the environments, where EnvPool does not; 0 (default): the
+            backend's own choice. Results do not depend on it.
         progress: show a progress bar.
 
         Returns `Returns` of shape [members, num_episodes]; members that diverged have nan. With a
         run folder and all members, "final" also writes the result to `returns.npz`, or to
         `returns-deterministic.npz`.
+        An episode whose process died has nan too, and a warning says so.
         Raises ValueError if the run names no environment or one that does not fit, if every member
-        diverged, or if last_tenth has no logged evaluations.
+        diverged, if observations are not finite, or if last_tenth has no logged evaluations;
+        ImportError naming the extra to install; TypeError for an `env` of another kind.
         """
         deterministic = as_flag("deterministic", deterministic)
         num_episodes = as_count("num_episodes", num_episodes)
-        if env is not None:
-            self._correct_env(env)
-        env_id = self.require_env()
+        if env is not None or env_kwargs is not None:
+            self._correct_env(env, env_kwargs)
+        spec = self.require_env()
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
         chosen = list(range(len(self.members)) if members is None else members)
         if protocol == "last_tenth":
-            logged = logged_returns(self.path, env_id, chosen, deterministic, self.updates_done)
-            return dataclasses.replace(logged, reference=self.reference_returns)
+            logged = logged_returns(self.path, spec, chosen, deterministic, self.updates_done)
+            logged = dataclasses.replace(logged, reference=self.reference_returns)
+            return with_members(logged, self.members, chosen)
         cpu = torch.device("cpu")  # where environments run, and small nets act in compiled code
         policies = [None if m in self.failed else self.policy(m).to(cpu) for m in chosen]
         returns = dataclasses.replace(
             evaluate_members(
                 policies,
-                env_id,
+                spec,
                 num_episodes,
                 deterministic,
                 seed=seed,
-                env_kwargs=self.env_kwargs,
+                num_workers=num_workers,
                 progress=progress,
             ),
             num_updates=self.updates_done,
             reference=self.reference_returns,
         )
+        returns = with_members(returns, self.members, chosen)
+        if members is None:
+            self.evaluations[deterministic] = returns
         if self.path is not None and members is None:
-            name = "returns-deterministic.npz" if deterministic else "returns.npz"
             try:
-                returns.save(self.path / name)
+                returns.save(self.path / FILE_OF[deterministic])
             except OSError as error:  # hours of play are worth more than the file
                 warn(f"{error.strerror or error}")
         return returns
 
-    def _correct_env(self, env_id: str) -> None:
+    def _correct_env(self, env: Any, env_kwargs: Mapping[str, Any] | None) -> None:
         """Replaces the run's environment, also in its folder.  Raises ValueError if it misfits."""
-        check_widths(env_id, self.spec.obs_dim, self.spec.action_dim, self.env_kwargs)
-        self.env_id = env_id
-        if self.path is None or read_config(self.path)["env_id"] == env_id:
+        spec = as_spec(
+            self.require_env() if env is None else env,
+            kwargs=env_kwargs, settings=self.env_kwargs, obs_keys=self.obs_keys,
+        )  # fmt: skip
+        sizes = (self.spec.obs_dim, self.spec.action_dim)
+        check_env(spec, *sizes, self.action_low, self.action_high)
+        self.env, self.env_id = spec, spec.id
+        self.env_kwargs = {**self.env_kwargs, **spec.kwargs}
+        new = {"env_id": self.env_id, "env_kwargs": self.env_kwargs}
+        if self.path is None or new.items() <= read_config(self.path).items():
             return
         with folder_lock(self.path):
             content, checkpoints = open_folder(self.path)
-            checkpoints.write_config(content | {"env_id": env_id})
+            checkpoints.write_config(content | new)
 
-    @property
-    def updates_done(self) -> int:
-        """Updates that every population has made."""
-        return min(learner.num_updates for learner in self.learners)
-
-    def require_env(self) -> str:
-        """The name of the environment.  Raises ValueError if the dataset named none."""
+    def require_env(self) -> EnvSpec:
+        """The environment.  Raises ValueError if neither the dataset nor the user named one."""
+        if self.env is not None and self.env.id == self.env_id:
+            return self.env
         if self.env_id is None:
             raise ValueError(
                 "evaluate: the dataset names no environment; pass env='Hopper-v4' (for example) to "
                 "evaluate, or env_id to Dataset.from_episodes"
             )
-        return self.env_id
+        return as_spec(
+            self.env_id, settings=self.env_kwargs, obs_keys=self.obs_keys, is_trusted=False
+        )
 
     @standard_torch()
     def policy(self, member: int = 0) -> Policy:
@@ -161,19 +188,10 @@ class Run:
             )
         group = next(g for g in self.groups if member in g.members)
         learner = self.learners[group.index]
-        return Policy(learner, group.members.index(member), self.action_low, self.action_high)
-
-    def describe(self, member: int) -> str:
-        """One line of text: the member's index, seed, and fields in which members differ."""
-        chosen = self.members[member]
-        differing = [
-            f"{name}={value}"
-            for name, value in vars(chosen.config).items()
-            if any(getattr(other.config, name) != value for other in self.members)
-        ]
-        if len(self.datasets) > 1:
-            differing.append(f"dataset={chosen.dataset}")
-        return ", ".join([f"member {member}", f"seed={chosen.seed}", *differing])
+        index = group.members.index(member)
+        return Policy(
+            learner, index, self.action_low, self.action_high, label=self.describe(member)
+        )
 
     @standard_torch()
     def save(self, path: str | Path) -> None:
@@ -217,6 +235,7 @@ class Run:
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
             "reference_returns": self.reference_returns,
+            "obs_keys": list(self.obs_keys),
             "obs_dim": self.spec.obs_dim,
             "action_dim": self.spec.action_dim,
             "action_bounds": bounds,

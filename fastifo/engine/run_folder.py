@@ -38,6 +38,7 @@ SCHEMA = {
     "notes": Optional(dict),
     "env_kwargs": Optional(dict),
     "reference_returns": Optional(([float], None)),
+    "obs_keys": Optional([str]),
 }
 ATTEMPTS, PAUSE_S = 5, 0.05  # at reading a folder that a training process writes to
 

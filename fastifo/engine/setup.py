@@ -5,23 +5,26 @@ the rest. Training itself is in `train.py`.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastifo import algos
+from fastifo.algos.config import check_names
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
-from fastifo.data.load import load
+from fastifo.data.load import NO_ENV, load
 from fastifo.data.stack import check_compatible
 from fastifo.engine.options import TrainOptions
 from fastifo.engine.population import Member, make_members
 from fastifo.engine.run import Run
-from fastifo.envs.envpool import check_widths, unknown_settings
+from fastifo.envs.checks import check_env
+from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
 
@@ -29,14 +32,20 @@ DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 
 
 def given_fields(
-    algorithm: str, preset: str, overrides: dict[str, Any]
+    algorithm: str | type[Learner],
+    preset: str,
+    overrides: dict[str, Any],
+    arguments: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """The algorithm's name without a backbone suffix, and the config fields that were set.
 
     Values in `overrides` take precedence over those of the preset.
+    arguments: names of the caller's other arguments, which a misspelt field may mean.
+    Raises TypeError for an unknown field, and what `algos.name_of` and `algos.find` raise.
     """
-    name, backbone = algos.split(algorithm)
+    name, backbone = algos.split(algos.name_of(algorithm))
     given = backbone | overrides
+    check_names(algos.find(name, given.get("backbone")).Config, overrides, name, arguments)
     return name, preset_fields(name, preset, given.get("backbone")) | given
 
 
@@ -62,7 +71,7 @@ class Settings:
 def resolve_settings(
     algorithm: str,
     fields: dict[str, Any],
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     num_datasets: int = 1,
     device: str = "auto",
     precision: str = "auto",
@@ -120,21 +129,49 @@ def create_run(
     for each in datasets:
         settings.check_data(each, relabel_only=relabel_only)
         each.verify()
-        if each.env_id is not None and not relabel_only:
-            _check_env(each)
     check_compatible(datasets)
+    env = None if relabel_only else choose_env(datasets[0], options.env, options.env_kwargs)
+    notes = [] if env is None else env_notes(env, datasets[0])
     if options.progress:
-        report_notes(datasets)
-    return _build_run(settings, datasets, options), datasets
+        report_notes(datasets, notes)
+    return _build_run(settings, datasets, options, env), datasets
 
 
-def _check_env(dataset: Dataset) -> None:
-    """Raises ValueError, before any training, if policies could not be evaluated."""
-    assert dataset.env_id is not None
+def choose_env(
+    dataset: Dataset, env: Any = None, env_kwargs: Mapping[str, Any] | None = None
+) -> EnvSpec | None:
+    """The environment that the user names, or else the dataset; None for neither or "none"."""
+    named = dataset.env_id if env is None else env
+    if named is None or named == NO_ENV:
+        if env_kwargs:
+            raise ValueError("env_kwargs: expected an environment too, found none; pass env=")
+        return None
+    return as_spec(
+        named,
+        kwargs=env_kwargs,
+        settings=dataset.env_kwargs,
+        obs_keys=dataset.obs_keys,
+        is_trusted=env is not None,
+    )
+
+
+def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
+    """Checks an environment before any training.  Returns what the user should know of it.
+
+    A package that is missing is no error: the run can be evaluated elsewhere.
+    Raises ValueError or TypeError if policies could not be evaluated in it.
+    """
+    sizes = (dataset.obs_dim, dataset.action_dim)
     try:
-        check_widths(dataset.env_id, dataset.obs_dim, dataset.action_dim, dataset.env_kwargs)
+        info = check_env(env, *sizes, dataset.action_low, dataset.action_high)
+    except ImportError as error:
+        return [f"{env.id} cannot be played here: {error}"]
     except ValueError as error:
         raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
+    if not info.unused:
+        return []
+    library = "EnvPool" if "envpool" in info.versions else "its library"
+    return [f"settings of {env.id} that {library} does not know: {', '.join(info.unused)}"]
 
 
 def _load(dataset: DatasetLike, progress: bool) -> Dataset:
@@ -149,41 +186,59 @@ def _load(dataset: DatasetLike, progress: bool) -> Dataset:
     return loaded
 
 
-def report_notes(datasets: Sequence[Dataset]) -> None:
-    """Prints what was changed when the data were read, and settings that cannot be used, once."""
-    lines = [line for dataset in datasets for line in dataset.notes()]
-    env_id, env_kwargs = datasets[0].env_id, datasets[0].env_kwargs
-    if env_id is not None and env_kwargs:
-        unknown = unknown_settings(env_id, env_kwargs)
-        if unknown:
-            lines.append(f"settings of {env_id} that EnvPool does not know: {', '.join(unknown)}")
+def report_notes(datasets: Sequence[Dataset], further: Sequence[str] = ()) -> None:
+    """Prints what was changed when the data were read, and further notes, each once."""
+    lines = [line for dataset in datasets for line in dataset.notes()] + list(further)
     for line in dict.fromkeys(lines):
         print(f"data  {line}", file=sys.stderr)
 
 
-def _build_run(settings: Settings, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
+def _build_run(
+    settings: Settings, datasets: Sequence[Dataset], options: TrainOptions, env: EnvSpec | None
+) -> Run:
     dataset = datasets[0]
-    obs = dataset.background.obs
-    with one_thread():
-        std, mean = torch.std_mean(obs, dim=0, correction=0)
+    mean, std = _obs_statistics(settings, dataset)
     run = Run(
         algorithm=settings.algorithm,
         members=settings.members,
         num_updates=options.num_updates,
         precision=settings.precision,
         spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std),
-        env_id=dataset.env_id,
+        env_id=None if env is None else env.id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
-        env_kwargs=dict(dataset.env_kwargs),
+        env_kwargs=dict(dataset.env_kwargs) if env is None else {**env.settings, **env.kwargs},
         reference_returns=dataset.reference_returns,
+        obs_keys=dataset.obs_keys,
+        env=env,
         path=options.folder,
         device=settings.device,
         fused=options.fused,
     )
     run.build_learners()
     return run
+
+
+def _obs_statistics(settings: Settings, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean and deviation that standardise observations, [D] each.
+
+    Raises ValueError if members would need different ones.
+    """
+    configs = {member.config: None for member in settings.members}
+    episodes = {
+        id(each): each
+        for each in (settings.learner_class.standardizing_episodes(dataset, c) for c in configs)
+    }
+    with one_thread():
+        statistics = [each.obs_statistics() for each in episodes.values()]
+    mean, std = statistics[0]
+    if not all(torch.equal(mean, m) and torch.equal(std, s) for m, s in statistics):
+        raise ValueError(
+            "standardize_obs: members learn from different episodes, which have different means "
+            "and deviations; train them one by one"
+        )
+    return mean, std
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

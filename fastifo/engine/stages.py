@@ -16,6 +16,7 @@ from fastifo.engine.reopen import RunFiles
 from fastifo.engine.run import Run
 from fastifo.engine.run_folder import read_config
 from fastifo.engine.torch_engine import TorchEngine
+from fastifo.utils.openmp import slow_threads
 from fastifo.utils.progress import say
 
 
@@ -106,7 +107,8 @@ class PopulationTrainer:
             num_updates=num_updates,
             callbacks=() if monitor is None else (_MonitorCallback(monitor, learner),),
         )
-        engine = make_engine(run, learner, dataset, batch_needs(helper, configs), helper.name)
+        needs = batch_needs(helper, configs)
+        engine = make_engine(run, learner, dataset, needs, helper.name, self.progress)
         run_stage(stage, learner, engine)
         return learner
 
@@ -123,9 +125,17 @@ def batch_needs(learner_class: type[Learner], configs: Sequence[Any]) -> frozens
 
 
 def make_engine(
-    run: Run, learner: Learner, dataset: Dataset, needs: frozenset[str], stage: str
+    run: Run,
+    learner: Learner,
+    dataset: Dataset,
+    needs: frozenset[str],
+    stage: str,
+    progress: bool,
 ) -> Engine:
-    """The executor of a stage's updates.  stage: its name, which its random numbers depend on."""
+    """The executor of a stage's updates.
+
+    stage: its name, which its random numbers depend on.  progress: say what will be slow.
+    """
     if run.engine == "native" and why_not(learner) is None:
         return NativeEngine(learner, dataset, needs, stage)
     sampler = Sampler(
@@ -142,4 +152,8 @@ def make_engine(
         fused=learner.fused,
         reuses=True,
     )
-    return TorchEngine(learner, sampler)
+    engine = TorchEngine(learner, sampler)
+    slow = slow_threads() if progress and engine.uses_several_threads else None
+    if slow is not None:
+        say(f"{run.algorithm}: {slow}")
+    return engine

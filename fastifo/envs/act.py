@@ -40,6 +40,7 @@ class SamplingStep(NamedTuple):
     stream: int  # of random numbers; see `purpose`
     step: int  # environment step, counted from 0
     num_episodes: int  # rows of noise, one per episode; 0: act deterministically
+    block: int = 0  # rows of every product of torch; 0: as many as there are, up to BLOCK_ROWS
 
 
 def batch_key(policy: Any) -> tuple[Any, ...] | None:
@@ -156,12 +157,23 @@ class SinglePolicy:
         """
         noise = None
         if sampling.num_episodes > 0 and len(obs) > 0:
-            noise = self.policy.noise(*sampling)
-        blocks = [slice(row, row + BLOCK_ROWS) for row in range(0, len(obs), BLOCK_ROWS)]
+            noise = self.policy.noise(sampling.stream, sampling.step, sampling.num_episodes)
+        size = sampling.block or BLOCK_ROWS
+        blocks = [slice(row, row + size) for row in range(0, len(obs), size)]
         return [
-            partial(self.policy.act_rows, obs[b], None if noise is None else noise[episode[b]])
+            partial(self._act, obs[b], None if noise is None else noise[episode[b]], sampling.block)
             for b in blocks
         ]
+
+    def _act(self, obs: Tensor, noise: Tensor | None, block: int) -> Tensor:
+        """Actions of at most `block` rows, filled up to as many; 0: as they are."""
+        missing = block - len(obs)
+        if missing <= 0:
+            return self.policy.act_rows(obs, noise)
+        obs = torch.cat([obs, obs[-1:].expand(missing, -1)])
+        if noise is not None:
+            noise = torch.cat([noise, noise[-1:].expand(missing, -1)])
+        return self.policy.act_rows(obs, noise)[:-missing]
 
 
 class ActorGroup(NamedTuple):

@@ -20,20 +20,35 @@ class Policy:
     """
 
     def __init__(
-        self, learner: Learner, member: int, low: Tensor | None, high: Tensor | None
+        self,
+        learner: Learner,
+        member: int,
+        low: Tensor | None,
+        high: Tensor | None,
+        *,
+        label: str = "",
     ) -> None:
         """Copies one member's weights.
 
         learner: the population.
         member: index in the population.
         low, high: bounds of the environment's actions, [A]; None: [-1, 1].
+        label: says which member it is, for `repr`; default: its seed.
         """
+        self.label = label or f"seed={learner.seeds[member]}"
         self.learner = learner.member(member)
         self.low = low
         self.high = high
         self.device = learner.encoder.mean.device
         self.seed = torch.tensor([learner.seeds[member]], dtype=torch.int64, device=self.device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=self.device)
+
+    def __repr__(self) -> str:
+        spec = self.learner.spec
+        return (
+            f"Policy({type(self.learner).name}, {self.label}, {spec.obs_dim} observations -> "
+            f"{spec.action_dim} actions, on {self.device})"
+        )
 
     @standard_torch()
     def act(self, obs: Any, deterministic: bool = True) -> Any:

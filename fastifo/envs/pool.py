@@ -1,12 +1,12 @@
-"""One EnvPool that plays one episode in every slot.
+"""Plays one episode in every slot of a vector of environments.
 
-A slot is one environment of the pool, with the policy and the episode that it plays.
+A slot is one episode of one policy.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.sampler import purpose
-from fastifo.envs.act import Actor, ActorGroup, SamplingStep
-from fastifo.envs.envpool import check_fits, check_spaces
+from fastifo.envs.act import ActorGroup, SamplingStep
+from fastifo.envs.vector import EnvStep, VectorEnv
+from fastifo.utils.records import Record
 
 SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock more than they work
 
@@ -25,13 +26,10 @@ SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock
 class RolloutTask:
     """What every pool of a rollout plays."""
 
-    env_id: str  # EnvPool name of the environment
     num_episodes: int  # of every policy
     deterministic: bool  # play modes, not samples
     seed: int  # of the environments
     record: bool  # keep every step, not only returns and lengths
-    threads: int  # that step the environments
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the environment, as EnvPool's
 
 
 @dataclass
@@ -43,16 +41,27 @@ class RolloutTime:
     policy_s: float = 0.0  # computing actions
 
 
-@dataclass
-class RecordedEpisodes:
+@dataclass(eq=False, repr=False)
+class RecordedEpisodes(Record):
     """Episodes of one policy: totals always, steps only where they were recorded."""
 
     returns: NDArray[np.float64]  # [E]
     lengths: NDArray[np.int64]  # [E]
     terminal: NDArray[np.bool_]  # [E], ended by the task and not by the time limit
+    success: NDArray[np.float64]  # [E], 1 if the task succeeded at any step, else 0; nan: unknown
+    lost: NDArray[np.bool_]  # [E], the process that played it died
     obs: list[NDArray[np.float32]]  # [T + 1, D] each
     actions: list[NDArray[np.float32]]  # [T, A] each
     rewards: list[NDArray[np.float32]]  # [T] each
+
+    @staticmethod
+    def empty(count: int) -> "RecordedEpisodes":
+        """Episodes that have not begun."""
+        zeros = np.zeros
+        return RecordedEpisodes(
+            zeros(count), zeros(count, np.int64), zeros(count, bool), np.full(count, np.nan),
+            zeros(count, bool), [], [], [],
+        )  # fmt: skip
 
     @staticmethod
     def joined(parts: Sequence["RecordedEpisodes"]) -> "RecordedEpisodes":
@@ -61,6 +70,8 @@ class RecordedEpisodes:
             returns=np.concatenate([part.returns for part in parts]),
             lengths=np.concatenate([part.lengths for part in parts]),
             terminal=np.concatenate([part.terminal for part in parts]),
+            success=np.concatenate([part.success for part in parts]),
+            lost=np.concatenate([part.lost for part in parts]),
             obs=[obs for part in parts for obs in part.obs],
             actions=[actions for part in parts for actions in part.actions],
             rewards=[rewards for part in parts for rewards in part.rewards],
@@ -73,113 +84,152 @@ class RecordedEpisodes:
 
 
 class SlotPool:
-    """One EnvPool that plays one episode in every slot."""
+    """One vector of environments that plays one episode in every slot."""
 
     def __init__(
         self,
         task: RolloutTask,
-        policies: Sequence[Actor],
         groups: Sequence[ActorGroup],
         slots: Sequence[tuple[int, int]],
+        vector: VectorEnv,
+        block: int,
     ) -> None:
-        """slots: index of the policy and of the episode, sorted."""
-        import envpool
-
-        check_spaces(task.env_id, envpool.make_spec(task.env_id, **task.settings))
+        """slots: index of the policy and of the episode, sorted.  block: as in `SamplingStep`."""
         self.task = task
         self.groups = groups
         self.owner = np.array([policy for policy, _ in slots])
         self.episode = np.array([episode for _, episode in slots])
+        self.vector = vector
+        self.block = block
         self.stream = purpose("evaluate", str(task.seed))
-        # Neighbouring pool seeds would share start states: evaluation seeds lie a million apart.
-        seeds = [(10_000 + task.seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
-        self.pool: Any = envpool.make(
-            task.env_id,
-            env_type="gymnasium",
-            num_envs=len(slots),
-            num_threads=task.threads,
-            seed=seeds,
-            **task.settings,
-        )
-        space = self.pool.action_space
-        self.low, self.high = space.low, space.high
-        self.alive = np.arange(len(slots), dtype=np.int32)  # slots whose episode has not ended
-        self.step = 0
-        for policy in {id(policy): policy for policy in policies}.values():
-            check_fits(policy, task.env_id, self.pool.observation_space.shape[0], len(self.low))
+        # Neighbouring seeds of EnvPool share start states: evaluation seeds lie a million apart.
+        self.seeds = [(10_000 + task.seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
+        self.low, self.high = vector.info.action_low, vector.info.action_high
+        self.played = RecordedEpisodes.empty(len(slots))
+        self.finished = np.zeros(len(slots), bool)
+        self.num_finished = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the episodes that have not ended."""
+        return int(self.played.lengths[~self.finished].sum())
+
+    @property
+    def num_made(self) -> int:
+        """Steps of all episodes."""
+        return int(self.played.lengths.sum())
 
     def play(self, workers: Executor, spent: RolloutTime) -> Iterator[bool]:
-        """Steps the slots that are alive until none is left; leaves the episodes in `played`.
+        """Plays until no slot is left; leaves the episodes in `played`.
 
         Yields whenever the environments have begun a step.
         """
-        count = len(self.owner)
-        returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
-        terminal = np.zeros(count, dtype=bool)
-        self.played = RecordedEpisodes(returns, lengths, terminal, [], [], [])
-        history: list[tuple[NDArray[Any], ...]] = []
-        obs = self.pool.reset()[0]
-        first_obs = obs
-        while len(self.alive):
-            alive, started = self.alive, time.perf_counter()
-            action = np.clip(self._act(obs, workers), self.low, self.high)
-            self.pool.send(action, alive)
-            spent.policy_s += time.perf_counter() - started
-            yield True
+        history: list[tuple[EnvStep, NDArray[Any] | None]] = []
+        last_action: NDArray[Any] = np.zeros((len(self.owner), len(self.low)))
+        self.vector.start(self.seeds)
+        while self.num_finished < len(self.owner):
             started = time.perf_counter()
-            obs, reward, terminated, truncated, info = self.pool.recv()
+            step = self.vector.recv()
             spent.environment_s += time.perf_counter() - started
-            order = np.argsort(info["env_id"])
-            obs, reward = obs[order], reward[order]
-            terminated, done = terminated[order], (terminated | truncated)[order]
-            returns[alive] += reward
-            lengths[alive] += 1
-            terminal[alive] = terminated
+            self._count(step)
             if self.task.record:
-                columns = (obs, action, reward)
-                history.append((alive, *(column.astype(np.float32) for column in columns)))
-            # A finished slot is not stepped again: that step would be EnvPool's automatic reset.
-            self.alive, obs = alive[~done], obs[~done]
-            self.step += 1
+                history.append((step, last_action[step.slots]))
+            active = step.active
+            if active.any():
+                started = time.perf_counter()
+                slots = step.slots[active]
+                action = np.clip(self._act(slots, step.obs[active], workers), self.low, self.high)
+                if self.task.record:
+                    last_action[slots] = action
+                self.vector.send(slots, action)
+                spent.policy_s += time.perf_counter() - started
+            yield True
         if self.task.record:
-            self._fill_steps(self.played, first_obs, history)
+            self._fill_steps(history)
 
-    @property
-    def num_finished(self) -> int:
-        """Slots whose episode has ended."""
-        return len(self.owner) - len(self.alive)
+    def _count(self, step: EnvStep) -> None:
+        """Adds a step to the totals.  Raises ValueError for nan or infinity."""
+        played, slots = self.played, step.slots
+        if not (np.isfinite(step.obs).all() and np.isfinite(step.reward).all()):
+            self._refuse(step)
+        played.returns[slots] += step.reward
+        played.lengths[slots] += ~(step.first | step.lost)
+        played.terminal[slots] = step.terminated
+        if not np.isnan(step.success).all():
+            played.success[slots] = np.fmax(played.success[slots], step.success)
+        done = slots[~step.active]
+        self.finished[done] = True
+        self.num_finished += len(done)
+        gone = slots[step.lost]
+        played.lost[gone], played.returns[gone], played.success[gone] = True, np.nan, np.nan
 
-    def _act(self, obs: NDArray[Any], workers: Executor) -> NDArray[Any]:
-        """Actions of the slots that are alive, [R, A] float64, each by its own policy."""
-        rows = torch.from_numpy(obs.astype(np.float32))
-        owner, episode = self.owner[self.alive], self.episode[self.alive]
-        # Noise is drawn for every episode, so that it does not depend on which are still alive.
+    def _refuse(self, step: EnvStep) -> None:
+        """Raises ValueError naming the first value that is not finite."""
+        for i, slot in enumerate(step.slots):
+            bad = np.flatnonzero(~np.isfinite(step.obs[i]))
+            if len(bad) or not np.isfinite(step.reward[i]):
+                what = f"observation {bad[0]} is {step.obs[i, bad[0]]}" if len(bad) else (
+                    f"the reward is {step.reward[i]}"
+                )  # fmt: skip
+                raise ValueError(
+                    f"{self.vector.info.name}: expected finite observations and rewards, but after "
+                    f"step {self.played.lengths[slot] + (not step.first[i])} of episode "
+                    f"{self.episode[slot]} (start seed {self.seeds[slot]}) {what}; the simulation "
+                    "has diverged or the environment is wrong"
+                )
+
+    def _act(
+        self, slots: NDArray[np.int64], obs: NDArray[np.float32], workers: Executor
+    ) -> NDArray[Any]:
+        """Actions of slots, [R, A] float64, each by its own policy.
+
+        Noise is a function of the step in the slot's episode; lanes that started one after the
+        other are at different steps.
+        """
+        steps = self.played.lengths[slots]
+        if self.task.deterministic or (steps == steps[0]).all():
+            return self._act_at(int(steps[0]), slots, obs, workers)
+        action = np.empty((len(slots), len(self.low)))
+        for step in np.unique(steps):
+            rows = steps == step
+            action[rows] = self._act_at(int(step), slots[rows], obs[rows], workers)
+        return action
+
+    def _act_at(
+        self, step: int, slots: NDArray[np.int64], obs: NDArray[np.float32], workers: Executor
+    ) -> NDArray[Any]:
+        rows = torch.from_numpy(obs)
+        owner, episode = self.owner[slots], self.episode[slots]
+        # Noise is drawn for every episode, so that it does not depend on which still go on.
         num_noise_rows = 0 if self.task.deterministic else self.task.num_episodes
-        sampling = SamplingStep(self.stream, self.step, num_noise_rows)
+        sampling = SamplingStep(self.stream, step, num_noise_rows, self.block)
         jobs: list[Callable[[], Tensor]] = []
         for begin, end, actor in self.groups:
             bounds = np.searchsorted(owner, np.arange(begin, end + 1))
-            part = slice(bounds[0], bounds[-1])
-            jobs += actor.jobs(rows[part], bounds - bounds[0], episode[part], sampling)
+            if bounds[0] < bounds[-1]:
+                part = slice(bounds[0], bounds[-1])
+                jobs += actor.jobs(rows[part], bounds - bounds[0], episode[part], sampling)
         run = workers.map if len(rows) >= SHARED_ROWS * len(jobs) > SHARED_ROWS else map
         actions = run(lambda job: job().cpu().numpy(), jobs)
         return np.concatenate(list(actions)).astype(np.float64)
 
-    def _fill_steps(
-        self,
-        played: RecordedEpisodes,
-        first_obs: NDArray[Any],
-        history: Sequence[tuple[NDArray[Any], ...]],
-    ) -> None:
+    def _fill_steps(self, history: Sequence[tuple[EnvStep, NDArray[Any] | None]]) -> None:
         """Turns the history, one entry per step, into one array per slot."""
-        width = self.low.shape[0]
-        played.obs = [np.empty((t + 1, first_obs.shape[1]), np.float32) for t in played.lengths]
-        played.actions = [np.empty((t, width), np.float32) for t in played.lengths]
-        played.rewards = [np.empty(t, np.float32) for t in played.lengths]
-        for slot, row in enumerate(first_obs):
-            played.obs[slot][0] = row
-        for t, (alive, next_obs, action, reward) in enumerate(history):
-            for i, slot in enumerate(alive):
-                played.obs[slot][t + 1] = next_obs[i]
-                played.actions[slot][t] = action[i]
-                played.rewards[slot][t] = reward[i]
+        played, width = self.played, len(self.low)
+        obs_dim = self.vector.info.obs_dim
+        lengths = played.lengths
+        played.obs = [np.empty((t + 1, obs_dim), np.float32) for t in lengths]
+        played.actions = [np.empty((t, width), np.float32) for t in lengths]
+        played.rewards = [np.empty(t, np.float32) for t in lengths]
+        time_of = np.zeros(len(lengths), np.int64)
+        for step, action in history:
+            assert action is not None
+            for i, slot in enumerate(step.slots):
+                if step.lost[i]:
+                    continue
+                t = time_of[slot]
+                played.obs[slot][t] = step.obs[i]
+                if t > 0:
+                    played.actions[slot][t - 1] = action[i]
+                    played.rewards[slot][t - 1] = step.reward[i]
+                time_of[slot] += 1

@@ -1,8 +1,8 @@
-"""Returns of evaluated policies, their D4RL scores and confidence intervals."""
+"""Returns of evaluated policies, with their scores, success rates and confidence intervals."""
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.act import Actor
-from fastifo.envs.envpool import versions
 from fastifo.envs.pool import RolloutTime
-from fastifo.envs.rollout import rollout
+from fastifo.envs.scores import normalized_score, score_remark
+from fastifo.utils.arguments import as_index
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
+from fastifo.utils.records import Record
 from fastifo.utils.schema import Map, Optional, check_schema
+from fastifo.utils.statistics import bootstrap_interval, mean_of_rows, wilson_interval
+from fastifo.utils.text import number_texts
 
 HEADER = {
     "env_id": str,
@@ -23,50 +25,74 @@ HEADER = {
     "versions": Map(str),
     "num_updates": Optional(int),
     "reference": Optional(([float], None)),
+    "seeds": Optional([int]),
+    "settings": Optional([str]),
 }
 MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
     False: "return_mean",
     True: "return_mode",
 }
+FILE_OF = {  # name of a run's evaluation in its folder, by `deterministic`
+    False: "returns.npz",
+    True: "returns-deterministic.npz",
+}
 PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
 
-# (random, expert): the D4RL score of a return is 100 * (return - random) / (expert - random).
-# Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks, Adroit v1; commonly used for later
-# versions too. The rewards of Adroit's door, hammer and relocate differ in later versions.
-REFERENCE_RETURNS = {
-    "HalfCheetah": (-280.178953, 12135.0),
-    "Hopper": (-20.272305, 3234.3),
-    "Walker2d": (1.629008, 4592.3),
-    "Ant": (-325.6, 3879.7),
-    "AdroitHandPen": (96.262799, 3076.8331017826877),
-    "AdroitHandDoor": (-56.512833, 2880.5693087298737),
-    "AdroitHandHammer": (-274.856578, 12794.134825156867),
-    "AdroitHandRelocate": (-6.425911, 4233.877797728884),
-}
 
-
-@dataclass(frozen=True)
-class Returns:
+@dataclass(frozen=True, eq=False, repr=False)
+class Returns(Record):
     """Undiscounted episode returns of P members, E episodes each.
 
-    Members that diverged in training have nan returns and zero lengths. With the protocol
-    last_tenth, the E columns are mean returns of evaluations during training, and lengths are 0.
+    Members that diverged in training have nan returns and zero lengths. A single nan is a lost
+    episode: the process that played it died. With the protocol last_tenth, the E columns are mean
+    returns of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
+    the returns of member i, [E].
     """
 
     returns: NDArray[np.float64]  # [P, E]
     lengths: NDArray[np.int64]  # [P, E], in environment steps
     env_id: str
     deterministic: bool  # the policies played their mode, not samples
-    versions: dict[str, str]  # of EnvPool and the physics inside it
+    versions: dict[str, str]  # of the packages that define the environment's physics
     num_updates: int = 0  # updates the policies had made when they were evaluated
     reference: tuple[float, float] | None = None  # returns of scores 0 and 100; None: D4RL's
+    successes: NDArray[np.float64] | None = None  # [P, E], 1 if the task succeeded at any step of
+    # the episode, else 0; nan as in returns. None: the environment has no measure of success
+    seeds: tuple[int, ...] = ()  # [P], of the members; empty where they are not known
+    settings: tuple[str, ...] = ()  # [P], what distinguishes members besides seeds; empty: nothing
     clock: RolloutTime = field(  # time spent; not kept in files
         default_factory=RolloutTime, compare=False
     )
 
+    def __len__(self) -> int:
+        """P, the number of members."""
+        return len(self.returns)
+
+    def __getitem__(self, member: int) -> NDArray[np.float64]:
+        """Returns of one member's episodes, [E].  Raises IndexError if there is no such member."""
+        row: NDArray[np.float64] = self.returns[as_index("member", member, len(self))]
+        return row
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        """The returns of each member's episodes in order, [E]."""
+        return iter(self.returns)
+
+    def __repr__(self) -> str:
+        kind = "mode" if self.deterministic else "sampled actions"
+        means = self.per_member
+        low, high = number_texts([np.nanmin(means), np.nanmax(means)]) if len(means) else ("", "")
+        text = f"mean return {low}" if low == high else f"mean returns {low} to {high}"
+        return (
+            f"Returns({self.env_id}, {kind}, {len(self)} members x {self.returns.shape[1]} "
+            f"episodes, {text})"
+        )
+
     @property
     def mean(self) -> float:
-        """Mean over all episodes, without members that diverged."""
+        """Mean over all episodes, without members that diverged and lost episodes.
+
+        Of a sweep it mixes settings; `by_setting` keeps them apart.
+        """
         return float(np.nanmean(self.returns))
 
     @property
@@ -75,9 +101,35 @@ class Returns:
         return float(np.nanstd(self.returns))
 
     @property
-    def per_member(self) -> list[float]:
+    def per_member(self) -> NDArray[np.float64]:
         """Mean over each member's episodes, [P]; nan for members that diverged."""
-        return [float(value) for value in self.returns.mean(1)]
+        return mean_of_rows(self.returns)
+
+    @property
+    def num_lost(self) -> int:
+        """Episodes that were lost because the process that played them died."""
+        missing = np.isnan(self.returns)
+        return int(missing[~missing.all(1)].sum())
+
+    @property
+    def success(self) -> float | None:
+        """Share of the episodes in which the task succeeded at any step; None without a measure."""
+        if self.successes is None or np.isnan(self.successes).all():
+            return None
+        return float(np.nanmean(self.successes))
+
+    @property
+    def success_interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval of `success`, (low, high); None without a measure."""
+        if self.success is None or self.successes is None:
+            return None
+        known = self.successes[~np.isnan(self.successes)]
+        return wilson_interval(float(known.sum()), known.size)
+
+    @property
+    def success_per_member(self) -> NDArray[np.float64] | None:
+        """Share of each member's episodes, [P]; nan for members that diverged."""
+        return None if self.successes is None else mean_of_rows(self.successes)
 
     @property
     def score(self) -> float | None:
@@ -94,23 +146,34 @@ class Returns:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean, (low, high); see `bootstrap_interval`."""
-        return bootstrap_interval(self.returns[~np.isnan(self.returns).any(1)])
+        return bootstrap_interval(self.returns[~np.isnan(self.returns).all(1)])
+
+    def by_setting(self) -> dict[str, "Returns"]:
+        """The returns of each setting of a sweep, in the order of the members.
+
+        Without a sweep there is one entry, whose key is "".
+        """
+        if not self.settings:
+            return {"": self}
+        members: dict[str, list[int]] = {}
+        for member, setting in enumerate(self.settings):
+            members.setdefault(setting, []).append(member)
+        return {setting: self.part(indices) for setting, indices in members.items()}
 
     def __str__(self) -> str:
-        low, high = self.interval
-        name = "D4RL score" if self.reference is None else "score"
-        score = "" if self.score is None else f", {name} {self.score:.1f}"
-        mode = "mode" if self.deterministic else "sampled"
-        unit = "episodes" if self.lengths.any() else "evaluations in training"
-        return (
-            f"{self.env_id}: return {self.mean:.1f} [{low:.1f}, {high:.1f}] over "
-            f"{self.returns.shape[0]} members x {self.returns.shape[1]} {unit} ({mode}){score}"
-        )
+        return describe_returns(self)
 
     def part(self, members: Sequence[int]) -> "Returns":
         """The rows of some members.  members: indices into P."""
         rows = list(members)
-        return dataclasses.replace(self, returns=self.returns[rows], lengths=self.lengths[rows])
+        return dataclasses.replace(
+            self,
+            returns=self.returns[rows],
+            lengths=self.lengths[rows],
+            successes=None if self.successes is None else self.successes[rows],
+            seeds=tuple(self.seeds[i] for i in rows) if self.seeds else (),
+            settings=tuple(self.settings[i] for i in rows) if self.settings else (),
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes an `.npz` file for `load`, atomically and without pickle.
@@ -124,12 +187,17 @@ class Returns:
             "versions": self.versions,
             "num_updates": self.num_updates,
             "reference": self.reference,
+            "seeds": self.seeds,
+            "settings": self.settings,
         }
+        columns: dict[str, Any] = {"returns": self.returns, "lengths": self.lengths}
+        if self.successes is not None:
+            columns["successes"] = self.successes
         text = np.array(json.dumps(header))
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
-                np.savez(file, header=text, returns=self.returns, lengths=self.lengths)
+                np.savez(file, header=text, **columns)
 
         write_atomic(Path(path), write)
 
@@ -144,6 +212,7 @@ class Returns:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = parse_json(str(file["header"]), Path(path))
                 returns, lengths = file["returns"], file["lengths"]
+                successes = file["successes"] if "successes" in file.files else None
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
         except UNREADABLE as error:
@@ -159,77 +228,64 @@ class Returns:
                 f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
                 f"{list(lengths.shape)}; evaluate again"
             )
+        if successes is not None and (successes.shape, successes.dtype.kind) != (
+            returns.shape,
+            "f",
+        ):
+            raise ValueError(
+                f"{path}: successes: expected numbers {list(returns.shape)}, found "
+                f"{successes.dtype} {list(successes.shape)}; evaluate again"
+            )
         known = {k: header[k] for k in HEADER if k in header}
         if known.get("reference") is not None:
             low, high = known["reference"]
             known["reference"] = (float(low), float(high))
-        return Returns(returns, lengths, **known)
+        for name in ("seeds", "settings"):
+            known[name] = tuple(known.get(name, ()))
+            if len(known[name]) not in (0, len(returns)):
+                raise ValueError(
+                    f"{path}: {name}: expected {len(returns)}, one for each member, found "
+                    f"{len(known[name])}; evaluate again"
+                )
+        return Returns(returns, lengths, successes=successes, **known)
 
 
-def normalized_score(
-    env_id: str, return_: float, reference: Sequence[float] | None = None
-) -> float | None:
-    """The score of an undiscounted return; None where there is no reference for the task.
-
-    reference: returns of scores 0 and 100; by default D4RL's for the task.
-    """
-    pair = reference or REFERENCE_RETURNS.get(env_id.partition("-")[0])
-    return None if pair is None else 100.0 * (return_ - pair[0]) / (pair[1] - pair[0])
-
-
-def bootstrap_interval(
-    values: NDArray[np.float64], level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Stratified percentile bootstrap of the mean: episodes are redrawn within each member.
-
-    values: [P, E].
-    level: share of resampled means inside the interval.
-
-    Returns (low, high). The interval covers evaluation noise of these members, not variation
-    between seeds; tables show the spread between seeds in a separate column.
-    """
-    rng = np.random.default_rng(seed)
-    members, episodes = values.shape
-    means = np.empty(resamples)
-    for i in range(resamples):
-        index = rng.integers(0, episodes, (members, episodes))
-        means[i] = np.take_along_axis(values, index, 1).mean()
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(means, [tail, 100.0 - tail])
-    return float(low), float(high)
+def describe_returns(returns: Returns) -> str:
+    """The text of `print(returns)`: a line, or for a sweep one line per setting and the best."""
+    parts = returns.by_setting()
+    kind = "mode" if returns.deterministic else "sampled"
+    remark = score_remark(returns.env_id, returns.reference)
+    last = [f"  {remark}"] if remark else []
+    if len(parts) == 1:
+        return "\n".join([f"{returns.env_id}: return {_describe_setting(returns, kind)}", *last])
+    width = max(map(len, parts))
+    lines = [f"{returns.env_id}: return of each setting ({kind})"]
+    lines += [f"  {name:{width}}  {_describe_setting(part)}" for name, part in parts.items()]
+    if not np.isnan(returns.per_member).all():
+        best = int(np.nanargmax(returns.per_member))
+        seed = f", seed={returns.seeds[best]}" if returns.seeds else ""
+        (mean,) = number_texts([returns.per_member[best]])
+        lines.append(f"  best: member {best}{seed}, {returns.settings[best]}, return {mean}")
+    return "\n".join(lines + last)
 
 
-def evaluate_policies(
-    policies: Sequence[Actor],
-    env_id: str,
-    num_episodes: int,
-    deterministic: bool,
-    *,
-    seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
-    progress: bool = True,
-) -> Returns:
-    """Plays every policy from the same `num_episodes` start states.
-
-    Returns one row per policy. For the arguments and errors see `rollout`.
-    """
-    spent = RolloutTime()
-    played = rollout(
-        policies,
-        env_id,
-        num_episodes,
-        deterministic,
-        seed=seed,
-        record=False,
-        env_kwargs=env_kwargs,
-        progress=progress,
-        spent=spent,
-    )
-    return Returns(
-        returns=np.stack([episodes.returns for episodes in played]),
-        lengths=np.stack([episodes.lengths for episodes in played]),
-        env_id=env_id,
-        deterministic=deterministic,
-        versions=versions(),
-        clock=spent,
+def _describe_setting(returns: Returns, kind: str = "") -> str:
+    """Mean, interval, sizes and score of members that differ in their seeds only."""
+    if np.isnan(returns.returns).all():
+        return f"none: {len(returns)} members diverged"
+    members = returns.per_member
+    texts = number_texts([returns.mean, *returns.interval, *members], spread=returns.interval)
+    mean, low, high = texts[:3]
+    name = "D4RL score" if returns.reference is None else "score"
+    score = "" if returns.score is None else f", {name} {returns.score:.1f}"
+    unit = "episodes" if returns.lengths.any() else "evaluations in training"
+    success = ""
+    if returns.success is not None and returns.success_interval is not None:
+        ends = "{:.0%}, {:.0%}".format(*returns.success_interval)
+        success = f", success {returns.success:.0%} [{ends}]"
+    lost = f", {returns.num_lost} episodes lost" if returns.num_lost else ""
+    seeds = f"; by seed {' '.join(texts[3:])}" if len(members) > 1 else ""
+    return (
+        f"{mean} [{low}, {high}] over {len(members)} members x {returns.returns.shape[1]} {unit}"
+        f"{f' ({kind})' if kind else ''}{score}{success}{lost}{seeds}"
     )

@@ -1,7 +1,9 @@
-"""Episodes from policies: every policy plays the same number, side by side in EnvPool."""
+"""Episodes from policies: every policy plays the same number, side by side in one environment."""
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,23 +14,35 @@ from torch import Tensor
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
-from fastifo.envs.envpool import check_env, episode_limit, split_settings
+from fastifo.envs.checks import check_policy
 from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
+from fastifo.envs.registry import find_backend
+from fastifo.envs.spec import EnvSpec, as_spec
+from fastifo.envs.vector import Backend, VectorEnv
 from fastifo.utils.arguments import as_count
 from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.parallel import one_thread
-from fastifo.utils.progress import ProgressBar
+from fastifo.utils.progress import ProgressBar, warn
 
 MAX_SLOTS = 2048  # environments alive at the same time; further episodes follow in later batches
 MAX_EPISODES = 1_000_000  # of one policy: more would play for weeks
 MAX_RECORDED = 100_000  # of them with every step in memory
 MAX_PLAYED = 10_000_000  # of all policies
 SPLIT_SLOTS = 200  # fewer slots play in one pool: two halves would cost more steps than they save
+LANE_ROWS = 16  # rows of a product where lanes decide which episodes are played together
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What `rollout` returns."""
+
+    episodes: list[RecordedEpisodes]  # of each policy
+    versions: dict[str, str]  # of the packages that define the environment's physics
 
 
 def collect(
     policy: Actor,
-    env_id: str,
+    env: str | EnvSpec,
     num_episodes: int,
     deterministic: bool,
     *,
@@ -36,10 +50,14 @@ def collect(
     title: str,
     env_kwargs: Mapping[str, Any] | None = None,
     bounds: tuple[Tensor | None, Tensor | None] = (None, None),
+    num_workers: int = 0,
     progress: bool = True,
 ) -> Episodes:
     """Plays episodes of one policy and returns them as dataset columns with actions and rewards.
 
+    Lost episodes are left out.
+
+    env, env_kwargs, num_workers: as in `rollout`.
     bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
@@ -47,38 +65,40 @@ def collect(
     """
     (played,) = rollout(
         [policy],
-        env_id,
+        env,
         num_episodes,
         deterministic,
         seed=seed,
         record=True,
         title=title,
         env_kwargs=env_kwargs,
+        num_workers=num_workers,
         progress=progress,
-    )
-    start = torch.from_numpy(np.concatenate([[0], played.lengths.cumsum()]))
+    ).episodes
+    kept = np.flatnonzero(~played.lost & (played.lengths > 0))
+    start = torch.from_numpy(np.concatenate([[0], played.lengths[kept].cumsum()]))
     last = start[1:] - 1
     terminal = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
     timeout = torch.zeros_like(terminal)
-    terminal[last] = torch.from_numpy(played.terminal)
+    terminal[last] = torch.from_numpy(played.terminal[kept])
     timeout[last] = ~terminal[last]
     low, high = bounds
-    action = torch.from_numpy(np.concatenate(played.actions))
+    action = torch.from_numpy(np.concatenate([played.actions[i] for i in kept]))
     if low is not None and high is not None:
         action = to_unit(action, low, high).clamp_(-1.0, 1.0)
     return Episodes(
-        obs=torch.from_numpy(np.concatenate(played.obs)),
+        obs=torch.from_numpy(np.concatenate([played.obs[i] for i in kept])),
         start=start,
         terminal=terminal,
         timeout=timeout,
         action=action,
-        reward=torch.from_numpy(np.concatenate(played.rewards)),
+        reward=torch.from_numpy(np.concatenate([played.rewards[i] for i in kept])),
     )
 
 
 def rollout(
     policies: Sequence[Actor],
-    env_id: str,
+    env: str | EnvSpec,
     num_episodes: int,
     deterministic: bool,
     *,
@@ -86,83 +106,140 @@ def rollout(
     record: bool,
     title: str = "evaluate",
     env_kwargs: Mapping[str, Any] | None = None,
+    num_workers: int = 0,
     progress: bool = True,
     spent: RolloutTime | None = None,
-) -> list[RecordedEpisodes]:
+) -> Played:
     """Plays exactly `num_episodes` episodes of every policy, in the order of `policies`.
 
     Episode i starts from the environment seed given by `seed` and i, whichever policy plays it.
     Taking the first episodes to end instead would favour short ones.
 
+    env: an environment's id or spec.
     deterministic: play the mode; False plays samples.
     seed: of the environments.
     record: keep every step, not only returns and lengths.
     title: label of the progress bar.
-    env_kwargs: settings of the environment, as in `Dataset`; those that EnvPool lacks are not used.
+    env_kwargs: settings of the environment, as in `Dataset`; unknown ones are not used.
+    num_workers: processes to step the environments in, where the backend supports it; 0 (default):
+        its own choice. Results do not depend on it.
     spent: where given, the time of this rollout is added to it.
-    Raises ValueError for no policies, no episodes, an unknown environment, or one whose spaces
-    do not fit.
+    Raises ValueError for no policies, no episodes, an unknown environment, one whose spaces do not
+    fit, or observations that are not finite; ChildProcessError if every episode was lost.
     """
     if not policies:
         raise ValueError("policies: expected one or more, found none")
     high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
     num_episodes = as_count("num_episodes", num_episodes, high=high)
-    check_env(env_id)
+    num_workers = as_count("num_workers", num_workers, low=0)
+    spec = as_spec(env, settings=env_kwargs)
+    backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()
+    task = RolloutTask(num_episodes, deterministic, seed, record)
+    with (
+        checked_interrupt(f"in {title} {spec.id}") as check,
+        _vectors(backend, spec, len(policies) * num_episodes, num_workers) as vectors,
+    ):
+        for policy in {id(policy): policy for policy in policies}.values():
+            check_policy(policy, vectors[0].info)
+        block = 0 if backend.has_async_steps else LANE_ROWS
+        parts = _play_all(
+            task, policies, vectors, block, f"{title} {spec.id}", progress, spent, check
+        )
+    spent.total_s += time.perf_counter() - started
+    episodes = RecordedEpisodes.joined(parts)
+    _report(vectors[0], episodes)
+    return Played(
+        [
+            episodes.part(slice(p * num_episodes, (p + 1) * num_episodes))
+            for p in range(len(policies))
+        ],
+        dict(vectors[0].info.versions),
+    )
+
+
+@contextlib.contextmanager
+def _vectors(
+    backend: Backend, spec: EnvSpec, total: int, num_workers: int
+) -> Iterator[list[VectorEnv]]:
+    """One vector of environments, or two for many slots that step on their own.
+
+    The policies of one half act while the environments of the other half step.
+    """
+    slots = min(total, MAX_SLOTS)
+    count = 2 if backend.has_async_steps and slots >= SPLIT_SLOTS else 1
     # No more threads than this process was given: next to another process that trains, every
     # hand-over to a further thread would wait for a time slice.
     threads = torch.get_num_threads()
-    with checked_interrupt(f"in {title} {env_id}") as check:
-        settings = split_settings(env_id, env_kwargs)[0] if env_kwargs else {}
-        task = RolloutTask(env_id, num_episodes, deterministic, seed, record, threads, settings)
-        parts = _play_all(task, policies, title, progress, spent, check)
-    spent.total_s += time.perf_counter() - started
-    episodes = RecordedEpisodes.joined(parts)
-    return [
-        episodes.part(slice(p * num_episodes, (p + 1) * num_episodes)) for p in range(len(policies))
-    ]
+    vectors: list[VectorEnv] = []
+    try:
+        for _ in range(count):
+            vectors.append(backend.make(spec, slots, threads=threads, workers=num_workers))  # noqa: PERF401
+        yield vectors
+    finally:
+        for vector in vectors:
+            vector.close()
+
+
+def _report(vector: VectorEnv, episodes: RecordedEpisodes) -> None:
+    """Warns of episodes that fastifo's own limit has cut.  Raises if every episode was lost."""
+    info = vector.info
+    if episodes.lost.all():
+        raise ChildProcessError(f"{info.name}: every episode was lost, because its process died")
+    cut = int((episodes.lengths >= info.max_episode_steps).sum())
+    if cut and not info.has_own_limit:
+        warn(
+            f"{info.name}: states no time limit, and {cut} episodes were cut after "
+            f"{info.max_episode_steps:,} steps; set one with env_kwargs "
+            "{'max_episode_steps': ...} (--env-arg max_episode_steps=...)"
+        )
 
 
 def _play_all(
     task: RolloutTask,
     policies: Sequence[Actor],
+    vectors: Sequence[VectorEnv],
+    block: int,
     title: str,
     progress: bool,
     spent: RolloutTime,
     check: Callable[[], None],
 ) -> list[RecordedEpisodes]:
-    """Plays all slots, `MAX_SLOTS` at a time; parts in the order of policies and episodes.
+    """Plays all slots, as many at a time as fit; parts in the order of policies and episodes.
 
     check: raises KeyboardInterrupt if Ctrl-C was pressed; called at every step.
     """
     groups = group_actors(policies)
     total = len(policies) * task.num_episodes
-    limit = episode_limit(task.env_id, task.settings)
+    limit = vectors[0].info.max_episode_steps
     on_cpu = all(policy.seed.device.type == "cpu" for policy in policies)
+    threads = torch.get_num_threads() if on_cpu else 1
     parts: list[RecordedEpisodes] = []
-    # An episode that ends early counts as all its steps, so that the bar never goes back.
+    made = 0  # steps of earlier batches
+    # An episode that ends early fills its part of the bar, so that the bar never goes back; the
+    # rate counts the steps that were made.
     with (
         one_thread(),
-        ThreadPoolExecutor(task.threads if on_cpu else 1) as workers,
-        ProgressBar(f"{title} {task.env_id}", total * limit, "steps", enabled=progress) as bar,
+        ThreadPoolExecutor(threads) as workers,
+        ProgressBar(title, total * limit, "steps", enabled=progress) as bar,
     ):
         for first in range(0, total, MAX_SLOTS):
             last = min(first + MAX_SLOTS, total)
             batch = [divmod(slot, task.num_episodes) for slot in range(first, last)]
-            half = (len(batch) + 1) // 2 if len(batch) >= SPLIT_SLOTS else len(batch)
+            half = -(-len(batch) // len(vectors))
             pools = [
-                SlotPool(task, policies, groups, part)
-                for part in (batch[:half], batch[half:])
-                if part
+                SlotPool(task, groups, batch[begin : begin + half], vector, block)
+                for begin, vector in zip(range(0, len(batch), half), vectors, strict=False)
             ]
-            # The policies of one half act while the environments of the other half step.
             running = [pool.play(workers, spent) for pool in pools]
             while running:
                 check()
                 running = [pool for pool in running if next(pool, None) is not None]
                 finished = first + sum(pool.num_finished for pool in pools)
-                steps = sum(len(pool.alive) * pool.step for pool in pools)
-                bar.update(finished * limit + steps, f"{finished} episodes finished")
+                steps = sum(pool.num_steps for pool in pools)
+                now = made + sum(pool.num_made for pool in pools)
+                bar.update(finished * limit + steps, f"{finished} episodes finished", now)
+            made += sum(pool.num_made for pool in pools)
             parts += [pool.played for pool in pools]
     return parts

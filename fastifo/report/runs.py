@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastifo.algos import BACKBONES
-from fastifo.engine.checkpoint import Checkpoints
-from fastifo.engine.metrics import read_metrics
-from fastifo.envs.returns import Returns
+from fastifo.engine.checkpoint import Checkpoints, checked_metrics
+from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.files import read_json
 
 ORDER = (  # of algorithms in tables and figures
@@ -133,8 +132,7 @@ def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
 
 def _summarize(folder: Path, config: dict[str, Any], label: str) -> list[RunSummary]:
     """One summary for each dataset of a run."""
-    Checkpoints(folder / "checkpoint").check_metrics()
-    metrics = read_metrics(folder / "metrics.jsonl")
+    metrics = checked_metrics(folder)
     summaries = []
     for index, dataset in enumerate(config["datasets"]):
         members = [i for i, m in enumerate(config["members"]) if m.get("dataset", 0) == index]
@@ -144,8 +142,8 @@ def _summarize(folder: Path, config: dict[str, Any], label: str) -> list[RunSumm
                 config=config,
                 dataset=dataset,
                 members=members,
-                returns=_read_returns(folder / "returns.npz", members),
-                deterministic=_read_returns(folder / "returns-deterministic.npz", members),
+                returns=_read_returns(folder / FILE_OF[False], members),
+                deterministic=_read_returns(folder / FILE_OF[True], members),
                 metrics=[row for row in metrics if row.get("member", members[0]) in members],
                 label=label,
             )

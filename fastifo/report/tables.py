@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from fastifo.envs.returns import bootstrap_interval, normalized_score
+from fastifo.envs.scores import normalized_score
 from fastifo.report.runs import RunSummary, algorithms_of
-from fastifo.utils.statistics import interquartile_mean, stratified_interval
+from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, stratified_interval
 
 RUN_HEADER = (
     "policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time",

@@ -14,8 +14,9 @@ from fastifo.benchmarks.sibench import SIZES, build_sets
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
-from fastifo.envs.envpool import check_env
-from fastifo.envs.returns import Returns
+from fastifo.envs.registry import check_id
+from fastifo.envs.returns import FILE_OF, Returns
+from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.text import did_you_mean
 
@@ -84,7 +85,7 @@ def begin_study(
     for algorithm in algorithms:
         settings_of(algorithm, fields)
     for env_id in envs:
-        check_env(env_id)
+        check_id(env_id)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
 
 
@@ -147,7 +148,7 @@ def train_and_evaluate(
             train_fields = {"embeddings": embeddings} | train_fields
         for path, run_datasets in runs:
             run = train(  # returns immediately where the folder holds the finished run
-                name, run_datasets, num_updates=num_updates, seeds=list(seeds), out=path,
+                name, run_datasets, num_updates=num_updates, seeds=as_seeds(seeds), out=path,
                 progress=progress, **train_fields,
             )  # fmt: skip
             for deterministic in (False, True):
@@ -174,9 +175,8 @@ def is_evaluated(
     folder: Path, num_updates: int, num_members: int, episodes: int, deterministic: bool
 ) -> bool:
     """Whether a run folder has returns after `num_updates`, with these members and episodes."""
-    name = "returns-deterministic.npz" if deterministic else "returns.npz"
     try:
-        returns = Returns.load(folder / name)
+        returns = Returns.load(folder / FILE_OF[deterministic])
     except UNREADABLE:
         return False
     shape = returns.returns.shape

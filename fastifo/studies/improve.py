@@ -5,7 +5,7 @@ scratch on the episodes of the previous policy.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fastifo import algos
+from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
-from fastifo.engine.setup import report_notes
+from fastifo.engine.setup import choose_env, report_notes
 from fastifo.engine.train import train
-from fastifo.envs.envpool import check_env
+from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect
+from fastifo.envs.spec import EnvSpec
 from fastifo.studies.grid import settings_of
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.arguments import as_count, plain
+from fastifo.utils.arguments import as_count, as_seeds, plain
 from fastifo.utils.files import keep_plan, write_json
 from fastifo.utils.locks import folder_lock
 
@@ -38,7 +41,7 @@ class Improvement:
     """What `improve` returns: the mean undiscounted return of each iteration's data, by seed."""
 
     algorithm: str  # name of the method
-    env_id: str  # EnvPool name of the task
+    env_id: str  # the environment
     seeds: tuple[int, ...]  # one sequence of policies each
     returns: list[list[float]]  # [seeds][iterations + 1]; the first is the initial background's
 
@@ -61,7 +64,7 @@ class Experiment:
     """What the iterations of one improvement share."""
 
     algorithm: str  # name of the method
-    env_id: str  # EnvPool name of the task
+    env: EnvSpec  # of the task
     start: Dataset  # background of the first iteration, and action bounds of all
     demos: Episodes  # the expert's observations
     episodes: int  # played in each iteration
@@ -79,13 +82,13 @@ class Experiment:
                 background = load_dataset(previous).background
             dataset = self._dataset(background, self.demos)
             run = train(
-                self.algorithm, dataset, seeds=seed, out=folder / "run", progress=self.progress,
-                **self.fields,
+                self.algorithm, dataset, seeds=[seed], out=folder / "run", progress=self.progress,
+                env=self.env, **self.fields,
             )  # fmt: skip
             policy = run.policy(0).to(torch.device("cpu"))
             played = collect(
-                policy, self.env_id, self.episodes, False, seed=SEED_BLOCK + iteration,
-                title=f"iteration {iteration}", env_kwargs=self.start.env_kwargs,
+                policy, self.env, self.episodes, False, seed=SEED_BLOCK + iteration,
+                title=f"iteration {iteration}",
                 bounds=(self.start.action_low, self.start.action_high), progress=self.progress,
             )  # fmt: skip
             self._dataset(played, None, iteration=iteration).save(folder / PLAYED)
@@ -96,22 +99,23 @@ class Experiment:
     def _dataset(self, background: Episodes, expert: Episodes | None, **info: Any) -> Dataset:
         """A dataset of the experiment's environment."""
         return dataclasses.replace(
-            self.start, background=background, expert=expert, env_id=self.env_id, info=info,
-            unverified=(),
+            self.start, background=background, expert=expert, env_id=self.env.id, info=info,
+            unverified=(), env_kwargs={**self.env.settings, **self.env.kwargs},
         )  # fmt: skip
 
 
 @standard_torch()
 def improve(
-    algorithm: str,
+    algorithm: str | type[Learner],
     expert: Dataset | str | Path,
     seed_background: Dataset | str | Path,
     *,
     iterations: int = 20,
     episodes: int = 1000,
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     out: str | Path,
-    env_id: str | None = None,
+    env_id: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     progress: bool = True,
     **fields: Any,
 ) -> Improvement:
@@ -119,26 +123,27 @@ def improve(
 
     expert: a dataset whose expert observations are used; the background's, where it has no expert
     part.  seed_background: a dataset whose background the first iteration learns from.  episodes:
-    played in each iteration.  seeds: each has its own sequence of policies.  env_id: EnvPool's name
-    of the task, where the datasets do not state it.  fields: arguments of `fastifo.train`.
+    played in each iteration.  seeds: each has its own sequence of policies.  env_id,
+    env_kwargs: the environment and its settings, as `env` in `fastifo.train`, where the datasets do
+    not state it.  fields: arguments of `fastifo.train`.
     Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
     Raises ValueError where `out` holds another improvement, and the errors of `train`.
     """
-    given = seeds if isinstance(seeds, Iterable) else [seeds]
-    seeds = tuple(as_count("seeds", seed, low=0) for seed in given)
+    algorithm = algos.name_of(algorithm)
+    seeds = as_seeds(seeds)
     iterations = as_count("iterations", iterations)
     episodes = as_count("episodes", episodes, high=MAX_RECORDED)
-    if not seeds:
-        raise ValueError("seeds: expected one or more, found none")
     fields = {name: plain(value) for name, value in fields.items()}
     settings_of(algorithm, fields | {"seeds": seeds})
     demonstrations, start = _datasets(expert, seed_background, progress)
     demos = (demonstrations.expert or demonstrations.background).without_rewards()
-    env_id = env_id or start.env_id or demonstrations.env_id
-    if env_id is None:
-        raise ValueError("env_id: expected EnvPool's name of the task, found none in the datasets")
-    check_env(env_id)
-    experiment = Experiment(algorithm, env_id, start, demos, episodes, Path(out), fields, progress)
+    if start.env_id is None:
+        start = dataclasses.replace(start, env_id=demonstrations.env_id)
+    env = choose_env(start, env_id, env_kwargs)
+    if env is None:
+        raise ValueError("env_id: expected the name of an environment, found none in the datasets")
+    describe(env)
+    experiment = Experiment(algorithm, env, start, demos, episodes, Path(out), fields, progress)
     with folder_lock(experiment.folder):
         _keep_plan(experiment, seeds)
         return _iterate(experiment, iterations, seeds)
@@ -154,7 +159,7 @@ def _iterate(experiment: Experiment, iterations: int, seeds: tuple[int, ...]) ->
         for seed in seeds:
             means[seed].append(experiment.iterate(seed, iteration))
         returns = [means[seed] for seed in seeds]
-        result = Improvement(experiment.algorithm, experiment.env_id, seeds, returns)
+        result = Improvement(experiment.algorithm, experiment.env.id, seeds, returns)
         write_json(
             experiment.folder / "improve.json", {"format": FORMAT, **dataclasses.asdict(result)}
         )
@@ -166,7 +171,7 @@ def _keep_plan(experiment: Experiment, seeds: Sequence[int]) -> None:
     plan = {
         "format": FORMAT,
         "algorithm": experiment.algorithm,
-        "env_id": experiment.env_id,
+        "env_id": experiment.env.id,
         "episodes": experiment.episodes,
         "seeds": list(seeds),
         "fields": {

@@ -201,15 +201,22 @@ def in_blocks(work: Callable[[slice], object], count: int) -> None:
         list(workers.map(run_block, range(0, count, BLOCK)))
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> contextlib.AbstractContextManager[None]:
     """Limits torch to one thread inside the block.
 
     The bits of matrix products and of functions such as sigmoid depend on the number of threads.
     """
+    return at_most_threads(1)
+
+
+@contextlib.contextmanager
+def at_most_threads(count: int) -> Iterator[None]:
+    """Limits torch to `count` threads inside the block; it never gets more than it had."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if count < before:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if count < before:
+            torch.set_num_threads(before)

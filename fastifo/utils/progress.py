@@ -78,6 +78,7 @@ class ProgressBar:
         self.enabled = enabled
         self.done = 0
         self.note = ""
+        self.made = 0  # units that were really worked through, for the rate
         self.first = 0  # units that an earlier process completed
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
@@ -117,11 +118,15 @@ class ProgressBar:
 
     def start_at(self, done: int) -> None:
         """Marks units as completed by an earlier process; they do not count towards the rate."""
-        self.done = self.first = done
+        self.done = self.made = self.first = done
 
-    def update(self, done: int, note: str | None = None) -> None:
-        """done: units completed so far.  note: text after the bar; None keeps the old one."""
-        self.done = done
+    def update(self, done: int, note: str | None = None, made: int | None = None) -> None:
+        """done: units completed so far.  note: text after the bar; None keeps the old one.
+
+        made: units that were really worked through, where `done` counts some that are not needed;
+            the rate is theirs. None: `done`.
+        """
+        self.done, self.made = done, done if made is None else made
         self.note = note = self.note if note is None else note
         if self.bar is not None:
             rate = f"{self.rate():.0f} {self.unit}/s"
@@ -130,15 +135,16 @@ class ProgressBar:
             self._print(note)
 
     def rate(self) -> float:
-        """Units per second in this process."""
-        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+        """Units made per second in this process."""
+        return (self.made - self.first) / max(time.monotonic() - self.started, 1e-9)
 
     def _print(self, note: str) -> None:
         self.printed = time.monotonic()
         elapsed = int(self.printed - self.started)
         line = f"{self.title}  {self.done}/{self.total}  {self.rate():.0f} {self.unit}/s"
-        if self.done < self.total and self.rate() > 0:
-            left = int((self.total - self.done) / self.rate())
+        if self.done < self.total and self.done > self.first:
+            elapsed_s = self.printed - self.started
+            left = int((self.total - self.done) * elapsed_s / (self.done - self.first))
             line += f"  {left // 60}:{left % 60:02d} left"
         else:
             line += f"  took {elapsed // 60}:{elapsed % 60:02d}"

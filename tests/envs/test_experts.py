@@ -23,7 +23,7 @@ def test_a_shipped_expert_is_small_states_its_origin_and_reaches_its_minimum_ret
     assert {"algorithm", "seed"} <= set(origin)
     (played,) = rollout(
         [load_expert(env_id)], env_id, 6, True, seed=3, record=False, progress=False
-    )
+    ).episodes
     # The median: one of so few episodes may fail early. The minimum is for the mean of 50 episodes.
     assert np.median(played.returns) > FLOORS[env_id]
 

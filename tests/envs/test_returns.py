@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastifo.envs.returns import Returns, bootstrap_interval, normalized_score
+from fastifo.envs.returns import Returns
+from fastifo.envs.scores import normalized_score, score_remark
+from fastifo.utils.statistics import bootstrap_interval
 from support import contents, full_disk
 
 ENV = "Hopper-v4"
@@ -68,7 +70,7 @@ def test_mean_std_and_member_means_are_over_episodes() -> None:
     returns = make_returns()
     assert returns.mean == 4.0
     assert returns.std == pytest.approx(5**0.5)
-    assert returns.per_member == [2.0, 6.0]
+    assert returns.per_member.tolist() == [2.0, 6.0]
     assert "2 members x 2 episodes (sampled), D4RL score" in str(returns)
     assert "(mode)" in str(make_returns(deterministic=True))
     assert "score" not in str(make_returns(env_id="Pusher-v4"))
@@ -83,6 +85,59 @@ def test_the_score_is_0_for_random_and_100_for_the_reference_expert() -> None:
     assert normalized_score("Ant-v4", -325.6) == pytest.approx(0.0)
     assert normalized_score("Ant-v4", 3879.7) == pytest.approx(100.0)
     assert normalized_score("Pusher-v4", 1.0) is None
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Walker2d-v6"])
+def test_versions_with_other_rewards_have_no_d4rl_score_but_a_remark(env_id: str) -> None:
+    assert normalized_score(env_id, 100.0) is None
+    assert normalized_score(env_id, 5.0, (0.0, 10.0)) == 50.0  # the dataset's own reference
+    assert env_id in score_remark(env_id)
+    assert score_remark(env_id, (0.0, 10.0)) == ""
+    text = str(make_returns(env_id=env_id))
+    assert f"no score for {env_id}: D4RL's reference returns are of versions up to v4" in text
+    assert score_remark("Hopper-v4") == score_remark("Pendulum-v1") == ""
+
+
+def test_success_rates_keep_their_decimals() -> None:
+    rates = np.array([[1.0, 0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
+    returns = make_returns(returns=rates, lengths=np.ones((2, 5), int), env_id="Lift", seeds=(3, 4))
+    assert str(returns).startswith("Lift: return 0.40 [0.10, 0.70] over 2 members x 5 episodes")
+    assert str(returns).endswith("by seed 0.60 0.20")
+    assert repr(returns) == (
+        "Returns(Lift, sampled actions, 2 members x 5 episodes, mean returns 0.20 to 0.60)"
+    )
+
+
+def test_the_settings_of_a_sweep_are_not_pooled(tmp_path: Path) -> None:
+    values = np.array([[100.0], [200.0], [900.0], [1000.0]]) + np.zeros((4, 3))
+    sweep = make_returns(
+        returns=values, lengths=np.ones((4, 3), int), seeds=(0, 1, 0, 1),
+        settings=("alpha=0.1", "alpha=0.1", "alpha=0.5", "alpha=0.5"),
+    )  # fmt: skip
+    sweep.save(tmp_path / "returns.npz")
+    for returns in (sweep, Returns.load(tmp_path / "returns.npz")):
+        title, first, second, best = str(returns).splitlines()
+        assert title == "Hopper-v4: return of each setting (sampled)"
+        assert first.startswith("  alpha=0.1  150 [150, 150] over 2 members x 3 episodes")
+        assert second.startswith("  alpha=0.5  950 [950, 950]")
+        assert second.endswith("by seed 900 1000")
+        assert best == "  best: member 3, seed=1, alpha=0.5, return 1000"
+        assert {k: v.mean for k, v in returns.by_setting().items()} == {
+            "alpha=0.1": 150.0, "alpha=0.5": 950.0,
+        }  # fmt: skip
+        assert returns.by_setting()["alpha=0.5"].seeds == (0, 1)
+    assert list(make_returns().by_setting()) == [""]
+
+
+def test_returns_have_a_length_members_and_equality() -> None:
+    returns = make_returns()
+    assert len(returns) == 2
+    assert returns[-1].tolist() == [5.0, 7.0]
+    assert [row.tolist() for row in returns] == [[1.0, 3.0], [5.0, 7.0]]
+    assert returns == make_returns()
+    assert returns != make_returns(returns=np.array([[1.0, 3.0], [5.0, np.nan]]))
+    with pytest.raises(IndexError, match="member: expected -2 to 1, found 2"):
+        returns[2]
 
 
 def test_the_interval_contains_the_mean_and_shrinks_with_more_episodes() -> None:

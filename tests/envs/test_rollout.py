@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fastifo.envs.envpool import check_env
+from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.experts import load_expert
-from fastifo.envs.returns import Returns, evaluate_policies
+from fastifo.envs.registry import check_id
+from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import collect, rollout
+from fastifo.utils.progress import ProgressBar
 from support import LinearPolicy
 
 ENV = "Hopper-v4"
@@ -34,11 +36,13 @@ def test_every_policy_plays_exactly_num_episodes() -> None:
 
 
 def test_all_policies_start_from_the_same_states_and_episodes_from_different_ones() -> None:
-    parts = rollout([LinearPolicy(s) for s in (0, 1)], ENV, 4, False, seed=3, record=True, **QUIET)
+    parts = rollout(
+        [LinearPolicy(s) for s in (0, 1)], ENV, 4, False, seed=3, record=True, **QUIET
+    ).episodes
     first = [np.stack([obs[0] for obs in part.obs]) for part in parts]
     assert np.array_equal(first[0], first[1])
     assert len(np.unique(first[0], axis=0)) == 4
-    other = rollout([LinearPolicy(0)], ENV, 4, False, seed=4, record=True, **QUIET)[0]
+    other = rollout([LinearPolicy(0)], ENV, 4, False, seed=4, record=True, **QUIET).episodes[0]
     assert not set(first[0].ravel()) & set(np.stack([obs[0] for obs in other.obs]).ravel())
 
 
@@ -89,7 +93,7 @@ def replay(recorded: Any, seed: int, episode: int) -> tuple[Any, Any, bool, bool
 
 
 def test_recorded_rows_belong_to_one_episode_and_never_to_the_automatic_reset() -> None:
-    recorded = rollout([LinearPolicy(2)], ENV, 4, False, seed=1, record=True, **QUIET)[0]
+    recorded = rollout([LinearPolicy(2)], ENV, 4, False, seed=1, record=True, **QUIET).episodes[0]
     assert len(set(recorded.lengths)) > 1
     for episode in range(4):
         obs, rewards, terminated, truncated = replay(recorded, 1, episode)
@@ -102,7 +106,9 @@ def test_recorded_rows_belong_to_one_episode_and_never_to_the_automatic_reset() 
 
 
 def test_actions_are_clipped_to_the_bounds_of_the_environment() -> None:
-    (played,) = rollout([LinearPolicy(gain=50.0)], ENV, 2, True, seed=0, record=True, **QUIET)
+    (played,) = rollout(
+        [LinearPolicy(gain=50.0)], ENV, 2, True, seed=0, record=True, **QUIET
+    ).episodes
     actions = np.concatenate(played.actions)
     assert np.abs(actions).max() == 1.0
     assert (np.abs(actions) == 1.0).mean() > 0.5
@@ -122,7 +128,7 @@ def test_a_policy_with_actions_out_of_bounds_plays_like_its_clipped_version() ->
 
 def test_collected_episodes_are_columns_that_tell_terminals_from_timeouts() -> None:
     episodes = collect(LinearPolicy(), ENV, 3, False, seed=0, title="test", progress=False)
-    recorded = rollout([LinearPolicy()], ENV, 3, False, seed=0, record=True, **QUIET)[0]
+    recorded = rollout([LinearPolicy()], ENV, 3, False, seed=0, record=True, **QUIET).episodes[0]
     assert episodes.lengths.tolist() == recorded.lengths.tolist()
     assert np.array_equal(episodes.obs.numpy(), np.concatenate(recorded.obs))
     returns = episodes.returns()
@@ -145,7 +151,7 @@ def test_an_episode_that_reaches_the_time_limit_is_a_timeout() -> None:
 
 def test_an_unknown_environment_is_named_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="no environment 'Hoper-v4'; did you mean 'Hopper-v4'"):
-        check_env("Hoper-v4")
+        check_id("Hoper-v4")
 
 
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")  # gymnasium's
@@ -172,3 +178,21 @@ def test_no_policies_or_episodes_are_refused() -> None:
         play([], 1)
     with pytest.raises(ValueError, match="num_episodes: expected an integer of at least 1"):
         play([LinearPolicy()], 0)
+
+
+def test_the_rate_counts_the_steps_that_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[ProgressBar] = []
+
+    class Seen(ProgressBar):
+        def __init__(self, *args: Any, **fields: Any) -> None:
+            super().__init__(*args, **fields)
+            bars.append(self)
+
+    monkeypatch.setattr("fastifo.envs.rollout.ProgressBar", Seen)
+    monkeypatch.setattr("fastifo.envs.rollout.MAX_SLOTS", 8)  # three batches
+    returns = play([LinearPolicy()], 20, True)
+    (bar,) = bars
+    assert bar.made == returns.lengths.sum()
+    assert bar.made < bar.done == bar.total == 20 * 1000
+    bar.started -= 100.0
+    assert bar.rate() == pytest.approx(bar.made / 100.0, rel=0.5)

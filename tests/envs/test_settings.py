@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import fastifo
-from fastifo.envs.envpool import episode_limit, split_settings, unknown_settings
-from fastifo.envs.returns import Returns, normalized_score
+from fastifo.envs.backends.envpool import split_settings
+from fastifo.envs.registry import describe
+from fastifo.envs.returns import Returns
+from fastifo.envs.scores import normalized_score
+from fastifo.envs.spec import as_spec
 
 SMALL: dict[str, Any] = {"num_updates": 2, "hidden_sizes": (8,), "progress": False, "device": "cpu"}
 
@@ -45,12 +48,10 @@ def test_settings_that_envpool_knows_are_told_from_others(
     env_id: str, settings: dict[str, Any], known: dict[str, Any], unknown: dict[str, Any]
 ) -> None:
     assert split_settings(env_id, settings) == (known, unknown)
-    assert unknown_settings(env_id, settings) == list(unknown)
-    assert episode_limit(env_id, known) == known.get("max_episode_steps", episode_limit(env_id))
-
-
-def test_all_settings_of_an_unknown_environment_are_unknown() -> None:
-    assert unknown_settings("Nowhere-v0", {"max_episode_steps": 3}) == ["max_episode_steps"]
+    info = describe(as_spec(env_id, settings=settings))
+    assert info.unused == tuple(unknown)
+    own = describe(as_spec(env_id)).max_episode_steps
+    assert info.max_episode_steps == known.get("max_episode_steps", own)
 
 
 def dataset(**fields: Any) -> fastifo.Dataset:

@@ -147,7 +147,7 @@ def test_ctrl_c_in_an_evaluation_stops_it(tmp_path: Path, delay: float) -> None:
 import os, signal, sys, threading
 sys.path.insert(0, {TESTS!r})
 from support import LinearPolicy
-from fastifo.envs.returns import evaluate_policies
+from fastifo.envs.evaluate import evaluate_policies
 threading.Timer({delay}, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 while True:
     evaluate_policies([LinearPolicy()], "Hopper-v4", 500, False, progress=False)

@@ -132,6 +132,7 @@ def _source(path: Path, options: ReadOptions) -> Source:
         env_kwargs=env_kwargs,
         bounds=_bounds(metadata, content, options),
         reference_returns=_pair(references),
+        obs_keys=options.keys,
         info={"notes": {"wrappers of the environment that are not used": count}},
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.utils.records import Record
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -23,19 +24,20 @@ class Source:
 
     path: Path
     options: ReadOptions = DEFAULTS
-    env_id: str | None = None  # EnvPool's name, if the file or its name tells
+    env_id: str | None = None  # of the environment, if the file or its name tells
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the environment's settings
     bounds: tuple[Any, Any] = (None, None)  # of the actions, low and high, as the file states them
     reference_returns: tuple[float, float] | None = None  # of scores 0 and 100
     info: Mapping[str, Any] = field(default_factory=dict)  # further facts to keep
+    obs_keys: tuple[str, ...] = ()  # entries of a Dict observation that were joined
 
     def error(self, reason: str) -> ValueError:
         """An error that names the file, to be raised."""
         return ValueError(f"{self.path}: {reason}")
 
 
-@dataclass(frozen=True)
-class ReadResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReadResult(Record):
     """The episodes of one file, and what was changed when they were read."""
 
     episodes: Episodes

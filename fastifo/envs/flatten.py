@@ -1,0 +1,124 @@
+"""Observations of an environment as one vector, and checks of its spaces."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Flattener:
+    """Joins the parts of an observation into one float32 vector.
+
+    A Dict observation becomes the values of `keys`, in this order; without keys those of all its
+    entries, sorted by key. An entry of a nested Dict is named by its path, as in "a/b". A dataset
+    reads the same keys in the same order (`keys=` in its spec).
+    """
+
+    def __init__(self, name: str, space: Any, keys: Sequence[str] = ()) -> None:
+        """name: of the environment, for errors.  space: of one observation.
+
+        Raises ValueError unless all parts are vectors of real numbers, or for an unknown key.
+        """
+        self.is_dict = _entries(space) is not None
+        leaves = dict(_leaves(space)) if self.is_dict else {"": space}
+        if self.is_dict:
+            self.names = _choose(name, leaves, keys)
+        else:
+            self.names = [""]
+        for leaf in self.names:
+            part = f"{name}: {leaf}" if leaf else name
+            check_vector(part, "observation", leaves[leaf], scalars=self.is_dict)
+        self.widths = [int(np.prod(leaves[leaf].shape)) for leaf in self.names]
+        self.shape = tuple(space.shape) if not self.is_dict else ()
+
+    @property
+    def obs_dim(self) -> int:
+        """D, the width of the vector."""
+        return sum(self.widths)
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Keys and widths of a Dict observation, in order; empty for a vector."""
+        return tuple(zip(self.names, self.widths, strict=True)) if self.is_dict else ()
+
+    def one(self, obs: Any) -> NDArray[np.float32]:
+        """One observation, [D]."""
+        if not self.is_dict:
+            return np.asarray(obs, np.float32)
+        parts = [np.asarray(_entry(obs, name), np.float32).reshape(-1) for name in self.names]
+        return np.concatenate(parts)
+
+    def rows(self, obs: Any) -> NDArray[np.float32]:
+        """A batch of observations, [R, D]."""
+        if not self.is_dict:
+            return np.asarray(obs, np.float32)
+        values = [np.asarray(_entry(obs, name), np.float32) for name in self.names]
+        return np.concatenate([value.reshape(len(value), -1) for value in values], 1)
+
+
+def _choose(name: str, leaves: dict[str, Any], keys: Sequence[str]) -> list[str]:
+    """The leaves that `keys` name, a nested Dict standing for all its entries."""
+    if not keys:
+        return sorted(leaves)
+    chosen: list[str] = []
+    for key in keys:
+        inner = [leaf for leaf in sorted(leaves) if leaf == key or leaf.startswith(f"{key}/")]
+        if not inner:
+            raise ValueError(
+                f"{name}: obs_keys: expected some of {', '.join(sorted(leaves))}, the observations "
+                f"of the environment, found {key!r}"
+            )
+        chosen += inner
+    return chosen
+
+
+def _entries(space: Any) -> dict[str, Any] | None:
+    """The entries of a Dict space; None for another one."""
+    entries: Any = getattr(space, "spaces", None)
+    if hasattr(entries, "items"):
+        return {str(key): value for key, value in entries.items()}
+    return None
+
+
+def _leaves(space: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in (_entries(space) or {}).items():
+        if _entries(value) is None:
+            yield prefix + key, value
+        else:
+            yield from _leaves(value, f"{prefix}{key}/")
+
+
+def _entry(obs: Any, path: str) -> Any:
+    if path in obs:
+        return obs[path]
+    for key in path.split("/"):
+        obs = obs[key]
+    return obs
+
+
+def check_vector(name: str, kind: str, space: Any, *, scalars: bool = False) -> None:
+    """Raises ValueError unless a space holds vectors of real numbers.
+
+    kind: observation or action.  scalars: accept single numbers too.
+    """
+    shape = getattr(space, "shape", None)
+    is_box = hasattr(space, "low") and getattr(space, "dtype", np.dtype(object)).kind == "f"
+    if shape is None or len(shape) > 1 or (len(shape) == 0 and not scalars) or not is_box:
+        raise ValueError(
+            f"{name}: expected an environment whose {kind} is a vector of real numbers, "
+            f"found {space}"
+        )
+    if shape == (0,):
+        raise ValueError(f"{name}: expected an environment whose {kind} has a width, found {space}")
+
+
+def action_bounds(name: str, space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Low and high of an action space, [A] each.  Raises ValueError for one of another kind."""
+    check_vector(name, "action", space)
+    low, high = (
+        np.asarray(end, np.float64).reshape(space.shape) for end in (space.low, space.high)
+    )
+    if not (low < high).all():
+        raise ValueError(f"{name}: expected action bounds with low < high, found {space}")
+    return low, high
