@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastifo.envs.returns import Returns
 from fastifo.report.runs import RunSummary
 from fastifo.utils.files import write_bytes
 
 COLUMNS = (
     "env_id", "set", "background", "algorithm", "run", "member", "seed", "swept", "updates",
-    "episodes", "return", "std", "mode", "score",
+    "episodes", "return", "std", "mode", "score", "success", "success_mode",
 )  # fmt: skip
 
 
@@ -21,6 +24,7 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     set: the number of a benchmark's set, such as d=5.  background: mean return of the data.  run:
     the folder below `root`.  swept: the fields in which a run's members differ.  return, std: over
     episodes of sampled actions; mode: mean return of the policy's mode.  score: D4RL's.
+    success, success_mode: share of the episodes, of samples and of the mode, that succeeded.
     """
     rows = []
     for run in runs:
@@ -29,7 +33,7 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
         swept = _swept_fields([run.member_config(i) for i in range(len(run.config["members"]))])
         for index, member in enumerate(run.members):
             episodes = run.returns.returns[index]  # [E]
-            mean = float(episodes.mean())
+            mean = float(np.nanmean(episodes))
             score = run.returns.score_of(mean)
             mode, config = run.deterministic, run.member_config(member)
             rows.append(
@@ -45,12 +49,20 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
                     "updates": run.returns.num_updates,
                     "episodes": len(episodes),
                     "return": f"{mean:.1f}",
-                    "std": f"{episodes.std():.1f}",
-                    "mode": "" if mode is None else f"{mode.returns[index].mean():.1f}",
+                    "std": f"{np.nanstd(episodes):.1f}",
+                    "mode": "" if mode is None else f"{np.nanmean(mode.returns[index]):.1f}",
                     "score": "" if score is None else f"{score:.2f}",
+                    "success": _success(run.returns, index),
+                    "success_mode": _success(mode, index),
                 }
             )
     return rows
+
+
+def _success(returns: Returns | None, index: int) -> str:
+    """A member's share of episodes that succeeded; empty where that is not known."""
+    rates = None if returns is None else returns.success_per_member
+    return "" if rates is None else f"{rates[index]:.3f}"
 
 
 def _swept_fields(configs: Sequence[dict[str, Any]]) -> list[str]:

@@ -34,19 +34,20 @@ def runs_by_task(runs: Sequence[RunSummary]) -> Tasks:
 
 
 def draw_differences(tasks: Tasks, path: Path) -> None:
-    """Return minus the background's, by background (Figures 2 and 4)."""
+    """Return, or rate of success, minus the background's, by background (Figures 2, 3 and 4)."""
     names = algorithms_of([run for runs in tasks.values() for run in runs])
 
     def draw(axis: Any, env_id: str) -> None:
         _draw_boxes(axis, tasks[env_id], names, relative=True)
         axis.axhline(0.0, color="k", ls=":", lw=1.2)
-        _finish_boxes(axis, tasks[env_id], names, "return minus the background's mean")
+        measure = "success" if measures_success(tasks[env_id]) else "return"
+        _finish_boxes(axis, tasks[env_id], names, f"{measure} minus the background's")
 
     draw_panels(list(tasks), draw, path)
 
 
 def draw_returns(tasks: Tasks, path: Path) -> None:
-    """Return by background (Figures 10 and 12)."""
+    """Return, or rate of success, by background (Figures 10, 11 and 12)."""
     names = algorithms_of([run for runs in tasks.values() for run in runs])
 
     def draw(axis: Any, env_id: str) -> None:
@@ -54,17 +55,44 @@ def draw_returns(tasks: Tasks, path: Path) -> None:
         _draw_boxes(axis, runs, names, relative=False)
         means = list(_background_means(runs).values())
         axis.plot(range(len(means)), means, "k:", lw=1.2, label="background")
-        if runs[0].expert_returns:
-            level = np.mean(runs[0].expert_returns)
+        level = _expert_level(runs)
+        if level is not None:
             axis.axhline(level, color="0.35", ls="--", lw=1.2, label="expert")
-        _finish_boxes(axis, runs, names, "return")
+        _finish_boxes(axis, runs, names, "success" if measures_success(runs) else "return")
 
     draw_panels(list(tasks), draw, path)
 
 
+def measures_success(runs: Sequence[RunSummary]) -> bool:
+    """Whether figures show success: it is known of every policy and background."""
+    return all(
+        run.background_success is not None
+        and run.returns is not None
+        and run.returns.success is not None
+        for run in runs
+    )
+
+
+def _expert_level(runs: Sequence[RunSummary]) -> float | None:
+    """The expert's rate of success, or its mean return."""
+    if measures_success(runs):
+        return runs[0].expert_success
+    returns = runs[0].expert_returns
+    return float(np.mean(returns)) if returns else None
+
+
 def _background_means(runs: Sequence[RunSummary]) -> dict[str, float]:
-    """Mean return of each background by the dataset's fingerprint, in ascending order."""
-    means = {run.dataset["fingerprint"]: run.background_mean for run in runs}
+    """Mean of each background by the dataset's fingerprint, in ascending order.
+
+    Means are of returns, or of success where `measures_success`.
+    """
+    success = measures_success(runs)
+    means = {
+        run.dataset["fingerprint"]: (run.background_success or 0.0)
+        if success
+        else run.background_mean
+        for run in runs
+    }
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
@@ -75,13 +103,16 @@ def _draw_boxes(
 
     relative: subtract the background's mean return.
     """
-    backgrounds = list(_background_means(runs))
+    means, success = _background_means(runs), measures_success(runs)
+    backgrounds = list(means)
     for i, name in enumerate(names):
         for run in runs:
             if run.algorithm != name or run.returns is None:
                 continue
-            baseline = run.background_mean if relative else 0.0
-            values = [mean - baseline for mean in run.returns.per_member]
+            baseline = means[run.dataset["fingerprint"]] if relative else 0.0
+            of_members = run.returns.success_per_member if success else None
+            members = run.returns.per_member if of_members is None else of_members
+            values = [value - baseline for value in members]
             group = backgrounds.index(run.dataset["fingerprint"])
             x = group + GROUP_WIDTH * ((i + 0.5) / len(names) - 0.5)
             box = axis.boxplot(
@@ -97,8 +128,11 @@ def _finish_boxes(axis: Any, runs: Sequence[RunSummary], names: Sequence[str], l
     for i, name in enumerate(names):
         axis.plot([], [], "s", color=color_of(i), alpha=0.5, label=name)
     means = list(_background_means(runs).values())
-    axis.set_xticks(range(len(means)), [f"{mean:.0f}" for mean in means])
-    axis.set_xlabel("mean return of the background")
+    success = measures_success(runs)
+    axis.set_xticks(
+        range(len(means)), [f"{mean:.0%}" if success else f"{mean:.0f}" for mean in means]
+    )
+    axis.set_xlabel(f"{'success' if success else 'mean return'} of the background")
     axis.set_ylabel(label)
 
 

@@ -62,9 +62,9 @@ def report_tables(runs: Sequence[RunSummary], improvements: Sequence[Improvement
     """Prints every table and returns them as HTML: all sets together, each set, improvements."""
     parts = []
     for group in by_dataset(runs):
-        title, rows = tables.run_title(group), tables.run_rows(group)
-        tables.print_table(title, tables.RUN_HEADER, rows)
-        parts.append(html.table(title, tables.RUN_HEADER, rows))
+        title, (columns, rows) = tables.run_title(group), tables.run_table(group)
+        tables.print_table(title, columns, rows)
+        parts.append(html.table(title, columns, rows))
     aggregate = tables.aggregate_rows(runs) if figures.runs_by_task(runs) else []
     if aggregate:
         tables.print_table(tables.AGGREGATE_TITLE, tables.AGGREGATE_HEADER, aggregate)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastifo.envs.returns import MEAN_OF
+from fastifo.envs.returns import MEAN_OF, SUCCESS_OF, Returns
 from fastifo.report.plotting import color_of, png_figure
 from fastifo.report.runs import RunSummary, by_dataset
 
@@ -23,7 +23,7 @@ def draw_runs(runs: Sequence[RunSummary], path: Path) -> None:
         _draw_curves(axes[1], runs)
         if len(groups) == 1:
             for axis in axes[:2]:
-                _draw_levels(axis, runs[0])
+                _draw_levels(axis, runs[0], _shows_success(runs))
         _draw_values(axes[2], runs)
         for axis in axes:
             if axis.get_legend_handles_labels()[0]:
@@ -32,42 +32,60 @@ def draw_runs(runs: Sequence[RunSummary], path: Path) -> None:
         figure.suptitle(", ".join(tasks))
 
 
-def _draw_levels(axis: Any, run: RunSummary) -> None:
-    """Horizontal lines at the mean returns of background and expert."""
-    for label, returns, style in (
-        ("background", run.background_returns, ":"),
-        ("expert", run.expert_returns, "--"),
+def _shows_success(runs: Sequence[RunSummary]) -> bool:
+    """Whether the figure shows rates of success: they are known of every policy."""
+    evaluated = [run.returns for run in runs if run.returns is not None]
+    return bool(evaluated) and all(returns.success is not None for returns in evaluated)
+
+
+def _draw_levels(axis: Any, run: RunSummary, success: bool) -> None:
+    """Horizontal lines at the mean returns, or rates of success, of background and expert."""
+    for label, returns, rate, style in (
+        ("background", run.background_returns, run.background_success, ":"),
+        ("expert", run.expert_returns, run.expert_success, "--"),
     ):
-        if returns:
-            axis.axhline(np.mean(returns), color="0.35", ls=style, lw=1.2, label=label)
+        level = rate if success else np.mean(returns) if returns else None
+        if level is not None:
+            axis.axhline(level, color="0.35", ls=style, lw=1.2, label=label)
+
+
+def _statistics(returns: Returns, success: bool) -> tuple[float, tuple[float, float], Any]:
+    """Mean, interval and means of the members, [P], of returns or of success."""
+    if not success:
+        return returns.mean, returns.interval, returns.per_member
+    assert returns.success is not None
+    assert returns.success_interval is not None
+    return returns.success, returns.success_interval, returns.success_per_member
 
 
 def _draw_returns(axis: Any, runs: Sequence[RunSummary]) -> None:
-    """Mean return of each evaluated run with its interval; a dot for each member."""
+    """Mean return, or success, of each evaluated run with its interval; a dot per member."""
+    success = _shows_success(runs)
     evaluated = [(i, run) for i, run in enumerate(runs) if run.returns is not None]
     for x, (i, run) in enumerate(evaluated):
         assert run.returns is not None
-        low, high = run.returns.interval
-        mean, color = run.returns.mean, color_of(i)
+        mean, (low, high), members = _statistics(run.returns, success)
+        color = color_of(i)
         axis.errorbar(x, mean, [[mean - low], [high - mean]], fmt="o", ms=8, capsize=6, color=color)
-        members = run.returns.per_member
         axis.plot(np.full(len(members), x + 0.18), members, ".", color=color, alpha=0.6)
     axis.set_xticks(range(len(evaluated)), [run.label for _, run in evaluated], rotation=15)
     axis.set_xlim(-0.6, len(evaluated) - 0.4)
-    axis.set_ylabel("return, 95 % interval; dots: seeds")
+    axis.set_ylabel(f"{'success' if success else 'return'}, 95 % interval; dots: seeds")
     axis.set_title("final policies, sampled actions")
 
 
 def _draw_curves(axis: Any, runs: Sequence[RunSummary]) -> None:
-    """Mean return over updates, from evaluations during training."""
+    """Mean return, or success, over updates, from evaluations during training."""
+    success = _shows_success(runs)
+    name_of = SUCCESS_OF if success else MEAN_OF
     for i, run in enumerate(runs):
         for deterministic, style in ((False, "-o"), (True, "--o")):
-            updates, means = _metric_means(run, MEAN_OF[deterministic])
+            updates, means = _metric_means(run, name_of[deterministic])
             if updates:
                 label = f"{run.label}, mode" if deterministic else run.label
                 axis.plot(updates, means, style, ms=3, color=color_of(i), label=label)
     axis.set_xlabel("updates")
-    axis.set_ylabel("return")
+    axis.set_ylabel("success" if success else "return")
     axis.set_title("during training")
 
 

@@ -17,6 +17,7 @@ from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, str
 RUN_HEADER = (
     "policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time",
 )  # fmt: skip
+SUCCESS_HEADER = ("success", "95 %")  # after the policy, where the environment measures it
 AGGREGATE_HEADER = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
 AGGREGATE_TITLE = "all sets together: D4RL scores, stratified bootstrap"
 
@@ -27,41 +28,57 @@ def run_title(runs: Sequence[RunSummary]) -> str:
     return f"{task}{', ' if set_name else ''}{set_name}: returns with 95 % intervals"
 
 
-def run_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
-    """Rows for the background, each run, and the expert.  runs: of one dataset."""
+def run_table(runs: Sequence[RunSummary]) -> tuple[list[str], list[list[str]]]:
+    """Header, and rows for the background, each run, and the expert.  runs: of one dataset."""
+    cells = _run_cells(runs)
+    header = list(RUN_HEADER)
+    if any(name in row for row in cells for name in SUCCESS_HEADER):
+        header[1:1] = SUCCESS_HEADER
+    return header, [[row.get(name, "") for name in header] for row in cells]
+
+
+def _run_cells(runs: Sequence[RunSummary]) -> list[dict[str, str]]:
+    """The cells of each row, by the names of their columns."""
     first, rows = runs[0], []
     if first.background_returns:
         rows.append(_data_row("background", first.background_returns, first))
+        if first.background_success is not None:
+            rows[-1]["success"] = f"{first.background_success:.0%}"
     algorithms = [run.algorithm for run in runs]
     for run in runs:
         unique = algorithms.count(run.algorithm) == 1
         rows.append(_run_row(run, run.algorithm if unique else run.label))
     if first.expert_returns:
         rows.append(_data_row("expert", first.expert_returns, first))
+        if first.expert_success is not None:
+            rows[-1]["success"] = f"{first.expert_success:.0%}"
     return rows
 
 
-def _run_row(run: RunSummary, label: str) -> list[str]:
+def _run_row(run: RunSummary, label: str) -> dict[str, str]:
     returns = run.returns or run.deterministic
     if returns is None:
-        return _row({"policy": label, "return": "not evaluated"})
+        return {"policy": label, "return": "not evaluated"}
     cells = {"policy": label}
     if run.returns is not None:
         cells |= _return_cells(returns.mean, returns.interval, returns.score)
+        if returns.success is not None and returns.success_interval is not None:
+            low, high = returns.success_interval
+            cells |= {"success": f"{returns.success:.0%}", "95 %": f"{low:.0%} to {high:.0%}"}
         cells["by seed"] = " ".join(f"{value:.0f}" for value in returns.per_member)
     if run.deterministic is not None:
         cells["mode"] = f"{run.deterministic.mean:.0f}"
     cells["updates"] = f"{returns.num_updates:,}"
     if run.train_s is not None:
         cells["time"] = f"{run.train_s:.0f} s"
-    return _row(cells)
+    return cells
 
 
-def _data_row(label: str, returns: Sequence[float], run: RunSummary) -> list[str]:
+def _data_row(label: str, returns: Sequence[float], run: RunSummary) -> dict[str, str]:
     """A row for episodes of the dataset that the run learned from."""
     mean, interval = float(np.mean(returns)), bootstrap_interval(np.array([returns]))
     score = normalized_score(run.env_id or "", mean, run.reference_returns)
-    return _row({"policy": label} | _return_cells(mean, interval, score))
+    return {"policy": label} | _return_cells(mean, interval, score)
 
 
 def _return_cells(
@@ -73,10 +90,6 @@ def _return_cells(
         "95 % interval": f"{low:.0f} to {high:.0f}",
         "score": "" if score is None else f"{score:.1f}",
     }
-
-
-def _row(cells: dict[str, str]) -> list[str]:
-    return [cells.get(name, "") for name in RUN_HEADER]
 
 
 def aggregate_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
