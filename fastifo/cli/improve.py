@@ -61,3 +61,4 @@ class Improve:
             **fields,
         )
         print(f"figure  {report(self.out)}")
+        print(f"page    {self.out / 'report.html'}")

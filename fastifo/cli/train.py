@@ -9,7 +9,7 @@ import tyro
 from fastifo.cli.methods import METHODS, Method
 from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source
 from fastifo.engine.callbacks import EvaluateEvery
-from fastifo.engine.train import train
+from fastifo.engine.train import NO_EVALUATION, train
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Train:
     four policies together.
 
     Needs     a dataset: --dataset, or --expert and --background
-    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns.npz
+    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns*.npz
     Presets   published settings for --preset; fastifo train ALGORITHM --help lists them
     Example   fastifo train vfo_bin --dataset sibench:Hopper-v4/d=5 --out runs/vfo_bin
     """
@@ -49,7 +49,7 @@ class Train:
     """Episodes per policy in each evaluation during training."""
     episodes: int = 100
     """Episodes per policy in the final evaluation; 0 skips it."""
-    play: Play = "sampled"
+    play: Play = "both"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
 
     commands: ClassVar = METHODS  # subcommands, for the help
@@ -75,7 +75,9 @@ class Train:
             callbacks=callbacks,
             **self.method.overrides(),
         )
-        if self.episodes and run.env_id is not None:
+        if self.episodes and run.env_id is None:
+            print(NO_EVALUATION)
+        elif self.episodes:
             for deterministic in DETERMINISTIC[self.play]:
                 print(run.evaluate(self.episodes, deterministic))
         print(f"run  {self.out}")
