@@ -7,9 +7,13 @@ episodes with them.
 from fastifo.utils import openmp  # noqa: F401  before torch loads OpenMP
 
 # isort: split
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import torch  # noqa: F401  imported before the compiled core: both then share an OpenMP runtime
 
 from fastifo import benchmarks, callbacks
+from fastifo.algos import register
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
@@ -35,6 +39,22 @@ __all__ = [
     "improve",
     "load",
     "open_run",
+    "register",
     "relabel",
     "train",
 ]
+
+# Available after `import fastifo`, and imported on first use where nothing above needs them.
+SUBPACKAGES = {"algos", "cli", "data", "engine", "envs", "losses", "nn", "ops", "report", "studies"}
+
+if TYPE_CHECKING:
+    from fastifo import algos, cli, data, engine, envs, losses, nn, ops, report, studies  # noqa: F401
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in SUBPACKAGES:
+            return importlib.import_module(f"fastifo.{name}")
+        raise AttributeError(f"module 'fastifo' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *SUBPACKAGES})

@@ -1,5 +1,6 @@
 """The registry of algorithms: classes by name, and the backbones of methods that make rewards."""
 
+import re
 from typing import Any
 
 from fastifo.algos.awr import AWR
@@ -33,6 +34,61 @@ BACKBONES: dict[str, dict[str, type[Learner]]] = {
 }
 
 
+def register(name: str, learner: type[Learner]) -> None:
+    """Makes a method of your own known by name: to `train`, `improve`, studies and `open_run`.
+
+    name: letters, digits and underscores.  learner: a subclass of `fastifo.algos.learner.Learner`
+    that writes `build` and `update`; its `Config` is a frozen dataclass.
+
+    A run folder names its method and does not hold its code: a process that opens or continues the
+    run registers the class first. Registering a class again, as a notebook does, replaces it.
+    Raises TypeError for something that is no such class, ValueError for a name that is taken.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"name: expected letters, digits and underscores, found {name!r}")
+    if not (isinstance(learner, type) and issubclass(learner, Learner)):
+        raise TypeError(f"{name}: expected a subclass of Learner, found {learner!r}")
+    missing = [m for m in ("build", "update") if getattr(learner, m) is getattr(Learner, m)]
+    if missing:
+        raise TypeError(f"{name}: {learner.__name__} does not define {' and '.join(missing)}")
+    config: Any = learner.Config
+    parent = next(base.Config for base in learner.__mro__[1:] if issubclass(base, Learner))
+    is_config = isinstance(config, type) and issubclass(config, parent)
+    if not is_config or "__dataclass_params__" not in vars(config):
+        raise TypeError(
+            f"{name}: expected {learner.__name__}.Config to be a frozen dataclass derived from "
+            f"{parent.__name__}, found {config!r}"
+        )
+    if not hasattr(learner, "name"):
+        learner.name = name
+    taken = ALGORITHMS.get(name, learner)
+    if (taken.__module__, taken.__qualname__) != (learner.__module__, learner.__qualname__):
+        raise ValueError(f"{name}: is already the name of {taken.__qualname__}; choose another one")
+    ALGORITHMS[name] = learner
+
+
+def name_of(algorithm: str | type[Learner]) -> str:
+    """The name of an algorithm given by its name or its class; a class is registered.
+
+    A class without an attribute `name` gets its own name in lower case.  Raises what `register`
+    raises; TypeError for anything else.
+    """
+    if isinstance(algorithm, str):
+        return algorithm
+    for method, classes in BACKBONES.items():
+        for backbone, learner in classes.items():
+            if learner is algorithm:
+                return f"{method}-{backbone}"
+    if not isinstance(algorithm, type):
+        raise TypeError(
+            "algorithm: expected a name such as 'vfo_bin' or a subclass of Learner, "
+            f"found {algorithm!r}"
+        )
+    name: str = getattr(algorithm, "name", algorithm.__name__.lower())
+    register(name, algorithm)
+    return name
+
+
 def split(name: str) -> tuple[str, dict[str, str]]:
     """Splits a name such as tge-rebrac into the algorithm and {"backbone": "rebrac"}.
 
@@ -49,7 +105,10 @@ def find(name: str, backbone: Any = None) -> type[Learner]:
     Raises ValueError for an unknown name or backbone, naming the nearest one.
     """
     if name not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}")
+        raise ValueError(
+            f"unknown algorithm {name!r}; {did_you_mean(name, ALGORITHMS)} (fastifo.register adds "
+            "one of your own)"
+        )
     known = BACKBONES.get(name, {})
     if backbone is None or not known:
         return ALGORITHMS[name]

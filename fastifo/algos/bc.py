@@ -2,6 +2,9 @@
 
 Source: baseline of the VfO study, arXiv 2507.06701. With `top_share` below 1 it is %BC, an oracle
 that clones only the episodes with the highest true returns (Chen et al. 2021, arXiv:2106.01345).
+With `standardize_obs` (preset `orig`) observations are standardised as in CORL's any_percent_bc: by
+the mean and deviation of the episodes that are cloned, with 1e-3 added to deviations. Differs from
+CORL: returns are not discounted, and an episode that was cut by a time limit counts as one.
 """
 
 import dataclasses
@@ -37,6 +40,16 @@ class BC(Learner):
     Config = BCConfig
     name: ClassVar[str] = "bc"
     native_loss = NativeLoss("bc")
+    deviation_epsilon: ClassVar[float] = 1e-3  # CORL's
+
+    @classmethod
+    def standardizing_episodes(cls, dataset: Dataset, config: Any) -> Episodes:
+        """The episodes that are cloned."""
+        if config.top_share == 1.0 or not config.standardize_obs:
+            return dataset.background
+        best = best_episodes(dataset.background, [config.top_share])
+        assert best.ranges is not None
+        return best.take(range(int(torch.searchsorted(best.start, best.ranges[0, 1]))))
 
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:

@@ -20,6 +20,7 @@ import numpy as np
 from fastifo.utils.text import did_you_mean
 
 LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be inf, which is no limit
+INITS = ("fan_in_uniform", "orthogonal", "xavier_uniform")  # of nets, see `fastifo.nn.mlp.Init`
 FOLDERS = ("embeddings",)  # fields that name a folder; results do not depend on them
 
 
@@ -30,7 +31,7 @@ class Config:
     batch_size: int = 256  # transitions drawn from each source in one update
     hidden_sizes: tuple[int, ...] = (512, 512)  # hidden widths of every net; () is linear
     activation: str = "relu"  # relu | elu | silu | tanh; not in the paper
-    init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal; not in the paper
+    init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal | xavier_uniform
     learning_rate: float = 3e-4  # learning rate of Adam
     weight_decay: float = 0.0  # weight decay of every net; 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
@@ -48,7 +49,7 @@ class Config:
             self, "hidden_sizes", all(s >= 1 for s in self.hidden_sizes), "widths of at least 1"
         )
         require_choice(self, "activation", ("relu", "elu", "silu", "tanh"))
-        require_choice(self, "init", ("fan_in_uniform", "orthogonal"))
+        require_choice(self, "init", INITS)
         require(self, "learning_rate", self.learning_rate > 0, "above 0")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "encoder_scales", all(s > 0 for s in self.encoder_scales), "all above 0")
@@ -125,6 +126,23 @@ def _values(name: str, hint: Any, value: Any) -> list[Any]:
     return [_checked(name, hint, entry) for entry in (value if sweeps else [value])]
 
 
+def check_names(
+    config: type[Config],
+    names: Iterable[str],
+    owner: str | None = None,
+    arguments: Iterable[str] = (),
+) -> None:
+    """Raises TypeError for a name that is no field of the config, with the nearest name.
+
+    owner: as in `expand`.  arguments: further names that the user may have meant.
+    """
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, [*known, *arguments])
+            raise TypeError(f"{owner or config.__name__} has no field {name!r}; {hint}")
+
+
 def expand(
     config: type[Config], overrides: Mapping[str, Any], owner: str | None = None
 ) -> list[Config]:
@@ -135,13 +153,8 @@ def expand(
     Raises TypeError for an unknown field (with the nearest name) or a value of the wrong type,
     and ValueError for a value out of range.
     """
+    check_names(config, overrides, owner)
     hints = get_type_hints(config)
-    known = [field.name for field in dataclasses.fields(config)]
-    for name in overrides:
-        if name not in known:
-            raise TypeError(
-                f"{owner or config.__name__} has no field {name!r}; {did_you_mean(name, known)}"
-            )
     choices = [_values(name, hints[name], value) for name, value in overrides.items()]
     product = itertools.product(*choices)
     return [config(**dict(zip(overrides, values, strict=True))) for values in product]

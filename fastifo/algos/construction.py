@@ -99,18 +99,21 @@ class Construction(nn.Module):
 
     # Nets
 
-    def make_policy(self, name: str = "policy", inputs: int = 1) -> Policy:
+    def make_policy(
+        self, name: str = "policy", inputs: int = 1, *, sums_error: bool = False
+    ) -> Policy:
         """A policy with the config's `policy_head`.
 
         name: seeds the initial weights, see `Init`.  inputs: the number of observations that it
-        reads, concatenated.
+        reads, concatenated.  sums_error: see `DeterministicPolicy`.
         """
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
         init, widths = self._net(name, self.spec.action_dim * outputs_per_action, inputs)
-        body = MLP(init, widths, cfg.activation, self.bf16)
+        heads = 2 if cfg.policy_head == "gaussian" else 1  # mean and log deviation
+        body = MLP(init, widths, cfg.activation, self.bf16, output_heads=heads)
         if cfg.policy_head == "deterministic":
-            return DeterministicPolicy(body)
+            return DeterministicPolicy(body, sums_error=sums_error)
         if cfg.policy_head == "gaussian":
             return GaussianPolicy(body)
         if cfg.policy_head == "normal":

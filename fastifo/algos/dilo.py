@@ -3,7 +3,8 @@ the background's actions.
 
 Source: Sikchi et al. 2024, arXiv:2406.08805, and the authors' code. The defaults are those of the
 VfO study (arXiv 2507.06701), which follows the true gradient of the loss; the preset `orig` has the
-authors' orthogonal gradient.
+authors' orthogonal gradient and, as they do, takes the policy's weight from V after its step.
+Without `orthogonal` it is from V before the step, like the weights of the study's other methods.
 
 Notation of the comments: E_E, E_B are means over expert and background triples (s, s', s'').
 """
@@ -86,7 +87,7 @@ class DILO(Learner):
 
     def build(self) -> None:
         """Builds the policy and V(s, s'); with `orthogonal`, twin values with target copies."""
-        self.policy = self.make_policy()
+        self.policy = self.make_policy(sums_error=True)  # as in the authors' code
         decay = self.cfg.policy_decay_updates
         self.param_group(self.policy, "policy_learning_rate", cosine_updates=decay)
         self.value = self.scalar_net("value", inputs=2)  # V(s, s')
@@ -116,18 +117,27 @@ class DILO(Learner):
         # and l = `residual_share`.
         gradient_of = self.orthogonal_gradient if self.cfg.orthogonal else self.true_gradient
         value_loss, value_gradients, value, statistics = gradient_of(pair, next_pair, B)
+        utility = value[:, B:]  # V(s, s') of the background
+        if self.cfg.orthogonal:
+            self.optimizer_step(self.value_parameters(), value_gradients)
+            with torch.no_grad():  # V after its step, as in the authors' code
+                utility = torch.minimum(*(head(pair[:, B:]) for head in self.heads))
 
         # Policy: L_pi = -E_B[w log pi(a | s)], w = min(exp(tau V(s, s')), max_weight), constant.
-        exponent = self.hp.inverse_temperature * value[:, B:]
+        exponent = self.hp.inverse_temperature * utility
         weight = torch.minimum(exponent, self.hp.max_weight.log()).exp()
         outputs = self.policy.outputs(background.obs)
         policy_loss, policy_gradient = self.policy.loss(outputs, background.action, weight)
         policy_parameters = list(self.policy.parameters())
         policy_gradients = torch.autograd.grad([outputs], policy_parameters, [policy_gradient])
 
-        self.optimizer_step(
-            [*self.value_parameters(), *policy_parameters], [*value_gradients, *policy_gradients]
-        )
+        if self.cfg.orthogonal:
+            self.optimizer_step(policy_parameters, policy_gradients)
+        else:
+            self.optimizer_step(
+                [*self.value_parameters(), *policy_parameters],
+                [*value_gradients, *policy_gradients],
+            )
         return {
             "value_loss": value_loss,
             "policy_loss": policy_loss,

@@ -50,7 +50,7 @@ class Discriminator(Learner):
     name: ClassVar[str] = "discriminator"
     native_loss = NativeLoss(
         "discriminator",
-        unsupported=("gradient_penalty",),
+        unsupported=("gradient_penalty", "disc_frozen_layer"),
         flags={"positive_unlabelled": ("disc_loss", "pu")},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
@@ -63,6 +63,8 @@ class Discriminator(Learner):
     def build(self) -> None:
         """Builds the net of the logit c(s)."""
         self.logit = self.scalar_net("discriminator")  # c(s)
+        self.num_frozen = int(getattr(self.cfg, "disc_frozen_layer", False))  # first layers
+        self.logit.layers[: self.num_frozen].requires_grad_(False)
 
     def update(self, batch: Batch) -> Metrics:
         """Steps the net; returns the loss and the mean probability d on each source."""
@@ -86,7 +88,7 @@ class Discriminator(Learner):
             penalty = (gradient.square().sum(-1).sqrt() - 1.0).square().mean(1)
             loss = loss + self.cfg.gradient_penalty * penalty
 
-        self.minimise(loss, self.logit)
+        self.minimise(loss, *self.logit.layers[self.num_frozen :])
         return {
             "discriminator_loss": loss,
             "prob_expert": expert.detach().sigmoid().mean(1),
@@ -118,21 +120,26 @@ def relabel_with_discriminator(
     *,
     next_obs: bool,
     background_only: bool = False,
+    train_on: Dataset | None = None,
 ) -> Dataset:
     """Trains a discriminator and returns the dataset with rewards made from its logits, [P, N].
 
     configs: of the method, one per member; the fields disc_learning_rate, disc_batch_size,
-    disc_hidden_sizes and disc_activation replace learning_rate and so on where they are set.
+    disc_hidden_sizes, disc_activation and disc_init replace learning_rate and so on where they are
+    set.
     reward_of: maps logits [n] to rewards [n].  next_obs: reward the state that a transition leads
     to, not the one it starts from.  background_only: leave the expert without rewards.
+    train_on: what the discriminator trains on; None is `dataset`.
     """
-    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation")
+    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation", "init")
     stage_configs = []
     for config in configs:
         values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
         given = {name: value for name, value in values.items() if value}
         stage_configs.append(dataclasses.replace(config, **given))
-    discriminator = trainer.train(Discriminator, stage_configs, configs[0].disc_updates, dataset)
+    discriminator = trainer.train(
+        Discriminator, stage_configs, configs[0].disc_updates, train_on or dataset
+    )
     assert isinstance(discriminator, Discriminator)
 
     def relabel(episodes: Episodes) -> Episodes:

@@ -1,8 +1,19 @@
 """IQL, implicit Q-learning: offline RL that never evaluates an action outside the data.
 
-Source: Kostrikov et al. 2021, arXiv:2110.06169; details that the paper leaves open follow the
-authors' code. Differs: the squared error of a deterministic policy is the mean over action
-dimensions, in CORL's code their sum; Adam's steps are the same for both.
+Source: Kostrikov et al. 2021, arXiv:2110.06169. What the paper leaves open, and the defaults,
+follow CORL's reimplementation, not the authors' JAX code:
+
+| | here and in CORL | in the authors' code |
+| --- | --- | --- |
+| observations | standardised, 1e-3 added to deviations | raw |
+| rewards on MuJoCo | unscaled, but for two sets of Hopper | returns scaled to a range of 1000 |
+| initial weights | torch's default | orthogonal |
+| limits of the policy's log deviation | -20 to 2 | -5 to 2 |
+| V in the critics' target and in the policy's weight | before its step | after its step |
+| critic loss | the mean of both critics' errors | their sum |
+
+Differs from CORL: `policy_dropout` (preset `adroit`) applies to every policy head; CORL's normal
+policy ignores the dropout of its configs, the authors' code applies it.
 """
 
 from collections.abc import Sequence
@@ -33,7 +44,7 @@ class IQLConfig(RewardScalingConfig):
     gamma: float = 0.99  # discount
     expectile: float = 0.7  # tau in Eq. 5; 0.5 is the mean, 1.0 the maximum over data actions
     inverse_temperature: float = 3.0  # beta in Eq. 7; 0 is behaviour cloning
-    max_weight: float = 100.0  # cap on the policy weight; authors' code, not in the paper
+    max_weight: float = 100.0  # cap on the policy weight; not in the paper
     polyak: float = 0.005  # rate at which the target critics track the critics in every update
     absorbing: bool = False  # critic target at a terminal: reward / (1 - gamma); False: the reward
     policy_dropout: float = 0.0  # dropout rate of the policy's hidden layers; 0.1 on Adroit
@@ -90,7 +101,7 @@ class IQL(Learner):
 
     def build(self) -> None:
         """Builds the policy, the value, and two critics with target copies."""
-        self.policy = self.make_policy()
+        self.policy = self.make_policy(sums_error=True)
         self.param_group(self.policy, cosine_updates=self.cfg.policy_decay_updates)
         self.value = self.scalar_net("value")
         self.critic, self.twin = self.critic_net("critic"), self.critic_net("twin")
@@ -105,7 +116,7 @@ class IQL(Learner):
         pair = torch.cat([b.obs, b.action], -1)
         with torch.no_grad():
             q = torch.minimum(self.critic_target(pair), self.twin_target(pair))  # [P, B]
-            next_v = self.value(b.next_obs)  # before the value's step, as in the authors' code
+            next_v = self.value(b.next_obs)  # before the value's step, as in CORL
         zeros, one = torch.zeros_like(q), torch.ones_like(hp.gamma)
 
         # Value: L_V = E[|tau - 1(u < 0)| u^2], u = min_i Qbar_i(s, a) - V(s) (Eq. 5).

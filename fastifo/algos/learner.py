@@ -19,6 +19,7 @@ from fastifo.algos.config import Config
 from fastifo.algos.construction import Construction, InputSpec, Policy
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
+from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import Batch
 from fastifo.utils.devices import tf32
 
@@ -179,6 +180,14 @@ class Learner(Construction):
         data. A new column that differs between members is [P, N, ...] over N transitions.
         """
         return dataset
+
+    @classmethod
+    def standardizing_episodes(cls, dataset: Dataset, config: Any) -> Episodes:
+        """The episodes whose mean and deviation standardise observations; called once per config.
+
+        The default is the background.
+        """
+        return dataset.background
 
     @classmethod
     def check_config(cls, config: Any, device: torch.device) -> None:

@@ -16,7 +16,8 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 | `<environment>-<dataset>` | rebrac, and tge, seabo, otr with it | penalties per dataset |
 
 A method with a backbone (tge, seabo, otr) has its own presets and those of iql, or with
-`backbone="rebrac"` those of rebrac. A preset never sets the number of updates.
+`backbone="rebrac"` those of rebrac; tge and otr scale the rewards that they make unless a preset
+sets `reward_scaling`. A preset never sets the number of updates.
 """
 
 import math
@@ -47,6 +48,7 @@ ADROIT = ("pen", "door", "hammer", "relocate")
 REWARD_FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("seabo", "adroit"): {"divides_by_actions": False},
     ("seabo", "antmaze"): {"reward_slope": 5.0},
+    ("seabo", "hopper"): {"reward_scaling": "none"},
     ("otr", "antmaze"): {"reward_slope": 1.0, "divides_by_observations": False},
 }
 IQL_ANTMAZE: dict[str, Any] = {
@@ -102,7 +104,8 @@ REBRAC_PENALTIES = {
 PRESETS: dict[tuple[str, str], Preset] = {
     ("bc", "orig"): Preset(
         ORIGINAL_NETS | {"policy_head": "deterministic", "standardize_obs": True},
-        "CORL's any_percent_bc: squared error, tanh output, standardised observations",
+        "CORL's any_percent_bc: squared error, tanh output, standardised observations; `top_share` "
+        "is 1, CORL's `frac` 0.1",
     ),
     ("bco", "orig"): Preset(
         ORIGINAL_NETS | {"policy_head": "gaussian", "clones": "expert"},
@@ -127,9 +130,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "decoupled_weight_decay": False,
             "disc_updates": 4_000,
             "disc_activation": "tanh",
+            "disc_frozen_layer": True,
+            "disc_init": "fan_in_uniform",
+            "init": "xavier_uniform",
             "gradient_penalty": 10,
         },
-        "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates",
+        "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates and "
+        "only the last two layers of its discriminator",
     ),
     ("dilo", "orig"): Preset(
         ORIGINAL_NETS
@@ -146,7 +153,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("iql", "adroit"): Preset(
         {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},
-        "CORL's iql, Adroit: expectile 0.8, dropout 0.1, unscaled rewards",
+        "CORL's iql, Adroit: expectile 0.8, dropout 0.1 (which CORL's policy ignores), unscaled "
+        "rewards",
     ),
     ("seabo", "adroit"): Preset(
         {"inverse_temperature": 0.5, "policy_dropout": 0.1} | REWARD_FIELDS["seabo", "adroit"],
@@ -168,11 +176,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
     ),
     ("iql", "hopper-medium-expert"): Preset(
-        {"inverse_temperature": 6.0, "expectile": 0.5}, "CORL's iql, hopper medium-expert"
+        {"inverse_temperature": 6.0, "expectile": 0.5},
+        "CORL's iql, hopper medium-expert: unscaled rewards",
     ),
     **{
         ("iql", f"hopper-{kind}"): Preset(
-            {"policy_head": "deterministic", "polyak": 0.001}, f"CORL's iql, hopper {kind}"
+            {"policy_head": "deterministic", "polyak": 0.001, "reward_scaling": "return_range"},
+            f"CORL's iql, hopper {kind}: scaled rewards",
         )
         for kind in ("medium", "medium-replay")
     },

@@ -1,8 +1,9 @@
 """ReBRAC: TD3+BC with separate policy and critic penalties, layer norm in the critics, deeper nets.
 
 Source: Tarasov et al. 2023, arXiv:2305.09836, and the authors' code, which also leaves out the last
-transition of an episode that timed out, because it has no next action. Differs: targets track after
-the step, not before it; the policy trains in the second update of each pair, not in the first; the
+transition of an episode that timed out, because it has no next action. Differs: the policy's target
+tracks the policy after its step, in the authors' code before it (the critics' targets track after
+the step there too); the policy trains in the second update of each pair, not in the first; the
 epsilon of the layer norm is 1e-5, not 1e-6.
 """
 
@@ -34,7 +35,6 @@ class ReBRACConfig(RewardScalingConfig):
     critic_learning_rate: float = 1e-3  # of Adam, critics; 3e-4 on Adroit, 5e-5 on AntMaze
     encoder_scales: tuple[float, ...] = ()  # inputs tanh(scale * obs); () is obs, as the authors do
     policy_head: str = "deterministic"  # ReBRAC has no other
-    reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
     gamma: float = 0.99  # discount; 0.999 on AntMaze
     policy_penalty: float = 0.01  # beta_1: penalty on the policy's squared distance from the data
     critic_penalty: float = 0.01  # beta_2: the same penalty at the next state, in the critic target

@@ -21,7 +21,7 @@ RETURN_RANGE = 1000.0  # difference between the best and the worst return after 
 class RewardScalingConfig(Config):
     """Fields of every method that learns from rewards and scales them first."""
 
-    reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
+    reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
     reward_multiplier: float = 1.0  # factor of the scaled reward
     reward_shift: float = 0.0  # added to the scaled and multiplied reward
 

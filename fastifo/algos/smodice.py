@@ -1,7 +1,11 @@
 """SMODICE: state-occupancy matching; the occupancy ratio weights the cloning of the background.
 
 Source: Ma et al. 2022, arXiv:2202.02433. The defaults are those of the VfO study (arXiv
-2507.06701); the preset `orig` is the authors' code.
+2507.06701); the preset `orig` is the authors' code: Xavier initialisation, a discriminator whose
+first layer stays random (they optimise its other layers only), and absorbing states that only the
+discriminator sees. `orig` differs in its data: the last transition before a time limit is kept, the
+discriminator draws with replacement instead of in epochs, and a feature that never varies is not
+divided by its deviation (there by 1e-10).
 
 Notation of the comments: D_O is the background, rho_0 the first observations of its episodes, c(s)
 the discriminator's logit.
@@ -15,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastifo.algos.config import require, require_choice
+from fastifo.algos.config import INITS, require, require_choice
 from fastifo.algos.discriminator import DiscriminatorConfig, relabel_with_discriminator
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
@@ -41,6 +45,8 @@ class SMODICEConfig(DiscriminatorConfig):
     entropy_constraint: bool = False  # hold a Gaussian policy's entropy at -action_dim, as authors
     disc_hidden_sizes: tuple[int, ...] = ()  # discriminator's hidden widths; () uses hidden_sizes
     disc_activation: str = ""  # discriminator's activation; empty uses activation
+    disc_init: str = ""  # discriminator's initialisation; empty uses init
+    disc_frozen_layer: bool = False  # keep the discriminator's first layer random, as the authors
     gradient_penalty: int = 0  # coefficient of the discriminator's gradient penalty; authors 10
 
     def __post_init__(self) -> None:
@@ -50,6 +56,12 @@ class SMODICEConfig(DiscriminatorConfig):
         require(self, "max_weight", self.max_weight > 0, "above 0")
         require(self, "logit_clamp", self.logit_clamp > 0, "above 0")
         require(self, "value_weight_decay", self.value_weight_decay >= 0, "at least 0")
+        require_choice(self, "disc_init", ("", *INITS))
+        require(
+            self, "disc_frozen_layer",
+            not self.disc_frozen_layer or bool(self.disc_hidden_sizes or self.hidden_sizes),
+            "False with a linear discriminator, which has one layer",
+        )  # fmt: skip
         require(self, "gradient_penalty", self.gradient_penalty >= 0, "at least 0")
         require(
             self, "entropy_constraint",
@@ -75,11 +87,14 @@ class SMODICE(Learner):
     @classmethod
     def prepare(cls, dataset: Dataset, configs: Sequence[Any], trainer: StageTrainer) -> Dataset:
         """Pre-trains the discriminator; R(s) = c(s) becomes the background's reward."""
+        seen = dataset
         if configs[0].absorbing_indicator:
-            dataset = with_absorbing_states(dataset, standardizes=configs[0].standardize_obs)
+            standardizes = configs[0].standardize_obs
+            dataset, seen = with_absorbing_states(dataset, standardizes=standardizes)
         return relabel_with_discriminator(
-            dataset, configs, trainer, lambda logit: logit, next_obs=False, background_only=True
-        )
+            dataset, configs, trainer, lambda logit: logit, next_obs=False, background_only=True,
+            train_on=seen,
+        )  # fmt: skip
 
     def build(self) -> None:
         """Builds the policy and the value; with `entropy_constraint` the log coefficient."""
@@ -154,53 +169,55 @@ class SMODICE(Learner):
         return gradient
 
 
-def with_absorbing_states(dataset: Dataset, *, standardizes: bool) -> Dataset:
-    """The dataset with an absorbing state after every terminal, as in the authors' code.
+def with_absorbing_states(dataset: Dataset, *, standardizes: bool) -> tuple[Dataset, Dataset]:
+    """The dataset with an absorbing state after every terminal, and the discriminator's data.
 
     Observations get one more entry, 1 in the absorbing state and 0 elsewhere. A terminal transition
-    now leads to the absorbing state and is no longer terminal; one more transition stays there and
-    is terminal. The state's other entries are 0 after standardisation.
+    leads to the absorbing state, whose other entries are 0 after standardisation, and stays
+    terminal: its residual is R(s) - V(s). The second dataset has one more transition after it, from
+    the absorbing state to itself; the authors' batches for value and policy never draw it.
     standardizes: observations will be standardised by the background's mean.
     """
     with one_thread():
-        mean = dataset.background.obs.mean(0) if standardizes else torch.zeros(dataset.obs_dim)
-    absorbing = torch.cat([mean, torch.ones(1)])
+        mean = dataset.background.obs_statistics()[0]
+    absorbing = torch.cat([mean if standardizes else torch.zeros_like(mean), mean.new_ones(1)])
     assert dataset.expert is not None
-    background, expert = (
-        _with_absorbing_state(episodes, absorbing)
-        for episodes in (dataset.background, dataset.expert)
+    pairs = [
+        _with_absorbing_state(each, absorbing) for each in (dataset.background, dataset.expert)
+    ]
+    return tuple(  # type: ignore[return-value]
+        dataclasses.replace(dataset, background=background, expert=expert)
+        for background, expert in zip(*pairs, strict=True)
     )
-    return dataclasses.replace(dataset, background=background, expert=expert)
 
 
-def _with_absorbing_state(episodes: Episodes, absorbing: Tensor) -> Episodes:
-    """absorbing: the state, [D + 1]."""
-    extended = []
-    for index in range(episodes.num_episodes):
-        episode = episodes.take([index])
-        obs = torch.nn.functional.pad(episode.obs, (0, 1))
-        if bool(episode.terminal[-1]):
-            extended.append(_absorbed(episode, obs, absorbing))
-        else:
-            extended.append(dataclasses.replace(episode, obs=obs))
+def _with_absorbing_state(episodes: Episodes, absorbing: Tensor) -> tuple[Episodes, Episodes]:
+    """absorbing: the state, [D + 1].  Returns both forms, see `with_absorbing_states`."""
+    obs = torch.nn.functional.pad(episodes.obs, (0, 1))
+    last = episodes.start[1:] - 1  # transition of each episode
+    ends = episodes.terminal[last]
+    obs[(episodes.rows()[last] + 1)[ends]] = absorbing
+    marked = dataclasses.replace(episodes, obs=obs)
+    parts = [marked.take([index]) for index in range(episodes.num_episodes)]
+    extended = [_stays(part, absorbing) if bool(part.terminal[-1]) else part for part in parts]
     ranges = episodes.ranges
     if ranges is not None:  # every terminal adds a transition, which shifts the later ones
         added = torch.nn.functional.pad(episodes.terminal.cumsum(0), (1, 0))
         first, end = ranges[:, 0], ranges.sum(1)
         new_first = first + added[first]
         ranges = torch.stack([new_first, end + added[end] - new_first], 1)
-    return dataclasses.replace(Episodes.joined(extended), ranges=ranges)
+    return marked, dataclasses.replace(Episodes.joined(extended), ranges=ranges)
 
 
-def _absorbed(episode: Episodes, obs: Tensor, absorbing: Tensor) -> Episodes:
-    """A terminal episode, extended.  obs: with the new entry, [T + 1, D + 1]."""
+def _stays(episode: Episodes, absorbing: Tensor) -> Episodes:
+    """A terminal episode with one more transition, from the absorbing state to itself."""
     true = torch.tensor([True])
 
     def with_zeros(column: Tensor | None) -> Tensor | None:
         return None if column is None else torch.cat([column, column[-1:] * 0])
 
     return Episodes(
-        obs=torch.cat([obs[:-1], absorbing.expand(2, -1)]),
+        obs=torch.cat([episode.obs, absorbing.unsqueeze(0)]),
         start=torch.tensor([0, episode.num_transitions + 1]),
         terminal=torch.cat([torch.zeros_like(episode.terminal), true]),
         timeout=torch.cat([episode.timeout, ~true]),

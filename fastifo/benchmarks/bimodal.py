@@ -5,24 +5,27 @@ stays the same. The expert's episodes carry their actions, so the learner's task
 demonstrations without actions are separate episodes.
 """
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastifo.benchmarks.cache import cached_dataset
-from fastifo.benchmarks.demonstrations import play_demonstrations
-from fastifo.benchmarks.sibench import load_sibench
+from fastifo.benchmarks.demonstrations import RecordedExpert, find_demonstrator
+from fastifo.benchmarks.sibench import SIBenchSpec, load_set
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.sampler import uniform
-from fastifo.envs.experts import Expert, load_expert
-from fastifo.envs.registry import check_id
+from fastifo.envs.experts import default_noise
+from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect
+from fastifo.envs.spec import EnvSpec, as_spec
 
 RECIPE = 2  # version of how a set is made; part of the cache's file name
 CLONE_DEMOS = 50  # expert episodes played for a clone, as in the studies
@@ -40,10 +43,13 @@ class BimodalSpec:
     demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
     clone: int = 0  # demonstrations of the clone that plays the other episodes; 0: random actions
     seed: int = 0  # of all episodes; 0 to 99
-    noise: float = 0.5  # of the expert, relative to its own exploration noise
-    policy: str = ""  # the expert's policy file; empty is the shipped one
+    noise: float | None = None  # of the expert, as in `SIBenchSpec`
+    policy: str = ""  # a policy file, or file or spec of a dataset; empty is the shipped expert
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the environment's settings
 
     def __post_init__(self) -> None:
+        if self.noise is None:
+            object.__setattr__(self, "noise", default_noise(self.env_id))
         if not 0 <= self.expert <= self.total or self.total < 1:
             raise ValueError(
                 f"bimodal: expert must be 0 to total={self.total}, found {self.expert}"
@@ -59,12 +65,21 @@ class BimodalSpec:
         if not 0 <= self.seed < 100:
             raise ValueError(f"bimodal: seed must be 0 to 99, found {self.seed}")
 
+    @property
+    def env(self) -> EnvSpec:
+        """The environment with its settings."""
+        return as_spec(self.env_id, kwargs=self.env_kwargs)
+
+    def values(self) -> dict[str, Any]:
+        """The options by name, without the policy; settings only if there are any."""
+        return {k: v for k, v in vars(self).items() if k != "policy" and (v or k != "env_kwargs")}
+
 
 class RandomPolicy:
     """Uniform actions in [-1, 1].  Implements `fastifo.envs.act.Actor`."""
 
-    def __init__(self, env_id: str, seed: int) -> None:
-        self.action_dim = check_id(env_id).action_dim
+    def __init__(self, env: EnvSpec, seed: int) -> None:
+        self.action_dim = describe(env).action_dim
         self.seed = torch.tensor([seed], dtype=torch.int64)
 
     def noise(self, stream: int, step: int, rows: int) -> Tensor:
@@ -85,32 +100,54 @@ def load_bimodal(text: str, *, progress: bool = True) -> Dataset:
     Raises ValueError for a wrong spec.
     """
     spec = parse_spec(BimodalSpec, text, "expert", "bimodal:Hopper-v4/expert=200")
-    check_id(spec.env_id)
-    parts = Parts(spec, load_expert(spec.env_id, spec.policy or None), progress)
+    describe(spec.env)
+    parts = Parts(spec, progress)
     others = parts.other_episodes().take(range(spec.total - spec.expert))
-    experts = parts.expert_episodes().take(range(spec.expert))
+    experts = parts.expert_episodes()
+    mixed = [others] if experts is None else [others, experts.take(range(spec.expert))]
     demonstrations = parts.demonstrations()
     info = {
-        "spec": {k: v for k, v in vars(spec).items() if k != "policy"} | {"kind": "bimodal"},
+        "spec": spec.values() | {"kind": "bimodal"},
         "recipe": RECIPE,
         **demonstrations.info,
     }
-    return Dataset(
-        Episodes.joined([part for part in (others, experts) if part.num_episodes]),
-        demonstrations.background.without_rewards(),
-        spec.env_id,
+    return dataclasses.replace(
+        demonstrations,
+        background=_joined([part for part in mixed if part.num_episodes]),
+        expert=demonstrations.background.without_rewards(),
         info=info,
     )
+
+
+def _joined(parts: list[Episodes]) -> Episodes:
+    """All episodes; with rewards only if all parts have them, as files may not."""
+    rewarded = all(part.reward is not None for part in parts)
+    return Episodes.joined(parts if rewarded else [part.without_rewards() for part in parts])
 
 
 class Parts:
     """The parts of a mixture, from the cache; a part that is not there is played and cached."""
 
-    def __init__(self, spec: BimodalSpec, expert: Expert, progress: bool) -> None:
-        self.spec = spec
-        self.expert = expert
-        self.progress = progress
-        self.expert_key = (hashlib.sha256(expert.identity()).hexdigest(), spec.noise)
+    def __init__(self, spec: BimodalSpec, progress: bool) -> None:
+        assert spec.noise is not None
+        self.spec, self.noise, self.progress = spec, spec.noise, progress
+        self.demonstrator = find_demonstrator(spec.env, spec.policy, progress=progress)
+        self.env = spec.env
+        self.num_experts, self.num_demos = spec.total, spec.demos or spec.total
+        if isinstance(self.demonstrator, RecordedExpert):
+            self._share(self.demonstrator.dataset)
+        self.expert_key = (hashlib.sha256(self.demonstrator.identity()).hexdigest(), spec.noise)
+
+    def _share(self, dataset: Dataset) -> None:
+        """Divides the episodes of a dataset between background and demonstrations."""
+        spec, total = self.spec, dataset.background.num_episodes
+        self.num_experts, self.num_demos = spec.expert, spec.demos or total - spec.expert
+        if self.num_demos < 1 or self.num_experts + self.num_demos > total:
+            raise ValueError(
+                f"bimodal: expected at least {self.num_experts + max(self.num_demos, 1)} episodes, "
+                f"expert={spec.expert} and demos={spec.demos}, in {spec.policy}, found {total}"
+            )
+        self.env = as_spec(self.env, settings=dataset.env_kwargs, obs_keys=dataset.obs_keys)
 
     def other_episodes(self) -> Episodes:
         """`total` episodes of random actions, or of a clone."""
@@ -118,41 +155,49 @@ class Parts:
         if spec.clone:
             key = (spec.total, spec.clone, *self.expert_key)
             return self._cached("clone", key, self._play_clone).background
-        return self._cached("random", (spec.total,), self._play_random).background
+        settings = sorted({**self.env.settings, **self.env.kwargs}.items())
+        key = (spec.total, *((settings, self.env.obs_keys) if settings else ()))
+        return self._cached("random", key, self._play_random).background
 
-    def expert_episodes(self) -> Episodes:
-        """`total` episodes of the expert, with actions."""
-        seed = EXPERT_SEED_BLOCK + self.spec.seed
-        return self._expert_part("expert", self.spec.total, seed).background
+    def expert_episodes(self) -> Episodes | None:
+        """`total` episodes of the expert, with actions; of a dataset as many as are needed."""
+        if self.spec.expert == 0:
+            return None
+        return self._cached("expert", (self.num_experts, *self.expert_key), self._more).background
 
     def demonstrations(self) -> Dataset:
         """The episodes that the learner sees as the expert's, and what is known about them."""
-        # The name "shown" is part of the cache's file names.
-        return self._expert_part("shown", self.spec.demos or self.spec.total, self.spec.seed)
 
-    def _expert_part(self, name: str, count: int, seed: int) -> Dataset:
-        return self._cached(
-            name,
-            (count, *self.expert_key),
-            lambda: play_demonstrations(
-                self.expert, self.spec.env_id, count, seed, self.spec.noise, progress=self.progress
-            ),
-        )
+        def make() -> Dataset:
+            return self.demonstrator.demonstrate(self.num_demos, self.spec.seed, self.noise)
+
+        # The name "shown" is part of the cache's file names.
+        return self._cached("shown", (self.num_demos, *self.expert_key), make)
+
+    def _more(self) -> Dataset:
+        seed = EXPERT_SEED_BLOCK + self.spec.seed
+        episodes = self.demonstrator.more_episodes(self.num_experts, seed, self.noise)
+        return Dataset(episodes, env_id=self.spec.env_id)
 
     def _play_clone(self) -> Dataset:
         spec = self.spec
-        expert = f",expert={spec.policy}" if spec.policy else ""
-        return load_sibench(
-            f"sibench:{spec.env_id}/d={spec.clone},episodes={spec.total},seed={spec.seed},"
-            f"demos={max(spec.clone, CLONE_DEMOS)},noise={spec.noise}{expert}",
-            progress=self.progress,
+        clone = SIBenchSpec(
+            spec.env_id,
+            d=spec.clone,
+            episodes=spec.total,
+            seed=spec.seed,
+            demos=max(spec.clone, CLONE_DEMOS),
+            noise=spec.noise,
+            expert=spec.policy,
+            env_kwargs=spec.env_kwargs,
         )
+        return load_set(clone, progress=self.progress)
 
     def _play_random(self) -> Dataset:
         spec = self.spec
         episodes = collect(
-            RandomPolicy(spec.env_id, spec.seed),
-            spec.env_id,
+            RandomPolicy(self.env, spec.seed),
+            self.env,
             spec.total,
             False,
             seed=RANDOM_SEED_BLOCK + spec.seed,

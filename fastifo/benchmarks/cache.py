@@ -12,6 +12,7 @@ def cached_dataset(name: str, make: Callable[[], Dataset]) -> Dataset:
 
     Warns if the cache cannot be written.  Raises ValueError for a damaged file.
     """
+    name = name.replace("/", "-")  # of the environment's id
     try:
         path = cache_folder() / name
         exists = path.is_file()

@@ -1,8 +1,10 @@
-"""SIBench: background data from policies cloned from d demonstrations.
+"""SIBench: background data from policies cloned from d demonstrations, or from a noisy expert.
 
 Source: arXiv 2507.06701, SIBench. Behaviour cloning (stochastic, 101 bins) on d expert episodes
 gives a policy; its episodes are the background, and the demonstrations without actions are the
 expert data. Demonstrations are nested: a larger d starts with those of a smaller one.
+
+With `background_noise` the background is the expert's own, and action noise sets its quality.
 
 The paper leaves two choices open. Demonstrations are sampled around the expert's mean action, as
 D4RL's are: those of a deterministic expert lie on one thin path, and their clone falls as soon as
@@ -12,20 +14,22 @@ it leaves it. The clone's observations are standardised.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastifo.benchmarks.cache import cached_dataset
-from fastifo.benchmarks.demonstrations import play_demonstrations, sample_demonstrations
+from fastifo.benchmarks.demonstrations import Demonstrator, RecordedExpert, find_demonstrator
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
+from fastifo.data.load import load
 from fastifo.engine.train import train
-from fastifo.envs.experts import Expert, load_expert
-from fastifo.envs.registry import check_id
+from fastifo.envs.experts import default_noise
+from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect
+from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import keep_plan
 from fastifo.utils.locks import folder_lock
@@ -35,6 +39,7 @@ from fastifo.utils.text import did_you_mean
 RECIPE = 5  # version of how a set is made; part of the cache's file name
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
 SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SEED_BLOCK`
+NOISY_SEED_BLOCK = 1100  # added to the seed of the demonstrations for a noisy expert's episodes
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,28 @@ class SIBenchSpec:
     """One set: `sibench:<env>/d=<n>,episodes=<n>,...`.  Raises ValueError for a bad option."""
 
     env_id: str  # the environment
-    d: int  # demonstrations that the background's policy is cloned from
+    d: int = 0  # demonstrations that the background's policy is cloned from
     episodes: int = 1000  # of the background
     seed: int = 0  # of demonstrations, clone and background; 0 to 99
     demos: int = 1000  # expert episodes played; the first d of them are cloned
     n_expert: int = 0  # demonstrations given to the learner, without actions; 0 is all
     bc_updates: int = 10_000  # of the clone
-    expert: str = ""  # a policy file; empty is the shipped expert
-    noise: float = 0.5  # of the demonstrations, relative to the expert's own exploration noise
+    expert: str = ""  # a policy file, or file or spec of a dataset; empty is the shipped expert
+    noise: float | None = None  # of the demonstrations; see `default_noise`, which is used for None
     mode: int = 0  # 1: the clone plays its mode; 0: it samples, as policies are evaluated
+    background_noise: float = 0.0  # with d=0: of the expert's episodes that are the background
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the environment's settings
 
     def __post_init__(self) -> None:
-        for name in ("d", "episodes", "demos", "bc_updates"):
+        if self.noise is None:
+            object.__setattr__(self, "noise", default_noise(self.env_id))
+        if not 0 <= self.background_noise < math.inf or (self.d and self.background_noise):
+            raise ValueError(
+                "sibench: expected background_noise of at least 0, and no d beside it, found d="
+                f"{self.d} and background_noise={self.background_noise}"
+            )
+        names = ("episodes", "demos", "bc_updates")
+        for name in names if self.background_noise else ("d", *names):
             if getattr(self, name) < 1:
                 raise ValueError(f"sibench: {name} must be at least 1, found {getattr(self, name)}")
         for name in ("episodes", "demos"):
@@ -71,7 +86,7 @@ class SIBenchSpec:
                     f"sibench: {name}={getattr(self, name)} is more than demos={self.demos}; "
                     "raise demos"
                 )
-        if not 0 <= self.noise < math.inf:
+        if self.noise is None or not 0 <= self.noise < math.inf:
             raise ValueError(f"sibench: noise must be at least 0 and finite, found {self.noise}")
         if not 0 <= self.seed < 100:
             raise ValueError(f"sibench: seed must be 0 to 99, found {self.seed}")
@@ -79,14 +94,25 @@ class SIBenchSpec:
     @staticmethod
     def parse(text: str) -> "SIBenchSpec":
         """Reads a spec.  Raises ValueError naming the part that is wrong."""
-        spec = parse_spec(SIBenchSpec, text, "d", "sibench:Hopper-v4/d=5,episodes=200")
+        required = "" if "background_noise=" in text else "d"
+        spec = parse_spec(SIBenchSpec, text, required, "sibench:Hopper-v4/d=5,episodes=200")
         assert isinstance(spec, SIBenchSpec)
         return spec
 
-    def key(self, expert: Expert) -> str:
-        """Identifies the set: a hash of every option, the expert and the recipe."""
-        values = {k: v for k, v in vars(self).items() if k != "expert"}
-        identity = repr((RECIPE, sorted(values.items()))).encode() + expert.identity()
+    @property
+    def env(self) -> EnvSpec:
+        """The environment with its settings."""
+        return as_spec(self.env_id, kwargs=self.env_kwargs)
+
+    def values(self) -> dict[str, Any]:
+        """The options by name, those that identify a set; newer ones only if they are given."""
+        newer = ("background_noise", "env_kwargs")
+        return {k: v for k, v in vars(self).items() if k != "expert" and (v or k not in newer)}
+
+    def key(self, demonstrator: Demonstrator) -> str:
+        """Identifies the set: a hash of every option, the demonstrations and the recipe."""
+        values = sorted((k, v) for k, v in self.values().items() if k != "env_kwargs")
+        identity = repr((RECIPE, values)).encode() + demonstrator.identity()
         return hashlib.sha256(identity).hexdigest()[:16]
 
 
@@ -95,64 +121,90 @@ def load_sibench(text: str, *, progress: bool = True) -> Dataset:
 
     Raises ValueError for a wrong spec or a damaged file in the cache.
     """
-    spec = SIBenchSpec.parse(text)
-    check_id(spec.env_id)
-    expert = load_expert(spec.env_id, spec.expert or None)
+    return load_set(SIBenchSpec.parse(text), progress=progress)
+
+
+def load_set(spec: SIBenchSpec, *, progress: bool = True) -> Dataset:
+    """`load_sibench` for a spec that has been read.  Raises as it does."""
+    describe(spec.env)
+    demonstrator = find_demonstrator(spec.env, spec.expert, progress=progress)
 
     def make() -> Dataset:
-        demonstrations = play_demonstrations(
-            expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
-        )
-        return build_sibench(spec, demonstrations, progress=progress)
+        assert spec.noise is not None
+        demonstrations = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
+        background = None
+        if spec.background_noise:
+            seed = NOISY_SEED_BLOCK + spec.seed
+            background = demonstrator.more_episodes(spec.episodes, seed, spec.background_noise)
+        return build_sibench(spec, demonstrations, background=background, progress=progress)
 
-    return cached_dataset(f"sibench-{spec.env_id}-d{spec.d}-{spec.key(expert)}.fastifo", make)
+    name = f"sibench-{spec.env_id}-d{spec.d}-{spec.key(demonstrator)}.fastifo"
+    return cached_dataset(name, make)
 
 
 def build_sibench(
     spec: SIBenchSpec,
     demonstrations: Dataset,
     *,
+    background: Episodes | None = None,
     clone_folder: Path | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Clones the first d demonstrations and plays the clone.
+    """The set of a background and of demonstrations without actions.
 
-    demonstrations: episodes with actions, as the background of a dataset.  clone_folder: run folder
-    of the clone, so that a stopped training continues; without one the clone is not kept.
+    demonstrations: episodes with actions, as the background of a dataset.
+    background: the set's; None: the first d demonstrations are cloned, and the clone plays.
+    clone_folder: run folder of the clone, so that a stopped training continues; without one the
+    clone is not kept.
     """
     demos = demonstrations.background
     task = dataclasses.replace(demonstrations, expert=None, env_id=spec.env_id, info={})
+    if background is None:
+        background = _play_clone(spec, task, clone_folder, progress)
+    count = min(spec.n_expert or demos.num_episodes, demos.num_episodes)
+    expert = demos.take(range(count)).without_rewards()
+    info = {
+        "spec": spec.values(),
+        "recipe": RECIPE,
+        **demonstrations.info,
+        **background_statistics(background),
+    }
+    return dataclasses.replace(task, background=background, expert=expert, info=info, unverified=())
+
+
+def _play_clone(
+    spec: SIBenchSpec, task: Dataset, clone_folder: Path | None, progress: bool
+) -> Episodes:
+    """Episodes of a clone of the first d episodes of `task`."""
+    if spec.d > task.background.num_episodes:
+        raise ValueError(
+            f"sibench: d={spec.d} is more than the {task.background.num_episodes} demonstrations "
+            "there are"
+        )
+    demos = task.background.take(range(spec.d))
+    env = as_spec(spec.env_id, settings=task.env_kwargs, obs_keys=task.obs_keys)
     with one_thread():  # the bits of a result depend on the number of threads
         clone = train(
             "bc",
-            dataclasses.replace(task, background=demos.take(range(spec.d))),
+            dataclasses.replace(task, background=demos),
             num_updates=spec.bc_updates,
-            seeds=spec.seed,
+            seeds=[spec.seed],
             device="cpu",
             precision="fp32",
             out=clone_folder,
             progress=progress,
             standardize_obs=True,
         )
-        background = collect(
+        return collect(
             clone.policy(0),
-            spec.env_id,
+            env,
             spec.episodes,
             bool(spec.mode),
             seed=SEED_BLOCK + spec.seed,
             title="background",
-            env_kwargs=task.env_kwargs,
             bounds=(task.action_low, task.action_high),
             progress=progress,
         )
-    expert = demos.take(range(spec.n_expert or demos.num_episodes)).without_rewards()
-    info = {
-        "spec": {k: v for k, v in vars(spec).items() if k != "expert"},
-        "recipe": RECIPE,
-        **demonstrations.info,
-        **background_statistics(background),
-    }
-    return dataclasses.replace(task, background=background, expert=expert, info=info, unverified=())
 
 
 def background_statistics(background: Episodes) -> dict[str, float]:
@@ -184,17 +236,18 @@ def build_sets(
     Returns the files, smallest size first.  Raises ValueError where `out` holds sets of other
     options, or a size exceeds the number of demonstrations.
     """
-    known = {f.name for f in dataclasses.fields(SIBenchSpec)} - {"env_id", "d"}
+    known = {f.name for f in dataclasses.fields(SIBenchSpec)} - {"env_id", "d", "background_noise"}
     if unknown := sorted(set(options) - known):
         raise ValueError(
             f"sibench: unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}"
         )
     if not sizes:
         raise ValueError("sizes: expected one or more, found none")
-    check_id(env_id)
     options.setdefault("demos", max(sizes))
     smallest = SIBenchSpec(env_id, min(sizes), **options)
-    shared = {name: value for name, value in vars(smallest).items() if name not in ("env_id", "d")}
+    describe(smallest.env)
+    values = smallest.values() | {"expert": smallest.expert}
+    shared = {name: value for name, value in values.items() if name not in ("env_id", "d")}
     plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | shared
     with folder_lock(out, waits=True):  # two studies may share the sets
         keep_plan(out / "plan.json", plan)
@@ -213,15 +266,13 @@ def keep_demonstrations(spec: SIBenchSpec, source: str, out: Path, progress: boo
     """Writes `demonstrations.fastifo` into `out` unless it is there; returns how many there are."""
     path = out / "demonstrations.fastifo"
     if not path.exists():
-        if source:
-            dataset = sample_demonstrations(
-                source, spec.env_id, spec.demos, spec.seed, progress=progress
-            )
-        else:
-            expert = load_expert(spec.env_id, spec.expert or None)
-            dataset = play_demonstrations(
-                expert, spec.env_id, spec.demos, spec.seed, spec.noise, progress=progress
-            )
+        demonstrator = (
+            RecordedExpert(source, load(source, progress=progress), spec.env)
+            if source
+            else find_demonstrator(spec.env, spec.expert, progress=progress)
+        )
+        assert spec.noise is not None
+        dataset = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
         dataset.save(path)
     return load_dataset(path).background.num_episodes
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from fastifo.cli.options import DETERMINISTIC, Play
+from fastifo.cli.options import DETERMINISTIC, Play, env_kwargs
 from fastifo.engine.reopen import open_run
 from fastifo.engine.run import Run
 from fastifo.envs.returns import Returns
@@ -32,8 +32,12 @@ class Evaluate:
     """final plays the final weights; last_tenth plays nothing and averages the evaluations that
     --eval-every made in the last tenth of training."""
     env_id: str = ""
-    """EnvPool name of the task, for a run that names none or a wrong one; it replaces that name in
-    the run folder."""
+    """Environment, for a run that names none or a wrong one: an id of EnvPool or Gymnasium, or
+    module:function; it replaces the one in the run folder."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
+    num_workers: int = 0
+    """Processes that step the environments, where EnvPool does not; 0: as many as suit them."""
     seed: int = 0
     """Seed of the start states, which are the same for every policy."""
 
@@ -56,6 +60,8 @@ class Evaluate:
                 cells = zip(results, means, strict=True)
                 cells_text = "  ".join(f"{kinds[r.deterministic]} {mean}" for r, mean in cells)
                 print(f"  {run.describe(member)}: {cells_text}")
+        versions = ", ".join(f"{name} {version}" for name, version in results[0].versions.items())
+        print(f"  played with {versions}")
 
     def _results(self, run: Run) -> list[Returns]:
         """The evaluations that the flags ask for; of logged ones, those that there are."""
@@ -69,6 +75,8 @@ class Evaluate:
                         protocol=self.protocol,
                         seed=self.seed,
                         env=self.env_id or None,
+                        env_kwargs=env_kwargs(self.env_arg),
+                        num_workers=self.num_workers,
                     )
                 )
             except ValueError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from fastifo.cli.options import env_kwargs
 from fastifo.studies.improve import improve
 
 
@@ -27,7 +28,10 @@ class Improve:
     expert: str = ""
     """File or spec of the expert's observations, if not in the background's dataset."""
     env_id: str = ""
-    """EnvPool name of the task, for files that do not state it."""
+    """Environment, for files that do not state it: an id of EnvPool or Gymnasium, or
+    module:function."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     iterations: int = 20
     """Iterations of training and playing."""
     episodes: int = 1000
@@ -57,6 +61,7 @@ class Improve:
             seeds=self.seeds,
             num_updates=self.num_updates,
             env_id=self.env_id or None,
+            env_kwargs=env_kwargs(self.env_arg),
             out=self.out,
             **fields,
         )

@@ -25,7 +25,7 @@ class Quickstart:
     """
 
     env: str = "Walker2d-v4"
-    """EnvPool task with a shipped expert: Hopper-v4, HalfCheetah-v4, Walker2d-v4 or Ant-v4."""
+    """Task with a shipped expert: Hopper-v4, HalfCheetah-v4, Walker2d-v4 or Ant-v4."""
     out: Path = Path("quickstart")
     """Folder of the results. Repeating the command continues."""
     num_updates: int = 5_000

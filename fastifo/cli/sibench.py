@@ -30,7 +30,7 @@ class Build:
     """
 
     env: str
-    """EnvPool task; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
+    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
     out: Path = Path("sibench")
     """The sets are written to OUT/ENV. Repeating the command continues."""
     sizes: str = ",".join(map(str, SIZES))

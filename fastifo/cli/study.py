@@ -1,6 +1,5 @@
 """`fastifo study sibench | bimodal | improve`."""
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sibench import SIZES, SIBenchSpec
 from fastifo.cli.help import make_group
+from fastifo.cli.options import parse_values
 from fastifo.studies.grid import (
     MIXTURES,
     TASKS,
@@ -19,24 +19,6 @@ from fastifo.studies.grid import (
 from fastifo.studies.improve import improve
 
 
-def parse_fields(texts: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE texts as arguments of `fastifo.train`.
-
-    A value that is not a Python literal (a number, True, False, a tuple) is text.
-    Raises ValueError for a text of another form.
-    """
-    fields: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--set: expected NAME=VALUE such as temperature=3, found {text!r}")
-        try:
-            fields[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            fields[name] = value
-    return fields
-
-
 @dataclass(frozen=True)
 class StudyOptions:
     """Flags that every study has."""
@@ -46,7 +28,7 @@ class StudyOptions:
     algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
     """Algorithms to compare."""
     envs: tuple[str, ...] = TASKS
-    """EnvPool tasks."""
+    """Environments."""
     policy: str = ""
     """The expert's policy file, for a task without a shipped expert."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -70,7 +52,7 @@ class StudyOptions:
             "seeds": self.seeds,
             "hidden_sizes": self.hidden_sizes,
             "episodes": self.evaluation_episodes,
-            **parse_fields(self.set),
+            **parse_values("--set", self.set),
         }
 
     def write_report(self) -> None:
@@ -167,7 +149,7 @@ class ImproveStudy(StudyOptions):
 
     def main(self) -> None:
         """Runs the study and writes the report."""
-        fields = parse_fields(self.set)
+        fields = parse_values("--set", self.set)
         check_fields(self.algorithms, fields)
         for env_id in self.envs:
             for algorithm in self.algorithms:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import tyro
 
 from fastifo.cli.methods import METHODS, Method
-from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source
+from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
 from fastifo.engine.callbacks import EvaluateEvery
 from fastifo.engine.train import NO_EVALUATION, train
 
@@ -49,6 +49,8 @@ class Train:
     """Episodes per policy in each evaluation during training."""
     episodes: int = 100
     """Episodes per policy in the final evaluation; 0 skips it."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     play: Play = "both"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
 
@@ -73,6 +75,8 @@ class Train:
             engine=self.engine,
             out=self.out,
             callbacks=callbacks,
+            env=self.source.env_id or None,
+            env_kwargs=env_kwargs(self.env_arg),
             **self.method.overrides(),
         )
         if self.episodes and run.env_id is None:

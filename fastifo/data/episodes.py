@@ -14,6 +14,7 @@ from fastifo.utils.records import Record
 # Special window lengths of `Episodes.windows`.
 EPISODE_START = 0  # one window per episode, at its first transition
 WITH_NEXT_ACTION = -1  # one window per transition whose next action is known or not needed
+STATISTICS_ROWS = 1 << 16  # observations that `obs_statistics` converts to float64 at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,6 +125,21 @@ class Episodes(Record):
         number = torch.arange(self.num_episodes, device="cpu")
         episode = torch.repeat_interleave(number, self.lengths)
         return torch.arange(self.num_transitions, device="cpu") + episode
+
+    def obs_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the transitions' observations, [D] each, as `obs`.
+
+        An episode's final observation does not count: no transition starts from it.
+        """
+        total, squares = (torch.zeros(self.obs_dim, dtype=torch.float64) for _ in range(2))
+        blocks = self.rows().split(STATISTICS_ROWS)
+        for rows in blocks:
+            total += self.obs[rows].double().sum(0)
+        mean = total / self.num_transitions
+        for rows in blocks:
+            squares += (self.obs[rows].double() - mean).square().sum(0)
+        deviation = (squares / self.num_transitions).sqrt()
+        return mean.to(self.obs.dtype), deviation.to(self.obs.dtype)
 
     def windows(
         self, length: int, first: int = 0, count: int | None = None

@@ -16,6 +16,7 @@ from fastifo.data.formats import d4rl, minari, npz, robomimic
 from fastifo.data.formats.actions import from_unit, to_unit
 from fastifo.data.formats.detect import kind_of
 from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
+from fastifo.data.formats.robosuite import check_same_layout
 from fastifo.data.formats.source import ReadResult
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.records import same
@@ -57,8 +58,8 @@ def load(
         are kept for the privileged method `sqil`. The background is the background part of the
         second. Both must have the same observation width and, unless `env_id` is given, the same
         environment. Without `expert`, `background` is the same as `spec`.
-    env_id: EnvPool's name of the environment; replaces the one that the source names. "none" is
-        no environment: nothing can be evaluated.
+    env_id: the environment's id in EnvPool or Gymnasium; replaces the one that the source names.
+        "none" is no environment: nothing can be evaluated.
     action_low, action_high: bounds of the environment's actions, each a number or [A]; they
         replace those that a file of another format states. Actions are mapped from them to [-1, 1].
     clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.
@@ -78,10 +79,10 @@ def load(
         npz:<file>[,...]                   NumPy arrays under D4RL's names
 
     with these options for the last four:
-
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
+        object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic
         max_steps=<n>         the task's time limit; d4rl, npz and minari
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
                               one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
@@ -100,7 +101,7 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist. Images are not supported.
+        robot0_gripper_qpos, as far as they exist; no images. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
 
@@ -201,6 +202,7 @@ def _combine(
             f"expert {expert} is from {source.env_id}, background {background} from {base.env_id}; "
             "if they share observations, name the environment to evaluate in with env_id"
         )
+    check_same_layout((expert, source.env_id, source.env_kwargs), (base.env_id, base.env_kwargs))
     settings, others = base.env_kwargs or source.env_kwargs, source.env_kwargs
     info: dict[str, Any] = {"background": dict(base.info), "expert": dict(source.info)}
     differing = [name for name in {*settings, *others} if settings.get(name) != others.get(name)]

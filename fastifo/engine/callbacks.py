@@ -1,9 +1,11 @@
 """Callbacks of a run: the protocol, and evaluation during training."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from fastifo.engine.run import Run
 from fastifo.envs.registry import describe
@@ -11,31 +13,48 @@ from fastifo.envs.returns import MEAN_OF
 from fastifo.envs.rollout import MAX_EPISODES
 from fastifo.utils.arguments import as_count, as_flag
 
+RESERVED = {"stage", "update", "member"}  # names in the rows of `metrics.jsonl`
+Values = Mapping[str, Sequence[float | None]]  # name -> one number per member, to log
+
 
 class Callback(Protocol):
-    """What `fastifo.train(callbacks=...)` takes: a callable, usually with an attribute `every`.
+    """What `fastifo.train(callbacks=...)` takes: a function, or an object that can be called.
 
-    It is called after updates `every`, 2 * `every`, ... and after the last update of each
-    population; `every` is `log_every` if it has no such attribute. It may also have a method
-    `check(run)`, which is called once before training and raises ValueError if the callback cannot
-    work. Ctrl-C during a call abandons the call; the run makes it again when it resumes.
+    It is called between two updates: after updates `every`, 2 * `every`, ... and after the last
+    update of each population. `every` is an attribute of it, an integer; without one it is called
+    every `log_every` updates. The method `check(run)`, if it has one, is called once before
+    training and raises ValueError if the callback cannot work.
+
+    Arguments of a call:
+
+    run: the run, with the weights after `update`; `run.policy(member)` and `run.evaluate` work.
+    update: updates made so far.
+    members: indices into `run.members` of the population that is training.
+
+    It returns None; or numbers to log in `metrics.jsonl`, a dict with one number per entry of
+    `members` for each name (None for a missing one); or False, which stops the population's
+    training with a checkpoint. The run is then returned as if it were finished, and the same call
+    continues it. Callbacks see a resumed run from where it continues. Ctrl-C during a call abandons
+    the call; the run makes it again when it resumes. An error in a call ends the training.
+
+    Example of one that stops the training early::
+
+        def stop_early(run, update, members):
+            return False if update >= 1000 else None
+
+        fastifo.train("bc", dataset, callbacks=[stop_early])
     """
+
+    def __call__(self, run: Run, update: int, members: Sequence[int], /) -> Values | bool | None:
+        """Called between two updates."""
+
+
+class PeriodicCallback(Callback, Protocol):
+    """A callback as the training loop calls it."""
 
     @property
     def every(self) -> int:
         """Updates between two calls."""
-
-    def __call__(
-        self, run: Run, update: int, members: Sequence[int]
-    ) -> dict[str, list[float | None]] | None:
-        """Called between two updates.
-
-        run: the run, with the weights after `update`.
-        update: updates made so far.
-        members: indices into `run.members` of the population that is training.
-
-        Returns values to log in `metrics.jsonl`, one per member for each name; or None.
-        """
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ class _Periodic:
         return self.function(run, update, members)
 
 
-def check_callbacks(callbacks: Any, log_every: int) -> tuple[Callback, ...]:
+def check_callbacks(callbacks: Any, log_every: int) -> tuple[PeriodicCallback, ...]:
     """Callbacks that all have a valid `every`; it is `log_every` for those without one.
 
     Raises TypeError for something that cannot be called, ValueError for a wrong `every`.
@@ -103,3 +122,29 @@ def check_callbacks(callbacks: Any, log_every: int) -> tuple[Callback, ...]:
         every = as_count("callbacks: every", getattr(callback, "every", log_every))
         checked.append(_Periodic(callback, every))
     return tuple(checked)
+
+
+def logged_values(callback: Any, result: Any, num_members: int) -> dict[str, list[float | None]]:
+    """The numbers that a callback returned; empty for None, True and False.
+
+    nan and infinity become None, as JSON has neither.
+    Raises TypeError naming the callback for a result of another form.
+    """
+    if result is None or isinstance(result, bool | np.bool_):
+        return {}
+    try:
+        values = {
+            name: [None if x is None or not math.isfinite(x) else float(x) for x in column]
+            for name, column in result.items()
+        }
+        valid = all(isinstance(n, str) and len(v) == num_members for n, v in values.items())
+    except (TypeError, ValueError, AttributeError):
+        valid = False
+    if not valid or values.keys() & RESERVED:
+        function = getattr(callback, "function", callback)
+        raise TypeError(
+            f"callback {getattr(function, '__name__', type(function).__name__)}: expected None, "
+            f"False, or a dict of lists with {num_members} numbers, one per member, under names "
+            f"other than {', '.join(sorted(RESERVED))}; found {result!r}"
+        )
+    return values

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fastifo.algos.learner import Learner
-from fastifo.engine.callbacks import Callback
+from fastifo.engine.callbacks import PeriodicCallback, logged_values
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.interrupt import Interrupt
 from fastifo.engine.meter import Engine, Meter
@@ -30,7 +32,7 @@ class Stage:
     checkpoint_every: int  # updates
     progress: bool
     describe: Callable[[int], str]  # names a member in warnings
-    callbacks: Sequence[Callback] = ()
+    callbacks: Sequence[PeriodicCallback] = ()
     run: Run | None = None  # the argument of the callbacks
     failed: dict[int, int] = field(default_factory=dict)  # diverged member -> update
 
@@ -62,6 +64,7 @@ class _Loop:
         self.interrupt = Interrupt()
         # Callbacks of the current update were cut short by a signal: a resumed run repeats them.
         self.pending_callbacks = False
+        self.stopped = False  # a callback returned False
 
     def run(self) -> None:
         """Restores the last checkpoint and trains from there."""
@@ -73,7 +76,7 @@ class _Loop:
             self.bar.start_at(learner.num_updates)
             if self.pending_callbacks and self._run_callbacks():
                 self._checkpoint()
-            running = not self.pending_callbacks
+            running = not (self.pending_callbacks or self.stopped)
             while running and learner.num_updates < stage.num_updates and not stage.all_diverged:
                 running = self._step()
 
@@ -92,9 +95,13 @@ class _Loop:
             self.engine.store()
         if calls:
             self._run_callbacks()
-        if saves or self.pending_callbacks:
+        if self.stopped and not saves:
+            self._record_diverged(self.meter.means())
+            if stage.all_diverged:
+                return False
+        if saves or self.pending_callbacks or self.stopped:
             self._checkpoint()
-        return not stops and not self.pending_callbacks
+        return not (stops or self.pending_callbacks or self.stopped)
 
     def _restore(self) -> None:
         saved = self.stage.checkpoints
@@ -171,7 +178,7 @@ class _Loop:
         Returns False, logs nothing and sets `pending_callbacks` if a signal cut them short.
         """
         stage, update = self.stage, self.learner.num_updates
-        rows = []
+        rows, stopped = [], False
         self.pending_callbacks = True
         with self.clock.stopped(), self.interrupt.raising():
             if self.interrupt.requested:
@@ -179,16 +186,19 @@ class _Loop:
             for callback in stage.callbacks:
                 if update % callback.every == 0 or update == stage.num_updates:
                     assert stage.run is not None
-                    result = callback(stage.run, update, stage.members) or {}
+                    result = callback(stage.run, update, stage.members)
+                    logged = logged_values(callback, result, len(stage.members))
                     rows += [
                         {"stage": "callback", "update": update, "member": member}
-                        | {name: values[index] for name, values in result.items()}
+                        | {name: values[index] for name, values in logged.items()}
                         for index, member in enumerate(stage.members)
-                        if result
+                        if logged
                     ]
+                    stopped |= isinstance(result, bool | np.bool_) and not result
             self.pending_callbacks = False
         if not self.pending_callbacks:
             stage.metrics.write(rows)
+            self.stopped = stopped
         return not self.pending_callbacks
 
 

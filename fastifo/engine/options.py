@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastifo.engine.callbacks import Callback, check_callbacks
+from fastifo.engine.callbacks import check_callbacks
 from fastifo.utils.arguments import as_count, as_flag
 
 
@@ -14,14 +14,14 @@ class TrainOptions:
     """How a run trains; see `fastifo.train` for each option."""
 
     num_updates: int
-    seeds: int | Sequence[int] = (0,)
+    seeds: Sequence[int] = (0,)
     device: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
     fused: bool = True
     out: str | Path | None = None
     resume: bool = True
-    callbacks: Sequence[Callback] = ()
+    callbacks: Any = ()  # a sequence of `Callback`; kept as `PeriodicCallback`
     log_every: int = 500  # updates
     checkpoint_every: int = 5000  # updates
     progress: bool = True

@@ -1,11 +1,11 @@
 """The members of a run, and how they split into populations that train together."""
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastifo.algos.config import Config, expand, shape_key
+from fastifo.utils.arguments import as_seeds
 from fastifo.utils.records import Record
 
 
@@ -32,7 +32,7 @@ class Group(Record):
 def make_members(
     algorithm: str,
     config: type[Config],
-    seeds: int | Sequence[int],
+    seeds: Sequence[int],
     overrides: Mapping[str, Any],
     num_datasets: int = 1,
 ) -> list[Member]:
@@ -42,15 +42,7 @@ def make_members(
     overrides: values of config fields; a list gives one member per value.
     Raises TypeError or ValueError naming the argument that is wrong.
     """
-    try:
-        seed_list = [operator.index(s) for s in (seeds if isinstance(seeds, Iterable) else [seeds])]
-    except TypeError:
-        raise TypeError(f"seeds: expected one or more integers, found {seeds!r}") from None
-    if not seed_list:
-        raise ValueError("seeds: expected one or more, found none")
-    for seed in seed_list:
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {seed!r}")
+    seed_list = as_seeds(seeds)
     configs = expand(config, overrides, owner=algorithm)
     return [
         Member(seed, member_config, dataset)

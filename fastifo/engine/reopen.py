@@ -57,6 +57,12 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no run here (no config.json)")
     content, checkpoints = open_folder(folder)
+    name = content["algorithm"]
+    if name not in algos.ALGORITHMS:
+        raise ValueError(
+            f"{folder}: its algorithm {name!r} is unknown here; if it is your own, call "
+            f"fastifo.register({name!r}, its class) first"
+        )
     run_device = choose_device(device)
     try:
         run = _run_of(content, folder, run_device)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastifo import algos
+from fastifo.algos.config import check_names
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
@@ -30,14 +32,20 @@ DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 
 
 def given_fields(
-    algorithm: str, preset: str, overrides: dict[str, Any]
+    algorithm: str | type[Learner],
+    preset: str,
+    overrides: dict[str, Any],
+    arguments: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """The algorithm's name without a backbone suffix, and the config fields that were set.
 
     Values in `overrides` take precedence over those of the preset.
+    arguments: names of the caller's other arguments, which a misspelt field may mean.
+    Raises TypeError for an unknown field, and what `algos.name_of` and `algos.find` raise.
     """
-    name, backbone = algos.split(algorithm)
+    name, backbone = algos.split(algos.name_of(algorithm))
     given = backbone | overrides
+    check_names(algos.find(name, given.get("backbone")).Config, overrides, name, arguments)
     return name, preset_fields(name, preset, given.get("backbone")) | given
 
 
@@ -63,7 +71,7 @@ class Settings:
 def resolve_settings(
     algorithm: str,
     fields: dict[str, Any],
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     num_datasets: int = 1,
     device: str = "auto",
     precision: str = "auto",
@@ -162,7 +170,8 @@ def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
         raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
     if not info.unused:
         return []
-    return [f"settings of {env.id} that are not known there: {', '.join(info.unused)}"]
+    library = "EnvPool" if "envpool" in info.versions else "its library"
+    return [f"settings of {env.id} that {library} does not know: {', '.join(info.unused)}"]
 
 
 def _load(dataset: DatasetLike, progress: bool) -> Dataset:
@@ -188,9 +197,7 @@ def _build_run(
     settings: Settings, datasets: Sequence[Dataset], options: TrainOptions, env: EnvSpec | None
 ) -> Run:
     dataset = datasets[0]
-    obs = dataset.background.obs
-    with one_thread():
-        std, mean = torch.std_mean(obs, dim=0, correction=0)
+    mean, std = _obs_statistics(settings, dataset)
     run = Run(
         algorithm=settings.algorithm,
         members=settings.members,
@@ -211,6 +218,27 @@ def _build_run(
     )
     run.build_learners()
     return run
+
+
+def _obs_statistics(settings: Settings, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean and deviation that standardise observations, [D] each.
+
+    Raises ValueError if members would need different ones.
+    """
+    configs = {member.config: None for member in settings.members}
+    episodes = {
+        id(each): each
+        for each in (settings.learner_class.standardizing_episodes(dataset, c) for c in configs)
+    }
+    with one_thread():
+        statistics = [each.obs_statistics() for each in episodes.values()]
+    mean, std = statistics[0]
+    if not all(torch.equal(mean, m) and torch.equal(std, s) for m, s in statistics):
+        raise ValueError(
+            "standardize_obs: members learn from different episodes, which have different means "
+            "and deviations; train them one by one"
+        )
+    return mean, std
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

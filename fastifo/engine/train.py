@@ -38,16 +38,18 @@ NO_EVALUATION = (  # said instead of returns
     "not evaluated: the data name no environment; give one with `fastifo evaluate RUN --env-id "
     "Hopper-v4` or run.evaluate(env='Hopper-v4')"
 )
+TRAIN_ARGUMENTS = ("preset", *(field.name for field in dataclasses.fields(TrainOptions)))
+RELABEL_ARGUMENTS = ("preset", "seed", "device", "precision", "out", "log_every", "progress")
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; we saw the same gains by 1e5
 
 
 @standard_torch()
 def train(
-    algorithm: str,
+    algorithm: str | type[Learner],
     dataset: DatasetLike | Sequence[DatasetLike],
     *,
     num_updates: int | None = None,
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     preset: str = "vfo",
     device: str = "auto",
     precision: str = "auto",
@@ -66,12 +68,14 @@ def train(
     """Trains one policy per seed and swept value, all members together where shapes allow.
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`, such as "vfo_disc" or "tge"; "tge-rebrac" sets
-        the backbone too.
+        the backbone too. Or a class derived from `fastifo.algos.learner.Learner`, which is
+        registered under its `name`, see `fastifo.register`.
     dataset: a `Dataset`; a file or a spec such as "sibench:Hopper-v4/d=5" (see `fastifo.load`); or
         a function that returns a Dataset, called once all other arguments have been checked. With
         a list of datasets of one task, every dataset gets its own members.
     num_updates: updates of every member; default 100,000.
     seeds: one member per seed, integers in [0, 2**32); a seed sets initial weights and batches.
+        Three seeds are `range(3)`; a single number is refused, because it could mean either.
     preset: published settings to start from, see `fastifo.algos.presets`; default "vfo".
     device: auto (a GPU if there is one), cpu or cuda.
     precision: auto, fp32, fp32x (products of two bfloat16 parts), tf32, bf16 or fp64.
@@ -81,8 +85,9 @@ def train(
     fused: use the compiled ops; False uses their torch references, equal up to rounding.
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
-    callbacks: called during training, see `fastifo.callbacks.Callback`; for example
-        `fastifo.callbacks.EvaluateEvery`.
+    callbacks: functions (run, update, members) to call during training, such as
+        `fastifo.callbacks.EvaluateEvery`; one that returns False stops it. See
+        `fastifo.callbacks.Callback`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
     env, env_kwargs: the environment to evaluate in and its settings, as in `Run.evaluate`; by
@@ -118,8 +123,8 @@ def train(
         env_kwargs=env_kwargs,
         progress=progress,
     )
-    algorithm, fields = given_fields(algorithm, preset, overrides)
-    run, datasets = create_run(algorithm, dataset, fields, options)
+    name, fields = given_fields(algorithm, preset, overrides, TRAIN_ARGUMENTS)
+    run, datasets = create_run(name, dataset, fields, options)
     run.engine = _choose_engine(run, options)
     return _train_run(run, datasets, options)
 
@@ -166,7 +171,7 @@ def relabel(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    algorithm, fields = given_fields(algorithm, preset, overrides)
+    algorithm, fields = given_fields(algorithm, preset, overrides, RELABEL_ARGUMENTS)
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
         raise ValueError(f"relabel: {algorithm} computes no rewards; expected tge, seabo or otr")

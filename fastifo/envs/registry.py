@@ -4,11 +4,12 @@ A prefix names the library: `envpool/Hopper-v5`, `gymnasium/Hopper-v5`. A new li
 `PREFIXES` and one module in `fastifo.envs.backends`.
 """
 
-import importlib.util
-
-from fastifo.envs.backends import gymnasium
+from fastifo.data.formats.robosuite import PREFIX as ROBOSUITE_PREFIX
+from fastifo.envs.backends import gymnasium, metaworld
 from fastifo.envs.backends.envpool import EnvPoolBackend
 from fastifo.envs.backends.gymnasium import GymnasiumBackend
+from fastifo.envs.backends.metaworld import MetaworldBackend
+from fastifo.envs.backends.robosuite import RobosuiteBackend
 from fastifo.envs.spec import EnvInfo, EnvSpec, as_spec
 from fastifo.envs.vector import Backend
 from fastifo.utils.text import did_you_mean
@@ -18,6 +19,8 @@ GYMNASIUM: Backend = GymnasiumBackend()
 PREFIXES: dict[str, Backend] = {  # start of an id -> the library that plays it
     "envpool/": ENVPOOL,
     gymnasium.PREFIX: GYMNASIUM,
+    metaworld.PREFIX: MetaworldBackend(),
+    ROBOSUITE_PREFIX: RobosuiteBackend(),
 }
 
 
@@ -39,10 +42,7 @@ def find_backend(spec: EnvSpec) -> Backend:
     known |= dict.fromkeys(
         n for b in set(PREFIXES.values()) - {ENVPOOL, GYMNASIUM} for n in b.ids()
     )
-    hint = ""
-    if importlib.util.find_spec("gymnasium") is None:
-        hint = f" Gymnasium is not installed; its environments need {gymnasium.INSTALL}"
-    raise ValueError(f"no environment {spec.id!r}; {did_you_mean(spec.id, known)}{hint}")
+    raise ValueError(f"no environment {spec.id!r}; {did_you_mean(spec.id, known)}")
 
 
 def describe(spec: EnvSpec) -> EnvInfo:

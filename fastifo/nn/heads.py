@@ -1,7 +1,7 @@
 """Continuous policy heads, with the methods of `BinnedPolicy`: deterministic and Gaussian.
 
-Source: the policies that the authors' code of DILO (deterministic), SMODICE (squashed Gaussian) and
-IQL (Gaussian with one deviation) trains.
+Source: the policies that the authors' code of DILO (deterministic) and SMODICE (squashed Gaussian)
+and CORL's IQL (Gaussian with one deviation, or deterministic) train.
 """
 
 import math
@@ -13,17 +13,20 @@ from fastifo.nn.mlp import MLP
 
 MEAN_LIMIT = 7.24  # bounds the squashed Gaussian's mean before tanh; SMODICE's code
 LOG_STD_LIMITS = (-5.0, 2.0)  # of the squashed Gaussian; SMODICE's code
-NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)  # of the Gaussian with one deviation; IQL's code
+NORMAL_LOG_STD_LIMITS = (-20.0, 2.0)  # of the Gaussian with one deviation; CORL's
 EDGE = 1e-6  # keeps actions of the data off -1 and 1, where atanh is infinite
 
 
 class DeterministicPolicy(nn.Module):
     """a = tanh(f(x)), trained with the squared error."""
 
-    def __init__(self, body: MLP) -> None:
-        """body: maps [P, B, in] to [P, B, A]."""
+    def __init__(self, body: MLP, *, sums_error: bool = False) -> None:
+        """body: maps [P, B, in] to [P, B, A].  sums_error: the error of an action is the sum over
+        its dimensions, not their mean.
+        """
         super().__init__()
         self.body = body
+        self.sums_error = sums_error
 
     def outputs(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions before tanh, [P, B, A].  x: [P, B, in].  mask: see `MLP.forward`."""
@@ -35,14 +38,16 @@ class DeterministicPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """L = E[w mean_j (tanh(f_j) - a_j)^2], [P], and its gradient in `outputs`, [P, B, A].
 
+        With `sums_error` the mean over j is a sum.
         outputs: f, from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
         predicted = outputs.detach().tanh()
         row_weight = torch.ones_like(action[..., 0]) if weight is None else weight
         error = predicted - action
-        loss = (row_weight * error.square().mean(-1)).mean(1)
+        divisor = 1 if self.sums_error else action.shape[2]
+        loss = (row_weight * error.square().sum(-1)).mean(1) / divisor
         gradient = (2.0 * error * (1.0 - predicted.square())) * row_weight.unsqueeze(-1)
-        return loss, gradient / (action.shape[1] * action.shape[2])
+        return loss, gradient / (action.shape[1] * divisor)
 
     def mode(self, x: Tensor) -> Tensor:
         """The action, [P, B, A].  x: [P, B, in]."""
@@ -122,7 +127,8 @@ class GaussianPolicy(nn.Module):
 class NormalPolicy(nn.Module):
     """a ~ N(tanh(f(x)), s^2), clipped to [-1, 1]: the deviation s does not depend on x.
 
-    Source: the authors' code of IQL (Kostrikov et al. 2021, arXiv:2110.06169).
+    Source: CORL's IQL, which limits log s to -20 to 2; the authors' code (Kostrikov et al. 2021,
+    arXiv:2110.06169) to -5 to 2.
     """
 
     def __init__(self, body: MLP) -> None:

@@ -24,7 +24,8 @@ class Init:
 
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
         """seeds: one per member.  net: the net's name; the first four letters count, so the nets
-        of a learner must differ in them.  kind: fan_in_uniform | orthogonal.  dtype: of the result.
+        of a learner must differ in them.  kind: fan_in_uniform | orthogonal |
+        xavier_uniform.  dtype: of the result.
         """
         self.kind = kind
         self.dtype = dtype
@@ -35,19 +36,24 @@ class Init:
             for seed in seeds
         ]
 
-    def linear(self, fan_in: int, fan_out: int) -> tuple[Tensor, Tensor]:
+    def linear(self, fan_in: int, fan_out: int, heads: int = 1) -> tuple[Tensor, Tensor]:
         """Weights [P, fan_in, fan_out] and biases [P, 1, fan_out] of a linear layer.
 
         fan_in_uniform: both uniform within 1 / sqrt(fan_in), as in `torch.nn.Linear`.
         orthogonal: weights with gain sqrt(2), biases 0.
+        xavier_uniform: weights uniform within sqrt(6 / (fan_in + fan_out / heads)), biases 0
+        (Glorot & Bengio 2010, Eq. 16).  heads: the outputs stand for this many layers side by side.
         """
         weights, biases = [], []
         bound = fan_in**-0.5
+        xavier_bound = (6.0 / (fan_in + fan_out / heads)) ** 0.5
         for generator in self.generators:
             weight = torch.empty(fan_in, fan_out, dtype=torch.float32)
             bias = torch.zeros(1, fan_out, dtype=torch.float32)
             if self.kind == "orthogonal":
                 nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
+            elif self.kind == "xavier_uniform":
+                weight.uniform_(-xavier_bound, xavier_bound, generator=generator)
             else:
                 weight.uniform_(-bound, bound, generator=generator)
                 bias.uniform_(-bound, bound, generator=generator)
@@ -76,10 +82,15 @@ class Linear(nn.Module):
     Every matrix product of an MLP is computed here.
     """
 
-    def __init__(self, init: Init, fan_in: int, fan_out: int, bf16: bool) -> None:
-        """bf16: compute the product in bfloat16; the parameters keep their dtype."""
+    def __init__(
+        self, init: Init, fan_in: int, fan_out: int, bf16: bool, *, heads: int = 1
+    ) -> None:
+        """bf16: compute the product in bfloat16; the parameters keep their dtype.
+
+        heads: see `Init.linear`.
+        """
         super().__init__()
-        weight, bias = init.linear(fan_in, fan_out)
+        weight, bias = init.linear(fan_in, fan_out, heads)
         self.weight = nn.Parameter(weight)  # [P, in, out]
         self.bias = nn.Parameter(bias)  # [P, 1, out]
         self.bf16 = bf16
@@ -119,12 +130,18 @@ class MLP(nn.Module):
         bf16: bool = False,
         *,
         layer_norm: bool = False,
+        output_heads: int = 1,
     ) -> None:
         """widths: of the input, the hidden layers and the output.  activation: a key of
         `ACTIVATIONS`.  bf16: see `Linear`.  layer_norm: normalise after each hidden activation.
+        output_heads: `heads` of the output layer, see `Init.linear`.
         """
         super().__init__()
-        self.layers = nn.ModuleList(Linear(init, i, o, bf16) for i, o in pairwise(widths))
+        sizes = list(pairwise(widths))
+        heads = [1] * (len(sizes) - 1) + [output_heads]
+        self.layers = nn.ModuleList(
+            Linear(init, i, o, bf16, heads=n) for (i, o), n in zip(sizes, heads, strict=True)
+        )
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
         members = len(init.generators)
         self.norms = nn.ModuleList(

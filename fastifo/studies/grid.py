@@ -16,6 +16,7 @@ from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
 from fastifo.envs.registry import check_id
 from fastifo.envs.returns import FILE_OF, Returns
+from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.text import did_you_mean
 
@@ -147,7 +148,7 @@ def train_and_evaluate(
             train_fields = {"embeddings": embeddings} | train_fields
         for path, run_datasets in runs:
             run = train(  # returns immediately where the folder holds the finished run
-                name, run_datasets, num_updates=num_updates, seeds=list(seeds), out=path,
+                name, run_datasets, num_updates=num_updates, seeds=as_seeds(seeds), out=path,
                 progress=progress, **train_fields,
             )  # fmt: skip
             for deterministic in (False, True):

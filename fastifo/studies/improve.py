@@ -5,7 +5,7 @@ scratch on the episodes of the previous policy.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fastifo import algos
+from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.episodes import Episodes
 from fastifo.data.load import load
@@ -25,7 +27,7 @@ from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.envs.spec import EnvSpec
 from fastifo.studies.grid import settings_of
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.arguments import as_count, plain
+from fastifo.utils.arguments import as_count, as_seeds, plain
 from fastifo.utils.files import keep_plan, write_json
 from fastifo.utils.locks import folder_lock
 
@@ -80,7 +82,7 @@ class Experiment:
                 background = load_dataset(previous).background
             dataset = self._dataset(background, self.demos)
             run = train(
-                self.algorithm, dataset, seeds=seed, out=folder / "run", progress=self.progress,
+                self.algorithm, dataset, seeds=[seed], out=folder / "run", progress=self.progress,
                 env=self.env, **self.fields,
             )  # fmt: skip
             policy = run.policy(0).to(torch.device("cpu"))
@@ -104,13 +106,13 @@ class Experiment:
 
 @standard_torch()
 def improve(
-    algorithm: str,
+    algorithm: str | type[Learner],
     expert: Dataset | str | Path,
     seed_background: Dataset | str | Path,
     *,
     iterations: int = 20,
     episodes: int = 1000,
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
     out: str | Path,
     env_id: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -127,12 +129,10 @@ def improve(
     Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
     Raises ValueError where `out` holds another improvement, and the errors of `train`.
     """
-    given = seeds if isinstance(seeds, Iterable) else [seeds]
-    seeds = tuple(as_count("seeds", seed, low=0) for seed in given)
+    algorithm = algos.name_of(algorithm)
+    seeds = as_seeds(seeds)
     iterations = as_count("iterations", iterations)
     episodes = as_count("episodes", episodes, high=MAX_RECORDED)
-    if not seeds:
-        raise ValueError("seeds: expected one or more, found none")
     fields = {name: plain(value) for name, value in fields.items()}
     settings_of(algorithm, fields | {"seeds": seeds})
     demonstrations, start = _datasets(expert, seed_background, progress)

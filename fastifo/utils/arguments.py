@@ -1,6 +1,7 @@
 """Checks of arguments that users pass; NumPy's integers and booleans count as Python's."""
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,34 @@ def as_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
     return bool(value)
+
+
+def as_seeds(seeds: Any) -> tuple[int, ...]:
+    """The argument `seeds` as integers in [0, 2**32); the number 0 is [0].
+
+    Raises TypeError for another single number, which could be a seed or a number of seeds, and for
+    values that are no integers; ValueError for no seeds and for those out of range.
+    """
+    is_single = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
+    given = [seeds] if is_single else list(seeds)
+    if not given:
+        raise ValueError("seeds: expected one or more, found none")
+    try:
+        if isinstance(seeds, str) or any(isinstance(seed, bool | np.bool_) for seed in given):
+            raise TypeError
+        numbers = tuple(operator.index(seed) for seed in given)
+    except TypeError:
+        raise TypeError(f"seeds: expected one or more integers, found {seeds!r}") from None
+    for number in numbers:
+        if not 0 <= number < 2**32:
+            raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {number}")
+    if is_single and numbers != (0,):
+        (number,) = numbers
+        raise TypeError(
+            f"seeds: expected a list, found the number {number}. Pass seeds=range({number}) for "
+            f"{number} seed{'s' * (number > 1)}, or seeds=[{number}] for seed {number} alone"
+        )
+    return numbers
 
 
 def plain(value: Any) -> Any:

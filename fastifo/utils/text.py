@@ -1,18 +1,69 @@
 """Text for error messages and tables."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
+from typing import Any
+
+SYNONYMS: dict[str, tuple[str, ...]] = {  # names in other libraries -> ours
+    "lr": ("learning_rate",),
+    "actor_lr": ("policy_learning_rate", "learning_rate"),
+    "policy_lr": ("policy_learning_rate", "learning_rate"),
+    "critic_lr": ("critic_learning_rate", "learning_rate"),
+    "seed": ("seeds", "seed"),
+    "random_state": ("seeds", "seed"),
+    "steps": ("num_updates",),
+    "num_steps": ("num_updates",),
+    "max_steps": ("num_updates",),
+    "total_timesteps": ("num_updates",),
+    "iterations": ("num_updates",),
+    "epochs": ("num_updates",),
+    "bs": ("batch_size",),
+    "batch": ("batch_size",),
+    "wd": ("weight_decay",),
+    "hidden": ("hidden_sizes",),
+    "hidden_dim": ("hidden_sizes",),
+    "hidden_dims": ("hidden_sizes",),
+    "layers": ("hidden_sizes",),
+    "net_arch": ("hidden_sizes",),
+    "discount": ("gamma",),
+    "tau": ("expectile", "polyak"),
+    "beta": ("inverse_temperature", "temperature"),
+    "dtype": ("precision",),
+    "backend": ("engine",),
+    "output": ("out",),
+    "output_dir": ("out",),
+    "log_dir": ("out",),
+    "folder": ("out",),
+    "path": ("out",),
+    "verbose": ("progress",),
+    "env": ("env_id",),
+    "eval_every": ("eval_every", "callbacks"),
+    "eval_freq": ("eval_every", "callbacks"),
+    "num_episodes": ("num_episodes", "eval_episodes", "episodes"),
+}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggestion for an unknown name: the closest known name, or a list of them."""
+    """Suggestion for an unknown name: the known name of the same thing, the closest, or a list."""
     known = list(known)
+    for synonym in SYNONYMS.get(name.lower(), ()):
+        if synonym in known:
+            return f"did you mean {synonym!r}?"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     few = sorted(known)[:20]
     return "known: " + ", ".join(few) + (", ..." if len(known) > len(few) else "")
+
+
+def parse_value(text: str) -> Any:
+    """The value of a setting in a spec or a flag: JSON, or else the text itself."""
+    try:
+        return json.loads(text, parse_constant=lambda _: text)
+    except (json.JSONDecodeError, RecursionError):
+        return text
 
 
 def number_texts(values: Iterable[float], spread: tuple[float, float] | None = None) -> list[str]:

@@ -112,8 +112,7 @@ def pair(name: str, **overrides: Any) -> tuple[Any, RawSampler]:
 def standardise(learner: Learner) -> None:
     """Sets the statistics of the random dataset in a learner that standardises observations."""
     if learner.encoder.standardizes:
-        obs = random_dataset().background.obs.double()
-        learner.encoder.set_statistics(obs.mean(0), obs.std(0, correction=0))
+        learner.encoder.set_statistics(*random_dataset().background.obs_statistics())
 
 
 class FakeTrainer:

@@ -62,6 +62,38 @@ def test_top_share_clones_only_the_best_episodes() -> None:
         torch.testing.assert_close(*weights, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_observations_are_standardised_over_the_cloned_episodes(engine: str) -> None:
+    dataset = random_dataset()
+    returns = dataset.background.returns()
+    assert returns is not None
+    best = returns.argsort(descending=True)[:2].tolist()
+    kept = torch.cat([dataset.background.take([e]).obs[:-1] for e in best]).double()
+    fields: dict[str, Any] = {"standardize_obs": True, "num_updates": 3, "engine": engine}
+    run = fastifo.train("bc", dataset, top_share=0.4, progress=False, **SMALL | fields)
+    encoder = run.learners[0].encoder
+    torch.testing.assert_close(encoder.mean.double(), kept.mean(0), rtol=1e-6, atol=1e-7)
+    expected = kept.std(0, correction=0) + 1e-3  # added in CORL's code
+    torch.testing.assert_close(encoder.deviation.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_shares_with_other_statistics_are_refused() -> None:
+    fields: dict[str, Any] = {"top_share": [0.4, 1.0], "progress": False, **SMALL}
+    with pytest.raises(ValueError, match=r"standardize_obs: members learn from different episodes"):
+        fastifo.train("bc", random_dataset(), num_updates=2, standardize_obs=True, **fields)
+
+
+@pytest.mark.parametrize("narrow", [1e-2, 1e-4, 0.0])
+def test_deviations_are_those_of_corl(narrow: float) -> None:
+    dataset = random_dataset()
+    dataset.background.obs[:, 1] *= narrow
+    run = fastifo.train("bc", dataset, preset="orig", num_updates=1, progress=False, **SMALL)
+    background = dataset.background
+    std = background.obs[background.rows()].double().std(0, correction=0)
+    expected = (std + 1e-3).float()
+    torch.testing.assert_close(run.learners[0].encoder.deviation, expected, rtol=1e-6, atol=0)
+
+
 def test_bc_converges_to_the_empirical_action_frequencies() -> None:
     # One state, three actions seen 3, 2 and 1 times of 6.
     actions = torch.tensor([-1.0, -1.0, -1.0, 0.0, 0.0, 1.0])[:, None].expand(6, 2)

@@ -77,7 +77,12 @@ def test_whole_numbers_are_converted_to_the_type_of_their_field() -> None:
         ("num_bins", 1, ValueError, "num_bins: expected at least 2, found 1"),
         ("kernel_width", 0.0, ValueError, "kernel_width: expected above 0"),
         ("activation", "gelu", ValueError, "activation: expected one of relu, elu, silu"),
-        ("init", "zeros", ValueError, "init: expected one of fan_in_uniform, orthogonal"),
+        (
+            "init",
+            "zeros",
+            ValueError,
+            "init: expected one of fan_in_uniform, orthogonal, xavier_uniform",
+        ),
         ("kernel_reading", "logit", ValueError, "kernel_reading: expected one of logits"),
     ],
 )

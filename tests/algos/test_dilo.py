@@ -133,6 +133,34 @@ def test_targets_track_by_polyak_after_every_update() -> None:
     assert_layers_equal(after, expected, tolerance=1e-15)
 
 
+@pytest.mark.parametrize("fields", [{}, ORIG], ids=["study", "authors"])
+def test_only_the_authors_weight_is_of_the_value_after_its_step(fields: dict[str, Any]) -> None:
+    learner, sampler = pair("dilo", **fields | {"learning_rate": 0.1, "inverse_temperature": 1.0})
+    batch = sampler.draw(learner.counter)
+    b = batch.background
+    successive = torch.cat([b.obs, b.next_obs], -1)
+
+    def weight_mean() -> float:
+        values = torch.stack([head(successive) for head in learner.heads])
+        return float(values.detach().amin(0).exp().clamp(max=100.0).mean())
+
+    before = weight_mean()
+    found = float(learner.update(batch)["weight_mean"][0])
+    after = weight_mean()
+    assert abs(after - before) > 1e-2
+    assert found == pytest.approx(after if learner.cfg.orthogonal else before, rel=1e-12)
+
+
+def test_the_authors_sum_the_error_over_action_dimensions() -> None:
+    learner, sampler = pair("dilo", **ORIG | {"inverse_temperature": 0.0})
+    batch = sampler.draw(learner.counter)
+    action = batch.background.action
+    assert action is not None
+    error = (learner.policy.mode(batch.background.obs) - action).square().sum(-1).mean()
+    found = float(learner.update(batch)["policy_loss"][0])
+    assert found == pytest.approx(float(error.detach()), rel=1e-12)
+
+
 def test_triples_stay_in_one_episode() -> None:
     _, sampler = pair("dilo", batch_size=500)
     batch = sampler.raw.draw(torch.tensor([0]))

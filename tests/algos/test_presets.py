@@ -42,7 +42,7 @@ IQL = {
     "batch_size": 256, "hidden_sizes": (256, 256), "learning_rate": 3e-4, "encoder_scales": (),
     "policy_head": "normal", "gamma": 0.99, "expectile": 0.7, "inverse_temperature": 3.0,
     "max_weight": 100.0, "polyak": 0.005, "policy_dropout": 0.0, "policy_decay_updates": 1_000_000,
-    "standardize_obs": True, "reward_scaling": "return_range", "absorbing": False,
+    "standardize_obs": True, "reward_scaling": "none", "absorbing": False,
 }  # fmt: skip
 REBRAC = {
     "batch_size": 1024, "hidden_sizes": (256, 256, 256), "learning_rate": 1e-3,
@@ -64,14 +64,16 @@ TGE = {
     [
         ("iql", IQL),
         ("rebrac", REBRAC),
-        ("tge", IQL | TGE),
+        ("tge", IQL | TGE | {"reward_scaling": "return_range"}),
         ("tge-rebrac", REBRAC | TGE),
         ("seabo", {
             "neighbours": 1, "reward_factor": 1.0, "reward_slope": 0.5, "divides_by_actions": True,
+            "reward_scaling": "none",
         }),
         ("otr", {
             "reward_factor": 5.0, "reward_slope": 5.0, "sinkhorn_epsilon": 0.01,
             "sinkhorn_iterations": 100, "divides_by_observations": True,
+            "reward_scaling": "return_range",
         }),
     ],
 )  # fmt: skip
@@ -88,6 +90,7 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "hidden_sizes": (256, 256), "batch_size": 512, "disc_activation": "tanh",
             "gradient_penalty": 10, "value_weight_decay": 1e-4, "normalizes": False,
             "policy_head": "gaussian", "standardize_obs": True, "absorbing_indicator": True,
+            "init": "xavier_uniform", "disc_init": "fan_in_uniform", "disc_frozen_layer": True,
         }),
         ("dilo", "orig", {
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
@@ -138,6 +141,29 @@ def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path:
     obs = random_dataset().background.obs[:4]
     assert again.policy(1).act(obs).equal(run.policy(1).act(obs))
     assert again.policy(1).act(obs).abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("preset", "scaling"),
+    [
+        ("vfo", "none"), ("hopper-medium-expert", "none"), ("hopper-medium", "return_range"),
+        ("hopper-medium-replay", "return_range"), ("adroit", "none"), ("antmaze", "none"),
+    ],
+)  # fmt: skip
+def test_iql_scales_rewards_where_corl_does(preset: str, scaling: str) -> None:
+    (config,) = expand(find("iql").Config, preset_fields("iql", preset))
+    assert vars(config)["reward_scaling"] == scaling
+
+
+@pytest.mark.parametrize("preset", ["vfo", "hopper-medium-expert", "hopper-medium"])
+@pytest.mark.parametrize(
+    ("name", "scaling"), [("otr", "return_range"), ("tge", "return_range"), ("seabo", "none")]
+)
+def test_rewards_of_a_method_are_scaled_as_its_authors_do(
+    name: str, scaling: str, preset: str
+) -> None:
+    (config,) = expand(find(name).Config, preset_fields(name, preset))
+    assert vars(config)["reward_scaling"] == scaling
 
 
 def test_given_fields_override_the_preset() -> None:

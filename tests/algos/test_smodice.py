@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+import fastifo
 from algos.parity import (
     assert_layers_equal,
     assert_metrics_equal,
@@ -46,7 +47,8 @@ def ready(**overrides: Any) -> tuple[Any, Any, RawSampler, RawSampler]:
         {"value_weight_decay": 0.3, "decoupled_weight_decay": False, "learning_rate": 1e-2},
         ORIG,
         ORIG | {"divergence": "chi2", "learning_rate": 1e-2},
-        ORIG | {"weight_decay": 0.3, "learning_rate": 1e-2},
+        # A last bias of 0 would have no gradient but rounding errors, even with weight decay.
+        ORIG | {"weight_decay": 0.3, "learning_rate": 1e-2, "init": "fan_in_uniform"},
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
@@ -107,29 +109,91 @@ def test_reward_0_and_a_constant_value_are_cloning() -> None:
     assert_layers_equal(layers(learner.policy), layers(cloning.policy), tolerance=1e-7)
 
 
-def test_terminals_lead_to_an_absorbing_state_and_stay_there() -> None:
+def test_terminals_lead_to_an_absorbing_state_that_only_the_discriminator_starts_from() -> None:
     dataset = random_dataset()
-    extended = with_absorbing_states(dataset, standardizes=False)
-    for before, after in (
-        (dataset.background, extended.background), (dataset.expert, extended.expert),
-    ):  # fmt: skip
+    marked, seen = with_absorbing_states(dataset, standardizes=False)
+    absorbing = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    for before, after, extended in (
+        (dataset.background, marked.background, seen.background),
+        (dataset.expert, marked.expert, seen.expert),
+    ):
         assert before is not None
         assert after is not None
+        assert extended is not None
+        assert torch.equal(after.start, before.start)
+        assert torch.equal(after.terminal, before.terminal)  # the flag stays
+        assert torch.equal(after.timeout, before.timeout)
         ends = int(before.terminal.sum())
-        assert after.num_transitions == before.num_transitions + ends
-        assert int(after.terminal.sum()) == ends
+        assert ends > 0
+        assert extended.num_transitions == before.num_transitions + ends
         for episode in range(before.num_episodes):
-            old, new = before.take([episode]), after.take([episode])
-            absorbing = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            old, new, last = (each.take([episode]) for each in (before, after, extended))
             if not bool(old.terminal[-1]):
                 assert torch.equal(new.obs[:, :3], old.obs)
                 assert not bool(new.obs[:, 3].any())
-                assert not bool(new.terminal.any())
+                assert last == new
                 continue
-            assert torch.equal(new.obs[:-2, :3], old.obs[:-1])
-            assert torch.equal(new.obs[-2:], absorbing.expand(2, -1))
-            assert new.terminal.tolist() == [False] * len(old.terminal) + [True]
-            assert new.timeout.tolist() == [False] * len(new.terminal)
+            assert torch.equal(new.obs[:-1, :3], old.obs[:-1])
+            assert torch.equal(new.obs[-1], absorbing)
+            assert torch.equal(last.obs, torch.cat([new.obs, absorbing[None]]))
+            assert last.num_transitions == old.num_transitions + 1
+
+
+@pytest.mark.parametrize("divergence", ["kl", "chi2"])
+def test_the_residual_at_a_fall_is_the_reward_minus_the_value(divergence: str) -> None:
+    learner, _, sampler, _ = ready(**ORIG | {"divergence": divergence, "batch_size": 200})
+    b = sampler.draw(torch.tensor([0])).background
+    assert b.reward is not None
+    falls = b.terminal[0] == 1.0
+    assert 0 < int(falls.sum()) < 200
+    # Falls lead to the absorbing state, from which no row starts.
+    assert bool((b.next_obs[0, falls, 3] == 1.0).all())
+    assert not bool(b.obs[..., 3].any())
+    value, next_value = learner.value(b.obs).detach(), learner.value(b.next_obs).detach()
+    residual = b.reward + 0.99 * (1 - b.terminal) * next_value - value
+    metrics = learner.update(sampler.draw(torch.tensor([0])))
+    assert float(metrics["residual_mean"][0]) == pytest.approx(float(residual.mean()), rel=1e-9)
+
+
+def test_the_authors_train_all_layers_of_the_discriminator_but_the_first() -> None:
+    _, discriminator, _, sampler = ready(**ORIG)
+    before = layers(discriminator.logit)
+    run_updates(discriminator, sampler, 3)
+    after = layers(discriminator.logit)
+    same = [torch.equal(w, v) for (w, _), (v, _) in zip(before, after, strict=True)]
+    assert same == [True, False, False]
+    run = fastifo.train(
+        "smodice", random_dataset(), preset="orig", num_updates=2, seeds=[0, 1],
+        **{"disc_updates": 3, "progress": False} | SMALL,
+    )  # fmt: skip
+    assert run.engine == "torch"
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_sizes": ()}, {"disc_hidden_sizes": ()}])
+def test_a_linear_discriminator_has_no_layer_to_freeze(sizes: dict[str, Any]) -> None:
+    if "hidden_sizes" in sizes:
+        with pytest.raises(ValueError, match="disc_frozen_layer: expected False with a linear"):
+            make_learner("smodice", disc_frozen_layer=True, **sizes)
+    else:  # empty means the method's own widths
+        make_learner("smodice", disc_frozen_layer=True, **sizes)
+
+
+@pytest.mark.parametrize("kind", ["", "orthogonal", "xavier_uniform"])
+def test_the_discriminator_may_start_from_other_weights(kind: str) -> None:
+    _, discriminator, *_ = ready(init="xavier_uniform", disc_init=kind)
+    assert discriminator.cfg.init == (kind or "xavier_uniform")
+    with pytest.raises(ValueError, match="disc_init: expected one of"):
+        make_learner("smodice", disc_init="zeros")
+
+
+def test_the_authors_nets_start_from_xavier_weights() -> None:
+    learner, discriminator, *_ = ready(**ORIG)
+    policy, value = layers(learner.policy), layers(learner.value)
+    assert not any(bool(bias.any()) for _, bias in policy + value)
+    # Mean and log deviation are layers of their own, with 2 outputs each.
+    assert float(policy[-1][0].abs().max()) > (6 / (12 + 4)) ** 0.5
+    assert float(policy[-1][0].abs().max()) <= (6 / (12 + 2)) ** 0.5
+    assert bool(layers(discriminator.logit)[0][1].any())
 
 
 def test_the_absorbing_state_is_zero_in_standardised_observations() -> None:

@@ -103,7 +103,9 @@ def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     dataset = worlds(adrift)
     obs = dataset.background.obs.view(60, STEPS + 1, 2)
     assert float(obs[:, STEPS // 2 :].norm(dim=2).mean()) > 0.9
-    assert distance(solve(name, dataset)) < 0.2
+    # Rewards here are too small for an inverse temperature of 1.
+    scaled = {"reward_scaling": "return_range"} if name == "iql" else {}
+    assert distance(solve(name, dataset, **scaled)) < 0.2
 
 
 def test_cloning_drifts_as_the_background_does() -> None:

@@ -93,6 +93,35 @@ def test_returns_are_reward_sums_of_each_episode_in_float64() -> None:
     assert returns.tolist() == pytest.approx([expected, 3.0], rel=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 2, 1 << 16])
+def test_observation_statistics_leave_out_final_observations(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastifo.data.episodes.STATISTICS_ROWS", block)
+    obs = torch.tensor([[1.0, 5.0], [2.0, 5.0], [100.0, -7.0]])
+    short = torch.tensor([[6.0, 5.0], [-100.0, 9.0]])
+    action = torch.zeros(2, 1)
+    episodes = Dataset.from_episodes(
+        [
+            {"obs": obs, "action": action, "terminal": True},
+            {"obs": short, "action": action[:1]},
+        ],
+        min_steps=1,
+    ).background
+    mean, deviation = episodes.obs_statistics()
+    assert mean.dtype == deviation.dtype == torch.float32
+    assert mean.tolist() == pytest.approx([3.0, 5.0])
+    assert deviation.tolist() == pytest.approx([(14 / 3) ** 0.5, 0.0])
+
+
+def test_observation_statistics_are_exact_far_from_zero() -> None:
+    obs = 1e4 + torch.arange(4001.0)[:, None] % 2  # 10000, 10001, ...
+    episodes = Dataset.from_episodes([{"obs": obs, "action": torch.zeros(4000, 1)}]).background
+    mean, deviation = episodes.obs_statistics()
+    assert float(mean) == 10000.5
+    assert float(deviation) == 0.5
+
+
 def test_without_rewards_there_are_no_returns() -> None:
     plain = {k: v for k, v in episode(3).items() if k != "reward"}
     assert Dataset.from_episodes([plain]).background.returns() is None

@@ -34,7 +34,7 @@ def assert_independent(name: str, populations: list[tuple[int, int]], **fields: 
     populations: number of threads and of members.
     """
     torch.set_num_threads(1)
-    alone = state(train(name, random_dataset(), 30, seeds=5, **fields))
+    alone = state(train(name, random_dataset(), 30, seeds=[5], **fields))
     for threads, members in populations:
         torch.set_num_threads(threads)
         seeds = [5 if i == members // 2 else 100 + i for i in range(members)]
@@ -154,7 +154,7 @@ def engine_of(learner: Learner) -> NativeEngine:
 @pytest.mark.thread_sanitizer
 def test_threads_that_share_a_member_sum_in_the_same_order(name: str) -> None:
     fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
-    run = train(name, random_dataset(), 1, seeds=3, **fields)
+    run = train(name, random_dataset(), 1, seeds=[3], **fields)
     before = torch.get_num_threads()
     for learner in run.learners:
         results = []

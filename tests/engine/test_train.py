@@ -31,7 +31,7 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
     assert len(together.learners) == 1
     for index, member in enumerate(together.members):
         values = {k: getattr(member.config, k) for k in fields if k != "precision"}
-        single = train(name, random_dataset(), seeds=member.seed, precision="fp64", **values)
+        single = train(name, random_dataset(), seeds=[member.seed], precision="fp64", **values)
         pairs = zip(together.learners[0].parameters(), single.learners[0].parameters(), strict=True)
         for actual, expected in pairs:
             # Sums in another order differ by float64 rounding, which Adam amplifies.

@@ -1,5 +1,8 @@
 """Deterministic and Gaussian policy heads: losses, gradients, samples."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
@@ -8,7 +11,11 @@ from fastifo.nn.mlp import MLP, Init
 from oracles.iql import log_density
 
 DOUBLE = torch.float64
-HEADS = {"deterministic": (DeterministicPolicy, 1), "gaussian": (GaussianPolicy, 2)}
+HEADS: dict[str, tuple[Callable[[MLP], DeterministicPolicy | GaussianPolicy], int]] = {
+    "deterministic": (DeterministicPolicy, 1),
+    "deterministic, summed": (partial(DeterministicPolicy, sums_error=True), 1),
+    "gaussian": (GaussianPolicy, 2),
+}
 
 
 def make(kind: str, gain: float = 1.0) -> DeterministicPolicy | GaussianPolicy:
@@ -16,7 +23,7 @@ def make(kind: str, gain: float = 1.0) -> DeterministicPolicy | GaussianPolicy:
     body = MLP(Init([0, 1], "policy", "fan_in_uniform", DOUBLE), [4, 8, 3 * numbers], "tanh")
     with torch.no_grad():
         body.layers[-1].get_parameter("weight").mul_(gain)
-    return policy(body)  # type: ignore[return-value]
+    return policy(body)
 
 
 def batch(rows: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -102,5 +109,7 @@ def test_the_loss_of_a_deterministic_policy_is_the_squared_error() -> None:
     policy = make("deterministic")
     x, action, weight = batch()
     loss, _ = policy.loss(policy.outputs(x), action, weight)
-    expected = (weight * (policy.mode(x) - action).square().mean(-1)).mean(1)
-    torch.testing.assert_close(loss, expected)
+    squared = (policy.mode(x) - action).square()
+    torch.testing.assert_close(loss, (weight * squared.mean(-1)).mean(1))
+    summed, _ = make("deterministic, summed").loss(policy.outputs(x), action, weight)
+    torch.testing.assert_close(summed, (weight * squared.sum(-1)).mean(1))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastifo.nn.mlp import Init, Linear, ScalarNet
+from fastifo.nn.mlp import MLP, Init, Linear, ScalarNet
 
 DOUBLE = torch.float64
 
 
-@pytest.mark.parametrize("kind", ["fan_in_uniform", "orthogonal"])
+@pytest.mark.parametrize("kind", ["fan_in_uniform", "orthogonal", "xavier_uniform"])
 def test_initial_weights_depend_on_seed_and_name_not_on_position(kind: str) -> None:
     def first(seeds: list[int], name: str) -> Tensor:
         return Init(seeds, name, kind, DOUBLE).linear(6, 4)[0]
@@ -20,6 +20,8 @@ def test_initial_weights_depend_on_seed_and_name_not_on_position(kind: str) -> N
     assert not torch.equal(weight[0], first([3], "policy")[0])
     if kind == "fan_in_uniform":
         assert float(weight.abs().max()) <= 6**-0.5
+    elif kind == "xavier_uniform":
+        assert float(weight.abs().max()) <= 0.6**0.5
     else:
         gram = weight[0].T @ weight[0]
         torch.testing.assert_close(gram, 2 * torch.eye(4, dtype=DOUBLE), rtol=0, atol=2e-6)
@@ -34,6 +36,24 @@ def test_initial_weights_of_all_seeds_and_nets_differ() -> None:
         start([seed], name) for seed in (0, 1, 2**31, 2**32 - 1) for name in ("value", "policy")
     ]
     assert len({float(weight[0, 0, 0]) for weight in weights}) == 8
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out", "heads"), [(200, 100, 1), (200, 100, 2), (50, 6, 3)])
+def test_xavier_weights_have_the_bound_of_each_head(fan_in: int, fan_out: int, heads: int) -> None:
+    weight, bias = Init(range(20), "net", "xavier_uniform", DOUBLE).linear(fan_in, fan_out, heads)
+    bound = torch.nn.init.xavier_uniform_(torch.empty(fan_out // heads, fan_in)).abs().max()
+    assert float(weight.abs().max()) == pytest.approx((6 / (fan_in + fan_out / heads)) ** 0.5, 1e-3)
+    assert float(weight.abs().max()) == pytest.approx(float(bound), rel=0.03)
+    assert not bool(bias.any())
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_only_the_output_layer_has_heads(heads: int) -> None:
+    init = Init(range(200), "net", "xavier_uniform", DOUBLE)
+    net = MLP(init, [9, 7, 6], "relu", output_heads=heads)
+    for layer, (fan_in, fan_out) in zip(net.layers, [(9, 7), (7, 6 / heads)], strict=True):
+        largest = float(layer.get_parameter("weight").detach().abs().max())
+        assert largest == pytest.approx((6 / (fan_in + fan_out)) ** 0.5, rel=1e-2)
 
 
 def test_bfloat16_products_keep_float32_parameters() -> None:

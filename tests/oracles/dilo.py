@@ -2,11 +2,13 @@
 
 With y = gamma V(s', s'') - V(s, s') and f* the conjugate of chi2,
     L = (1 - l) E_B[V(s, s')] + l { beta E_E[f*(y)] + (1 - beta) E_B[f*(y) - y] }
-    policy: -E_B[min(exp(tau V(s, s')), cap) log pi(a|s)].
+    policy: -E_B[min(exp(tau V(s, s')), cap) log pi(a|s)]; the squared error of a deterministic
+        policy is summed over action dimensions.
 No triple ends in a terminal state.
 Source: Sikchi et al. 2024, arXiv:2406.08805, and the authors' code. config["orthogonal"] False is
 the setting of the VfO study (arXiv:2507.06701): true gradient, one net, no targets. True is the
-authors': orthogonal gradient, twin nets, Polyak targets.
+authors': orthogonal gradient, twin nets, Polyak targets, and the policy's weight from V after its
+step; otherwise it is from V before its step.
 
 config keys in addition to those of parts: orthogonal, beta, residual_share (l),
 inverse_temperature (tau), policy_learning_rate, policy_decay_updates (0: no decay); if orthogonal
@@ -48,22 +50,12 @@ def run(
     targets = [frozen_copy(value) for value in values]
     optimizer = make_optimizer(values, config["learning_rate"], config)
     policy_optimizer = make_optimizer([policy], config["policy_learning_rate"], config)
+    head = {**config, "sums_error": True}
     history: History = []
     for number, batch in enumerate(batches):
         rows = batch["background"]
-
-        # Policy: -E_B[w log pi(a|s)], w = min(exp(tau V(s, s')), cap), V before its step.
-        with torch.no_grad():
-            utility = smallest(values)(rows["obs"], rows["next_obs"])
-            exponent = config["inverse_temperature"] * utility
-            weight = torch.exp(exponent.clamp(max=math.log(config["max_weight"])))
-        nll = -log_likelihood(policy(rows["obs"]), rows["action"], config)
-        policy_loss = (weight * nll).mean()
-        policy_optimizer.zero_grad()
-        torch.autograd.backward(policy_loss)
-        for group in policy_optimizer.param_groups:
-            group["lr"] = policy_rate(number, config)
-        policy_optimizer.step()
+        if not config["orthogonal"]:
+            weight = policy_weight(values, rows, config)
 
         # Value: L, with the true or the orthogonal gradient.
         optimizer.zero_grad()
@@ -74,8 +66,18 @@ def run(
             torch.autograd.backward(value_loss)
         optimizer.step()
         if config["orthogonal"]:
+            weight = policy_weight(values, rows, config)
             for target, value in zip(targets, values, strict=True):
                 track_polyak(target, value, config)
+
+        # Policy: -E_B[w log pi(a|s)].
+        nll = -log_likelihood(policy(rows["obs"]), rows["action"], head)
+        policy_loss = (weight * nll).mean()
+        policy_optimizer.zero_grad()
+        torch.autograd.backward(policy_loss)
+        for group in policy_optimizer.param_groups:
+            group["lr"] = policy_rate(number, config)
+        policy_optimizer.step()
         history.append(
             {
                 "value_loss": value_loss.item(),
@@ -85,6 +87,13 @@ def run(
         )
     after = {name: value.layers() for name, value in zip(names, values, strict=True)}
     return {**copied_nets(nets), "policy": policy.layers(), **after}, history
+
+
+def policy_weight(values: Sequence[MLP], rows: Rows, config: Config) -> Tensor:
+    """min(exp(tau V(s, s')), cap) with the values as they are now: [B]."""
+    with torch.no_grad():
+        exponent = config["inverse_temperature"] * smallest(values)(rows["obs"], rows["next_obs"])
+        return torch.exp(exponent.clamp(max=math.log(config["max_weight"])))
 
 
 def conjugate(y: Tensor) -> Tensor:

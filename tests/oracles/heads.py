@@ -2,7 +2,8 @@
 
 config keys: policy_head ("binned" | "deterministic" | "gaussian", missing: "binned"); of the binned
 head also num_bins, kernel_width (sigma in action units, 0: none) and kernel_reading ("logits" |
-"targets" | "probs": what the paper's Gaussian kernel smooths).
+"targets" | "probs": what the paper's Gaussian kernel smooths); of the deterministic head sums_error
+(missing: False).
 Source: binned head: arXiv:2507.06701; deterministic: Sikchi et al. 2024, arXiv:2406.08805; tanh
 Gaussian: Ma et al. 2022, arXiv:2202.02433, authors' code.
 """
@@ -88,9 +89,10 @@ def binned_log_likelihood(output: Tensor, action: Tensor, config: Config) -> Ten
 # Continuous actions, and the choice of a head.
 
 
-def deterministic_log_likelihood(output: Tensor, action: Tensor) -> Tensor:
-    """Minus the mean over dimensions of (tanh(output) - a)^2, used in place of log pi: [B]."""
-    return -((torch.tanh(output) - action) ** 2).mean(dim=1)
+def deterministic_log_likelihood(output: Tensor, action: Tensor, sums: bool = False) -> Tensor:
+    """Minus the mean (or sum) over dimensions of (tanh(output) - a)^2, in place of log pi: [B]."""
+    squared = (torch.tanh(output) - action) ** 2
+    return -(squared.sum(dim=1) if sums else squared.mean(dim=1))
 
 
 def gaussian_moments(output: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +127,7 @@ def log_likelihood(output: Tensor, action: Tensor, config: Config) -> Tensor:
     if head == "binned":
         return binned_log_likelihood(output, action, config)
     if head == "deterministic":
-        return deterministic_log_likelihood(output, action)
+        return deterministic_log_likelihood(output, action, config.get("sums_error", False))
     if head == "gaussian":
         return gaussian_log_likelihood(output, action)
     raise ValueError(f"policy_head: binned, deterministic or gaussian, not {head}")

@@ -2,14 +2,16 @@
 
     value: E[|tau - 1(u < 0)| u^2] with u = min_i Qbar_i(s, a) - V(s)
     critics: mean over i of E[(r + gamma (1 - T) V(s') - Q_i(s, a))^2]
-    policy: -E[min(exp(beta u), cap) log pi(a|s)]
+    policy: -E[min(exp(beta u), cap) log pi(a|s)], or with a deterministic policy the squared error,
+        summed over action dimensions, in place of -log pi
 Source: Kostrikov et al. 2021, arXiv:2110.06169. Where the paper gives no details: Adam with torch's
 betas and eps and no weight decay, one per net; log_std is trained with the policy.
 
 config keys: gamma, expectile, inverse_temperature (beta), max_weight, polyak, learning_rate,
 policy_decay_updates (0: constant rate), policy_dropout (0: none).  Keys that may be missing:
 standardize_obs (with obs_mean and obs_std, [d] each; obs enters as (obs - mean) / std),
-encoder_scales (missing: none), activation (missing: "relu"), absorbing (missing: False).
+encoder_scales (missing: none), activation (missing: "relu"), absorbing (missing: False),
+policy_head ("normal" | "deterministic", missing: "normal").
 """
 
 import math
@@ -139,7 +141,11 @@ def cloning_loss(
     rows = batch["background"]
     weight, is_capped = policy_weight(u, config)
     mean = policy_mean(policy, rows["obs"], batch.get("noise"), config["policy_dropout"])
-    loss = (weight * -log_density(mean, log_std, rows["action"])).mean()
+    if config.get("policy_head", "normal") == "deterministic":
+        error = ((mean - rows["action"]) ** 2).sum(dim=1)
+    else:
+        error = -log_density(mean, log_std, rows["action"])
+    loss = (weight * error).mean()
     return loss, {
         "policy_loss": loss.item(),
         "weight_mean": weight.mean().item(),

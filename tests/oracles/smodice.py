@@ -11,6 +11,7 @@ et al. 2018, arXiv:1812.05905.
 
 config keys in addition to those of parts: divergence ("kl" | "chi2"), logit_clamp (inf: none),
 normalizes, value_weight_decay, entropy_constraint (gaussian head only), gradient_penalty (0: none).
+Key that may be missing: disc_frozen_layer (missing: False), keeps the discriminator's first layer.
 """
 
 import math
@@ -45,7 +46,8 @@ def train_discriminator(
     Returns the trained nets and each update's loss with penalty, computed before its step.
     """
     discriminator = discriminator_net(nets, config)
-    optimizer = make_optimizer([discriminator], config["disc_learning_rate"], config)
+    trained = discriminator.linears[int(config.get("disc_frozen_layer", False)) :]
+    optimizer = make_optimizer(trained, config["disc_learning_rate"], config)
     losses = []
     for batch in batches:
         loss = discriminator_loss(discriminator, batch, config)

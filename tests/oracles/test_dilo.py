@@ -174,14 +174,28 @@ def test_targets_follow_by_polyak_and_heads_share_the_loss() -> None:
     assert history[1]["value_loss"] == pytest.approx(expected, rel=1e-10)
 
 
-def test_weight_is_of_the_smaller_head_before_the_step_and_capped() -> None:
-    config = dilo_config(orthogonal=True, max_weight=2.0, inverse_temperature=0.5)
+def test_weight_is_of_the_smaller_head_and_capped() -> None:
+    config = dilo_config(
+        orthogonal=True, max_weight=2.0, inverse_temperature=0.5, learning_rate=1e-14
+    )
     nets, batches = dilo_problem()
     zero = torch.zeros(6, 1, dtype=torch.float64)
     for other, weight in ((1.0, math.exp(0.5)), (9.0, 2.0)):
         heads = {"value": [(zero, column([3.0]))], "value2": [(zero, column([other]))]}
         _, history = dilo.run(nets | heads, batches, config)
         assert history[0]["weight_mean"] == pytest.approx(weight, rel=1e-12)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_only_the_authors_weight_is_of_the_value_after_its_step(orthogonal: bool) -> None:
+    config = dilo_config(orthogonal=orthogonal, learning_rate=0.1, inverse_temperature=1.0)
+    nets, (batch,) = dilo_problem()
+    after, history = dilo.run(nets, [batch], config)
+    names = ("value", "value2") if orthogonal else ("value",)
+    used = after if orthogonal else nets
+    values = [parts.MLP(used[name], config) for name in names]
+    expected = dilo.policy_weight(values, batch["background"], config).mean().item()
+    assert history[0]["weight_mean"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_policy_rate_falls_on_half_a_cosine() -> None:

@@ -13,6 +13,7 @@ import torch
 import fastifo
 from engine.runs import state, train
 from fastifo.callbacks import EvaluateEvery
+from fastifo.studies.grid import study_sibench
 from helpers import SMALL, random_dataset
 
 INT: Any = np.int64
@@ -127,10 +128,85 @@ def test_numpy_numbers_are_arguments(tmp_path: Path) -> None:
     fastifo.open_run(tmp_path / "run").evaluate(INT(1), BOOL(True), progress=False)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        (3, r"seeds=range\(3\) for 3 seeds, or seeds=\[3\] for seed 3 alone"),
+        (1, r"seeds=range\(1\) for 1 seed, or seeds=\[1\]"),
+        (INT(7), r"seeds=range\(7\) for 7 seeds, or seeds=\[7\]"),
+        (np.array(7), r"seeds=range\(7\) for 7 seeds, or seeds=\[7\]"),
+        (torch.tensor(7), r"seeds=range\(7\) for 7 seeds, or seeds=\[7\]"),
+        (True, "seeds: expected one or more integers, found True"),
+        ([False, True], "seeds: expected one or more integers"),
+        ("12", "seeds: expected one or more integers, found '12'"),
+        (1.0, "seeds: expected one or more integers, found 1.0"),
+        (None, "seeds: expected one or more integers, found None"),
+    ],
+)
+def test_a_single_number_is_no_list_of_seeds(tmp_path: Path, seeds: Any, message: str) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    with pytest.raises(TypeError, match=message):
+        train("bc", dataset, 2, seeds=seeds)
+    with pytest.raises(TypeError, match=message):
+        fastifo.improve("bc", dataset, dataset, seeds=seeds, out=tmp_path, progress=False)
+    with pytest.raises(TypeError, match=message):
+        study_sibench(tmp_path, ["bc"], ["Hopper-v4"], [1], num_updates=2, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        (range(3), [0, 1, 2]),
+        ([3], [3]),
+        (0, [0]),
+        (np.arange(2), [0, 1]),
+        (torch.tensor([4, 2]), [4, 2]),
+        (iter([5]), [5]),
+        ({6: 0}, [6]),
+    ],
+)
+def test_a_list_of_seeds_may_be_anything_that_lists_them(seeds: Any, expected: list[int]) -> None:
+    run = train("bc", random_dataset(), 1, seeds=seeds)
+    assert [member.seed for member in run.members] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lr", "learning_rate"),
+        ("seed", "seeds"),
+        ("num_update", "num_updates"),
+        ("callback", "callbacks"),
+        ("checkpoints_every", "checkpoint_every"),
+        ("presets", "preset"),
+        ("presicion", "precision"),
+        ("output_dir", "out"),
+        ("eval_every", "callbacks"),
+        ("hidden_size", "hidden_sizes"),
+        ("hidden", "hidden_sizes"),
+        ("steps", "num_updates"),
+        ("LR", "learning_rate"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_right_one(name: str, hint: str) -> None:
+    wrong: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=f"bc has no field '{name}'; did you mean '{hint}'"):
+        fastifo.train("bc", random_dataset(), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("seeds", "seed"), ("folder", "out"), ("neighbor_backend", "neighbour_back")]
+)
+def test_relabelling_answers_a_wrong_name_with_the_right_one(name: str, hint: str) -> None:
+    wrong: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=f"seabo has no field '{name}'; did you mean '{hint}"):
+        fastifo.relabel("seabo", random_dataset(), **wrong)
+
+
 def test_improving_takes_numpy_numbers(tmp_path: Path) -> None:
     dataset = random_dataset(env_id="Hopper-v4")
     result = fastifo.improve(
-        "bc", dataset, dataset, iterations=INT(1), episodes=INT(1), seeds=INT(2),
+        "bc", dataset, dataset, iterations=INT(1), episodes=INT(1), seeds=[INT(2)],
         num_updates=np.int64(2), out=tmp_path, progress=False, learning_rate=np.float32(0.5),
         batch_size=np.int64(4), hidden_sizes=(4,), num_bins=11,
     )  # fmt: skip

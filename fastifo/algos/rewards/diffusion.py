@@ -1,7 +1,9 @@
 """The diffusion model of TGE's first stage: it learns windows of behaviour; its net embeds them.
 
 Source: arXiv 2601.00452; net, schedule and optimiser follow Diffuser (Janner et al. 2022,
-arXiv:2205.09991), on which the paper builds, since the paper gives no sizes.
+arXiv:2205.09991), on which the paper builds, since the paper gives no sizes. Differs from Diffuser:
+the averaged weights follow after updates 10, 20, ... (there 1, 11, 21, ...), as copies before
+update `ema_start` (there up to it).
 
 Notation of the comments: tau_0 is a clean window, eps standard normal noise, k the noise level,
 abar_k the share of the clean signal's variance at level k (DDPM, Ho et al. 2020,

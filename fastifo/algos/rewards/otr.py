@@ -5,7 +5,8 @@ Source: Luo et al. 2023, arXiv:2303.13971, and the authors' code. IQL or ReBRAC 
 rewards (field `backbone`). Differs: costs are between standardised observations, in the authors'
 code between raw ones (`standardizes_cost=False`); and the backbone is CORL's IQL, see
 `fastifo/algos/iql.py`, where the authors ran a port of the JAX one. As there, rewards are scaled by
-the range of returns first.
+the range of returns first. The authors' cosine has 1e-8 added to the product of lengths, ours is
+exact.
 """
 
 import hashlib
@@ -87,7 +88,7 @@ def transport_rewards(data: Dataset, config: Any, path: Path | None, progress: b
     """
     assert data.expert is not None
     background = data.background
-    std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+    mean, std = (column.double() for column in background.obs_statistics())
     std = torch.where(std > MIN_DEVIATION, std, 1.0)
     if not config.standardizes_cost:
         std, mean = torch.ones_like(std), torch.zeros_like(mean)
@@ -160,6 +161,8 @@ def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
 @dataclass(frozen=True)
 class OTRIQLConfig(IQLConfig, OTRConfig):
     """Fields of `otr`."""
+
+    reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
 
 
 class OTRIQL(OTR, IQL):

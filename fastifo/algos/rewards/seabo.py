@@ -98,8 +98,6 @@ def state_pairs(episodes: Episodes) -> Tensor:
 class SEABOIQLConfig(IQLConfig, SEABOConfig):
     """Fields of `seabo`."""
 
-    reward_scaling: str = "none"  # none | return_range: best and worst return 1000 apart
-
 
 class SEABOIQL(SEABO, IQL):
     """IQL with SEABO's rewards."""

@@ -269,6 +269,8 @@ def tge_reward(distance: Tensor, sigma: float, kind: str) -> Tensor:
 class TGEIQLConfig(IQLConfig, TGEConfig):
     """Fields of `tge`."""
 
+    reward_scaling: str = "return_range"  # none | return_range: best and worst return 1000 apart
+
 
 class TGEIQL(TGE, IQL):
     """IQL with TGE's rewards."""

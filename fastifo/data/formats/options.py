@@ -15,7 +15,7 @@ BOUNDS = ("action_low", "action_high", "clip")
 FILE_OPTIONS = {  # kind of file -> options in its spec
     "d4rl": ("episodes", *FLAT, *BOUNDS),
     "minari": ("episodes", "keys", "max_steps", *BOUNDS),
-    "robomimic": ("episodes", "keys", "filter", "dones", *BOUNDS),
+    "robomimic": ("episodes", "keys", "filter", "dones", "object_layout", *BOUNDS),
     "npz": ("episodes", "keys", *FLAT, *BOUNDS),
 }
 Bound = tuple[float, ...]
@@ -28,6 +28,7 @@ class ReadOptions:
     episodes: int = 0  # only the first ones; 0: all
     keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
     filter: str = ""  # robomimic: a mask
+    object_layout: str = ""  # robomimic: of `object`, 1.4 or 1.5; empty: the file's own
     # Column that marks the last row of every episode; "file": one episode; "rows": one a row.
     ends: str = ""
     terminals: str = ""  # column that marks ends of the task
@@ -76,7 +77,11 @@ def _parse(text: str, key: str, value: str) -> Any:
         return int(value)
     if key == "keys":
         return tuple(name for name in value.split("+") if name)
-    choices = {"dones": ("terminal", "timeout"), "clip": ("true", "false")}.get(key)
+    choices = {
+        "dones": ("terminal", "timeout"),
+        "clip": ("true", "false"),
+        "object_layout": ("1.4", "1.5"),
+    }.get(key)
     if choices is not None:
         if value not in choices:
             raise ValueError(f"{text!r}: {key}: expected {' or '.join(choices)}, found {value!r}")

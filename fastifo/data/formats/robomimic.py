@@ -18,9 +18,15 @@ from fastifo.data.formats.ends import Ends
 from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
+from fastifo.data.formats.robosuite import (
+    LOW_DIM,
+    OLD,
+    object_layout,
+    other_layout,
+    parse_env_args,
+    task_of,
+)
 from fastifo.data.formats.source import Bools, Floats, ReadResult, Source
-
-LOW_DIM = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
@@ -28,15 +34,17 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
 
     options: `keys` are observations to concatenate, in this order, by default those of LOW_DIM that
     exist; `filter` is the name of a mask; `dones` says what the last step is, whatever the file's
-    own `dones` say.
+    own `dones` say; `object_layout` is the version of robosuite whose layout of `object` is wanted,
+    by default the file's own.
+    The environment and its settings come from `env_args`.
     The last step of a demonstration is terminal if its `dones` says so.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong: an unknown filter or
     key, an image key, or a damaged file.
     """
     file = HDF5(path)
     demos = _demos(file, options.filter)
-    source = Source(path, options, info=_env_args(file))
     keys = _choose_keys(file, demos, options.keys)
+    source = _source(file, options, keys)
     columns = [
         *(Column(f"obs/{key}", ndim=(1, 2)) for key in keys),
         *(Column(f"next_obs/{key}", ndim=(1, 2)) for key in keys),
@@ -45,6 +53,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         Column("dones", squeezed=True),
     ]
     episodes = read_groups(file, source, [f"data/{demo}" for demo in demos], columns)
+    _convert_object(source, episodes)
     obs = _joined(file, episodes, [f"obs/{key}" for key in keys])
     assert obs is not None  # `_choose_keys` has checked the keys
     action = _joined(file, episodes, ["actions"])
@@ -55,21 +64,21 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     return from_rows(
         source,
         obs,
-        _ends(options, episodes, lengths),
+        _ends(source, episodes, lengths),
         next_obs=_joined(file, episodes, [f"next_obs/{key}" for key in keys]),
         action=action,
         reward=_flat(episodes, "rewards"),
     )
 
 
-def _ends(options: ReadOptions, episodes: EpisodeColumns, lengths: list[int]) -> Ends:
+def _ends(source: Source, episodes: EpisodeColumns, lengths: list[int]) -> Ends:
     """The last steps of the demonstrations, and which are terminal."""
-    notes = dict(episodes.notes)
+    notes = dict(source.info.get("notes", {})) | episodes.notes
     last: Bools = np.zeros(sum(lengths), dtype=bool)
     last[np.cumsum(lengths) - 1] = True
     done = _flat(episodes, "dones")
-    if options.dones:
-        return Ends(last, last & (options.dones == "terminal"), notes)
+    if source.options.dones:
+        return Ends(last, last & (source.options.dones == "terminal"), notes)
     if done is None:
         notes["ends of episodes counted as time limits, since the file has no dones"] = len(lengths)
         return Ends(last, np.zeros_like(last), notes)
@@ -139,11 +148,50 @@ def _choose_keys(file: HDF5, demos: list[str], keys: tuple[str, ...]) -> tuple[s
     return keys
 
 
-def _env_args(file: HDF5) -> dict[str, Any]:
-    """The description of the environment, for `Dataset.info`; empty if it is missing."""
+def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
+    """What `env_args` state: the environment and its settings."""
     text = file.attributes("data").get("env_args")
     try:
         content = json.loads(text) if isinstance(text, str) else None
     except (json.JSONDecodeError, RecursionError):
         content = None
-    return {"env_args": content} if isinstance(content, dict) else {}
+    info: dict[str, Any] = {"env_args": content} if isinstance(content, dict) else {}
+    env_id: str | None = None
+    settings: dict[str, Any] = {}
+    try:
+        env_id, settings = parse_env_args(content)
+    except ValueError:
+        info["notes"] = {"environment that is not named, since env_args are not understood": 1}
+    if options.object_layout:
+        settings.pop("object_layout", None)
+    if options.object_layout == OLD and env_id is not None:
+        settings["object_layout"] = OLD
+    return Source(
+        file.path,
+        options,
+        env_id=env_id,
+        env_kwargs=settings,
+        obs_keys=() if env_id is None or keys == LOW_DIM else keys,
+        info=info,
+    )
+
+
+def _convert_object(source: Source, episodes: EpisodeColumns) -> None:
+    """Converts `object`, in place, to the layout that the user wants.
+
+    Raises ValueError naming the file if it does not say which layout it has.
+    """
+    wanted = source.options.object_layout
+    columns = [c for c in ("obs/object", "next_obs/object") if c in episodes.values]
+    if not wanted or not columns:
+        return
+    if source.env_id is None:
+        raise source.error("object_layout: expected env_args of a robosuite task in the file")
+    if object_layout(source.info["env_args"].get("env_version")) == wanted:
+        return
+    for column in columns:
+        try:
+            parts = [other_layout(task_of(source.env_id), p) for p in episodes.values[column]]
+        except ValueError as error:
+            raise source.error(str(error)) from None
+        episodes.values[column] = parts

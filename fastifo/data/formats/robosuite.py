@@ -149,3 +149,21 @@ def other_layout(task: str, values: NDArray[Any]) -> NDArray[Any]:
     if task == "Lift":
         return np.concatenate([values[..., :7], -values[..., 7:]], -1)
     return np.concatenate([values[..., 7:], values[..., :7]], -1)
+
+
+def check_same_layout(
+    expert: tuple[Any, str | None, Mapping[str, Any]],
+    background: tuple[str | None, Mapping[str, Any]],
+) -> None:
+    """Raises ValueError if two sources of one robosuite task differ in the layout of `object`.
+
+    expert: its spec, environment and settings.  background: its environment and settings.
+    """
+    (spec, expert_id, expert_kwargs), (env_id, env_kwargs) = expert, background
+    first, second = (str(k.get("object_layout", NEW)) for k in (expert_kwargs, env_kwargs))
+    if task_of(env_id) and env_id == expert_id and first != second:
+        raise ValueError(
+            f"expert {spec}: its observation object is in the layout of robosuite {first}, that of "
+            f"the background in the layout of {second}; add ,object_layout={second} to the "
+            f"expert's spec, or env.object_layout={first} to that of generated data"
+        )

@@ -26,6 +26,8 @@ class EnvPoolBackend:
     """EnvPool's environments; the prefix envpool/ may stand before their names."""
 
     has_async_steps = True
+    own_settings: Mapping[str, Any] = {}  # that the backend adds to EnvPool's, and their defaults
+    hint = " gymnasium/{name} takes those of Gymnasium"  # at the end of the error for unknown ones
 
     def name_of(self, spec: EnvSpec) -> str:
         """EnvPool's name of the environment."""
@@ -61,9 +63,10 @@ class EnvPoolBackend:
         if unknown:
             first = next(iter(unknown))
             names = set(envpool.make_spec(name).config._asdict()) - MACHINERY
+            names |= set(self.own_settings)
             raise ValueError(
                 f"{name}: env_kwargs: EnvPool has no setting {first}={unknown[first]!r}; "
-                f"{did_you_mean(first, names)} gymnasium/{name} takes those of Gymnasium"
+                f"{did_you_mean(first, names)}{self.hint.format(name=name)}"
             )
         settings = {**self.defaults(spec), **known, **given}
         description = envpool.make_spec(name, **settings)
@@ -170,7 +173,7 @@ def all_ids() -> frozenset[str]:
 MACHINERY = {
     "num_envs", "batch_size", "num_threads", "max_num_players", "thread_affinity_offset",
     "base_path", "seed", "env_seed", "gym_reset_return_info", "xml_file", "frame_stack",
-    "gymnasium_v5_render_camera",
+    "gymnasium_v5_render_camera", "task_name",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from fastifo.envs.experts.policy_file import ExpertPolicy
 from fastifo.envs.experts.robosuite import SCRIPTS, RobosuiteScript
 
 FOLDER = Path(__file__).parent
-__all__ = ["FOLDER", "Expert", "ExpertPolicy", "load_expert"]
+__all__ = ["FOLDER", "Expert", "ExpertPolicy", "default_noise", "load_expert"]
 
 
 def load_expert(
@@ -47,3 +47,11 @@ def load_expert(
             "policy file with expert=PATH"
         )
     return ExpertPolicy(FOLDER / f"{env_id}.npz")
+
+
+def default_noise(env_id: str) -> float:
+    """Scale of the action noise in demonstrations of an environment.
+
+    0.5 of a policy's own exploration noise; for scripts 0.1, in units of the actions.
+    """
+    return 0.1 if env_id in SCRIPTS else 0.5

@@ -26,7 +26,7 @@ def test_rewards_equal_the_oracle(standardizes: bool, divides: bool) -> None:
         sinkhorn_epsilon=0.05, reward_slope=1.0,
     )  # fmt: skip
     background, expert = dataset.background, dataset.expert
-    std, mean = torch.std_mean(background.obs.double(), 0, correction=0)
+    mean, std = background.obs_statistics()
     scale = {"mean": mean, "deviation": std} if standardizes else {}
     for episode in range(background.num_episodes):
         begin, end = (int(x) for x in background.start[episode : episode + 2])

@@ -1,0 +1,215 @@
+"""One robosuite environment with robomimic's low-dimensional observations, as a `SingleEnv`."""
+
+import copy
+import functools
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastifo.data.formats.robosuite import (
+    DEFAULTS,
+    LOW_DIM,
+    MACHINERY,
+    NEW,
+    OLD,
+    PREFIX,
+    controller_config,
+    other_layout,
+    task_of,
+)
+from fastifo.envs.backends.quiet import quiet
+from fastifo.envs.spec import EnvInfo, EnvSpec
+from fastifo.utils.text import did_you_mean
+
+# robosuite's own dependencies ask for numpy < 2, which it does not need.
+INSTALL = "pip install 'fastifo[robosuite]' && pip install --no-deps robosuite==1.5.2"
+NEEDED = ("robosuite", "mujoco", "numba", "scipy", "cv2", "PIL", "termcolor", "tqdm")
+OWN: dict[str, tuple[Any, ...]] = {  # settings that robosuite does not have, and their values
+    "object_layout": (NEW, OLD),  # order and signs of the observation `object`
+    "success_terminal": (True, False),  # success ends the task; or only cuts the episode
+}
+LIMITS = {"TwoArmTransport": 700, "ToolHang": 700}  # robomimic's time limits, in steps
+DEFAULT_LIMIT = 400
+
+
+class RobosuiteEnv:
+    """A robosuite environment.  Success ends an episode, as in robomimic's evaluations."""
+
+    def __init__(self, spec: EnvSpec) -> None:
+        """Builds the environment.
+
+        Raises ImportError without robosuite; ValueError for an unknown task, key or setting.
+        """
+        self.task, self.name = task_of(spec.id), spec.id
+        self.keys = spec.obs_keys or LOW_DIM
+        own, arguments, unused = split_settings(spec)
+        self.layout, self.success_terminal = own["object_layout"], own["success_terminal"]
+        self.limit = time_limit(spec)
+        with quiet():
+            self.env = self._make(arguments)
+        obs = self.reset(0)
+        low, high = (np.asarray(end, np.float64) for end in self.env.action_spec)
+        self.info = EnvInfo(
+            self.name, len(obs), low, high, self.limit, versions(), self._parts(), unused
+        )
+
+    def _make(self, arguments: dict[str, Any]) -> Any:
+        arguments = copy.deepcopy(DEFAULTS) | arguments
+        arguments["controller_configs"] = controller_config(arguments["controller_configs"])
+        try:
+            return import_robosuite().make(
+                self.task,
+                **arguments,
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                use_camera_obs=False,
+                use_object_obs=True,
+                ignore_done=True,
+                # The model is built once; Lift draws the size of its cube then, with this seed.
+                hard_reset=False,
+                seed=0,
+            )
+        except (TypeError, KeyError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"{self.name}: robosuite does not take these settings: {arguments} ({error!r})"
+            ) from None
+
+    def reset(self, seed: int) -> NDArray[np.float32]:
+        """Starts the episode of a seed; returns its first observation, [D]."""
+        # The placement samplers hold this very generator, so that its state is set in place.
+        self.env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self.env.reset()
+        self.steps = 0
+        # The observations that `reset` returns have zeros for the object's pose in the gripper.
+        return self._vector(self.env._get_observations(force_update=True))
+
+    def step(
+        self, action: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, float]:
+        """One step at the control frequency.  action: [A] in [-1, 1]."""
+        obs, reward, _, _ = self.env.step(action)
+        self.steps += 1
+        succeeded = bool(self.env._check_success())
+        terminated = succeeded and self.success_terminal
+        truncated = not terminated and (succeeded or self.steps >= self.limit)
+        return self._vector(obs), float(reward), terminated, truncated, float(succeeded)
+
+    def set_state(self, state: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
+        """The observation [D], and success, in a flattened MuJoCo state.
+
+        Raises ValueError for a state of another length.
+        """
+        size = len(self.env.sim.get_state().flatten())
+        if state.shape != (size,):
+            raise ValueError(f"{self.name}: expected states {size} wide, found {state.shape}")
+        self.env.sim.set_state_from_flattened(state)
+        self.env.sim.forward()
+        # The object's pose in the gripper is computed from the pose of the update before.
+        self.env._get_observations(force_update=True)
+        obs = self.env._get_observations(force_update=True)
+        return self._vector(obs), bool(self.env._check_success())
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self.env.close()
+
+    def _vector(self, obs: Mapping[str, Any]) -> NDArray[np.float32]:
+        return np.concatenate([self._part(obs, key) for key in self.keys]).astype(np.float32)
+
+    def _part(self, obs: Mapping[str, Any], key: str) -> NDArray[np.float64]:
+        name = "object-state" if key == "object" else key
+        if name not in obs:
+            known = ["object", *(k for k in obs if not k.endswith("-state"))]
+            raise ValueError(
+                f"{self.name}: obs_keys: no observation {key!r}; {did_you_mean(key, known)}"
+            )
+        part = np.asarray(obs[name], np.float64).ravel()
+        return other_layout(self.task, part) if key == "object" and self.layout == OLD else part
+
+    def _parts(self) -> tuple[tuple[str, int], ...]:
+        obs = self.env._get_observations()
+        return tuple((key, len(self._part(obs, key))) for key in self.keys)
+
+
+def split_settings(spec: EnvSpec) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """Settings of OWN, arguments of robosuite's environment, and names that are neither.
+
+    Raises ValueError for an unknown task, an unknown setting of the user, or a wrong value of OWN.
+    """
+    own, known = own_settings(spec), arguments_of(task_of(spec.id))
+    merged = {**spec.settings, **spec.kwargs}
+    others = {k: v for k, v in merged.items() if k not in OWN and k != "max_episode_steps"}
+    unknown = sorted(set(others) - known)
+    for name in unknown:
+        if name in spec.kwargs:
+            hint = did_you_mean(name, [*OWN, "max_episode_steps", *sorted(known)])
+            raise ValueError(f"{spec.id}: env_kwargs: no setting {name!r}; {hint}")
+    return own, {k: v for k, v in others.items() if k in known}, tuple(unknown)
+
+
+def own_settings(spec: EnvSpec) -> dict[str, Any]:
+    """Settings of OWN, those that are not given with their defaults.
+
+    Raises ValueError for a value that there is not.
+    """
+    merged = {**spec.settings, **spec.kwargs}
+    own = {name: merged.get(name, values[0]) for name, values in OWN.items()}
+    own["object_layout"] = str(own["object_layout"])  # 1.4 may come as a number
+    for name, value in own.items():
+        if type(value) is not type(OWN[name][0]) or value not in OWN[name]:
+            expected = " or ".join(map(repr, OWN[name]))
+            raise ValueError(f"{spec.id}: {name}: expected {expected}, found {value!r}")
+    return own
+
+
+def arguments_of(task: str) -> set[str]:
+    """Arguments of a task's class that say what it is.  Raises ValueError for an unknown task."""
+    import_robosuite()
+    from robosuite.environments.base import REGISTERED_ENVS
+
+    if task not in REGISTERED_ENVS:
+        known = [PREFIX + name for name in sorted(REGISTERED_ENVS)]
+        raise ValueError(
+            f"robosuite has no environment {task!r}; {did_you_mean(PREFIX + task, known)}"
+        )
+    names: set[str] = set()
+    for kind in inspect.getmro(REGISTERED_ENVS[task]):
+        if "__init__" in vars(kind) and kind is not object:
+            names |= set(inspect.signature(vars(kind)["__init__"]).parameters)
+    return names - MACHINERY - {"self", "args", "kwargs"}
+
+
+def time_limit(spec: EnvSpec) -> int:
+    """Steps after which an episode ends without success."""
+    return spec.max_episode_steps or LIMITS.get(task_of(spec.id), DEFAULT_LIMIT)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of robosuite and of MuJoCo."""
+    return {name: importlib.metadata.version(name) for name in ("robosuite", "mujoco")}
+
+
+def import_robosuite() -> Any:
+    """The package.  Raises ImportError with the remedy."""
+    check_installed()
+    with quiet():
+        import robosuite
+    return robosuite
+
+
+def is_installed() -> bool:
+    """Whether robosuite and what it needs can be imported."""
+    return all(importlib.util.find_spec(name) is not None for name in NEEDED)
+
+
+def check_installed() -> None:
+    """Raises ImportError with the remedy if robosuite, or what it needs, is missing."""
+    if not is_installed():
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        raise ImportError(f"robosuite: no package {', '.join(missing)}; {INSTALL}")
