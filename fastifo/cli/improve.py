@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from fastifo.cli.lists import Ints, Seeds
 from fastifo.cli.options import env_kwargs
 from fastifo.studies.improve import improve
 
@@ -36,11 +37,11 @@ class Improve:
     """Iterations of training and playing."""
     episodes: int = 1000
     """Episodes played in each iteration."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """Seeds; each has its own sequence of policies."""
     num_updates: int = 100_000
     """Updates in each iteration."""
-    hidden_sizes: tuple[int, ...] = (512, 512)
+    hidden_sizes: Ints = (512, 512)
     """Widths of the hidden layers of every network."""
     temperature: float | None = None
     """Temperature of the advantage weights, for algorithms that have one."""

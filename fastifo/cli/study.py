@@ -7,6 +7,7 @@ from typing import Any
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sibench import SIZES, SIBenchSpec
 from fastifo.cli.help import make_group
+from fastifo.cli.lists import Ints, Seeds, Texts
 from fastifo.cli.options import parse_values
 from fastifo.studies.grid import (
     MIXTURES,
@@ -25,21 +26,21 @@ class StudyOptions:
 
     out: Path
     """Folder of datasets, runs and report. Repeating the command continues."""
-    algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
+    algorithms: Texts = ("bc", "vfo_bin", "vfo_disc", "awr")
     """Algorithms to compare."""
-    envs: tuple[str, ...] = TASKS
+    envs: Texts = TASKS
     """Environments."""
     policy: str = ""
     """The expert's policy file, for a task without a shipped expert."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """One policy per seed, dataset and algorithm."""
     num_updates: int = 100_000
     """Updates of each policy; the paper trains for 1,000,000."""
-    hidden_sizes: tuple[int, ...] = (512, 512)
+    hidden_sizes: Ints = (512, 512)
     """Widths of the hidden layers of every network."""
     set: tuple[str, ...] = ()
     """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
-    evaluation_episodes: int = 100
+    eval_episodes: int = 100
     """Episodes per policy, for sampled actions and again for the mode."""
     seed: int = 0
     """Seed of the datasets."""
@@ -51,7 +52,7 @@ class StudyOptions:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "hidden_sizes": self.hidden_sizes,
-            "episodes": self.evaluation_episodes,
+            "episodes": self.eval_episodes,
             **parse_values("--set", self.set),
         }
 
@@ -72,7 +73,7 @@ class SIBenchStudy(StudyOptions):
     Example   fastifo study sibench --envs Hopper-v4 --sizes 1 10 100 --out study
     """
 
-    sizes: tuple[int, ...] = SIZES
+    sizes: Ints = SIZES
     """Numbers of cloned demonstrations; one dataset each."""
     episodes: int = 1000
     """Episodes of each background."""
@@ -105,7 +106,7 @@ class BimodalStudy(StudyOptions):
     Example   fastifo study bimodal --envs Hopper-v4 --mixtures 0 100 500 --out study
     """
 
-    mixtures: tuple[int, ...] = MIXTURES
+    mixtures: Ints = MIXTURES
     """Numbers of expert episodes in the background; one dataset each."""
     total: int = BimodalSpec.total
     """Episodes of each background."""

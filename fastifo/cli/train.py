@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import tyro
 
+from fastifo.cli.lists import Seeds
 from fastifo.cli.methods import METHODS, Method
 from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
 from fastifo.engine.callbacks import EvaluateEvery
@@ -33,7 +34,7 @@ class Train:
     """Run folder. Repeating the command continues the run."""
     num_updates: int = 100_000
     """Number of updates; the paper trains for 1,000,000."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """One policy per seed, and per value of every swept field."""
     preset: str = "vfo"
     """Published settings of the algorithm; vfo is its defaults. Flags take precedence."""

@@ -79,7 +79,7 @@ def test_a_mistake_is_one_line_and_status_two(
         (["report", tmp_path / "nowhere"], "no run below this folder"),
         (["evaluate", tmp_path], "no run here"),
         (["evaluate", out], "names no environment"),
-        (["quickstart", "--env", "Walker2-v4", "--out", out], "did you mean 'Walker2d-v4'"),
+        (["quickstart", "--env-id", "Walker2-v4", "--out", out], "did you mean 'Walker2d-v4'"),
         (["train", "awr", "--dataset", dataset, "--out", out, *SIZES], "holds another run"),
         (
             ["train", "bc", "--dataset", dataset, "--out", tmp_path / "new", "--batch-size", "0"],
