@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from fastifo.cli.help import make_group
+from fastifo.cli.lists import Floats
 from fastifo.cli.options import SPEC_HELP, Source
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
@@ -77,7 +78,7 @@ class Split:
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=SPEC_HELP)]
     out: Path
     """Common start of the files' names."""
-    shares: tuple[float, ...] = (0.9, 0.1)
+    shares: Floats = (0.9, 0.1)
     """Fraction of the background episodes in each file; they sum to 1."""
     seed: int = 0
     """Seed of the shuffle."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import tyro
 
+from fastifo.cli.lists import Ints, Seeds
+from fastifo.cli.options import env_kwargs
 from fastifo.studies.improve import improve
 
 
@@ -27,16 +29,19 @@ class Improve:
     expert: str = ""
     """File or spec of the expert's observations, if not in the background's dataset."""
     env_id: str = ""
-    """EnvPool name of the task, for files that do not state it."""
+    """Environment, for files that do not state it: an id of EnvPool or Gymnasium, or
+    module:function."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     iterations: int = 20
     """Iterations of training and playing."""
     episodes: int = 1000
     """Episodes played in each iteration."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """Seeds; each has its own sequence of policies."""
     num_updates: int = 100_000
     """Updates in each iteration."""
-    hidden_sizes: tuple[int, ...] = (512, 512)
+    hidden_sizes: Ints = (512, 512)
     """Widths of the hidden layers of every network."""
     temperature: float | None = None
     """Temperature of the advantage weights, for algorithms that have one."""
@@ -57,7 +62,9 @@ class Improve:
             seeds=self.seeds,
             num_updates=self.num_updates,
             env_id=self.env_id or None,
+            env_kwargs=env_kwargs(self.env_arg),
             out=self.out,
             **fields,
         )
         print(f"figure  {report(self.out)}")
+        print(f"page    {self.out / 'report.html'}")

@@ -1,6 +1,7 @@
 """The entry point: collects the commands, runs one, and reports errors in one line."""
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from fastifo.cli.data import Data
 from fastifo.cli.evaluate import Evaluate
 from fastifo.cli.help import choice_of, notes_of
 from fastifo.cli.improve import Improve
+from fastifo.cli.names import hints, renamed
 from fastifo.cli.quickstart import Quickstart
 from fastifo.cli.relabel import Relabel
 from fastifo.cli.report import Report
@@ -33,12 +35,13 @@ COMMANDS: dict[str, Any] = {
 DESCRIPTION = (
     "Imitation from observation: learn a policy from expert episodes without actions and "
     "background data with actions. Start with: fastifo quickstart. "
-    "Help for a command: fastifo COMMAND --help"
+    "Help for a command: fastifo COMMAND --help. Version: fastifo --version"
 )
 
 
 def parse(arguments: Sequence[str]) -> Any:
     """The command that `arguments` ask for.  Help ends the process with the command's notes."""
+    arguments = renamed(arguments)
     try:
         return tyro.cli(
             choice_of(COMMANDS),
@@ -55,6 +58,9 @@ def parse(arguments: Sequence[str]) -> Any:
         notes = notes_of(arguments, COMMANDS)
         if notes and not error.code and {"-h", "--help"} & {*arguments}:
             print(f"\n{notes}")
+        if error.code:
+            for line in hints(arguments, COMMANDS):
+                say(f"fastifo: {line}")
         raise
 
 
@@ -63,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal without this character shows another
         with contextlib.suppress(Exception):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    command = parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if [*arguments] == ["--version"]:
+        print(f"fastifo {importlib.import_module('fastifo').__version__}")
+        return
+    command = parse(arguments)
     try:
         command.main()
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:

@@ -3,16 +3,16 @@
 import dataclasses
 import sys
 import textwrap
-import types
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
 
 from fastifo.algos import ALGORITHMS, BACKBONES
-from fastifo.algos.config import field_help
+from fastifo.algos.config import FOLDERS, field_help
 from fastifo.algos.learner import Learner
 from fastifo.algos.presets import preset_sources
 from fastifo.cli.help import choice_of, summary
+from fastifo.cli.lists import LISTS
 
 BACKBONE_NAMES = {"iql": "IQL", "rebrac": "ReBRAC"}
 SWEPT_TYPES = (float, int, str)  # a field of these types takes several values on the command line
@@ -31,7 +31,10 @@ def make_flags(learner_class: type[Learner], backbone: str) -> Any:
             continue
         hint = hints[field.name]
         swept = hint in SWEPT_TYPES
-        flag_type = types.GenericAlias(tuple, (hint, ...)) if swept else hint
+        entry = hint if swept else next(iter(get_args(hint)), None)  # of a list
+        flag_type = LISTS.get(entry, hint)
+        if field.name in FOLDERS:
+            flag_type = tuple[str, ...]  # a path may have commas
         annotated: Any = Annotated[flag_type, tyro.conf.arg(help=help_texts[field.name])]
         default = (field.default,) if swept else field.default
         fields.append((field.name, annotated, dataclasses.field(default=default)))

@@ -1,8 +1,9 @@
 """Flags that several commands share."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastifo.data.dataset import Dataset
 from fastifo.data.formats.options import split_spec
@@ -19,6 +20,31 @@ DETERMINISTIC: dict[Play, tuple[bool, ...]] = {  # the evaluations that --play a
 SPEC_HELP = "A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2."
 
 
+def parse_values(
+    flag: str, texts: tuple[str, ...], example: str = "temperature=3"
+) -> dict[str, Any]:
+    """NAME=VALUE texts as a dict.
+
+    A value that is not a Python literal (a number, True, False, a tuple) is text.
+    flag, example: for the message.  Raises ValueError for a text of another form.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{flag}: expected NAME=VALUE such as {example}, found {text!r}")
+        try:
+            values[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            values[name] = value
+    return values
+
+
+def env_kwargs(texts: tuple[str, ...]) -> dict[str, Any] | None:
+    """The settings of --env-arg; None without any."""
+    return parse_values("--env-arg", texts, "max_episode_steps=200") or None
+
+
 @dataclass(frozen=True)
 class Source:
     """The data to read: one dataset, or an expert and a background."""
@@ -30,7 +56,8 @@ class Source:
     background: str = ""
     """File or spec of the background, which has actions; used instead of --dataset."""
     env_id: str = ""
-    """EnvPool name of the task, for files that do not state it; none evaluates nothing."""
+    """Environment to play in, for files that do not state it: an id of EnvPool or Gymnasium, or
+    module:function; none evaluates nothing."""
 
     def files(self) -> set[Path]:
         """The files that the flags name, as resolved paths."""

@@ -9,6 +9,7 @@ import tyro
 
 from fastifo.benchmarks.sibench import SIZES, build_sets
 from fastifo.cli.help import make_group
+from fastifo.cli.lists import Ints
 from fastifo.data.pack import read_header
 from fastifo.utils.schema import check_schema
 
@@ -24,22 +25,22 @@ SET_INFO = {
 class Build:
     """Build SIBench sets: clone d demonstrations, play the clone, for several values of d.
 
-    Needs     nothing for tasks with a shipped expert; otherwise --expert or --demonstrations
+    Needs     nothing for tasks with a shipped expert; otherwise --policy or --demonstrations
     Writes    OUT/ENV/d=<size>.fastifo, one dataset per size
-    Example   fastifo sibench build --env Hopper-v4 --sizes 1,10,100 --episodes 200
+    Example   fastifo sibench build --env-id Hopper-v4 --sizes 1 10 100 --episodes 200
     """
 
-    env: str
-    """EnvPool task; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
+    env_id: str
+    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
     out: Path = Path("sibench")
     """The sets are written to OUT/ENV. Repeating the command continues."""
-    sizes: str = ",".join(map(str, SIZES))
-    """Numbers of cloned demonstrations, separated by commas; one set each."""
+    sizes: Ints = SIZES
+    """Numbers of cloned demonstrations; one set each."""
     episodes: int = 1000
     """Episodes of each background."""
     demos: int = 0
     """Expert episodes to play; all are given to the learner. 0 is the largest size."""
-    expert: str = ""
+    policy: str = ""
     """A policy file to use instead of the shipped expert."""
     demonstrations: str = ""
     """A dataset (d4rl:..., minari:..., a file) to take the demonstrations from instead."""
@@ -52,20 +53,14 @@ class Build:
 
     def main(self) -> None:
         """Builds the sets and lists them."""
-        try:
-            sizes = [int(size) for size in self.sizes.split(",")]
-        except ValueError:
-            raise ValueError(
-                f"sizes: expected numbers such as 1,10,100, found {self.sizes!r}"
-            ) from None
         options: dict[str, Any] = {} if self.demos == 0 else {"demos": self.demos}
         paths = build_sets(
-            self.env,
-            self.out / self.env,
-            sizes,
+            self.env_id,
+            self.out / self.env_id,
+            self.sizes,
             demonstrations=self.demonstrations,
             episodes=self.episodes,
-            expert=self.expert,
+            expert=self.policy,
             noise=self.noise,
             bc_updates=self.bc_updates,
             seed=self.seed,
@@ -96,7 +91,9 @@ def show(paths: Iterable[Path]) -> None:
     """
     sets = [(path, read_header(path)["info"]) for path in paths]
     if not sets:
-        raise ValueError("no sets here; make some with: fastifo sibench build --env HalfCheetah-v4")
+        raise ValueError(
+            "no sets here; make some with: fastifo sibench build --env-id HalfCheetah-v4"
+        )
     for path, info in sets:
         check_schema({"info": info}, {"info": SET_INFO}, path, "it is no set of `sibench build`")
     for path, info in sorted(sets, key=lambda x: (str(x[0].parent), x[1]["spec"]["d"])):

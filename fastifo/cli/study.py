@@ -1,6 +1,5 @@
 """`fastifo study sibench | bimodal | improve`."""
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sibench import SIZES, SIBenchSpec
 from fastifo.cli.help import make_group
+from fastifo.cli.lists import Ints, Seeds, Texts
+from fastifo.cli.options import parse_values
 from fastifo.studies.grid import (
     MIXTURES,
     TASKS,
@@ -19,45 +20,27 @@ from fastifo.studies.grid import (
 from fastifo.studies.improve import improve
 
 
-def parse_fields(texts: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE texts as arguments of `fastifo.train`.
-
-    A value that is not a Python literal (a number, True, False, a tuple) is text.
-    Raises ValueError for a text of another form.
-    """
-    fields: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--set: expected NAME=VALUE such as temperature=3, found {text!r}")
-        try:
-            fields[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            fields[name] = value
-    return fields
-
-
 @dataclass(frozen=True)
 class StudyOptions:
     """Flags that every study has."""
 
     out: Path
     """Folder of datasets, runs and report. Repeating the command continues."""
-    algorithms: tuple[str, ...] = ("bc", "vfo_bin", "vfo_disc", "awr")
+    algorithms: Texts = ("bc", "vfo_bin", "vfo_disc", "awr")
     """Algorithms to compare."""
-    envs: tuple[str, ...] = TASKS
-    """EnvPool tasks."""
+    envs: Texts = TASKS
+    """Environments."""
     policy: str = ""
     """The expert's policy file, for a task without a shipped expert."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """One policy per seed, dataset and algorithm."""
     num_updates: int = 100_000
     """Updates of each policy; the paper trains for 1,000,000."""
-    hidden_sizes: tuple[int, ...] = (512, 512)
+    hidden_sizes: Ints = (512, 512)
     """Widths of the hidden layers of every network."""
     set: tuple[str, ...] = ()
     """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
-    evaluation_episodes: int = 100
+    eval_episodes: int = 100
     """Episodes per policy, for sampled actions and again for the mode."""
     seed: int = 0
     """Seed of the datasets."""
@@ -69,8 +52,8 @@ class StudyOptions:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "hidden_sizes": self.hidden_sizes,
-            "episodes": self.evaluation_episodes,
-            **parse_fields(self.set),
+            "episodes": self.eval_episodes,
+            **parse_values("--set", self.set),
         }
 
     def write_report(self) -> None:
@@ -90,7 +73,7 @@ class SIBenchStudy(StudyOptions):
     Example   fastifo study sibench --envs Hopper-v4 --sizes 1 10 100 --out study
     """
 
-    sizes: tuple[int, ...] = SIZES
+    sizes: Ints = SIZES
     """Numbers of cloned demonstrations; one dataset each."""
     episodes: int = 1000
     """Episodes of each background."""
@@ -123,7 +106,7 @@ class BimodalStudy(StudyOptions):
     Example   fastifo study bimodal --envs Hopper-v4 --mixtures 0 100 500 --out study
     """
 
-    mixtures: tuple[int, ...] = MIXTURES
+    mixtures: Ints = MIXTURES
     """Numbers of expert episodes in the background; one dataset each."""
     total: int = BimodalSpec.total
     """Episodes of each background."""
@@ -167,7 +150,7 @@ class ImproveStudy(StudyOptions):
 
     def main(self) -> None:
         """Runs the study and writes the report."""
-        fields = parse_fields(self.set)
+        fields = parse_values("--set", self.set)
         check_fields(self.algorithms, fields)
         for env_id in self.envs:
             for algorithm in self.algorithms:

@@ -6,10 +6,11 @@ from typing import ClassVar, Literal
 
 import tyro
 
+from fastifo.cli.lists import Seeds
 from fastifo.cli.methods import METHODS, Method
-from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source
+from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
 from fastifo.engine.callbacks import EvaluateEvery
-from fastifo.engine.train import train
+from fastifo.engine.train import NO_EVALUATION, train
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Train:
     four policies together.
 
     Needs     a dataset: --dataset, or --expert and --background
-    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns.npz
+    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns*.npz
     Presets   published settings for --preset; fastifo train ALGORITHM --help lists them
     Example   fastifo train vfo_bin --dataset sibench:Hopper-v4/d=5 --out runs/vfo_bin
     """
@@ -33,7 +34,7 @@ class Train:
     """Run folder. Repeating the command continues the run."""
     num_updates: int = 100_000
     """Number of updates; the paper trains for 1,000,000."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """One policy per seed, and per value of every swept field."""
     preset: str = "vfo"
     """Published settings of the algorithm; vfo is its defaults. Flags take precedence."""
@@ -49,7 +50,9 @@ class Train:
     """Episodes per policy in each evaluation during training."""
     episodes: int = 100
     """Episodes per policy in the final evaluation; 0 skips it."""
-    play: Play = "sampled"
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
+    play: Play = "both"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
 
     commands: ClassVar = METHODS  # subcommands, for the help
@@ -73,9 +76,13 @@ class Train:
             engine=self.engine,
             out=self.out,
             callbacks=callbacks,
+            env=self.source.env_id or None,
+            env_kwargs=env_kwargs(self.env_arg),
             **self.method.overrides(),
         )
-        if self.episodes and run.env_id is not None:
+        if self.episodes and run.env_id is None:
+            print(NO_EVALUATION)
+        elif self.episodes:
             for deterministic in DETERMINISTIC[self.play]:
                 print(run.evaluate(self.episodes, deterministic))
         print(f"run  {self.out}")

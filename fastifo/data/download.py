@@ -149,12 +149,21 @@ class _Download:
                 most = 2 * ATTEMPTS if restarts else ATTEMPTS
                 if idle >= most:
                     raise OSError(f"gave up after {most} attempts: {reason}")
-        with open(self.part, "rb") as file:
-            start = file.read(len(SIGNATURE))
-        if start != SIGNATURE:
-            _delete_part(self.part)
-            raise OSError(f"expected an HDF5 file, found one that starts with {start!r}")
+        self._check_content()
         self.part.replace(output_file)
+
+    def _check_content(self) -> None:
+        """Deletes the part and raises OSError if it is no HDF5 file or only the start of one."""
+        with open(self.part, "rb") as file:
+            start = file.read(len(SIGNATURE) + 56)
+        reason = ""
+        if not start.startswith(SIGNATURE):
+            reason = f"expected an HDF5 file, found one that starts with {start[:8]!r}"
+        elif (stated := _stated_size(start)) > self._size():
+            reason = f"expected the {stated} bytes that its header states, found {self._size()}"
+        if reason:
+            _delete_part(self.part)
+            raise OSError(reason)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -216,6 +225,21 @@ class _Download:
             _delete_part(self.part)
             raise OSError("the file has changed, or the server resumed at another place")
         return size, length
+
+
+def _stated_size(start: bytes) -> int:
+    """The size of an HDF5 file in bytes by its superblock; 0 if it is not known.
+
+    start: the first 64 bytes.  Source: the HDF5 file format specification, version 3.0, section II.
+    """
+    version = start[8] if len(start) > 8 else 255
+    if version < 2:
+        offset_size, at = start[13:14], 40 + 4 * (version == 1)
+    else:
+        offset_size, at = start[9:10], 28
+    if version > 3 or offset_size != b"\x08" or len(start) < at + 8:
+        return 0
+    return int.from_bytes(start[at : at + 8], "little")
 
 
 class _NoSpaceError(Exception):

@@ -58,8 +58,8 @@ def load(
         are kept for the privileged method `sqil`. The background is the background part of the
         second. Both must have the same observation width and, unless `env_id` is given, the same
         environment. Without `expert`, `background` is the same as `spec`.
-    env_id: EnvPool's name of the environment; replaces the one that the source names. "none" is
-        no environment: nothing can be evaluated.
+    env_id: the environment's id in EnvPool or Gymnasium; replaces the one that the source names.
+        "none" is no environment: nothing can be evaluated.
     action_low, action_high: bounds of the environment's actions, each a number or [A]; they
         replace those that a file of another format states. Actions are mapped from them to [-1, 1].
     clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.

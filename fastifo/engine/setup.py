@@ -170,7 +170,8 @@ def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
         raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
     if not info.unused:
         return []
-    return [f"settings of {env.id} that are not known there: {', '.join(info.unused)}"]
+    library = "EnvPool" if "envpool" in info.versions else "its library"
+    return [f"settings of {env.id} that {library} does not know: {', '.join(info.unused)}"]
 
 
 def _load(dataset: DatasetLike, progress: bool) -> Dataset:

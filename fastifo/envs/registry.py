@@ -4,8 +4,6 @@ A prefix names the library: `envpool/Hopper-v5`, `gymnasium/Hopper-v5`. A new li
 `PREFIXES` and one module in `fastifo.envs.backends`.
 """
 
-import importlib.util
-
 from fastifo.data.formats.robosuite import PREFIX as ROBOSUITE_PREFIX
 from fastifo.envs.backends import gymnasium, metaworld
 from fastifo.envs.backends.envpool import EnvPoolBackend
@@ -44,10 +42,7 @@ def find_backend(spec: EnvSpec) -> Backend:
     known |= dict.fromkeys(
         n for b in set(PREFIXES.values()) - {ENVPOOL, GYMNASIUM} for n in b.ids()
     )
-    hint = ""
-    if importlib.util.find_spec("gymnasium") is None:
-        hint = f" Gymnasium is not installed; its environments need {gymnasium.INSTALL}"
-    raise ValueError(f"no environment {spec.id!r}; {did_you_mean(spec.id, known)}{hint}")
+    raise ValueError(f"no environment {spec.id!r}; {did_you_mean(spec.id, known)}")
 
 
 def describe(spec: EnvSpec) -> EnvInfo:

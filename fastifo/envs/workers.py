@@ -108,8 +108,11 @@ class _Worker:
         self.busy: list[int] = []  # lanes whose answers are awaited
         self.is_dead = False
         self.connection, theirs = multiprocessing.Pipe()
-        spawn = multiprocessing.get_context("spawn")
-        self.process = spawn.Process(target=work, args=(theirs, make), daemon=True)
+        # Processes are forked from one that has imported this module and runs nothing else: the
+        # imports are made once, and a dead process is replaced at once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self.process = context.Process(target=work, args=(theirs, make), daemon=True)
         signals = {signal.SIGINT}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until it can ignore Ctrl-C
         try:

@@ -18,7 +18,7 @@ def test_sibench_study_and_improve(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tiny = ["--episodes", "2", "--bc-updates", "2"]
     status, out, err = run(
-        capsys, "sibench", "build", "--env", "Hopper-v4", "--out", tmp_path / "sets", "--sizes",
+        capsys, "sibench", "build", "--env-id", "Hopper-v4", "--out", tmp_path / "sets", "--sizes",
         "1,2", *tiny,
     )  # fmt: skip
     assert status == 0, err
@@ -28,7 +28,7 @@ def test_sibench_study_and_improve(
 
     status, out, err = run(
         capsys, "study", "sibench", "--envs", "Hopper-v4", "--sizes", "1", "2", *tiny,
-        "--algorithms", "bc", "--seeds", "0", "--evaluation-episodes", "2", *SMALL_NETS,
+        "--algorithms", "bc", "--seeds", "0", "--eval-episodes", "2", *SMALL_NETS,
         "--set", "kernel_width=0.1", "activation=elu", "--out", tmp_path / "study",
         "--policy", write_expert(tmp_path / "own.npz"),
     )  # fmt: skip
@@ -65,9 +65,9 @@ def test_a_wrong_setting_of_a_study_is_named(
 
 
 def test_sibench_errors_name_the_cause(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status, _, err = run(capsys, "sibench", "build", "--env", "Hopper-v4", "--sizes", "1,x")
+    status, _, err = run(capsys, "sibench", "build", "--env-id", "Hopper-v4", "--sizes", "1,x")
     assert status == 2
-    assert "sizes: expected numbers such as 1,10,100, found '1,x'" in err
+    assert "expected numbers such as 1 10 or 1,10" in err
     status, _, err = run(capsys, "sibench", "show", tmp_path / "cache")
     assert status == 2
     assert "no sets here" in err

@@ -1,0 +1,69 @@
+"""Names of flags: former ones, and suggestions for unknown ones."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastifo.utils.text import did_you_mean
+
+# Command -> flags that still work but are not in its help, and what they are called now.
+FORMER: dict[str, dict[str, str]] = {
+    "quickstart": {
+        "--env": "--env-id",
+        "--hidden": "--hidden-sizes",
+        "--eval-episodes": "--episodes",
+    },
+    "evaluate": {"--eval-episodes": "--episodes"},
+    "sibench": {"--env": "--env-id", "--expert": "--policy"},
+    "study": {"--evaluation-episodes": "--eval-episodes"},
+}
+
+
+def renamed(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former flags replaced by today's."""
+    former = FORMER.get(arguments[0], {}) if arguments else {}
+    words: list[str] = []
+    repeats = False  # the former --hidden was the width of both layers
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        flag = flag.replace("_", "-") if flag.startswith("--") else flag
+        if flag not in former:
+            words += [argument] * (1 + repeats)
+            repeats = False
+            continue
+        words += [former[flag], *([value] if equals else [])]
+        repeats = flag == "--hidden" and not equals
+        words += [value] * (flag == "--hidden" and bool(equals))
+    return words
+
+
+def hints(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
+    """A line for each unknown flag in `arguments` that has a likely meaning."""
+    known: set[str] = set()
+    for word in arguments:
+        if word in commands:
+            command = commands[word]
+            known |= _flags(command)
+            commands = getattr(command, "commands", {})
+    lines = []
+    for word in arguments:
+        name = word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+        if word.startswith("--") and name not in {*known, "help"}:
+            hint = did_you_mean(name, known)
+            if hint.startswith("did you mean"):
+                lines.append(f"{word.partition('=')[0]}: {_as_flag(hint)}")
+    return lines
+
+
+def _as_flag(hint: str) -> str:
+    _, name, _ = hint.split("'")
+    return f"did you mean --{name.replace('_', '-')}?"
+
+
+def _flags(command: Any) -> set[str]:
+    """Names of a command's fields, and of the fields of fields that are dataclasses."""
+    names: set[str] = set()
+    for field in dataclasses.fields(command):
+        kind = getattr(field.type, "__origin__", field.type)
+        names |= _flags(kind) if dataclasses.is_dataclass(kind) else {field.name}
+    return names

@@ -1,0 +1,133 @@
+"""Environments of a user: small tasks with Gymnasium's interface, and some that misbehave."""
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Line(gymnasium.Env[Any, Any]):
+    """A point on a line: the reward is high near 0, and reaching 0 is success."""
+
+    observation_space: Any = spaces.Box(-np.inf, np.inf, (2,))
+
+    def __init__(self, limit: int = 20, goal: float = 0.0, high: float = 2.0) -> None:
+        self.action_space: Any = spaces.Box(-high, high, (1,))
+        self.limit = limit
+        self.goal = goal
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        super().reset(seed=seed)
+        self.x, self.t = self.np_random.uniform(-1, 1), 0
+        return self._obs(), {}
+
+    def _obs(self) -> Any:
+        return np.array([self.x, self.t / 20], np.float32)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x += 0.1 * float(action[0]) + 0.01 * self.np_random.normal()
+        self.t += 1
+        success = abs(self.x - self.goal) < 0.05
+        over = abs(self.x) > 3
+        return self._obs(), -abs(self.x), over, self.t >= self.limit, {"success": success}
+
+
+class Unlimited(Line):
+    """Never ends."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, _, _, _ = super().step(action)
+        return obs, reward, False, False, {}
+
+
+class Goal(Line):
+    """Observations are a Dict, one entry of which is nested."""
+
+    observation_space = spaces.Dict(
+        {
+            "point": spaces.Box(-np.inf, np.inf, (2,)),
+            "goal": spaces.Dict({"x": spaces.Box(-9, 9, ()), "y": spaces.Box(-9, 9, (1,))}),
+        }
+    )
+
+    def _obs(self) -> Any:
+        goal = {"x": np.float32(self.goal), "y": np.array([7], np.float32)}
+        return {"goal": goal, "point": super()._obs()}
+
+
+class Diverging(Line):
+    """Its third observation is nan, or its reward."""
+
+    def __init__(self, what: str = "obs") -> None:
+        super().__init__()
+        self.what = what
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.t == 3:
+            obs, reward = (obs * np.nan, reward) if self.what == "obs" else (obs, np.inf)
+        return obs, reward, terminated, truncated, info
+
+
+class Dying(Line):
+    """Ends its process in episodes whose start is beyond a place."""
+
+    def __init__(self, place: float = 0.5) -> None:
+        super().__init__()
+        self.place = place
+
+    def step(self, action: Any) -> Any:
+        if self.t == 0 and self.x > self.place:
+            os._exit(7)
+        return super().step(action)
+
+
+class Failing(Line):
+    """Raises an error of its own."""
+
+    def step(self, action: Any) -> Any:
+        raise KeyError("my own bug")
+
+
+class OldInterface(Line):
+    """Returns what the package `gym` returned."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated or truncated, info
+
+
+class WrongWidth(Line):
+    """Observations are not those of its space."""
+
+    def _obs(self) -> Any:
+        return np.zeros(3, np.float32)
+
+
+class Walk(Line):
+    """Its episodes depend on what was played before, unless they start from a seed."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        answer = super().reset(seed=seed)
+        self.limit = int(self.np_random.integers(3, 30))
+        return answer
+
+
+class Buttons(Line):
+    """Its actions are discrete."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.Discrete(3)
+
+
+def make_line(goal: float = 0.0) -> Line:
+    """As a function."""
+    return Line(goal=goal)
+
+
+def make_number() -> int:
+    """Makes no environment."""
+    return 3
