@@ -21,7 +21,7 @@ SOURCES = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in CPP_SUF
 OP_FILES = sorted(
     {op.call.__module__.rpartition(".")[2] for op in OPS.values()}
     | {path.stem for path in (ROOT / "csrc/ops").iterdir()}
-    | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")} - {"registry"}
+    | {path.stem for path in (ROOT / "fastifo/ops").glob("[!_]*.py")} - {"registry", "explain"}
 )
 WITHOUT_FLOATS = {"draw", "draw_windows"}
 

@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch  # before _C, so that both use one OpenMP runtime
 from torch import Tensor
 
+from fastifo.ops.explain import explain
+
 try:
     from fastifo import _C
 except ImportError as error:
@@ -64,7 +66,11 @@ def op(
             # Only tracing needs the dispatcher: skipping it saves 8 us, or 200 us with lists.
             if torch.compiler.is_compiling() or _tracing():
                 return overload(*args, **kwargs)  # type: ignore[no-any-return]
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                explain(name, function, args, kwargs, error)
+                raise
 
         OPS[name] = Op(name, call, reference, overload)
         return call

@@ -1,14 +1,17 @@
 """Meta-World's tasks in EnvPool, and their experts."""
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import fastifo
 from fastifo.envs.backends.metaworld import PREFIX, MetaworldBackend
 from fastifo.envs.evaluate import evaluate_policies
+from fastifo.envs.experts import default_noise, load_expert
 from fastifo.envs.experts.metaworld import MetaworldScript
 from fastifo.envs.registry import describe
 from fastifo.envs.returns import Returns
@@ -123,3 +126,41 @@ def test_unknown_tasks_and_settings_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         describe(as_spec(env_id, kwargs=kwargs))
+
+
+def test_the_expert_of_a_task_is_found_by_its_id() -> None:
+    expert = load_expert(BUTTON)
+    assert isinstance(expert, MetaworldScript)
+    assert expert.provenance() == {"file": "script CoffeeButton", "source": "fastifo, revision 1"}
+    assert default_noise(BUTTON) == 0.1
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install --no-deps metaworld"):
+        load_expert("metaworld/Reach")
+
+
+@needs_package
+def test_a_task_without_a_script_is_named() -> None:
+    with pytest.raises(ValueError, match="no script for metaworld/Cofee"):
+        load_expert("metaworld/Cofee")
+
+
+def test_sets_of_metaworld_are_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FASTIFO_CACHE", str(tmp_path))
+    end = "demos=4,env.max_episode_steps=60"
+    mixture = fastifo.load(f"bimodal:{BUTTON}/expert=2,total=5,{end}", progress=False)
+    noisy = fastifo.load(f"sibench:{BUTTON}/background_noise=1,episodes=5,{end}", progress=False)
+    for dataset in (mixture, noisy):
+        assert dataset.env_id == BUTTON
+        assert dataset.env_kwargs["max_episode_steps"] == 60
+        assert dataset.background.num_episodes == 5
+        assert dataset.expert is not None
+        assert dataset.expert.num_episodes == 4
+        assert dataset.expert.reward is None
+        assert dataset.expert.terminal.sum() == 4
+    assert mixture.background.lengths[:3].tolist() == [60] * 3  # random actions do not succeed
+    returns = mixture.background.returns()
+    assert returns is not None
+    assert returns.tolist() == [0.0, 0.0, 0.0, 1.0, 1.0]

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastifo.envs.registry import describe
-from fastifo.envs.spec import EnvSpec, as_spec
 from numpy.typing import NDArray
 
 from fastifo.data.formats.robosuite import DEFAULTS
 from fastifo.envs.backends import robosuite as backend
 from fastifo.envs.backends.robosuite_env import RobosuiteEnv, is_installed
 from fastifo.envs.experts import load_expert
+from fastifo.envs.registry import describe
 from fastifo.envs.rollout import rollout
+from fastifo.envs.spec import EnvSpec, as_spec
 
 pytestmark = [
     pytest.mark.skipif(not is_installed(), reason="needs robosuite, which is optional"),

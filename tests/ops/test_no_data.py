@@ -1,5 +1,7 @@
 """Ops refuse tensors that have no numbers in memory, instead of reading address 0."""
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,61 +11,138 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastifo import ops
-from fastifo.ops.adam import adam
-from fastifo.ops.draw import draw
-from fastifo.ops.gather import gather
-from fastifo.ops.returns import returns
 from helpers import make_learner, make_sampler, random_dataset
+from ops import (
+    test_adam,
+    test_advantage,
+    test_binned_nll,
+    test_draw,
+    test_draw_windows,
+    test_dual,
+    test_gather,
+    test_returns,
+)
 
 FAKE = FakeTensorMode()
 
 
-def fake(tensor: Tensor) -> Tensor:
-    return FAKE.from_tensor(tensor)
+class Wrapper(Tensor):
+    """A user's subclass without memory of its own, as tracers make them."""
+
+    @staticmethod
+    def __new__(cls, tensor: Tensor) -> "Wrapper":
+        result: Wrapper = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, tensor.shape, dtype=tensor.dtype
+        )
+        return result
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, *rest: Any) -> Any:
+        raise NotImplementedError
 
 
-def negative(tensor: Tensor) -> Tensor:
-    return torch._neg_view(tensor) if tensor.is_floating_point() else fake(tensor)
+def freed(tensor: Tensor) -> Tensor:
+    tensor.untyped_storage().resize_(0)
+    return tensor
 
 
-WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
+WITHOUT: dict[str, Callable[[Tensor], Any]] = {
     "meta": lambda x: x.to("meta"),
-    "fake": fake,
+    "fake": FAKE.from_tensor,
+    "functional": torch._to_functional_tensor,
+    "subclass": Wrapper,
+    "freed": freed,
     "sparse": lambda x: x.to_sparse(),
-    "negative view": negative,
+    "negative view": lambda x: torch._neg_view(x) if x.is_floating_point() else x.to_sparse(),
+    "nested": lambda x: torch.nested.nested_tensor([x]),
+    "a list": lambda x: x.tolist(),
+    "an array": lambda x: x.numpy(),
+    "nothing": lambda x: None,
 }
-SEED, UPDATE = torch.zeros(2, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+ARGUMENTS: dict[str, Callable[[], list[Any]]] = {
+    "adam": lambda: test_adam.arguments(2, [(3,), (2, 2)]),
+    "advantage": test_advantage.arguments,
+    "binned_mode": lambda: [x for i, x in enumerate(test_binned_nll.arguments()) if i in (0, 3, 4)],
+    "binned_nll": test_binned_nll.arguments,
+    "binned_sample": lambda: [
+        *test_binned_nll.arguments()[:1], torch.rand(2, 5, 3).double(),
+        *test_binned_nll.arguments()[3:],
+    ],
+    "dilo": test_dual.dilo_arguments,
+    "draw": lambda: [test_draw.seeds(2), test_draw.counter(3), 0, 10, 4],
+    "draw_windows": lambda: [
+        test_draw.seeds(2), test_draw.counter(3), 0, *test_draw_windows.windows([4, 5], 2), 3,
+    ],
+    "gather": lambda: test_gather.arguments(2, 5, 3, [1.0, 2.0], standardises=True),
+    "returns": lambda: [*test_returns.episodes([3, 2]), 0.9],
+    "smodice": test_dual.smodice_arguments,
+}  # fmt: skip
 
 
-def call_draw(change: Callable[[Tensor], Tensor]) -> Any:
-    return draw(change(SEED), change(UPDATE), 0, 10, 4)
+def tensor_arguments(name: str) -> list[tuple[str, list[Any], Callable[[Any], None]]]:
+    """Each tensor argument of an op: its name, fresh arguments, and what replaces it in them."""
+    names = list(inspect.signature(ops.OPS[name].call).parameters)
+    places: list[tuple[int, int | None]] = []
+    for place, value in enumerate(ARGUMENTS[name]()):
+        if isinstance(value, Tensor):
+            places.append((place, None))
+        elif isinstance(value, list):
+            places += [(place, entry) for entry in range(len(value))]
+    cases: list[tuple[str, list[Any], Callable[[Any], None]]] = []
+    for place, entry in places:
+        arguments = ARGUMENTS[name]()
+        holder, key = (arguments, place) if entry is None else (arguments[place], entry)
+        label = names[place] if entry is None else f"{names[place]}[{entry}]"
+
+        def change(kind: Any, holder: Any = holder, key: int = key) -> None:
+            holder[key] = kind(holder[key])
+
+        cases.append((label, arguments, change))
+    return cases
 
 
-def call_returns(change: Callable[[Tensor], Tensor]) -> Any:
-    return returns(change(torch.ones(4)), torch.tensor([0, 4]), 0.9)
-
-
-def call_gather(change: Callable[[Tensor], Tensor]) -> Any:
-    index, row = torch.zeros(1, 2, dtype=torch.int64), torch.arange(3)
-    return gather(index, row, change(torch.ones(4, 2)), torch.ones(1), None, None, 2, [], [])
-
-
-def call_adam(change: Callable[[Tensor], Tensor]) -> Any:
-    weights = [torch.zeros(1, 2) for _ in range(3)]
-    one = torch.ones(1, dtype=torch.float64)
-    gradient = [change(torch.zeros(1, 2))]
-    return adam(
-        weights[:1], weights[1:2], weights[2:], gradient, [], UPDATE, one, one, one, 1, True,
-        0.9, 0.999, 1e-8,
-    )  # fmt: skip
-
-
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", WITHOUT)
-@pytest.mark.parametrize("call", [call_draw, call_returns, call_gather, call_adam])
-def test_a_tensor_without_numbers_is_refused(call: Callable[..., Any], kind: str) -> None:
-    call(lambda x: x)
-    with pytest.raises((TypeError, ValueError), match="expected"):
-        call(WITHOUT[kind])
+@pytest.mark.parametrize("name", sorted(ops.OPS))
+def test_an_argument_without_numbers_is_named(name: str, kind: str) -> None:
+    ops.OPS[name].call(*ARGUMENTS[name]())
+    for label, arguments, change in tensor_arguments(name):
+        optional = "None" in str(inspect.signature(ops.OPS[name].call).parameters.get(label))
+        if kind == "nothing" and optional:
+            continue
+        change(WITHOUT[kind])
+        with pytest.raises(TypeError, match=re.escape(f"{name}: {label}: expected a")):
+            ops.OPS[name].call(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda x: torch.stack([x, x], -1)[..., 0], "contiguous|shape"),
+        (lambda x: x.to(torch.complex64), "torch"),
+        (lambda x: x[None].repeat(2, *[1] * x.ndim), "shape|tensors|members"),
+    ],
+    ids=["strided", "complex", "one more axis"],
+)
+@pytest.mark.parametrize("name", sorted(ops.OPS))
+def test_a_wrong_layout_or_type_is_named(name: str, change: Any, expected: str) -> None:
+    messages = []
+    for _, arguments, replace in tensor_arguments(name):
+        replace(change)
+        messages.append(error_of(name, arguments))
+    assert any(messages)
+    for message in filter(None, messages):  # one number is contiguous in any layout
+        assert re.match(rf"{name}: \w+", message)
+        assert re.search(expected, message)
+
+
+def error_of(name: str, arguments: list[Any]) -> str:
+    """The message of a call's TypeError or ValueError; empty if it has none."""
+    try:
+        ops.OPS[name].call(*arguments)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("name", sorted(ops.OPS))

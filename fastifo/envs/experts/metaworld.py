@@ -76,11 +76,6 @@ def coffee_button(obs: Tensor) -> Tensor:
 SCRIPTS: dict[str, Callable[[Tensor], Tensor]] = {"CoffeeButton": coffee_button}
 
 
-def has_script(env_id: str) -> bool:
-    """Whether there is a script for the task, or would be with the package installed."""
-    return env_id.startswith(PREFIX)
-
-
 def _package_script(task: str) -> tuple[Callable[[Tensor], Tensor], str]:
     """The package's script of a task, as a function of observations, and its version."""
     if importlib.util.find_spec("metaworld") is None:
