@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fastifo.engine.summary import differing_fields
 from fastifo.envs.returns import Returns
-from fastifo.report.runs import RunSummary
+from fastifo.report.runs import name_below
+from fastifo.report.summary import RunSummary
 from fastifo.utils.files import write_bytes
+from fastifo.utils.text import decimals_for
 
 COLUMNS = (
     "env_id", "set", "background", "algorithm", "run", "member", "seed", "swept", "updates",
@@ -22,35 +25,39 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     """One row for every member of every evaluated run.
 
     set: the number of a benchmark's set, such as d=5.  background: mean return of the data.  run:
-    the folder below `root`.  swept: the fields in which a run's members differ.  return, std: over
-    episodes of sampled actions; mode: mean return of the policy's mode.  score: D4RL's.
-    success, success_mode: share of the episodes, of samples and of the mode, that succeeded.
+    the folder below `root`, which is resolved.  swept: the fields in which a run's members differ.
+    return, std: over episodes of sampled actions; mode: mean return of the policy's mode.  score:
+    D4RL's, of sampled actions.  success, success_mode: share of episodes in which the task
+    succeeded, of samples and of the mode.
     """
     rows = []
     for run in runs:
         if run.returns is None:
             continue
-        swept = _swept_fields([run.member_config(i) for i in range(len(run.config["members"]))])
+        digits = max(1, decimals_for(run.returns.per_member))
+        swept = differing_fields([run.member_config(i) for i in range(len(run.config["members"]))])
         for index, member in enumerate(run.members):
             episodes = run.returns.returns[index]  # [E]
-            mean = float(np.nanmean(episodes))
+            mean = float(run.returns.per_member[index])
             score = run.returns.score_of(mean)
             mode, config = run.deterministic, run.member_config(member)
             rows.append(
                 {
                     "env_id": run.returns.env_id,
                     "set": run.set_name,
-                    "background": f"{run.background_mean:.1f}" if run.background_returns else "",
+                    "background": f"{run.background_mean:.{digits}f}"
+                    if run.background_returns
+                    else "",
                     "algorithm": run.algorithm,
-                    "run": run.folder.relative_to(root).as_posix(),
+                    "run": name_below(root, run.folder),
                     "member": member,
                     "seed": run.config["members"][member]["seed"],
                     "swept": " ".join(f"{name}={config[name]}" for name in swept),
                     "updates": run.returns.num_updates,
                     "episodes": len(episodes),
-                    "return": f"{mean:.1f}",
-                    "std": f"{np.nanstd(episodes):.1f}",
-                    "mode": "" if mode is None else f"{np.nanmean(mode.returns[index]):.1f}",
+                    "return": f"{mean:.{digits}f}",
+                    "std": f"{np.nanstd(episodes):.{digits}f}",
+                    "mode": "" if mode is None else f"{mode.per_member[index]:.{digits}f}",
                     "score": "" if score is None else f"{score:.2f}",
                     "success": _success(run.returns, index),
                     "success_mode": _success(mode, index),
@@ -63,12 +70,6 @@ def _success(returns: Returns | None, index: int) -> str:
     """A member's share of episodes that succeeded; empty where that is not known."""
     rates = None if returns is None else returns.success_per_member
     return "" if rates is None else f"{rates[index]:.3f}"
-
-
-def _swept_fields(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The fields in which a run's members differ."""
-    first = configs[0]
-    return [name for name in first if any(config.get(name) != first[name] for config in configs)]
 
 
 def write_results(runs: Sequence[RunSummary], root: Path, path: Path) -> None:

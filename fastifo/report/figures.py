@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fastifo.report.measure import Measure, measure_of
 from fastifo.report.plotting import color_of, draw_panels
-from fastifo.report.runs import RunSummary, algorithms_of
+from fastifo.report.runs import series_of
+from fastifo.report.summary import RunSummary
 from fastifo.studies.improve import Improvement
 
 GROUP_WIDTH = 0.8  # of one background's boxes; neighbouring backgrounds are 1 apart
@@ -34,65 +36,47 @@ def runs_by_task(runs: Sequence[RunSummary]) -> Tasks:
 
 
 def draw_differences(tasks: Tasks, path: Path) -> None:
-    """Return, or rate of success, minus the background's, by background (Figures 2, 3 and 4)."""
-    names = algorithms_of([run for runs in tasks.values() for run in runs])
+    """Return, or success, minus the background's, by background (Figures 2, 3 and 4)."""
+    names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
         _draw_boxes(axis, tasks[env_id], names, relative=True)
         axis.axhline(0.0, color="k", ls=":", lw=1.2)
-        measure = "success" if measures_success(tasks[env_id]) else "return"
-        _finish_boxes(axis, tasks[env_id], names, f"{measure} minus the background's")
+        _finish_boxes(
+            axis,
+            tasks[env_id],
+            names,
+            f"{_measure(tasks[env_id]).name} minus the background's mean",
+        )
 
     draw_panels(list(tasks), draw, path)
 
 
 def draw_returns(tasks: Tasks, path: Path) -> None:
-    """Return, or rate of success, by background (Figures 10, 11 and 12)."""
-    names = algorithms_of([run for runs in tasks.values() for run in runs])
+    """Return, or success, by background (Figures 10, 11 and 12)."""
+    names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
         runs = tasks[env_id]
         _draw_boxes(axis, runs, names, relative=False)
         means = list(_background_means(runs).values())
         axis.plot(range(len(means)), means, "k:", lw=1.2, label="background")
-        level = _expert_level(runs)
+        level = _measure(runs).expert(runs[0])
         if level is not None:
             axis.axhline(level, color="0.35", ls="--", lw=1.2, label="expert")
-        _finish_boxes(axis, runs, names, "success" if measures_success(runs) else "return")
+        _finish_boxes(axis, runs, names, _measure(runs).name)
 
     draw_panels(list(tasks), draw, path)
 
 
-def measures_success(runs: Sequence[RunSummary]) -> bool:
-    """Whether figures show success: it is known of every policy and background."""
-    return all(
-        run.background_success is not None
-        and run.returns is not None
-        and run.returns.success is not None
-        for run in runs
-    )
-
-
-def _expert_level(runs: Sequence[RunSummary]) -> float | None:
-    """The expert's rate of success, or its mean return."""
-    if measures_success(runs):
-        return runs[0].expert_success
-    returns = runs[0].expert_returns
-    return float(np.mean(returns)) if returns else None
+def _measure(runs: Sequence[RunSummary]) -> Measure:
+    return measure_of(runs, backgrounds=True)
 
 
 def _background_means(runs: Sequence[RunSummary]) -> dict[str, float]:
-    """Mean of each background by the dataset's fingerprint, in ascending order.
-
-    Means are of returns, or of success where `measures_success`.
-    """
-    success = measures_success(runs)
-    means = {
-        run.dataset["fingerprint"]: (run.background_success or 0.0)
-        if success
-        else run.background_mean
-        for run in runs
-    }
+    """Mean of each background by the dataset's fingerprint, in ascending order."""
+    measure = _measure(runs)
+    means = {run.dataset["fingerprint"]: measure.background(run) or 0.0 for run in runs}
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
@@ -101,19 +85,18 @@ def _draw_boxes(
 ) -> None:
     """A box over the members of each algorithm and background of one task.
 
-    relative: subtract the background's mean return.
+    relative: subtract the background's mean.
     """
-    means, success = _background_means(runs), measures_success(runs)
+    measure, means = _measure(runs), _background_means(runs)
     backgrounds = list(means)
     for i, name in enumerate(names):
-        for run in runs:
-            if run.algorithm != name or run.returns is None:
+        for line in _lines(runs):
+            if line.series != name or line.returns is None:
                 continue
-            baseline = means[run.dataset["fingerprint"]] if relative else 0.0
-            of_members = run.returns.success_per_member if success else None
-            members = run.returns.per_member if of_members is None else of_members
-            values = [value - baseline for value in members]
-            group = backgrounds.index(run.dataset["fingerprint"])
+            baseline = means[line.dataset["fingerprint"]] if relative else 0.0
+            values = measure.members(line.returns) - baseline
+            values = values[np.isfinite(values)]  # without members that diverged
+            group = backgrounds.index(line.dataset["fingerprint"])
             x = group + GROUP_WIDTH * ((i + 0.5) / len(names) - 0.5)
             box = axis.boxplot(
                 values, positions=[x], widths=0.9 * GROUP_WIDTH / len(names), patch_artist=True,
@@ -121,19 +104,27 @@ def _draw_boxes(
             )  # fmt: skip
             box["boxes"][0].set(facecolor=color_of(i), alpha=0.5)
             axis.plot([x] * len(values), values, ".", color=color_of(i), ms=4)
+            if line.deterministic is not None:
+                modes = measure.members(line.deterministic) - baseline
+                axis.plot([x] * len(modes), modes, "D", mfc="none", color=color_of(i), ms=4)
+
+
+def _lines(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """The settings of sweeps apart."""
+    return [line for run in runs for line in run.by_setting()]
 
 
 def _finish_boxes(axis: Any, runs: Sequence[RunSummary], names: Sequence[str], label: str) -> None:
     """Legend entries of the algorithms, ticks and axis labels."""
     for i, name in enumerate(names):
         axis.plot([], [], "s", color=color_of(i), alpha=0.5, label=name)
+    if any(run.deterministic is not None for run in runs):
+        axis.plot([], [], "D", mfc="none", color="0.3", ms=4, label="mode, each seed")
     means = list(_background_means(runs).values())
-    success = measures_success(runs)
-    axis.set_xticks(
-        range(len(means)), [f"{mean:.0%}" if success else f"{mean:.0f}" for mean in means]
-    )
-    axis.set_xlabel(f"{'success' if success else 'mean return'} of the background")
-    axis.set_ylabel(label)
+    measure = _measure(runs)
+    axis.set_xticks(range(len(means)), [measure.text(mean) for mean in means])
+    axis.set_xlabel(f"mean {measure.name} of the background")
+    axis.set_ylabel(f"{label}\nboxes: sampled actions")
 
 
 def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
@@ -147,8 +138,8 @@ def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
                 _draw_sawtooth(axis, improvement, color)
         low, high = axis.get_xlim()
         axis.plot([low, high], [low, high], "k:", lw=1)
-        axis.set_xlabel("return of the data")
-        axis.set_ylabel("return of the new policy")
+        axis.set_xlabel("return of the data, sampled actions")
+        axis.set_ylabel("return of the new policy, sampled actions")
 
     draw_panels(list(dict.fromkeys(each.env_id for each in improvements)), draw, path)
 
@@ -207,14 +198,20 @@ def draw_sweeps(sweeps: Sequence[Sweep], path: Path) -> None:
 
 def _draw_sweep(axis: Any, sweep: Sweep) -> None:
     for i, run in enumerate(sweep.runs):
-        assert run.returns is not None
         members = [run.member_config(member)[sweep.field] for member in run.members]
-        returns = np.array(run.returns.per_member)
         values = sorted(set(members))
-        means = [returns[np.array(members) == value].mean() for value in values]
-        axis.plot(members, returns, ".", color=color_of(i), alpha=0.6)
-        label = "mean over seeds" if len(sweep.runs) == 1 else f"data {i}"
-        axis.plot(values, means, "-", color=color_of(i), label=label)
+        data = "" if len(sweep.runs) == 1 else f", data {i}"
+        for kind, style, fill, evaluated in (
+            ("sampled actions", "-o", color_of(i), run.returns),
+            ("mode", "--D", "white", run.deterministic),
+        ):
+            if evaluated is None:
+                continue
+            returns = evaluated.per_member
+            means = [np.nanmean(returns[np.array(members) == value]) for value in values]
+            axis.plot(members, returns, style[-1], color=color_of(i), mfc=fill, ms=3, alpha=0.6)
+            label = f"{kind}, mean over seeds{data}"
+            axis.plot(values, means, style, ms=5, mfc=fill, color=color_of(i), label=label)
         if run.background_returns:
             axis.axhline(run.background_mean, color=color_of(i), ls=":", lw=1.2)
         if values[0] > 0 and values[-1] >= 10 * values[0]:

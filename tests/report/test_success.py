@@ -13,7 +13,6 @@ import own_envs
 from fastifo.data.episodes import Episodes
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import as_spec
-from fastifo.report.figures import measures_success
 from fastifo.report.report import report
 from fastifo.report.run_figures import draw_runs
 from fastifo.report.runs import read_runs
@@ -78,18 +77,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tables_and_the_csv_file_state_success(study: Path) -> None:
     report(study)
-    runs = read_runs(study)
-    assert measures_success(runs)
-    of_one_set = runs[:1]
-    header, rows = run_table(of_one_set)
-    assert header[:3] == ["policy", "success", "95 %"]
-    cells = {row[0]: row[1] for row in rows}
-    first = of_one_set[0]
-    assert cells["background"] == f"{first.background_success:.0%}"
-    assert cells["expert"] == "90%"
+    (first, *_) = read_runs(study)
+    table = run_table([first])
+    column, mode = (list(table.header).index(name) for name in ("success", "mode, success"))
+    rows = {row[0]: row for row in table.rows}
+    assert rows["background"][column] == f"{first.background_success:.0%}"
+    assert rows["expert"][mode] == "90%"
     assert first.returns is not None
     assert first.returns.success is not None
-    assert cells[first.algorithm] == f"{first.returns.success:.0%}"
+    assert first.returns.success_interval is not None
+    low, high = first.returns.success_interval
+    expected = f"{first.returns.success:.0%} ({low:.0%} to {high:.0%})"
+    assert rows[first.algorithm][column] == expected
     with open(study / "results.csv") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 8
@@ -114,12 +113,13 @@ def test_figures_show_success(study: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Axes, "set_ylabel", note)
     report(study)
-    assert ("success minus the background's", "success of the background") in labels
-    assert ("success", "success of the background") in labels
+    boxes, of_background = "boxes: sampled actions", "mean success of the background"
+    assert (f"success minus the background's mean\n{boxes}", of_background) in labels
+    assert (f"success\n{boxes}", of_background) in labels
     labels.clear()
     draw_runs(read_runs(study / "bc")[:1], study / "one.png")
     drawn = [label for label, _ in labels]
-    assert drawn == ["success, 95 % interval; dots: seeds", "success", "learned value"]
+    assert drawn == ["success, 95 % interval; dots: seeds", "success, mean over seeds"]
 
 
 def test_success_during_training_is_logged_and_averaged(study: Path) -> None:
