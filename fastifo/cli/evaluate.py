@@ -8,6 +8,9 @@ import tyro
 
 from fastifo.cli.options import DETERMINISTIC, Play, env_kwargs
 from fastifo.engine.reopen import open_run
+from fastifo.engine.run import Run
+from fastifo.envs.returns import Returns
+from fastifo.utils.text import number_texts
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,15 @@ class Evaluate:
     """Play episodes with every policy of a run and print their returns.
 
     Needs     a run folder of `fastifo train`
-    Writes    returns.npz (returns-deterministic.npz for --play mode) in the run folder
-    Example   fastifo evaluate runs/vfo_bin --episodes 100 --play both
+    Writes    returns.npz (sampled actions) and returns-deterministic.npz (mode) in the run folder
+    Example   fastifo evaluate runs/vfo_bin --episodes 100
     """
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     episodes: int = 100
     """Episodes per policy."""
-    play: Play = "sampled"
+    play: Play = "both"
     """Actions: sampled from the policy, the policy's mode, or both in turn."""
     protocol: Literal["final", "last_tenth"] = "final"
     """final plays the final weights; last_tenth plays nothing and averages the evaluations that
@@ -41,18 +44,7 @@ class Evaluate:
     def main(self) -> None:
         """Prints the mean return with its interval, the time, and each member's mean."""
         run = open_run(self.run)
-        results = [
-            run.evaluate(
-                self.episodes,
-                deterministic,
-                protocol=self.protocol,
-                seed=self.seed,
-                env=self.env_id or None,
-                env_kwargs=env_kwargs(self.env_arg),
-                num_workers=self.num_workers,
-            )
-            for deterministic in DETERMINISTIC[self.play]
-        ]
+        results = self._results(run)
         for returns in results:
             print(returns)
             if (clock := returns.clock).total_s:
@@ -61,8 +53,36 @@ class Evaluate:
                     f"while environments step, {clock.environment_s:.1f} s of waiting for "
                     "environments"
                 )
-        member_means = zip(*(returns.per_member for returns in results), strict=True)
-        for member, means in enumerate(member_means):
-            print(f"  {run.describe(member)}: " + "  ".join(f"{mean:.1f}" for mean in means))
+        if len(run) > 1:
+            kinds = {False: "sampled", True: "mode"}
+            texts = [number_texts(returns.per_member) for returns in results]
+            for member, means in enumerate(zip(*texts, strict=True)):
+                cells = zip(results, means, strict=True)
+                cells_text = "  ".join(f"{kinds[r.deterministic]} {mean}" for r, mean in cells)
+                print(f"  {run.describe(member)}: {cells_text}")
         versions = ", ".join(f"{name} {version}" for name, version in results[0].versions.items())
         print(f"  played with {versions}")
+
+    def _results(self, run: Run) -> list[Returns]:
+        """The evaluations that the flags ask for; of logged ones, those that there are."""
+        results, missing = [], []
+        for deterministic in DETERMINISTIC[self.play]:
+            try:
+                results.append(
+                    run.evaluate(
+                        self.episodes,
+                        deterministic,
+                        protocol=self.protocol,
+                        seed=self.seed,
+                        env=self.env_id or None,
+                        env_kwargs=env_kwargs(self.env_arg),
+                        num_workers=self.num_workers,
+                    )
+                )
+            except ValueError as error:
+                if self.protocol != "last_tenth":
+                    raise
+                missing.append(error)
+        if not results:
+            raise missing[0]
+        return results

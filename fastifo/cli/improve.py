@@ -67,3 +67,4 @@ class Improve:
             **fields,
         )
         print(f"figure  {report(self.out)}")
+        print(f"page    {self.out / 'report.html'}")

@@ -21,7 +21,7 @@ class Quickstart:
     """Compare BC, VfO-bin, VfO-disc and the AWR oracle on a small dataset, in minutes on a CPU.
 
     Needs     nothing: the data come from an expert that ships with fastifo
-    Writes    the dataset, a run folder per method and report.png in OUT/ENV; prints a table
+    Writes    the dataset, a run folder per method, report.html and report.png in OUT/ENV
     Example   fastifo quickstart
     """
 
@@ -39,12 +39,19 @@ class Quickstart:
     """Evaluation episodes per policy."""
 
     def main(self) -> None:
-        """Runs the comparison and prints the path of its figure."""
+        """Runs the comparison; prints where its figure and page are, and what to do next."""
         folder = self.out / self.env_id
         path = quickstart(
             self.env_id, folder, self.num_updates, self.seeds, self.hidden_sizes, self.episodes
         )
         print(f"figure  {path}")
+        print(f"page    {folder / 'report.html'}  (open it in a browser)")
+        print("next    train longer, then compare again; all flags: fastifo train vfo_bin --help")
+        print(
+            f"        fastifo train vfo_bin --dataset {folder / 'dataset.fastifo'} --out "
+            f"{folder / 'longer'}"
+        )
+        print(f"        fastifo report {folder}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,10 @@ class Job:
             num_updates=self.num_updates,
             seeds=self.seeds,
             out=self.out,
-            callbacks=[EvaluateEvery(max(1, self.num_updates // 5), num_episodes=10)],
+            callbacks=[
+                EvaluateEvery(max(1, self.num_updates // 5), num_episodes=10, deterministic=mode)
+                for mode in (False, True)
+            ],
             **fields,
         )
         run.evaluate(self.episodes)

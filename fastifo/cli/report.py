@@ -8,21 +8,25 @@ import tyro
 
 @dataclass(frozen=True)
 class Report:
-    """Make tables, figures, a CSV file and an HTML page from the runs below a folder.
+    """Make tables, figures, a CSV file and an HTML page from runs.
 
-    Needs     a folder with runs of `fastifo train`, `study` or `improve`
-    Writes    report.html, results.csv and figures (*.png) in that folder
+    Needs     folders with runs of `fastifo train`, `study` or `improve`; several are compared
+    Writes    report.html, results.csv and figures (*.png) in --out
     Example   fastifo report runs
+    Example   fastifo report runs/bc old/runs/vfo_bin --out comparison
     """
 
-    folder: tyro.conf.Positional[Path]
-    """Folder that contains the run folders."""
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that contain them."""
+    out: Path | None = None
+    """Folder of the files. Default: the folder of the runs, or `report` if there are several."""
     figure: Path | None = None
-    """File of the figure when all runs share one dataset. Default: FOLDER/report.png."""
+    """File of the figure when all runs share one dataset. Default: report.png in --out."""
 
     def main(self) -> None:
         """Prints the tables and the paths of the main figure and the page."""
-        from fastifo.report.report import report
+        from fastifo.report.report import output_folder, report
+        from fastifo.report.runs import as_folders
 
-        print(f"figure  {report(self.folder, self.figure)}")
-        print(f"page    {self.folder / 'report.html'}")
+        print(f"figure  {report(self.folders, self.figure, self.out)}")
+        print(f"page    {output_folder(as_folders(self.folders), self.out) / 'report.html'}")

@@ -10,7 +10,7 @@ from fastifo.cli.lists import Seeds
 from fastifo.cli.methods import METHODS, Method
 from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
 from fastifo.engine.callbacks import EvaluateEvery
-from fastifo.engine.train import train
+from fastifo.engine.train import NO_EVALUATION, train
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Train:
     four policies together.
 
     Needs     a dataset: --dataset, or --expert and --background
-    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns.npz
+    Writes    the run folder --out: config.json, metrics.jsonl, checkpoint/, returns*.npz
     Presets   published settings for --preset; fastifo train ALGORITHM --help lists them
     Example   fastifo train vfo_bin --dataset sibench:Hopper-v4/d=5 --out runs/vfo_bin
     """
@@ -52,7 +52,7 @@ class Train:
     """Episodes per policy in the final evaluation; 0 skips it."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
-    play: Play = "sampled"
+    play: Play = "both"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
 
     commands: ClassVar = METHODS  # subcommands, for the help
@@ -80,7 +80,9 @@ class Train:
             env_kwargs=env_kwargs(self.env_arg),
             **self.method.overrides(),
         )
-        if self.episodes and run.env_id is not None:
+        if self.episodes and run.env_id is None:
+            print(NO_EVALUATION)
+        elif self.episodes:
             for deterministic in DETERMINISTIC[self.play]:
                 print(run.evaluate(self.episodes, deterministic))
         print(f"run  {self.out}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.pack_header import FORMAT, VERSION, parse_header
-from fastifo.utils.files import write_atomic
+from fastifo.utils.files import what_is, write_atomic
 
 MAGIC = b"fastifo\n"
 ALIGN, PAGE = 64, 4096
@@ -172,8 +172,7 @@ def read_header(path: Path) -> dict[str, Any]:
 def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
     """The header, checked, and the columns, unchecked.  The latter are mapped into memory."""
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise FileNotFoundError(f"{path}: expected a {FORMAT} file, found {found}")
+        raise FileNotFoundError(f"{path}: expected a {FORMAT} file, found {what_is(path)}")
     size = path.stat().st_size
     with open(path, "rb") as file:
         prefix = file.read(16)

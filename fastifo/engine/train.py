@@ -34,6 +34,10 @@ from fastifo.engine.stages import (
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import tf32
 
+NO_EVALUATION = (  # said instead of returns
+    "not evaluated: the data name no environment; give one with `fastifo evaluate RUN --env-id "
+    "Hopper-v4` or run.evaluate(env='Hopper-v4')"
+)
 TRAIN_ARGUMENTS = ("preset", *(field.name for field in dataclasses.fields(TrainOptions)))
 RELABEL_ARGUMENTS = ("preset", "seed", "device", "precision", "out", "log_every", "progress")
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; we saw the same gains by 1e5

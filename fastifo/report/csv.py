@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastifo.report.runs import RunSummary
+from fastifo.engine.summary import differing_fields
+from fastifo.report.runs import name_below
+from fastifo.report.summary import RunSummary
 from fastifo.utils.files import write_bytes
+from fastifo.utils.text import decimals_for
 
 COLUMNS = (
     "env_id", "set", "background", "algorithm", "run", "member", "seed", "swept", "updates",
@@ -19,14 +22,16 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     """One row for every member of every evaluated run.
 
     set: the number of a benchmark's set, such as d=5.  background: mean return of the data.  run:
-    the folder below `root`.  swept: the fields in which a run's members differ.  return, std: over
-    episodes of sampled actions; mode: mean return of the policy's mode.  score: D4RL's.
+    the folder below `root`, which is resolved.  swept: the fields in which a run's members differ.
+    return, std: over episodes of sampled actions; mode: mean return of the policy's mode.  score:
+    D4RL's, of sampled actions.
     """
     rows = []
     for run in runs:
         if run.returns is None:
             continue
-        swept = _swept_fields([run.member_config(i) for i in range(len(run.config["members"]))])
+        digits = max(1, decimals_for(run.returns.per_member))
+        swept = differing_fields([run.member_config(i) for i in range(len(run.config["members"]))])
         for index, member in enumerate(run.members):
             episodes = run.returns.returns[index]  # [E]
             mean = float(episodes.mean())
@@ -36,27 +41,23 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
                 {
                     "env_id": run.returns.env_id,
                     "set": run.set_name,
-                    "background": f"{run.background_mean:.1f}" if run.background_returns else "",
+                    "background": f"{run.background_mean:.{digits}f}"
+                    if run.background_returns
+                    else "",
                     "algorithm": run.algorithm,
-                    "run": run.folder.relative_to(root).as_posix(),
+                    "run": name_below(root, run.folder),
                     "member": member,
                     "seed": run.config["members"][member]["seed"],
                     "swept": " ".join(f"{name}={config[name]}" for name in swept),
                     "updates": run.returns.num_updates,
                     "episodes": len(episodes),
-                    "return": f"{mean:.1f}",
-                    "std": f"{episodes.std():.1f}",
-                    "mode": "" if mode is None else f"{mode.returns[index].mean():.1f}",
+                    "return": f"{mean:.{digits}f}",
+                    "std": f"{episodes.std():.{digits}f}",
+                    "mode": "" if mode is None else f"{mode.returns[index].mean():.{digits}f}",
                     "score": "" if score is None else f"{score:.2f}",
                 }
             )
     return rows
-
-
-def _swept_fields(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The fields in which a run's members differ."""
-    first = configs[0]
-    return [name for name in first if any(config.get(name) != first[name] for config in configs)]
 
 
 def write_results(runs: Sequence[RunSummary], root: Path, path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastifo.report.plotting import color_of, draw_panels
-from fastifo.report.runs import RunSummary, algorithms_of
+from fastifo.report.runs import series_of
+from fastifo.report.summary import RunSummary
 from fastifo.studies.improve import Improvement
 
 GROUP_WIDTH = 0.8  # of one background's boxes; neighbouring backgrounds are 1 apart
@@ -35,7 +36,7 @@ def runs_by_task(runs: Sequence[RunSummary]) -> Tasks:
 
 def draw_differences(tasks: Tasks, path: Path) -> None:
     """Return minus the background's, by background (Figures 2 and 4)."""
-    names = algorithms_of([run for runs in tasks.values() for run in runs])
+    names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
         _draw_boxes(axis, tasks[env_id], names, relative=True)
@@ -47,7 +48,7 @@ def draw_differences(tasks: Tasks, path: Path) -> None:
 
 def draw_returns(tasks: Tasks, path: Path) -> None:
     """Return by background (Figures 10 and 12)."""
-    names = algorithms_of([run for runs in tasks.values() for run in runs])
+    names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
         runs = tasks[env_id]
@@ -77,12 +78,13 @@ def _draw_boxes(
     """
     backgrounds = list(_background_means(runs))
     for i, name in enumerate(names):
-        for run in runs:
-            if run.algorithm != name or run.returns is None:
+        for line in _lines(runs):
+            if line.series != name or line.returns is None:
                 continue
-            baseline = run.background_mean if relative else 0.0
-            values = [mean - baseline for mean in run.returns.per_member]
-            group = backgrounds.index(run.dataset["fingerprint"])
+            baseline = line.background_mean if relative else 0.0
+            values = line.returns.per_member - baseline
+            values = values[np.isfinite(values)]  # without members that diverged
+            group = backgrounds.index(line.dataset["fingerprint"])
             x = group + GROUP_WIDTH * ((i + 0.5) / len(names) - 0.5)
             box = axis.boxplot(
                 values, positions=[x], widths=0.9 * GROUP_WIDTH / len(names), patch_artist=True,
@@ -90,16 +92,26 @@ def _draw_boxes(
             )  # fmt: skip
             box["boxes"][0].set(facecolor=color_of(i), alpha=0.5)
             axis.plot([x] * len(values), values, ".", color=color_of(i), ms=4)
+            if line.deterministic is not None:
+                modes = line.deterministic.per_member - baseline
+                axis.plot([x] * len(modes), modes, "D", mfc="none", color=color_of(i), ms=4)
+
+
+def _lines(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """The settings of sweeps apart."""
+    return [line for run in runs for line in run.by_setting()]
 
 
 def _finish_boxes(axis: Any, runs: Sequence[RunSummary], names: Sequence[str], label: str) -> None:
     """Legend entries of the algorithms, ticks and axis labels."""
     for i, name in enumerate(names):
         axis.plot([], [], "s", color=color_of(i), alpha=0.5, label=name)
+    if any(run.deterministic is not None for run in runs):
+        axis.plot([], [], "D", mfc="none", color="0.3", ms=4, label="mode, each seed")
     means = list(_background_means(runs).values())
     axis.set_xticks(range(len(means)), [f"{mean:.0f}" for mean in means])
     axis.set_xlabel("mean return of the background")
-    axis.set_ylabel(label)
+    axis.set_ylabel(f"{label}\nboxes: sampled actions")
 
 
 def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
@@ -113,8 +125,8 @@ def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
                 _draw_sawtooth(axis, improvement, color)
         low, high = axis.get_xlim()
         axis.plot([low, high], [low, high], "k:", lw=1)
-        axis.set_xlabel("return of the data")
-        axis.set_ylabel("return of the new policy")
+        axis.set_xlabel("return of the data, sampled actions")
+        axis.set_ylabel("return of the new policy, sampled actions")
 
     draw_panels(list(dict.fromkeys(each.env_id for each in improvements)), draw, path)
 
@@ -173,14 +185,20 @@ def draw_sweeps(sweeps: Sequence[Sweep], path: Path) -> None:
 
 def _draw_sweep(axis: Any, sweep: Sweep) -> None:
     for i, run in enumerate(sweep.runs):
-        assert run.returns is not None
         members = [run.member_config(member)[sweep.field] for member in run.members]
-        returns = np.array(run.returns.per_member)
         values = sorted(set(members))
-        means = [returns[np.array(members) == value].mean() for value in values]
-        axis.plot(members, returns, ".", color=color_of(i), alpha=0.6)
-        label = "mean over seeds" if len(sweep.runs) == 1 else f"data {i}"
-        axis.plot(values, means, "-", color=color_of(i), label=label)
+        data = "" if len(sweep.runs) == 1 else f", data {i}"
+        for kind, style, fill, evaluated in (
+            ("sampled actions", "-o", color_of(i), run.returns),
+            ("mode", "--D", "white", run.deterministic),
+        ):
+            if evaluated is None:
+                continue
+            returns = evaluated.per_member
+            means = [np.nanmean(returns[np.array(members) == value]) for value in values]
+            axis.plot(members, returns, style[-1], color=color_of(i), mfc=fill, ms=3, alpha=0.6)
+            label = f"{kind}, mean over seeds{data}"
+            axis.plot(values, means, style, ms=5, mfc=fill, color=color_of(i), label=label)
         if run.background_returns:
             axis.axhline(run.background_mean, color=color_of(i), ls=":", lw=1.2)
         if values[0] > 0 and values[-1] >= 10 * values[0]:

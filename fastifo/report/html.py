@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastifo.report.tables import Table
 from fastifo.utils.files import write_bytes
 
 STYLE = """body { font: 15px/1.45 sans-serif; margin: 2em auto; max-width: 70em; color: #222 }
@@ -16,14 +17,16 @@ img { max-width: 100% } pre { background: #f6f6f6; padding: 1em; overflow-x: aut
 summary { cursor: pointer }"""
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A heading and a table of text cells."""
+def table(content: Table) -> str:
+    """A heading, a table of text cells, and the remarks below it."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
-    body = [line(header, "th"), *(line(row, "td") for row in rows)]
-    return f"<h2>{html.escape(title)}</h2>\n<table>\n" + "\n".join(body) + "\n</table>"
+    body = [line(content.header, "th"), *(line(row, "td") for row in content.rows)]
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in content.notes)
+    title = html.escape(content.title)
+    return f"<h2>{title}</h2>\n<table>\n" + "\n".join(body) + f"\n</table>{notes}"
 
 
 def image(title: str, path: Path) -> str:

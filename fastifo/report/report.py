@@ -7,39 +7,57 @@ from fastifo.report import figures, html, tables
 from fastifo.report.csv import write_results
 from fastifo.report.reward_figures import draw_rewards
 from fastifo.report.run_figures import draw_runs
-from fastifo.report.runs import RunSummary, by_dataset, read_runs
+from fastifo.report.runs import as_folders, base_folder, by_dataset, name_below, read_runs
+from fastifo.report.summary import RunSummary
 from fastifo.studies.improve import FORMAT, Improvement
 from fastifo.utils.files import read_json
 
 Images = list[tuple[str, Path]]  # title and PNG file of each figure
 
 
-def report(folder: str | Path, figure: str | Path | None = None) -> Path:
-    """Prints tables, and writes figures, `results.csv` and `report.html` into the folder.
+def report(
+    folders: str | Path | Sequence[str | Path],
+    figure: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Path:
+    """Prints tables, and writes figures, `results.csv` and `report.html`.
 
-    figure: file of the figure when all runs share one dataset; FOLDER/report.png unless given.
+    folders: one folder, or several whose runs are compared.
+    figure: file of the figure when all runs share one dataset; report.png unless given.
+    out: folder of the files; the folder of the runs unless given, or `report` in the current
+        folder where there are several.
     Returns the file of the first figure.  Raises FileNotFoundError where there is no run,
     ValueError naming a file that is damaged.
     """
-    root = Path(folder)
-    improvements = read_improvements(root)
+    roots = as_folders(folders)
+    target = output_folder(roots, out)
+    improvements = [each for root in roots for each in read_improvements(root)]
     try:
-        runs = read_runs(root)
+        runs = read_runs(roots)
     except FileNotFoundError:
         if not improvements:
             raise
         runs = []
+    target.mkdir(parents=True, exist_ok=True)
     parts = report_tables(runs, improvements)
-    images = draw_run_figures(runs, root, figure) + draw_detail_figures(runs, improvements, root)
+    images = draw_run_figures(runs, target, figure)
+    images += draw_detail_figures(runs, improvements, target)
+    base = base_folder(roots)
     if runs:
-        write_results(runs, root, root / "results.csv")
+        write_results(runs, base, target / "results.csv")
     pictures = [html.image(title, path) for title, path in images]
     configs = {run.folder: run.config for run in runs}
-    details = [
-        html.config(str(path.relative_to(root)), content) for path, content in configs.items()
-    ]
-    html.write_page(root / "report.html", root.resolve().name, [*pictures, *parts, *details])
+    details = [html.config(name_below(base, path), content) for path, content in configs.items()]
+    title = ", ".join(root.resolve().name for root in roots)
+    html.write_page(target / "report.html", title, [*pictures, *parts, *details])
     return images[0][1]
+
+
+def output_folder(roots: Sequence[Path], out: str | Path | None) -> Path:
+    """Where a report's files are written; see `report`."""
+    if out is not None:
+        return Path(out)
+    return roots[0] if len(roots) == 1 else Path("report")
 
 
 def read_improvements(folder: Path) -> list[Improvement]:
@@ -62,22 +80,16 @@ def report_tables(runs: Sequence[RunSummary], improvements: Sequence[Improvement
     """Prints every table and returns them as HTML: all sets together, each set, improvements."""
     parts = []
     for group in by_dataset(runs):
-        title, rows = tables.run_title(group), tables.run_rows(group)
-        tables.print_table(title, tables.RUN_HEADER, rows)
-        parts.append(html.table(title, tables.RUN_HEADER, rows))
-    aggregate = tables.aggregate_rows(runs) if figures.runs_by_task(runs) else []
-    if aggregate:
-        tables.print_table(tables.AGGREGATE_TITLE, tables.AGGREGATE_HEADER, aggregate)
-        parts.insert(0, html.table("All sets together", tables.AGGREGATE_HEADER, aggregate))
+        table = tables.run_table(group)
+        table.print()
+        parts.append(html.table(table))
+    aggregate = tables.aggregate_table(runs) if figures.runs_by_task(runs) else None
+    if aggregate is not None:
+        aggregate.print()
+        parts.insert(0, html.table(aggregate))
     for improvement in improvements:
         print(improvement)
-        header = ["iteration", *(f"seed {seed}" for seed in improvement.seeds)]
-        rows = [
-            [str(iteration), *(f"{value:.1f}" for value in row)]
-            for iteration, row in enumerate(zip(*improvement.returns, strict=True))
-        ]
-        title = f"{improvement.env_id}: {improvement.algorithm}, improving"
-        parts.append(html.table(title, header, rows))
+        parts.append(html.table(tables.improvement_table(improvement)))
     return parts
 
 

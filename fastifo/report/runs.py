@@ -1,16 +1,15 @@
 """Reads the run folders that a report is about."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fastifo.algos import BACKBONES
 from fastifo.engine.checkpoint import Checkpoints, checked_metrics
 from fastifo.envs.returns import FILE_OF, Returns
+from fastifo.report.summary import RunSummary
 from fastifo.utils.files import read_json
 
 ORDER = (  # of algorithms in tables and figures
@@ -20,89 +19,47 @@ ORDER = (  # of algorithms in tables and figures
 REQUIRED_KEYS = {"algorithm", "datasets", "env_id", "num_updates"}  # of config.json
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """The members of one run folder that trained on one dataset: P members, E episodes each."""
-
-    folder: Path  # the run folder
-    config: dict[str, Any]  # config.json; `algorithm` includes the backbone, as in tge-rebrac
-    dataset: dict[str, Any]  # the entry of config["datasets"]
-    members: list[int]  # [P], indices into config["members"]
-    returns: Returns | None  # of sampled actions, [P, E]; None before an evaluation
-    deterministic: Returns | None  # of the policies' modes
-    metrics: list[dict[str, Any]]  # rows of metrics.jsonl of these members
-    label: str  # the algorithm, or the folder where several runs have the same algorithm
-
-    @property
-    def algorithm(self) -> str:
-        """The algorithm with its backbone: tge, tge-rebrac."""
-        name: str = self.config["algorithm"]
-        return name
-
-    @property
-    def env_id(self) -> str | None:
-        """EnvPool name of the task; None where the data name none."""
-        name: str | None = self.config["env_id"]
-        return name
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        """Returns of scores 0 and 100 that the dataset states; None: D4RL's."""
-        pair = self.config.get("reference_returns")
-        return None if pair is None else (float(pair[0]), float(pair[1]))
-
-    @property
-    def set_name(self) -> str:
-        """The number that distinguishes a benchmark's sets, such as d=5; empty for other data."""
-        spec = self.dataset["info"].get("spec")
-        fields = spec if isinstance(spec, dict) else {}  # of other data it is a text
-        return next((f"{name}={fields[name]}" for name in ("d", "expert") if name in fields), "")
-
-    @property
-    def background_returns(self) -> list[float] | None:
-        """Return of each background episode; None without rewards."""
-        returns: list[float] | None = self.dataset.get("background_returns")
-        return returns
-
-    @property
-    def background_mean(self) -> float:
-        """Mean of `background_returns`, which must be known."""
-        assert self.background_returns is not None
-        return float(np.mean(self.background_returns))
-
-    @property
-    def expert_returns(self) -> list[float] | None:
-        """Return of each of the expert's episodes without noise; None where they are unknown."""
-        returns: list[float] | None = self.dataset["info"].get("expert_returns")
-        return returns
-
-    @property
-    def train_s(self) -> float | None:
-        """Seconds spent in updates, over all processes that trained the run."""
-        return Checkpoints(self.folder / "checkpoint").train_s or None
-
-    def member_config(self, member: int) -> dict[str, Any]:
-        """The algorithm's fields of one member."""
-        config: dict[str, Any] = self.config["members"][member].get("config", {})
-        return config
-
-
-def read_runs(folder: str | Path) -> list[RunSummary]:
-    """Every run below a folder, ordered by algorithm and label.
+def read_runs(folders: str | Path | Sequence[str | Path]) -> list[RunSummary]:
+    """Every run below one or several folders, ordered by algorithm and label.
 
     Raises FileNotFoundError where there is no run, ValueError naming a file that is damaged.
     """
-    root = Path(folder)
-    configs = _read_configs(root)
+    roots = as_folders(folders)
+    configs: dict[Path, dict[str, Any]] = {}
+    for root in roots:
+        known = {path.resolve() for path in configs}
+        found = _read_configs(root).items()
+        configs |= {path: config for path, config in found if path.resolve() not in known}
+    if not configs:
+        names = ", ".join(map(str, roots))
+        raise FileNotFoundError(f"{names}: no run below this folder (no config.json of a run)")
     algorithms = [config["algorithm"] for config in configs.values()]
-    runs = []
+    runs, base = [], base_folder(roots)
     for path, config in configs.items():
         algorithm = config["algorithm"]
         unique = algorithms.count(algorithm) == 1
-        label = algorithm if unique else str(path.relative_to(root))
-        runs += _summarize(path, config, label)
+        runs += _summarize(path, config, algorithm if unique else name_below(base, path))
     rank = {name: index for index, name in enumerate(ORDER)}
     return sorted(runs, key=lambda run: (rank.get(run.algorithm, len(ORDER)), run.label))
+
+
+def as_folders(folders: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One or several folders as a list without repetition.  Raises ValueError for none."""
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    if not given:
+        raise ValueError("folders: expected one or more, found none")
+    return list({Path(folder).resolve(): Path(folder) for folder in given}.values())
+
+
+def base_folder(roots: Sequence[Path]) -> Path:
+    """The folder that run folders are named relative to: the only root, or what all lie in."""
+    parents = [root.resolve() if len(roots) == 1 else root.resolve().parent for root in roots]
+    return Path(os.path.commonpath(parents))
+
+
+def name_below(base: Path, folder: Path) -> str:
+    """A run folder's name relative to `base`."""
+    return folder.resolve().relative_to(base).as_posix()
 
 
 def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
@@ -120,8 +77,6 @@ def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
         for path, content in contents.items()
         if isinstance(content, dict) and content.get("format") == "fastifo-run"
     }
-    if not configs:
-        raise FileNotFoundError(f"{root}: no run below this folder (no config.json of a run)")
     for path, config in configs.items():
         if missing := REQUIRED_KEYS - set(config):
             raise ValueError(f"{path}/config.json: lacks {', '.join(sorted(missing))}; train again")
@@ -172,7 +127,9 @@ def by_dataset(runs: Sequence[RunSummary]) -> list[list[RunSummary]]:
     return list(groups.values())
 
 
-def algorithms_of(runs: Sequence[RunSummary]) -> list[str]:
-    """Names of the runs' algorithms, each once, in the order of tables and figures."""
-    names = {run.algorithm for run in runs}
-    return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
+def series_of(runs: Sequence[RunSummary]) -> list[str]:
+    """Names of algorithms and settings, each once, in the order of tables and figures."""
+    rank = {name: index for index, name in enumerate(ORDER)}
+    found = dict.fromkeys((run.algorithm, run.series) for run in runs)
+    ordered = sorted(found, key=lambda pair: (rank.get(pair[0], len(ORDER)), pair[0]))
+    return [series for _, series in ordered]

@@ -1,110 +1,217 @@
 """Tables of a report: one per dataset, and one over all datasets.
 
-Rows are lists of text, which `print_table` prints and `fastifo.report.html` writes.
+Every table of runs shows sampled actions and the mode side by side, with a line for each setting
+of a sweep.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from fastifo.envs.scores import normalized_score
-from fastifo.report.runs import RunSummary, algorithms_of
+from fastifo.engine.train import NO_EVALUATION
+from fastifo.envs.returns import Returns
+from fastifo.envs.scores import normalized_score, score_remark
+from fastifo.report.runs import series_of
+from fastifo.report.summary import RunSummary
+from fastifo.studies.improve import Improvement
 from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, stratified_interval
+from fastifo.utils.text import decimals_for
 
-RUN_HEADER = (
-    "policy", "return", "95 % interval", "by seed", "mode", "score", "updates", "time",
+SAMPLED, MODE = "sampled actions", "mode"
+COLUMNS = (
+    "policy", SAMPLED, "95 % interval", "by seed", "success", "score",
+    MODE, "mode, 95 % interval", "mode, by seed", "mode, success", "mode, score",
+    "updates", "time",
 )  # fmt: skip
 AGGREGATE_HEADER = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
-AGGREGATE_TITLE = "all sets together: D4RL scores, stratified bootstrap"
+AGGREGATE_TITLE = "All sets together: D4RL scores of sampled actions, stratified bootstrap"
+
+Cells = dict[str, str]  # column -> text
 
 
-def run_title(runs: Sequence[RunSummary]) -> str:
-    """Title of the table of one dataset: task and set."""
-    task, set_name = runs[0].env_id or "no environment", runs[0].set_name
-    return f"{task}{', ' if set_name else ''}{set_name}: returns with 95 % intervals"
+@dataclass(frozen=True)
+class Table:
+    """A table of text, and remarks below it."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default=())
+
+    def print(self) -> None:
+        """Prints the table as wide as its longest row, so that nothing is cut off."""
+        table = RichTable(title=self.title, title_justify="left")
+        for index, name in enumerate(self.header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        console = Console()
+        needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        Console(width=max(console.width, needed)).print(table)  # a log has no terminal's width
+        for note in self.notes:
+            print(f"  {note}")
 
 
-def run_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
-    """Rows for the background, each run, and the expert.  runs: of one dataset."""
-    first, rows = runs[0], []
-    if first.background_returns:
-        rows.append(_data_row("background", first.background_returns, first))
+def run_table(runs: Sequence[RunSummary]) -> Table:
+    """The background, each run or each setting of a sweep, and the expert.  runs: of one dataset.
+
+    Names the best member of a sweep.
+    """
+    first = runs[0]
+    task, set_name = first.env_id or "no environment", first.set_name
+    title = f"{task}{', ' if set_name else ''}{set_name}: returns with 95 % intervals"
+    lines = [line for run in runs for line in run.by_setting()]
+    digits = _digits(lines, first)
     algorithms = [run.algorithm for run in runs]
+    rows: list[Cells] = []
+    if first.background_returns:
+        rows.append(_data_cells("background", first.background_returns, first, digits))
     for run in runs:
-        unique = algorithms.count(run.algorithm) == 1
-        rows.append(_run_row(run, run.algorithm if unique else run.label))
+        label = run.algorithm if algorithms.count(run.algorithm) == 1 else run.label
+        for index, line in enumerate(run.by_setting()):
+            cells = _run_cells(line, digits)
+            cells["policy"] = f"{label}, {line.setting}" if line.setting else label
+            if index == 0 and run.train_s is not None:
+                cells["time"] = f"{run.train_s:.0f} s"
+            rows.append(cells)
     if first.expert_returns:
-        rows.append(_data_row("expert", first.expert_returns, first))
-    return rows
+        rows.append(_data_cells("expert", first.expert_returns, first, digits, column=MODE))
+    columns = [name for name in COLUMNS if any(cells.get(name) for cells in rows)]
+    return Table(
+        title, _headings(columns, lines), [[c.get(n, "") for n in columns] for c in rows],
+        _notes(runs),
+    )  # fmt: skip
 
 
-def _run_row(run: RunSummary, label: str) -> list[str]:
-    returns = run.returns or run.deterministic
-    if returns is None:
-        return _row({"policy": label, "return": "not evaluated"})
-    cells = {"policy": label}
-    if run.returns is not None:
-        cells |= _return_cells(returns.mean, returns.interval, returns.score)
-        cells["by seed"] = " ".join(f"{value:.0f}" for value in returns.per_member)
-    if run.deterministic is not None:
-        cells["mode"] = f"{run.deterministic.mean:.0f}"
-    cells["updates"] = f"{returns.num_updates:,}"
-    if run.train_s is not None:
-        cells["time"] = f"{run.train_s:.0f} s"
-    return _row(cells)
+def _headings(columns: Sequence[str], lines: Sequence[RunSummary]) -> list[str]:
+    """Column titles; where all lines have the same seeds, they name them."""
+    seeds = {tuple(line.seeds) for line in lines}
+    known = f" {' '.join(map(str, seeds.pop()))}" if len(seeds) == 1 else ""
+    return [name + known if name.endswith("by seed") else name for name in columns]
 
 
-def _data_row(label: str, returns: Sequence[float], run: RunSummary) -> list[str]:
+def _notes(runs: Sequence[RunSummary]) -> list[str]:
+    """Remarks below a table: best members of sweeps, missing evaluations and scores."""
+    notes = [
+        f"best of {run.label}: {run.best()}"
+        for run in runs
+        if len(run.by_setting()) > 1 and run.best()
+    ]
+    missing = [run for run in runs if not run.is_evaluated]
+    if missing and runs[0].env_id is None:
+        notes.append(NO_EVALUATION)
+    elif missing:
+        notes.append(f"not evaluated yet: fastifo evaluate {missing[0].folder} --play both")
+    elif any((run.returns is None) != (run.deterministic is None) for run in runs):
+        notes.append("fastifo evaluate RUN --play both fills the empty cells")
+    if remark := score_remark(runs[0].env_id or "", runs[0].reference_returns):
+        notes.append(remark)
+    return notes
+
+
+def _digits(lines: Sequence[RunSummary], first: RunSummary) -> int:
+    """Decimals of all returns in a table."""
+    found = [r for line in lines for r in (line.returns, line.deterministic) if _is_known(r)]
+    data = [float(np.mean(r)) for r in (first.background_returns, first.expert_returns) if r]
+    spreads = [high - low for low, high in (returns.interval for returns in found if returns)]
+    values = [value for returns in found if returns for value in returns.per_member]
+    return decimals_for([*data, *values], [float(np.median(spreads))] if spreads else [])
+
+
+def _is_known(returns: Returns | None) -> bool:
+    return returns is not None and not np.isnan(returns.returns).all()
+
+
+def _run_cells(line: RunSummary, digits: int) -> Cells:
+    """The cells of one setting."""
+    cells: Cells = {}
+    for column, prefix, returns in (
+        (SAMPLED, "", line.returns),
+        (MODE, "mode, ", line.deterministic),
+    ):
+        if returns is None:
+            continue
+        cells["updates"] = f"{returns.num_updates:,}"
+        if not _is_known(returns):
+            cells[column] = "diverged"
+            continue
+        low, high = returns.interval
+        cells[column] = f"{returns.mean:.{digits}f}"
+        cells[f"{prefix}95 % interval"] = f"{low:.{digits}f} to {high:.{digits}f}"
+        cells[f"{prefix}by seed"] = " ".join(f"{mean:.{digits}f}" for mean in returns.per_member)
+        cells[f"{prefix}score"] = _score_text(returns.score)
+        if returns.success is not None:
+            cells[f"{prefix}success"] = f"{returns.success:.0%}"
+    return cells or {SAMPLED: "not evaluated"}
+
+
+def _score_text(score: float | None) -> str:
+    return "" if score is None else f"{score:.1f}"
+
+
+def _data_cells(
+    label: str, returns: Sequence[float], run: RunSummary, digits: int, column: str = SAMPLED
+) -> Cells:
     """A row for episodes of the dataset that the run learned from."""
-    mean, interval = float(np.mean(returns)), bootstrap_interval(np.array([returns]))
-    score = normalized_score(run.env_id or "", mean, run.reference_returns)
-    return _row({"policy": label} | _return_cells(mean, interval, score))
-
-
-def _return_cells(
-    mean: float, interval: tuple[float, float], score: float | None
-) -> dict[str, str]:
-    low, high = interval
+    mean, (low, high) = float(np.mean(returns)), bootstrap_interval(np.array([returns]))
+    prefix = "mode, " if column == MODE else ""
     return {
-        "return": f"{mean:.0f}",
-        "95 % interval": f"{low:.0f} to {high:.0f}",
-        "score": "" if score is None else f"{score:.1f}",
+        "policy": label,
+        column: f"{mean:.{digits}f}",
+        f"{prefix}95 % interval": f"{low:.{digits}f} to {high:.{digits}f}",
+        f"{prefix}score": _score_text(
+            normalized_score(run.env_id or "", mean, run.reference_returns)
+        ),
     }
 
 
-def _row(cells: dict[str, str]) -> list[str]:
-    return [cells.get(name, "") for name in RUN_HEADER]
+def improvement_table(improvement: Improvement) -> Table:
+    """A line for each iteration, with the return of each seed's data and their mean."""
+    rows = np.array(improvement.returns).T  # [iterations + 1, seeds]
+    digits = decimals_for(rows.ravel())
+    return Table(
+        f"{improvement.env_id}: {improvement.algorithm}, return of each iteration's data, which "
+        "are sampled actions",
+        ["iteration", *(f"seed {seed}" for seed in improvement.seeds), "mean"],
+        [
+            [str(index), *(f"{value:.{digits}f}" for value in (*row, row.mean()))]
+            for index, row in enumerate(rows)
+        ],
+    )
 
 
-def aggregate_rows(runs: Sequence[RunSummary]) -> list[list[str]]:
-    """One row per algorithm: its interquartile mean score over datasets, and the interval."""
-    return [
+def aggregate_table(runs: Sequence[RunSummary]) -> Table | None:
+    """One row per algorithm and setting; None where there is nothing to aggregate."""
+    rows = [
         [name, f"{mean:.1f}", f"{low:.1f} to {high:.1f}", str(num_sets)]
         for name, mean, (low, high), num_sets in aggregate(runs)
     ]
+    return Table(AGGREGATE_TITLE, AGGREGATE_HEADER, rows) if rows else None
 
 
 def aggregate(runs: Sequence[RunSummary]) -> list[tuple[str, float, tuple[float, float], int]]:
     """(algorithm, interquartile mean of the D4RL score, its 95 % interval, number of sets).
 
-    Uses the sets that every algorithm was evaluated on.  An algorithm whose sets differ in their
-    number of members has no row.
+    The settings of a sweep have rows of their own. Uses the sets that every algorithm was evaluated
+    on, with sampled actions. An algorithm whose sets differ in their number of members has no row.
     """
-    scores: dict[str, dict[str, list[float]]] = {}  # algorithm -> dataset -> members' scores
-    for run in runs:
-        if run.returns is None or run.returns.score_of(0.0) is None:
+    lines = [line for run in runs for line in run.by_setting()]
+    scores: dict[str, dict[str, list[float]]] = {}  # series -> dataset -> members' scores
+    for line in lines:
+        if line.returns is None or line.returns.score_of(0.0) is None:
             continue
-        by_set = scores.setdefault(run.algorithm, {})
-        members = [run.returns.score_of(mean) for mean in run.returns.per_member]
-        by_set.setdefault(run.dataset["fingerprint"], []).extend(
+        by_set = scores.setdefault(line.series, {})
+        members = [line.returns.score_of(mean) for mean in line.returns.per_member]
+        by_set.setdefault(line.dataset["fingerprint"], []).extend(
             score for score in members if score is not None and np.isfinite(score)
         )
     shared = set.intersection(*map(set, scores.values())) if scores else set()
     rows = []
-    for name in algorithms_of(runs):
+    for name in series_of(lines):
         columns = [scores[name][key] for key in sorted(shared)] if name in scores else []
         if not columns or len({len(column) for column in columns}) > 1 or not columns[0]:
             continue
@@ -112,15 +219,3 @@ def aggregate(runs: Sequence[RunSummary]) -> list[tuple[str, float, tuple[float,
         interval = stratified_interval(matrix)
         rows.append((name, interquartile_mean(matrix), interval, len(columns)))
     return rows
-
-
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; it is as wide as its longest row, so that nothing is cut off."""
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)  # a log file has no terminal's width

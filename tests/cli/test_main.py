@@ -8,7 +8,8 @@ import pytest
 
 import fastifo
 from cli.commands import SIZES, run, train
-from fastifo.envs.returns import MEAN_OF
+from fastifo.envs.returns import FILE_OF, MEAN_OF
+from fastifo.utils.text import number_texts
 from support import contents, write_expert
 
 
@@ -39,18 +40,15 @@ def test_from_a_spec_to_a_report(
     assert status == 0
     assert "1 members x 3 episodes (sampled)" in out
     assert "1 members x 3 episodes (mode)" in out
-    sampled, mode = (
-        fastifo.Returns.load(runs / "a" / name).mean
-        for name in ("returns.npz", "returns-deterministic.npz")
-    )
-    assert f"member 0, seed=0: {sampled:.1f}  {mode:.1f}" in out
+    for name in FILE_OF.values():
+        assert str(fastifo.Returns.load(runs / "a" / name)) in out
     assert (runs / "a/returns-deterministic.npz").exists()
 
     status, out, _ = run(capsys, "evaluate", runs / "a", "--protocol", "last_tenth")
     assert status == 0
     assert "1 members x 1 evaluations in training (sampled)" in out
     last = [row["return_mean"] for row in rows if "return_mean" in row][-1]
-    assert f"{last:.1f}" in out
+    assert number_texts([last])[0] in out
 
     status, out, _ = run(capsys, "report", runs, "--figure", tmp_path / "figure.png")
     assert status == 0

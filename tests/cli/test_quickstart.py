@@ -26,6 +26,11 @@ def test_quickstart_prints_a_table_of_all_methods_and_can_be_repeated(
         assert f" {row} " in out
     figure = tmp_path / "out/Walker2d-v4/report.png"
     assert f"figure  {figure}" in out
+    assert f"page    {figure.with_name('report.html')}" in out
+    next_command = f"fastifo train vfo_bin --dataset {figure.with_name('dataset.fastifo')} --out "
+    assert next_command in "\n".join(out.splitlines()[-3:])
+    assert figure.with_name("report.html").is_file()
+    assert figure.with_name("dataset.fastifo").is_file()
     assert figure.read_bytes().startswith(b"\x89PNG")
     weights = {k: v for k, v in contents(tmp_path / "out").items() if "checkpoint" in k}
     assert len({Path(name).parts[1] for name in weights}) == 4

@@ -8,6 +8,8 @@ import pytest
 import fastifo
 from cli.commands import SIZES, run, train
 from fastifo.algos import ALGORITHMS
+from fastifo.envs.returns import FILE_OF
+from fastifo.utils.text import number_texts
 from helpers import random_dataset
 from support import contents
 
@@ -59,6 +61,18 @@ def test_expert_and_background_may_come_from_two_files(
     )  # fmt: skip
     assert status == 0, err
     assert fastifo.open_run(tmp_path / "run").num_updates == 3
+
+
+def test_without_an_environment_it_says_once_that_nothing_was_evaluated(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    random_dataset().save(tmp_path / "a.fastifo")
+    command = ["train", "bc", "--dataset", tmp_path / "a.fastifo", "--out", tmp_path / "run"]
+    for more, count in (([], 1), (["--episodes", "0"], 0)):
+        status, out, err = run(capsys, *command, *SIZES, *more)
+        assert status == 0, err
+        assert (out + err).count("not evaluated: the data name no environment; give one") == count
+        assert (out + err).count("--env-id Hopper-v4") == count
 
 
 def test_several_values_are_a_sweep_and_seeds_multiply_it(
@@ -128,3 +142,20 @@ def test_wrong_settings_are_refused_before_the_dataset_is_built(
     assert status == 2
     assert words in err
     assert not loaded
+
+
+@pytest.mark.slow
+def test_sampled_actions_and_the_mode_of_every_member_are_printed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    random_dataset(env_id="Hopper-v4").save(tmp_path / "a.fastifo")
+    flags = ["--seeds", "0", "3", "--episodes", "2"]
+    printed = train(capsys, str(tmp_path / "a.fastifo"), tmp_path / "run", "bc", *flags)
+    status, evaluated, _ = run(capsys, "evaluate", tmp_path / "run", "--episodes", "2")
+    assert status == 0
+    for out in (printed, evaluated):
+        for kind in ("sampled", "mode"):
+            assert out.count(f"2 members x 2 episodes ({kind})") == 1
+    returns = [fastifo.Returns.load(tmp_path / "run" / name) for name in FILE_OF.values()]
+    sampled, mode = (number_texts(each.per_member) for each in returns)
+    assert f"  member 1, seed=3: sampled {sampled[1]}  mode {mode[1]}" in evaluated

@@ -49,7 +49,7 @@ def test_the_table_has_the_background_and_each_run_and_cuts_nothing_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    make_run(tmp_path / "a", "vfo_bin", seeds=[6])
+    make_run(tmp_path / "a", "vfo_bin", seeds=6)
     make_run(tmp_path / "b", "bc")
     report_tables(read_runs(tmp_path), [])
     text = capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_a_full_disk_keeps_the_old_figure(
 
 def test_runs_of_the_same_algorithm_are_labelled_by_their_folder(tmp_path: Path) -> None:
     for name in ("wide", "narrow"):
-        make_run(tmp_path / name, seeds=[1])
+        make_run(tmp_path / name, seeds=1)
     make_run(tmp_path / "v", "vfo_bin")
     assert [run.label for run in read_runs(tmp_path)] == ["narrow", "wide", "vfo_bin"]
 
@@ -223,13 +223,13 @@ def test_a_sweep_has_a_panel_for_each_field_in_which_members_differ(tmp_path: Pa
 
 
 def test_the_csv_file_has_a_line_for_each_policy(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "runs/vfo", "vfo_bin", seeds=[2], temperature=[0.5, 1.0])
+    run = make_run(tmp_path / "runs/vfo", "vfo_bin", seeds=2, temperature=[0.5, 1.0])
     rng = np.random.default_rng(0)
     for deterministic, name in ((False, "returns.npz"), (True, "returns-deterministic.npz")):
         returns = rng.normal(1000.0, 10.0, (4, 20))
         lengths = np.ones((4, 20), np.int64)
         Returns(returns, lengths, "Hopper-v4", deterministic, {}).save(run / name)
-    make_run(tmp_path / "runs/bc", "bc", seeds=[1])
+    make_run(tmp_path / "runs/bc", "bc", seeds=1)
     report(tmp_path)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
