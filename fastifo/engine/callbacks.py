@@ -62,8 +62,8 @@ class EvaluateEvery:
     """Callback that plays a few episodes during training and logs each member's mean return.
 
     The means are logged in `metrics.jsonl` as `return_mean` (samples) or `return_mode`
-    (deterministic). `Run.evaluate(protocol="last_tenth")` averages those of the last tenth of
-    training.
+    (deterministic). `Run.evaluate(protocol="last_tenth")`, or `"last_half"`, averages those of this
+    part of training.
     """
 
     every: int  # updates between evaluations

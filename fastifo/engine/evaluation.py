@@ -10,7 +10,7 @@ from fastifo.engine.checkpoint import checked_metrics
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
-from fastifo.envs.returns import MEAN_OF, Returns
+from fastifo.envs.returns import LOGGED_SHARE, MEAN_OF, Returns
 from fastifo.envs.spec import EnvSpec
 
 
@@ -56,13 +56,15 @@ def logged_returns(
     members: Sequence[int],
     deterministic: bool,
     updates_done: int,
+    protocol: str,
 ) -> Returns:
-    """Mean returns that `EvaluateEvery` logged in the last tenth of training, [P, evaluations].
+    """Mean returns that `EvaluateEvery` logged at the end of training, [P, evaluations].
 
+    protocol: a key of LOGGED_SHARE; the share of training that counts.
     Members that diverged have nan where they were not evaluated.
     Raises ValueError if none were logged.
     """
-    name, first = MEAN_OF[deterministic], 0.9 * updates_done
+    name, first = MEAN_OF[deterministic], (1.0 - LOGGED_SHARE[protocol]) * updates_done
     rows = [] if folder is None else checked_metrics(folder)
     means = {
         (row["member"], row["update"]): row[name]
@@ -72,7 +74,7 @@ def logged_returns(
     updates = sorted({update for _, update in means})
     if not updates:
         raise ValueError(
-            "protocol: last_tenth averages the evaluations logged by EvaluateEvery after update "
+            f"protocol: {protocol} averages the evaluations logged by EvaluateEvery after update "
             f"{first:.0f}; the run has none. Train into a folder with "
             f"callbacks=[EvaluateEvery(..., deterministic={deterministic})]"
             + ("" if deterministic else " or --eval-every")
