@@ -39,7 +39,8 @@ def test_numbers_show_three_digits_or_two_below_one(
         ("3", 3), ("-0.5", -0.5), ("1e-3", 1e-3), ("true", True), ("True", True), ("false", False),
         ("null", None), ("None", None), ("[1, 2]", [1, 2]), ("(1, 2)", (1, 2)), ("'a'", "a"),
         ('"a"', "a"), ('{"a": true}', {"a": True}), ("1.4", 1.4), ("1.4.1", "1.4.1"),
-        ("text", "text"), ("NaN", "NaN"), ("", ""), ("a(b)", "a(b)"), ("[" * 5000, "[" * 5000), ("-", "-"),
+        ("text", "text"), ("NaN", "NaN"), ("", ""), ("a(b)", "a(b)"),
+        ("[" * 5000, "[" * 5000), ("-", "-"),
     ],
 )  # fmt: skip
 def test_a_value_is_json_a_literal_or_text(text: str, value: Any) -> None:
