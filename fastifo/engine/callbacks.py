@@ -37,12 +37,9 @@ class Callback(Protocol):
     continues it. Callbacks see a resumed run from where it continues. Ctrl-C during a call abandons
     the call; the run makes it again when it resumes. An error in a call ends the training.
 
-    Example of one that stops the training early::
-
-        def stop_early(run, update, members):
-            return False if update >= 1000 else None
-
-        fastifo.train("bc", dataset, callbacks=[stop_early])
+    >>> def stop_early(run, update, members):
+    ...     return False if update >= 1000 else None
+    >>> fastifo.train("bc", dataset, callbacks=[stop_early])
     """
 
     def __call__(self, run: Run, update: int, members: Sequence[int], /) -> Values | bool | None:
