@@ -32,9 +32,12 @@ ALIGN, PAGE = 64, 4096
 BLOCK = 1 << 20  # bytes of columns that share a checksum
 MAX_HEADER = 64 << 20
 CHECKED_WHEN_OPENED = 256 << 20  # bytes of columns; larger packs are checked before training
-DTYPES = {"start": "int64", "terminal": "bool", "timeout": "bool"} | dict.fromkeys(
-    ("obs", "action", "reward", "action_low", "action_high"), "float32"
-)
+DTYPES = {
+    "start": "int64",
+    "terminal": "bool",
+    "timeout": "bool",
+    "success": "bool",
+} | dict.fromkeys(("obs", "action", "reward", "action_low", "action_high"), "float32")
 Bytes = NDArray[np.uint8]
 
 
@@ -250,6 +253,8 @@ def _check_part(path: Path, source: str, columns: dict[str, Tensor]) -> None:
         or bool((start.diff() < 1).any()) or len(columns["obs"]) != steps + len(start) - 1
     ):  # fmt: skip
         raise ValueError(f"{path}: {source}: episodes and columns do not fit together")
+    if "success" in columns and columns["success"].shape != (len(start) - 1,):
+        raise ValueError(f"{path}: {source}.success: expected one value per episode")
     for name in ("action", "reward", "timeout"):
         axis = -1 if name == "reward" else 0
         if name in columns and columns[name].shape[axis] != steps:

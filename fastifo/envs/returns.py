@@ -36,6 +36,7 @@ FILE_OF = {  # name of a run's evaluation in its folder, by `deterministic`
     False: "returns.npz",
     True: "returns-deterministic.npz",
 }
+SUCCESS_OF = {False: "success_mean", True: "success_mode"}  # rate of success, likewise
 PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
 
 
@@ -120,10 +121,15 @@ class Returns(Record):
 
     @property
     def success_interval(self) -> tuple[float, float] | None:
-        """95 % Wilson interval of `success`, (low, high); None without a measure."""
+        """95 % Wilson interval of `success`, (low, high); None without a measure.
+
+        With the protocol last_tenth, a bootstrap interval of the evaluations' rates.
+        """
         if self.success is None or self.successes is None:
             return None
         known = self.successes[~np.isnan(self.successes)]
+        if not self.lengths.any():
+            return bootstrap_interval(self.successes[~np.isnan(self.successes).all(1)])
         return wilson_interval(float(known.sum()), known.size)
 
     @property
