@@ -83,9 +83,11 @@ def test_replayed_observations_are_those_that_were_seen(tmp_path: Path) -> None:
     assert human.notes() == [
         "actions dropped that are commands to the controller of an older robosuite: 1"
     ]
+    new = tmp_path / "new.hdf5"
+    write(new, demos[1:])
     both = fastifo.load(
         expert=f"robosuite:{path}",
-        background="sibench:robosuite/Lift/background_noise=0.1,episodes=2,demos=1",
+        background=f"robosuite:{new}",
         progress=False,
     )
     assert both.expert is not None
