@@ -60,8 +60,8 @@ class EvaluateEvery:
 
     The means are logged in `metrics.jsonl` as `return_mean` (samples) or `return_mode`
     (deterministic), and rates of success, where the environment measures it, as `success_mean` or
-    `success_mode`. `Run.evaluate(protocol="last_tenth")` averages those of the last tenth of
-    training.
+    `success_mode`. `Run.evaluate(protocol="last_tenth")`, or `"last_half"`, averages those of this
+    part of training.
     """
 
     every: int  # updates between evaluations

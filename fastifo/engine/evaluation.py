@@ -12,7 +12,7 @@ from fastifo.engine.checkpoint import checked_metrics
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
-from fastifo.envs.returns import MEAN_OF, SUCCESS_OF, Returns
+from fastifo.envs.returns import LOGGED_SHARE, MEAN_OF, SUCCESS_OF, Returns
 from fastifo.envs.spec import EnvSpec
 
 
@@ -58,19 +58,21 @@ def logged_returns(
     members: Sequence[int],
     deterministic: bool,
     updates_done: int,
+    protocol: str,
 ) -> Returns:
-    """Mean returns that `EvaluateEvery` logged in the last tenth of training, [P, evaluations].
+    """Mean returns that `EvaluateEvery` logged at the end of training, [P, evaluations].
 
+    protocol: a key of LOGGED_SHARE; the share of training that counts.
     Members that diverged have nan where they were not evaluated.
     Raises ValueError if none were logged.
     """
-    first = 0.9 * updates_done
+    first = (1.0 - LOGGED_SHARE[protocol]) * updates_done
     logged = [] if folder is None else checked_metrics(folder)
     rows = [row for row in logged if row["update"] > first]
     returns = _logged_table(rows, MEAN_OF[deterministic], members)
     if not returns.size:
         raise ValueError(
-            "protocol: last_tenth averages the evaluations logged by EvaluateEvery after update "
+            f"protocol: {protocol} averages the evaluations logged by EvaluateEvery after update "
             f"{first:.0f}; the run has none. Train into a folder with "
             f"callbacks=[EvaluateEvery(..., deterministic={deterministic})]"
             + ("" if deterministic else " or --eval-every")
