@@ -44,13 +44,14 @@ class Table:
 
     def print(self) -> None:
         """Prints the table as wide as its longest row, so that nothing is cut off."""
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable()
         for index, name in enumerate(self.header):
             table.add_column(name, justify="right" if index else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console = Console()
         needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        print(self.title)
         Console(width=max(console.width, needed)).print(table)  # a log has no terminal's width
         for note in self.notes:
             print(f"  {note}")
