@@ -75,6 +75,8 @@ class PlayedExpert:
             "expert": self.expert.provenance(),
             "expert_returns": [round(value, 3) for value in noiseless.returns[0].tolist()],
         }
+        if noiseless.success is not None:
+            info["expert_success"] = noiseless.success
         return Dataset(
             episodes,
             env_id=self.env.id,

@@ -28,9 +28,9 @@ class Evaluate:
     """Episodes per policy."""
     play: Play = "both"
     """Actions: sampled from the policy, the policy's mode, or both in turn."""
-    protocol: Literal["final", "last_tenth"] = "final"
-    """final plays the final weights; last_tenth plays nothing and averages the evaluations that
-    --eval-every made in the last tenth of training."""
+    protocol: Literal["final", "last_tenth", "last_half"] = "final"
+    """final plays the final weights; last_tenth and last_half play nothing and average the
+    evaluations that --eval-every made in this part of training (last_half is for Robomimic)."""
     env_id: str = ""
     """Environment, for a run that names none or a wrong one: an id of EnvPool or Gymnasium, or
     module:function; it replaces the one in the run folder."""
@@ -80,7 +80,7 @@ class Evaluate:
                     )
                 )
             except ValueError as error:
-                if self.protocol != "last_tenth":
+                if self.protocol == "final":
                     raise
                 missing.append(error)
         if not results:

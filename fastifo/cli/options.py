@@ -1,6 +1,5 @@
 """Flags that several commands share."""
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from fastifo.data.dataset import Dataset
 from fastifo.data.formats.options import split_spec
 from fastifo.data.load import load
+from fastifo.utils.text import parse_value
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"]
@@ -25,7 +25,7 @@ def parse_values(
 ) -> dict[str, Any]:
     """NAME=VALUE texts as a dict.
 
-    A value that is not a Python literal (a number, True, False, a tuple) is text.
+    A value that is neither JSON nor a Python literal (a number, true, True, a tuple) is text.
     flag, example: for the message.  Raises ValueError for a text of another form.
     """
     values: dict[str, Any] = {}
@@ -33,10 +33,7 @@ def parse_values(
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"{flag}: expected NAME=VALUE such as {example}, found {text!r}")
-        try:
-            values[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            values[name] = value
+        values[name] = parse_value(value)
     return values
 
 

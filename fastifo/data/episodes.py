@@ -53,6 +53,7 @@ class Episodes(Record):
     timeout: Tensor  # [N] bool: the episode was cut here, by a time limit or the end of the data
     action: Tensor | None = None  # [N, A] float32 in [-1, 1]; [P, N, A] if each member has its own
     reward: Tensor | None = None  # [N] float32; [P, N] if each population member has its own
+    success: Tensor | None = None  # [E] bool: the task succeeded in the episode; None: not known
     ranges: Tensor | None = (
         None  # [P, 2] int64: first transition and count that a member draws from
     )
@@ -193,12 +194,17 @@ class Episodes(Record):
             rows_start[:-1], length + 1
         )
         row = torch.repeat_interleave(first + index, length + 1) + within
-        taken = {k: v[step] for k, v in self.columns().items() if k not in ("obs", "start")}
-        return Episodes(obs=self.obs[row], start=start, **taken)
+        other = ("obs", "start", "success")
+        taken = {k: v[step] for k, v in self.columns().items() if k not in other}
+        success = None if self.success is None else self.success[index]
+        return Episodes(obs=self.obs[row], start=start, success=success, **taken)
 
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
-        """All episodes of all parts, in order.  Every part must have the same columns."""
+        """All episodes of all parts, in order.
+
+        Every part must have the same columns; `success` is kept if all parts have it.
+        """
         before = torch.tensor([0, *(part.num_transitions for part in parts)], device="cpu").cumsum(
             0
         )
@@ -206,7 +212,7 @@ class Episodes(Record):
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])
             for name in parts[0].columns()
-            if name != "start"
+            if name != "start" and (name != "success" or all(p.success is not None for p in parts))
         }
         return Episodes(start=torch.cat([*starts, before[-1:]]), **columns)
 

@@ -77,12 +77,12 @@ def load(
         minari:<folder or id>[,...]        a Minari dataset
         robomimic:<file>[,...]             robomimic's HDF5 layout, low-dimensional observations
         npz:<file>[,...]                   NumPy arrays under D4RL's names
-
-    with these options for the last four:
+        robosuite:<file>[,...]             robosuite's own demonstrations, replayed by it
+    with these options for the last five:
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
-        object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic
+        object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
         max_steps=<n>         the task's time limit; d4rl, npz and minari
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
                               one episode; `rows`: each row is one, as in a shuffled buffer; d4rl

@@ -25,16 +25,19 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.pack_header import FORMAT, VERSION, parse_header
-from fastifo.utils.files import write_atomic
+from fastifo.utils.files import what_is, write_atomic
 
 MAGIC = b"fastifo\n"
 ALIGN, PAGE = 64, 4096
 BLOCK = 1 << 20  # bytes of columns that share a checksum
 MAX_HEADER = 64 << 20
 CHECKED_WHEN_OPENED = 256 << 20  # bytes of columns; larger packs are checked before training
-DTYPES = {"start": "int64", "terminal": "bool", "timeout": "bool"} | dict.fromkeys(
-    ("obs", "action", "reward", "action_low", "action_high"), "float32"
-)
+DTYPES = {
+    "start": "int64",
+    "terminal": "bool",
+    "timeout": "bool",
+    "success": "bool",
+} | dict.fromkeys(("obs", "action", "reward", "action_low", "action_high"), "float32")
 Bytes = NDArray[np.uint8]
 
 
@@ -172,8 +175,7 @@ def read_header(path: Path) -> dict[str, Any]:
 def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
     """The header, checked, and the columns, unchecked.  The latter are mapped into memory."""
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise FileNotFoundError(f"{path}: expected a {FORMAT} file, found {found}")
+        raise FileNotFoundError(f"{path}: expected a {FORMAT} file, found {what_is(path)}")
     size = path.stat().st_size
     with open(path, "rb") as file:
         prefix = file.read(16)
@@ -251,6 +253,8 @@ def _check_part(path: Path, source: str, columns: dict[str, Tensor]) -> None:
         or bool((start.diff() < 1).any()) or len(columns["obs"]) != steps + len(start) - 1
     ):  # fmt: skip
         raise ValueError(f"{path}: {source}: episodes and columns do not fit together")
+    if "success" in columns and columns["success"].shape != (len(start) - 1,):
+        raise ValueError(f"{path}: {source}.success: expected one value per episode")
     for name in ("action", "reward", "timeout"):
         axis = -1 if name == "reward" else 0
         if name in columns and columns[name].shape[axis] != steps:

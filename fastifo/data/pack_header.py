@@ -9,7 +9,7 @@ from fastifo.utils.schema import Count, Map, Optional, check_schema
 FORMAT = "fastifo-dataset"
 VERSION = 2
 NDIMS = {"start": (1,), "terminal": (1,), "timeout": (1,), "obs": (2,), "action": (2, 3)} | {
-    "reward": (1, 2), "action_low": (1,), "action_high": (1,),
+    "reward": (1, 2), "success": (1,), "action_low": (1,), "action_high": (1,),
 }  # fmt: skip
 SCHEMA = {
     "env_id": (str, None),
@@ -23,7 +23,7 @@ SCHEMA = {
     "crc32": [Count(0)],
 }
 COLUMNS = dict.fromkeys(
-    ("background", "expert"), ("obs", "start", "terminal", "timeout", "action", "reward")
+    ("background", "expert"), ("obs", "start", "terminal", "timeout", "action", "reward", "success")
 )
 
 

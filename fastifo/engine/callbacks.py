@@ -9,7 +9,7 @@ import numpy as np
 
 from fastifo.engine.run import Run
 from fastifo.envs.registry import describe
-from fastifo.envs.returns import MEAN_OF
+from fastifo.envs.returns import MEAN_OF, SUCCESS_OF
 from fastifo.envs.rollout import MAX_EPISODES
 from fastifo.utils.arguments import as_count, as_flag
 
@@ -37,12 +37,9 @@ class Callback(Protocol):
     continues it. Callbacks see a resumed run from where it continues. Ctrl-C during a call abandons
     the call; the run makes it again when it resumes. An error in a call ends the training.
 
-    Example of one that stops the training early::
-
-        def stop_early(run, update, members):
-            return False if update >= 1000 else None
-
-        fastifo.train("bc", dataset, callbacks=[stop_early])
+    >>> def stop_early(run, update, members):
+    ...     return False if update >= 1000 else None
+    >>> fastifo.train("bc", dataset, callbacks=[stop_early])
     """
 
     def __call__(self, run: Run, update: int, members: Sequence[int], /) -> Values | bool | None:
@@ -62,8 +59,9 @@ class EvaluateEvery:
     """Callback that plays a few episodes during training and logs each member's mean return.
 
     The means are logged in `metrics.jsonl` as `return_mean` (samples) or `return_mode`
-    (deterministic). `Run.evaluate(protocol="last_tenth")` averages those of the last tenth of
-    training.
+    (deterministic), and rates of success, where the environment measures it, as `success_mean` or
+    `success_mode`. `Run.evaluate(protocol="last_tenth")`, or `"last_half"`, averages those of this
+    part of training.
     """
 
     every: int  # updates between evaluations
@@ -84,12 +82,17 @@ class EvaluateEvery:
     def __call__(
         self, run: Run, update: int, members: Sequence[int]
     ) -> dict[str, list[float | None]]:
-        """Returns each member's mean return; None for members that diverged."""
+        """Returns each member's mean return, and rate of success; None for diverged members."""
         returns = run.evaluate(
             self.num_episodes, self.deterministic, members=members, progress=False
         )
-        means = [None if math.isnan(mean) else mean for mean in returns.per_member.tolist()]
-        return {MEAN_OF[self.deterministic]: means}
+        logged = {MEAN_OF[self.deterministic]: returns.per_member}
+        if (rates := returns.success_per_member) is not None:
+            logged[SUCCESS_OF[self.deterministic]] = rates
+        return {
+            name: [None if math.isnan(value) else value for value in values.tolist()]
+            for name, values in logged.items()
+        }
 
 
 @dataclass(frozen=True)

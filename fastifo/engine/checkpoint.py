@@ -71,6 +71,8 @@ class Checkpoints:
         self.config_sha256: list[str] = []
         self.train_s = 0.0  # seconds spent in updates so far, by all processes
         self.failed: dict[int, int] = {}  # diverged member -> update
+        if folder.is_symlink():  # its files could be another run's
+            raise ValueError(f"{folder}: expected a folder, found a link; {REMEDY}")
         if self.manifest.exists():
             self._read_manifest()
         elif weights := next(folder.glob("*.safetensors"), None):

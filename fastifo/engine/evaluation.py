@@ -3,14 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastifo.engine.checkpoint import checked_metrics
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
-from fastifo.envs.returns import MEAN_OF, Returns
+from fastifo.envs.returns import LOGGED_SHARE, MEAN_OF, SUCCESS_OF, Returns
 from fastifo.envs.spec import EnvSpec
 
 
@@ -56,29 +58,26 @@ def logged_returns(
     members: Sequence[int],
     deterministic: bool,
     updates_done: int,
+    protocol: str,
 ) -> Returns:
-    """Mean returns that `EvaluateEvery` logged in the last tenth of training, [P, evaluations].
+    """Mean returns that `EvaluateEvery` logged at the end of training, [P, evaluations].
 
+    protocol: a key of LOGGED_SHARE; the share of training that counts.
     Members that diverged have nan where they were not evaluated.
     Raises ValueError if none were logged.
     """
-    name, first = MEAN_OF[deterministic], 0.9 * updates_done
-    rows = [] if folder is None else checked_metrics(folder)
-    means = {
-        (row["member"], row["update"]): row[name]
-        for row in rows
-        if name in row and row["update"] > first
-    }
-    updates = sorted({update for _, update in means})
-    if not updates:
+    first = (1.0 - LOGGED_SHARE[protocol]) * updates_done
+    logged = [] if folder is None else checked_metrics(folder)
+    rows = [row for row in logged if row["update"] > first]
+    returns = _logged_table(rows, MEAN_OF[deterministic], members)
+    if not returns.size:
         raise ValueError(
-            "protocol: last_tenth averages the evaluations logged by EvaluateEvery after update "
+            f"protocol: {protocol} averages the evaluations logged by EvaluateEvery after update "
             f"{first:.0f}; the run has none. Train into a folder with "
             f"callbacks=[EvaluateEvery(..., deterministic={deterministic})]"
             + ("" if deterministic else " or --eval-every")
         )
-    values = [[means.get((member, update)) for update in updates] for member in members]
-    returns = np.array([[np.nan if x is None else x for x in row] for row in values])
+    rates = _logged_table(rows, SUCCESS_OF[deterministic], members)
     return Returns(
         returns=returns,
         lengths=np.zeros(returns.shape, np.int64),
@@ -86,7 +85,18 @@ def logged_returns(
         deterministic=deterministic,
         versions=_versions(env),
         num_updates=updates_done,
+        successes=rates if rates.shape == returns.shape else None,
     )
+
+
+def _logged_table(
+    rows: Sequence[dict[str, Any]], name: str, members: Sequence[int]
+) -> NDArray[np.float64]:
+    """A logged value by member and update, [P, evaluations]; nan where it is missing."""
+    values = {(row["member"], row["update"]): row[name] for row in rows if name in row}
+    updates = sorted({update for _, update in values})
+    table = [[values.get((member, update)) for update in updates] for member in members]
+    return np.array([[np.nan if x is None else x for x in row] for row in table])
 
 
 def _versions(env: EnvSpec) -> dict[str, str]:

@@ -21,7 +21,7 @@ from fastifo.engine.summary import with_members
 from fastifo.engine.views import RunViews
 from fastifo.envs.checks import check_env
 from fastifo.envs.policy import Policy
-from fastifo.envs.returns import FILE_OF, PROTOCOLS, Returns
+from fastifo.envs.returns import FILE_OF, LOGGED_SHARE, PROTOCOLS, Returns
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag
@@ -82,9 +82,9 @@ class Run(RunViews):
 
         num_episodes: per member.
         deterministic: play the policy's mode; False (default) plays samples.
-        protocol: "final" (default) plays the current weights. "last_tenth" plays nothing: it
-            returns the means that `EvaluateEvery` logged in the last tenth of training, one column
-            per evaluation.
+        protocol: "final" (default) plays the current weights. "last_tenth" and "last_half" play
+            nothing: they return the means that `EvaluateEvery` logged in this part of training,
+            one column per evaluation.
         seed: of the environments, and so of the start states.
         members: indices of the members to play; default all. The result has their order.
         env: the environment, for a run that names none or a wrong one: an id of EnvPool or
@@ -102,7 +102,7 @@ class Run(RunViews):
         `returns-deterministic.npz`.
         An episode whose process died has nan too, and a warning says so.
         Raises ValueError if the run names no environment or one that does not fit, if every member
-        diverged, if observations are not finite, or if last_tenth has no logged evaluations;
+        diverged, if observations are not finite, or if the protocol has no logged evaluations;
         ImportError naming the extra to install; TypeError for an `env` of another kind.
         """
         deterministic = as_flag("deterministic", deterministic)
@@ -113,8 +113,10 @@ class Run(RunViews):
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
         chosen = list(range(len(self.members)) if members is None else members)
-        if protocol == "last_tenth":
-            logged = logged_returns(self.path, spec, chosen, deterministic, self.updates_done)
+        if protocol in LOGGED_SHARE:
+            logged = logged_returns(
+                self.path, spec, chosen, deterministic, self.updates_done, protocol
+            )
             logged = dataclasses.replace(logged, reference=self.reference_returns)
             return with_members(logged, self.members, chosen)
         cpu = torch.device("cpu")  # where environments run, and small nets act in compiled code

@@ -31,6 +31,7 @@ SCHEMA = {
             "fingerprint": str,
             "info": dict,
             "background_returns": Optional([float]),
+            "background_success": Optional(float),
         }
     ],
     "failed": Map(Count(0)),

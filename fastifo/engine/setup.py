@@ -252,4 +252,6 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     }
     if returns is not None:
         description["background_returns"] = [round(float(value), 3) for value in returns]
+    if dataset.background.success is not None:
+        description["background_success"] = float(dataset.background.success.double().mean())
     return description

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fastifo.utils.files import parse_json, write_atomic
+from fastifo.utils.files import parse_json, what_is, write_atomic
 from fastifo.utils.schema import check_schema
 
 VERSION = 1
@@ -53,7 +53,7 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
     or was written by a newer version.
     """
     if not path.is_file() or path.is_symlink():  # a link could lead out of the folder
-        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "nothing there"
+        kind = "a link" if path.is_symlink() else what_is(path)
         raise FileNotFoundError(f"{path}: expected a {expected_format} file, found {kind}")
     try:
         with safe_open(path, framework="pt") as file:

@@ -131,10 +131,10 @@ class SlotPool:
             started = time.perf_counter()
             step = self.vector.recv()
             spent.environment_s += time.perf_counter() - started
-            self._count(step)
+            active = step.active
+            self._count(step, active)
             if self.task.record:
                 history.append((step, last_action[step.slots]))
-            active = step.active
             if active.any():
                 started = time.perf_counter()
                 slots = step.slots[active]
@@ -147,17 +147,19 @@ class SlotPool:
         if self.task.record:
             self._fill_steps(history)
 
-    def _count(self, step: EnvStep) -> None:
+    def _count(self, step: EnvStep, active: NDArray[np.bool_]) -> None:
         """Adds a step to the totals.  Raises ValueError for nan or infinity."""
         played, slots = self.played, step.slots
         if not (np.isfinite(step.obs).all() and np.isfinite(step.reward).all()):
             self._refuse(step)
         played.returns[slots] += step.reward
         played.lengths[slots] += ~(step.first | step.lost)
-        played.terminal[slots] = step.terminated
         if not np.isnan(step.success).all():
             played.success[slots] = np.fmax(played.success[slots], step.success)
-        done = slots[~step.active]
+        if active.all():
+            return
+        played.terminal[slots] = step.terminated
+        done = slots[~active]
         self.finished[done] = True
         self.num_finished += len(done)
         gone = slots[step.lost]

@@ -36,7 +36,11 @@ FILE_OF = {  # name of a run's evaluation in its folder, by `deterministic`
     False: "returns.npz",
     True: "returns-deterministic.npz",
 }
-PROTOCOLS = ("final", "last_tenth")  # of evaluation; see `Run.evaluate`
+SUCCESS_OF = {False: "success_mean", True: "success_mode"}  # rate of success, likewise
+# Protocol of evaluation -> share of training, at its end, of which it averages evaluations. Source:
+# arXiv 2507.06701, the last 1e5 of 1e6 updates on D4RL, the last 5e5 on Robomimic.
+LOGGED_SHARE = {"last_tenth": 0.1, "last_half": 0.5}
+PROTOCOLS = ("final", *LOGGED_SHARE)  # see `Run.evaluate`
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,8 +48,8 @@ class Returns(Record):
     """Undiscounted episode returns of P members, E episodes each.
 
     Members that diverged in training have nan returns and zero lengths. A single nan is a lost
-    episode: the process that played it died. With the protocol last_tenth, the E columns are mean
-    returns of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
+    episode: the process that played it died. With a protocol of LOGGED_SHARE, the E columns are
+    mean returns of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
     the returns of member i, [E].
     """
 
@@ -120,10 +124,15 @@ class Returns(Record):
 
     @property
     def success_interval(self) -> tuple[float, float] | None:
-        """95 % Wilson interval of `success`, (low, high); None without a measure."""
+        """95 % Wilson interval of `success`, (low, high); None without a measure.
+
+        With the protocol last_tenth, a bootstrap interval of the evaluations' rates.
+        """
         if self.success is None or self.successes is None:
             return None
         known = self.successes[~np.isnan(self.successes)]
+        if not self.lengths.any():
+            return bootstrap_interval(self.successes[~np.isnan(self.successes).all(1)])
         return wilson_interval(float(known.sum()), known.size)
 
     @property

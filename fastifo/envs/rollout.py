@@ -82,6 +82,7 @@ def collect(
     timeout = torch.zeros_like(terminal)
     terminal[last] = torch.from_numpy(played.terminal[kept])
     timeout[last] = ~terminal[last]
+    success = None if np.isnan(played.success[kept]).any() else played.success[kept] > 0.5
     low, high = bounds
     action = torch.from_numpy(np.concatenate([played.actions[i] for i in kept]))
     if low is not None and high is not None:
@@ -93,6 +94,7 @@ def collect(
         timeout=timeout,
         action=action,
         reward=torch.from_numpy(np.concatenate([played.rewards[i] for i in kept])),
+        success=None if success is None else torch.from_numpy(success),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastifo.report.measure import Measure, measure_of
 from fastifo.report.plotting import color_of, draw_panels
 from fastifo.report.runs import series_of
 from fastifo.report.summary import RunSummary
@@ -35,19 +36,24 @@ def runs_by_task(runs: Sequence[RunSummary]) -> Tasks:
 
 
 def draw_differences(tasks: Tasks, path: Path) -> None:
-    """Return minus the background's, by background (Figures 2 and 4)."""
+    """Return, or success, minus the background's, by background (Figures 2, 3 and 4)."""
     names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
         _draw_boxes(axis, tasks[env_id], names, relative=True)
         axis.axhline(0.0, color="k", ls=":", lw=1.2)
-        _finish_boxes(axis, tasks[env_id], names, "return minus the background's mean")
+        _finish_boxes(
+            axis,
+            tasks[env_id],
+            names,
+            f"{_measure(tasks[env_id]).name} minus the background's mean",
+        )
 
     draw_panels(list(tasks), draw, path)
 
 
 def draw_returns(tasks: Tasks, path: Path) -> None:
-    """Return by background (Figures 10 and 12)."""
+    """Return, or success, by background (Figures 10, 11 and 12)."""
     names = series_of(_lines([run for runs in tasks.values() for run in runs]))
 
     def draw(axis: Any, env_id: str) -> None:
@@ -55,17 +61,22 @@ def draw_returns(tasks: Tasks, path: Path) -> None:
         _draw_boxes(axis, runs, names, relative=False)
         means = list(_background_means(runs).values())
         axis.plot(range(len(means)), means, "k:", lw=1.2, label="background")
-        if runs[0].expert_returns:
-            level = np.mean(runs[0].expert_returns)
+        level = _measure(runs).expert(runs[0])
+        if level is not None:
             axis.axhline(level, color="0.35", ls="--", lw=1.2, label="expert")
-        _finish_boxes(axis, runs, names, "return")
+        _finish_boxes(axis, runs, names, _measure(runs).name)
 
     draw_panels(list(tasks), draw, path)
 
 
+def _measure(runs: Sequence[RunSummary]) -> Measure:
+    return measure_of(runs, backgrounds=True)
+
+
 def _background_means(runs: Sequence[RunSummary]) -> dict[str, float]:
-    """Mean return of each background by the dataset's fingerprint, in ascending order."""
-    means = {run.dataset["fingerprint"]: run.background_mean for run in runs}
+    """Mean of each background by the dataset's fingerprint, in ascending order."""
+    measure = _measure(runs)
+    means = {run.dataset["fingerprint"]: measure.background(run) or 0.0 for run in runs}
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
@@ -74,15 +85,16 @@ def _draw_boxes(
 ) -> None:
     """A box over the members of each algorithm and background of one task.
 
-    relative: subtract the background's mean return.
+    relative: subtract the background's mean.
     """
-    backgrounds = list(_background_means(runs))
+    measure, means = _measure(runs), _background_means(runs)
+    backgrounds = list(means)
     for i, name in enumerate(names):
         for line in _lines(runs):
             if line.series != name or line.returns is None:
                 continue
-            baseline = line.background_mean if relative else 0.0
-            values = line.returns.per_member - baseline
+            baseline = means[line.dataset["fingerprint"]] if relative else 0.0
+            values = measure.members(line.returns) - baseline
             values = values[np.isfinite(values)]  # without members that diverged
             group = backgrounds.index(line.dataset["fingerprint"])
             x = group + GROUP_WIDTH * ((i + 0.5) / len(names) - 0.5)
@@ -93,7 +105,7 @@ def _draw_boxes(
             box["boxes"][0].set(facecolor=color_of(i), alpha=0.5)
             axis.plot([x] * len(values), values, ".", color=color_of(i), ms=4)
             if line.deterministic is not None:
-                modes = line.deterministic.per_member - baseline
+                modes = measure.members(line.deterministic) - baseline
                 axis.plot([x] * len(modes), modes, "D", mfc="none", color=color_of(i), ms=4)
 
 
@@ -109,8 +121,9 @@ def _finish_boxes(axis: Any, runs: Sequence[RunSummary], names: Sequence[str], l
     if any(run.deterministic is not None for run in runs):
         axis.plot([], [], "D", mfc="none", color="0.3", ms=4, label="mode, each seed")
     means = list(_background_means(runs).values())
-    axis.set_xticks(range(len(means)), [f"{mean:.0f}" for mean in means])
-    axis.set_xlabel("mean return of the background")
+    measure = _measure(runs)
+    axis.set_xticks(range(len(means)), [measure.text(mean) for mean in means])
+    axis.set_xlabel(f"mean {measure.name} of the background")
     axis.set_ylabel(f"{label}\nboxes: sampled actions")
 
 

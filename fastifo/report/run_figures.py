@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastifo.envs.returns import MEAN_OF
+from fastifo.report.measure import Measure, measure_of
 from fastifo.report.plotting import color_of, png_figure
 from fastifo.report.runs import by_dataset
 from fastifo.report.summary import RunSummary
@@ -42,7 +43,7 @@ def draw_runs(runs: Sequence[RunSummary], path: Path) -> None:
             draw(axis, lines)
         if len(groups) == 1:
             for axis in axes[:with_levels]:
-                _draw_levels(axis, runs[0])
+                _draw_levels(axis, runs[0], measure_of(runs))
         for axis in axes:
             if axis.get_legend_handles_labels()[0]:
                 axis.legend(fontsize=8)
@@ -50,18 +51,17 @@ def draw_runs(runs: Sequence[RunSummary], path: Path) -> None:
         figure.suptitle(", ".join(tasks))
 
 
-def _draw_levels(axis: Any, run: RunSummary) -> None:
-    """Horizontal lines at the mean returns of background and expert."""
-    for label, returns, style in (
-        ("background", run.background_returns, ":"),
-        ("expert", run.expert_returns, "--"),
-    ):
-        if returns:
-            axis.axhline(np.mean(returns), color="0.35", ls=style, lw=1.2, label=label)
+def _draw_levels(axis: Any, run: RunSummary, measure: Measure) -> None:
+    """Horizontal lines at the means of background and expert."""
+    levels = {"background": (measure.background(run), ":"), "expert": (measure.expert(run), "--")}
+    for label, (level, style) in levels.items():
+        if level is not None:
+            axis.axhline(level, color="0.35", ls=style, lw=1.2, label=label)
 
 
 def _draw_returns(axis: Any, lines: Sequence[RunSummary]) -> None:
-    """Mean return of each line with its interval, sampled and mode; a dot for each member."""
+    """Mean of each line with its interval, sampled and mode; a dot for each member."""
+    measure = measure_of(lines)
     drawn = [(color_of(i), line) for i, line in enumerate(lines) if line.is_evaluated]
     for x, (color, line) in enumerate(drawn):
         for shift, marker, returns in (
@@ -70,8 +70,8 @@ def _draw_returns(axis: Any, lines: Sequence[RunSummary]) -> None:
         ):
             if returns is None or np.isnan(returns.returns).all():
                 continue
-            low, high = returns.interval
-            mean, members, fill = returns.mean, returns.per_member, color if shift < 0 else "white"
+            mean, low, high = measure.mean(returns)
+            members, fill = measure.members(returns), color if shift < 0 else "white"
             axis.errorbar(
                 x + shift, mean, [[mean - low], [high - mean]], fmt=marker, ms=7, capsize=5,
                 color=color, mfc=fill,
@@ -85,21 +85,22 @@ def _draw_returns(axis: Any, lines: Sequence[RunSummary]) -> None:
     angle = {"rotation": 0} if few else {"rotation": 35, "ha": "right", "fontsize": 8}
     axis.set_xticks(range(len(names)), names, **angle)
     axis.set_xlim(-0.6, len(names) - 0.4)
-    axis.set_ylabel("return, 95 % interval; dots: seeds")
+    axis.set_ylabel(f"{measure.name}, 95 % interval; dots: seeds")
     axis.set_title("final policies")
 
 
 def _draw_curves(axis: Any, lines: Sequence[RunSummary]) -> None:
-    """Mean return over updates, from evaluations during training."""
+    """Mean return, or success, over updates, from evaluations during training."""
+    measure = measure_of(lines)
     for i, line in enumerate(lines):
         for deterministic, style in ((False, "-o"), (True, "--D")):
-            updates, means = _metric_means(line, MEAN_OF[deterministic])
+            updates, means = _metric_means(line, measure.logged_as(deterministic))
             if updates:
                 label = f"{line.name}, {'mode' if deterministic else 'sampled'}"
                 fill = "white" if deterministic else color_of(i)
                 axis.plot(updates, means, style, ms=4, color=color_of(i), mfc=fill, label=label)
     axis.set_xlabel("updates")
-    axis.set_ylabel("return, mean over seeds")
+    axis.set_ylabel(f"{measure.name}, mean over seeds")
     axis.set_title("during training")
 
 

@@ -85,6 +85,18 @@ class RunSummary:
         return float(np.mean(self.background_returns))
 
     @property
+    def background_success(self) -> float | None:
+        """Share of background episodes in which the task succeeded; None where it is unknown."""
+        rate: float | None = self.dataset.get("background_success")
+        return rate
+
+    @property
+    def expert_success(self) -> float | None:
+        """Share of the expert's episodes without noise that succeeded; None where unknown."""
+        rate: float | None = self.dataset["info"].get("expert_success")
+        return rate
+
+    @property
     def expert_returns(self) -> list[float] | None:
         """Return of each of the expert's episodes without noise; None where they are unknown."""
         returns: list[float] | None = self.dataset["info"].get("expert_returns")

@@ -75,6 +75,7 @@ def run_table(runs: Sequence[RunSummary]) -> Table:
     rows: list[Cells] = []
     if first.background_returns:
         rows.append(_data_cells("background", first.background_returns, first, digits))
+        rows[-1]["success"] = _rate_text(first.background_success)
     for run in runs:
         label = run.algorithm if algorithms.count(run.algorithm) == 1 else run.label
         for index, line in enumerate(run.by_setting()):
@@ -85,6 +86,7 @@ def run_table(runs: Sequence[RunSummary]) -> Table:
             rows.append(cells)
     if first.expert_returns:
         rows.append(_data_cells("expert", first.expert_returns, first, digits, column=MODE))
+        rows[-1]["mode, success"] = _rate_text(first.expert_success)
     columns = [name for name in COLUMNS if any(cells.get(name) for cells in rows)]
     return Table(
         title, _headings(columns, lines), [[c.get(n, "") for n in columns] for c in rows],
@@ -149,9 +151,14 @@ def _run_cells(line: RunSummary, digits: int) -> Cells:
         cells[f"{prefix}95 % interval"] = f"{low:.{digits}f} to {high:.{digits}f}"
         cells[f"{prefix}by seed"] = " ".join(f"{mean:.{digits}f}" for mean in returns.per_member)
         cells[f"{prefix}score"] = _score_text(returns.score)
-        if returns.success is not None:
-            cells[f"{prefix}success"] = f"{returns.success:.0%}"
+        if returns.success is not None and returns.success_interval is not None:
+            low, high = returns.success_interval
+            cells[f"{prefix}success"] = f"{returns.success:.0%} ({low:.0%} to {high:.0%})"
     return cells or {SAMPLED: "not evaluated"}
+
+
+def _rate_text(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.0%}"
 
 
 def _score_text(score: float | None) -> str:

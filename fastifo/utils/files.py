@@ -206,10 +206,15 @@ def check_regular(path: Path) -> None:
 
     Opening a pipe that nobody writes to would wait for ever.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise ValueError(f"{path}: expected a file, found {found}")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path}: expected a file, found {what_is(path)}")
+
+
+def what_is(path: Path) -> str:
+    """What is at a path that is no regular file, for an error."""
+    if path.is_dir():
+        return "a folder"
+    return "a pipe or a device" if path.exists() else "nothing there"
 
 
 def readable_bytes(path: Path, kind: str) -> int:
@@ -218,8 +223,7 @@ def readable_bytes(path: Path, kind: str) -> int:
     kind: names the format in the error, as in "HDF5".  Raises FileNotFoundError.
     """
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise FileNotFoundError(f"{path}: expected an {kind} file, found {found}")
+        raise FileNotFoundError(f"{path}: expected an {kind} file, found {what_is(path)}")
     return 4 * path.stat().st_size + (100 << 20)
 
 

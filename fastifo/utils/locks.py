@@ -52,11 +52,18 @@ def file_locks(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _acquire(path: Path, what: str, *, waits: bool) -> int:
-    """The open and locked file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The open and locked file.  Raises OSError naming it if it cannot be created."""
     told = False
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{path}: could not be created as a lock ({error.strerror}); remove what is there, "
+                "or choose another folder",
+            ) from error
         try:
             if try_lock(handle):
                 if _is_current(path, handle):

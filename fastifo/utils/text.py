@@ -1,5 +1,7 @@
 """Text for error messages and tables."""
 
+import ast
+import contextlib
 import difflib
 import json
 import math
@@ -59,11 +61,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a setting in a spec or a flag: JSON, or else the text itself."""
-    try:
-        return json.loads(text, parse_constant=lambda _: text)
-    except (json.JSONDecodeError, RecursionError):
-        return text
+    """The value of a setting in a spec or a flag: JSON, a Python literal, or the text itself."""
+    for parse in (_parse_json, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return parse(text)
+    return text
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda _: text)
 
 
 def number_texts(values: Iterable[float], spread: tuple[float, float] | None = None) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastifo
-from fastifo.benchmarks.sibench import load_sibench
+from fastifo.benchmarks.sibench import SIBenchSpec, load_sibench
 from fastifo.data.dataset import Dataset
 from support import write_expert
 
@@ -64,11 +64,11 @@ def test_the_other_episodes_may_come_from_a_clone(
 ) -> None:
     spec = f"sibench:Hopper-v4/d=2,episodes=4,seed=0,demos=50,noise=0.5,expert={expert}"
 
-    def short_clone(text: str, **options: bool) -> fastifo.Dataset:
-        assert text == spec
+    def short_clone(clone: SIBenchSpec, **options: bool) -> fastifo.Dataset:
+        assert clone == SIBenchSpec.parse(spec)
         return load_sibench(spec + ",bc_updates=20", **options)
 
-    monkeypatch.setattr("fastifo.benchmarks.bimodal.load_sibench", short_clone)
+    monkeypatch.setattr("fastifo.benchmarks.bimodal.load_set", short_clone)
     mixture = load(expert, "expert=1,demos=3,clone=2")
     clone = load_sibench(spec + ",bc_updates=20", progress=False)
     assert mixture.background.num_episodes == 4

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data.layouts import LAYOUTS, Layout, check
+from data.layout_table import LAYOUTS, Layout
+from data.layouts import check
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

@@ -51,10 +51,17 @@ def test_last_tenth_returns_the_means_that_were_logged_during_training(tmp_path:
     assert sampled.returns.shape == (2, 2)  # updates 38 and 40
     last = run.evaluate(2, progress=False)
     assert np.allclose(sampled.returns[:, 1], last.returns.mean(1))
+    half = run.evaluate(protocol="last_half")
+    assert half.returns.shape == (2, 10)  # updates 22 to 40
+    assert np.array_equal(half.returns[:, -2:], sampled.returns)
     mode = run.evaluate(deterministic=True, protocol="last_tenth")
     assert np.allclose(mode.returns[:, 0], run.evaluate(2, True, progress=False).returns.mean(1))
-    with pytest.raises(ValueError, match="protocol: expected final or last_tenth, found 'best'"):
+    with pytest.raises(
+        ValueError, match="protocol: expected final or last_tenth or last_half, found 'best'"
+    ):
         run.evaluate(protocol="best")
     plain = fastifo.train("bc", dataset, num_updates=2, hidden_sizes=(8,), progress=False)
     with pytest.raises(ValueError, match=r"protocol: last_tenth .* the run has none\. Train"):
         plain.evaluate(protocol="last_tenth")
+    with pytest.raises(ValueError, match=r"protocol: last_half .* after update 1; the run has"):
+        plain.evaluate(protocol="last_half")

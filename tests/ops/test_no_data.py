@@ -31,9 +31,7 @@ class Wrapper(Tensor):
 
     @staticmethod
     def __new__(cls, tensor: Tensor) -> "Wrapper":
-        result: Wrapper = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, tensor.shape, dtype=tensor.dtype
-        )
+        result: Wrapper = Tensor._make_wrapper_subclass(cls, tensor.shape, dtype=tensor.dtype)
         return result
 
     @classmethod

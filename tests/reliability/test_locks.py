@@ -112,3 +112,23 @@ def test_improving_locks_its_folder(tmp_path: Path) -> None:
             "bc", dataset, dataset, iterations=1, episodes=1, out=tmp_path, progress=False,
             num_updates=2, **SMALL,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "link", "loop"])
+def test_what_is_in_the_place_of_a_lock_is_named(tmp_path: Path, obstacle: str) -> None:
+    make_run(tmp_path / "run")
+    lock, other = tmp_path / "run" / LOCK, tmp_path / "other"
+    other.write_text("other")
+    if obstacle == "folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to(other if obstacle == "link" else lock)
+    with pytest.raises(OSError, match=rf"{LOCK}: could not be created as a lock .*; remove what"):
+        make_run(tmp_path / "run", 20)
+    assert other.read_text() == "other"
+
+
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match=r"link/\S+: could not be created as a lock .*another folder"):
+        make_run(tmp_path / "link")

@@ -1,10 +1,11 @@
-"""Numbers in texts and tables have sensible digits."""
+"""Numbers in texts and tables have sensible digits; values of settings are read from text."""
 
 import math
+from typing import Any
 
 import pytest
 
-from fastifo.utils.text import number_texts
+from fastifo.utils.text import number_texts, parse_value
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,19 @@ def test_numbers_show_three_digits_or_two_below_one(
     values: list[float], spread: tuple[float, float] | None, texts: list[str]
 ) -> None:
     assert number_texts(values, spread) == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-0.5", -0.5), ("1e-3", 1e-3), ("true", True), ("True", True), ("false", False),
+        ("null", None), ("None", None), ("[1, 2]", [1, 2]), ("(1, 2)", (1, 2)), ("'a'", "a"),
+        ('"a"', "a"), ('{"a": true}', {"a": True}), ("1.4", 1.4), ("1.4.1", "1.4.1"),
+        ("text", "text"), ("NaN", "NaN"), ("", ""), ("a(b)", "a(b)"),
+        ("[" * 5000, "[" * 5000), ("-", "-"),
+    ],
+)  # fmt: skip
+def test_a_value_is_json_a_literal_or_text(text: str, value: Any) -> None:
+    result = parse_value(text)
+    assert type(result) is type(value)
+    assert result == value

@@ -141,6 +141,7 @@ class ResumableArray:
 def _open_matching(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], mode: Any) -> Any:
     """The memory-mapped array of a file, or None if it is missing, damaged or another array."""
     try:
+        check_regular(path)
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except UNREADABLE:
         return None
@@ -156,6 +157,7 @@ def delete_array(path: Path) -> None:
 def has_array(path: Path) -> bool:
     """Whether a .npy file holds an array with rows; a truncated file does not."""
     try:
+        check_regular(path)
         return len(np.load(path, mmap_mode="r", allow_pickle=False)) > 0
     except UNREADABLE:
         return False

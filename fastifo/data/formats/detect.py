@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fastifo.data.formats.hdf5 import HDF5
+from fastifo.utils.files import check_regular
 
 HDF5_SIGNATURE, ZIP_SIGNATURE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
@@ -17,9 +18,10 @@ def kind_of(path: Path) -> str:
     if path.suffix == ".fastifo":
         return ""
     try:
+        check_regular(path)  # opening a pipe would wait
         with open(path, "rb") as file:
             start = file.read(len(HDF5_SIGNATURE))
-    except OSError:
+    except (OSError, ValueError):
         return ""  # reported by the reader of packs
     if start.startswith(ZIP_SIGNATURE):
         return "npz"

@@ -116,11 +116,7 @@ def _source(path: Path, options: ReadOptions) -> Source:
     if not isinstance(content, dict):
         raise ValueError(f"{metadata}: expected a JSON object, found {type(content).__name__}")
     spec = _nested(content, "eval_env_spec") or _nested(content, "env_spec")
-    settings = spec.get("kwargs")
-    env_kwargs = dict(settings) if isinstance(settings, dict) else {}
-    steps = options.max_steps or spec.get("max_episode_steps")
-    if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0:
-        env_kwargs["max_episode_steps"] = steps
+    env_kwargs = _settings(metadata, spec, options)
     env_id = spec.get("id")
     wrappers = spec.get("additional_wrappers")
     count = len(wrappers) if isinstance(wrappers, list | tuple) else 0
@@ -135,6 +131,24 @@ def _source(path: Path, options: ReadOptions) -> Source:
         obs_keys=options.keys,
         info={"notes": {"wrappers of the environment that are not used": count}},
     )
+
+
+def _settings(path: Path, spec: dict[str, Any], options: ReadOptions) -> dict[str, Any]:
+    """The environment's settings, with its time limit if it has one.
+
+    Raises ValueError naming the file for values of another kind.
+    """
+    settings, steps = spec.get("kwargs"), options.max_steps or spec.get("max_episode_steps")
+    if settings is not None and not isinstance(settings, dict):
+        raise ValueError(f"{path}: env_spec.kwargs: expected an object, found {str(settings)[:60]}")
+    if steps in (None, -1):  # Gymnasium's words for no limit
+        return dict(settings or {})
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(
+            f"{path}: env_spec.max_episode_steps: expected an integer of at least 1, or null, "
+            f"found {str(steps)[:60]!r}; say ,max_steps=<n>"
+        )
+    return dict(settings or {}) | {"max_episode_steps": steps}
 
 
 def _bounds(path: Path, content: dict[str, Any], options: ReadOptions) -> tuple[Any, Any]:

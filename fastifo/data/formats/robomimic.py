@@ -138,6 +138,11 @@ def _choose_keys(file: HDF5, demos: list[str], keys: tuple[str, ...]) -> tuple[s
     images = sorted(key for key in known if len(file.shape(f"data/{demo}/obs/{key}")) > 2)
     keys = keys or tuple(key for key in LOW_DIM if key in known)
     bad = [key for key in keys if key in images or key not in known]
+    if not known and file.has(f"data/{demo}/states"):
+        raise file.error(
+            "has states of the simulator and no observations; with robosuite installed, "
+            "robosuite:<file> replays them"
+        )
     if bad or not keys:
         low_dim = ", ".join(sorted(set(known) - set(images)))
         raise file.error(

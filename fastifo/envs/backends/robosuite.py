@@ -62,7 +62,7 @@ class RobosuiteBackend:
 
     def describe(self, spec: EnvSpec) -> EnvInfo:
         """What is known about a task; builds it unless it is one with robomimic's arm."""
-        check_installed()
+        check_installed(spec.id)
         return _known_info(spec) or _built_info(spec)
 
     def make(self, spec: EnvSpec, num_slots: int, *, threads: int, workers: int) -> VectorEnv:
@@ -70,7 +70,7 @@ class RobosuiteBackend:
 
         Inside a worker process of fastifo, the default is a process for each of its threads.
         """
-        check_installed()
+        check_installed(spec.id)
         if workers == 0:
             is_worker = multiprocessing.parent_process() is not None
             workers = threads if is_worker else len(os.sched_getaffinity(0))

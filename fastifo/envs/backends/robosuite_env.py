@@ -45,6 +45,7 @@ class RobosuiteEnv:
 
         Raises ImportError without robosuite; ValueError for an unknown task, key or setting.
         """
+        check_installed(spec.id)
         self.task, self.name = task_of(spec.id), spec.id
         self.keys = spec.obs_keys or LOW_DIM
         own, arguments, unused = split_settings(spec)
@@ -196,8 +197,7 @@ def versions() -> dict[str, str]:
 
 
 def import_robosuite() -> Any:
-    """The package.  Raises ImportError with the remedy."""
-    check_installed()
+    """The package, imported without its notices."""
     with quiet():
         import robosuite
     return robosuite
@@ -208,8 +208,8 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in NEEDED)
 
 
-def check_installed() -> None:
+def check_installed(env_id: str) -> None:
     """Raises ImportError with the remedy if robosuite, or what it needs, is missing."""
     if not is_installed():
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        raise ImportError(f"robosuite: no package {', '.join(missing)}; {INSTALL}")
+        raise ImportError(f"{env_id}: no package {', '.join(missing)}; {INSTALL}")

@@ -156,3 +156,36 @@ def test_wrappers_of_a_minari_environment_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a/data/metadata.json").write_text(metadata(env_spec=spec))
     notes = fastifo.load(f"minari:{tmp_path / 'a'}").notes()
     assert notes == ["wrappers of the environment that are not used: 2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"max_episode_steps": "30"}, r"max_episode_steps: expected .*,max_steps=<n>"),
+        ({"max_episode_steps": 0}, "max_episode_steps: expected an integer of at least 1"),
+        ({"max_episode_steps": 30.5}, "max_episode_steps: expected an integer of at least 1"),
+        ({"max_episode_steps": True}, "max_episode_steps: expected an integer of at least 1"),
+        ({"max_episode_steps": [30]}, "max_episode_steps: expected an integer of at least 1"),
+        ({"kwargs": [1]}, "kwargs: expected an object"),
+        ({"kwargs": "ctrl_cost_weight"}, "kwargs: expected an object"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(
+    tmp_path: Path, spec: dict[str, Any], message: str
+) -> None:
+    write_minari(tmp_path / "a", episodes())
+    metadata = tmp_path / "a/data/metadata.json"
+    metadata.write_text(json.dumps({"env_spec": json.dumps({"id": "Hopper-v5"} | spec)}))
+    with pytest.raises(ValueError, match=rf"metadata.json: env_spec\.{message}"):
+        fastifo.load(f"minari:{tmp_path / 'a'}")
+    if "kwargs" not in spec:
+        dataset = fastifo.load(f"minari:{tmp_path / 'a'},max_steps=20")
+        assert dataset.env_kwargs == {"max_episode_steps": 20}
+
+
+@pytest.mark.parametrize("steps", [None, -1])
+def test_an_environment_without_a_limit_has_none(tmp_path: Path, steps: int | None) -> None:
+    write_minari(tmp_path / "a", episodes())
+    metadata = tmp_path / "a/data/metadata.json"
+    metadata.write_text(json.dumps({"env_spec": {"id": "Hopper-v5", "max_episode_steps": steps}}))
+    assert fastifo.load(f"minari:{tmp_path / 'a'}").env_kwargs == {}
