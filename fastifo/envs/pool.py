@@ -106,18 +106,9 @@ class SlotPool:
         self.seeds = [(10_000 + task.seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
         self.low, self.high = vector.info.action_low, vector.info.action_high
         self.played = RecordedEpisodes.empty(len(slots))
-        self.finished = np.zeros(len(slots), bool)
         self.num_finished = 0
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the episodes that have not ended."""
-        return int(self.played.lengths[~self.finished].sum())
-
-    @property
-    def num_made(self) -> int:
-        """Steps of all episodes."""
-        return int(self.played.lengths.sum())
+        self.num_made = 0  # steps of all episodes
+        self.num_steps = 0  # steps of the episodes that have not ended
 
     def play(self, workers: Executor, spent: RolloutTime) -> Iterator[bool]:
         """Plays until no slot is left; leaves the episodes in `played`.
@@ -137,8 +128,10 @@ class SlotPool:
                 history.append((step, last_action[step.slots]))
             if active.any():
                 started = time.perf_counter()
-                slots = step.slots[active]
-                action = np.clip(self._act(slots, step.obs[active], workers), self.low, self.high)
+                slots, obs = step.slots, step.obs
+                if not active.all():
+                    slots, obs = slots[active], obs[active]
+                action = np.clip(self._act(slots, obs, workers), self.low, self.high)
                 if self.task.record:
                     last_action[slots] = action
                 self.vector.send(slots, action)
@@ -153,15 +146,19 @@ class SlotPool:
         if not (np.isfinite(step.obs).all() and np.isfinite(step.reward).all()):
             self._refuse(step)
         played.returns[slots] += step.reward
-        played.lengths[slots] += ~(step.first | step.lost)
+        made = ~(step.first | step.lost)
+        played.lengths[slots] += made
+        count = int(np.count_nonzero(made))
+        self.num_made += count
+        self.num_steps += count
         if not np.isnan(step.success).all():
             played.success[slots] = np.fmax(played.success[slots], step.success)
         if active.all():
             return
         played.terminal[slots] = step.terminated
         done = slots[~active]
-        self.finished[done] = True
         self.num_finished += len(done)
+        self.num_steps -= int(played.lengths[done].sum())
         gone = slots[step.lost]
         played.lost[gone], played.returns[gone], played.success[gone] = True, np.nan, np.nan
 

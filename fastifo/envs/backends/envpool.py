@@ -112,6 +112,7 @@ class EnvPoolVector:
         self.threads = threads
         self.pool: Any = None
         self.is_first = True
+        self.unknown, self.false = np.zeros(0), np.zeros(0, bool)  # made once, not at every step
 
     def start(self, seeds: Sequence[int]) -> None:
         """Makes a new pool: EnvPool fixes its seeds when it is made."""
@@ -127,6 +128,7 @@ class EnvPoolVector:
                 **self.settings,
             )
             _ = self.pool.observation_space  # made at the first use
+        self.unknown, self.false = np.full(len(seeds), np.nan), np.zeros(len(seeds), bool)
         self.is_first = True
 
     def send(self, slots: NDArray[np.int64], actions: NDArray[np.float64]) -> None:
@@ -151,9 +153,9 @@ class EnvPoolVector:
             reward=reward[order].astype(np.float64),
             terminated=terminated[order],
             truncated=truncated[order],
-            success=np.full(count, np.nan) if success is None else (success[order] > 0.5) * 1.0,
-            first=np.zeros(count, bool),
-            lost=np.zeros(count, bool),
+            success=self.unknown[:count] if success is None else (success[order] > 0.5) * 1.0,
+            first=self.false[:count],
+            lost=self.false[:count],
         )
 
     def close(self) -> None:
