@@ -18,6 +18,11 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 A method with a backbone (tge, seabo, otr) has its own presets and those of iql, or with
 `backbone="rebrac"` those of rebrac; tge and otr scale the rewards that they make unless a preset
 sets `reward_scaling`. A preset never sets the number of updates.
+
+On Robomimic the study averages evaluations over the last half of training:
+`Run.evaluate(protocol="last_half")`. It does not say whether success ends the task, after which
+nothing is bootstrapped; here it does. For the other reading generate data with
+`env.success_terminal=false` in their spec, and read files with `dones=timeout`.
 """
 
 import math

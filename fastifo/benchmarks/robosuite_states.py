@@ -18,13 +18,13 @@ from fastifo.data.dataset import Dataset
 from fastifo.data.formats.assemble import from_whole_episodes
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import ReadOptions, parse_options, split_spec
-from fastifo.data.formats.robosuite import LOW_DIM, NEW, PREFIX
+from fastifo.data.formats.robosuite import LOW_DIM, OLD, PREFIX
 from fastifo.data.formats.source import Source
 from fastifo.envs.backends.robosuite_env import RobosuiteEnv
 from fastifo.envs.spec import as_spec
 from fastifo.utils.progress import ProgressBar
 
-OPTIONS = ("episodes", "keys", "object_layout")
+OPTIONS = ("episodes", "keys", "object_layout", "dones")
 SAME_CONTROLLER = (1, 4)  # first version of robosuite whose actions mean what they mean here
 DROPPED_ACTIONS = "actions dropped that are commands to the controller of an older robosuite"
 
@@ -32,9 +32,10 @@ DROPPED_ACTIONS = "actions dropped that are commands to the controller of an old
 def load_states(text: str, *, progress: bool = True) -> Dataset:
     """The demonstrations of a spec `robosuite:<file>[,<option>=<value>]` as a background.
 
-    Options: `episodes`, `keys` and `object_layout`, as for robomimic's files.
-    An episode ends at the first state of success, which is terminal, or at its last state. The
-    reward is 1 at success. Actions of robosuite below 1.4 are dropped: its controller was another.
+    Options: `episodes`, `keys`, `object_layout` and `dones`, as for robomimic's files.
+    An episode ends at the first state of success, which is terminal unless `dones=timeout`, or at
+    its last state. The reward is 1 at success. Actions of robosuite below 1.4 are dropped: its
+    controller was another.
     Raises FileNotFoundError; ImportError without robosuite; ValueError for an unknown option or
     task, another layout, or states of another model.
     """
@@ -45,8 +46,11 @@ def load_states(text: str, *, progress: bool = True) -> Dataset:
     options = parse_options(text, "robomimic", given)
     file = HDF5(Path(name).expanduser())
     names = _demos(file, options)
-    settings = {"object_layout": options.object_layout} if options.object_layout else {}
-    settings = {k: v for k, v in settings.items() if v != NEW}
+    settings: dict[str, Any] = {}
+    if options.object_layout == OLD:
+        settings["object_layout"] = OLD
+    if options.dones == "timeout":
+        settings["success_terminal"] = False
     attributes = file.attributes("data")
     env_id = PREFIX + _task(file, attributes)
     with_actions = _version(attributes) >= SAME_CONTROLLER
@@ -61,7 +65,7 @@ def load_states(text: str, *, progress: bool = True) -> Dataset:
     result = from_whole_episodes(
         Source(file.path, dataclasses.replace(options, episodes=0)),
         [episode["obs"] for episode in episodes],
-        [bool(episode["reward"][-1]) for episode in episodes],
+        [bool(episode["reward"][-1]) and options.dones != "timeout" for episode in episodes],
         actions if len(actions) == len(episodes) else None,
         [episode["reward"] for episode in episodes],
         {} if with_actions else {DROPPED_ACTIONS: len(names)},

@@ -74,6 +74,9 @@ def test_replayed_observations_are_those_that_were_seen(tmp_path: Path) -> None:
     old = fastifo.load(f"robosuite:{path},object_layout=1.4,episodes=1", progress=False)
     assert old.env_kwargs == {"object_layout": "1.4"}
     assert old.background.num_episodes == 1
+    other = fastifo.load(f"robosuite:{path},dones=timeout,episodes=1", progress=False)
+    assert other.env_kwargs == {"success_terminal": False}
+    assert (int(other.background.terminal.sum()), int(other.background.timeout.sum())) == (0, 1)
     first = background.obs[: len(old.background.obs)]
     assert torch.equal(old.background.obs[:, 7:10], -first[:, 7:10])
     # A version whose controller was another: observations only, which is enough for an expert.

@@ -34,8 +34,9 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
 
     options: `keys` are observations to concatenate, in this order, by default those of LOW_DIM that
     exist; `filter` is the name of a mask; `dones` says what the last step is, whatever the file's
-    own `dones` say; `object_layout` is the version of robosuite whose layout of `object` is wanted,
-    by default the file's own.
+    own `dones` say, and with `timeout` success does not end the task in the environment either;
+    `object_layout` is the version of robosuite whose layout of `object` is wanted, by default the
+    file's own.
     The environment and its settings come from `env_args`.
     The last step of a demonstration is terminal if its `dones` says so.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong: an unknown filter or
@@ -171,6 +172,8 @@ def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
         settings.pop("object_layout", None)
     if options.object_layout == OLD and env_id is not None:
         settings["object_layout"] = OLD
+    if options.dones == "timeout" and env_id is not None:
+        settings["success_terminal"] = False  # episodes that are played end as those of the file do
     return Source(
         file.path,
         options,

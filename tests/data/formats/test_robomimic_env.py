@@ -54,6 +54,20 @@ def test_the_environment_has_the_layout_of_the_file(
         assert torch.equal(other.background.obs, torch.from_numpy(expected))
 
 
+@pytest.mark.parametrize(("dones", "terminal"), [("terminal", True), ("timeout", False)])
+def test_success_ends_the_task_in_file_and_environment_alike(
+    dones: str, terminal: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.hdf5"
+    write(path, env_args("1.5.1"), width=10)
+    dataset = fastifo.load(f"robomimic:{path},dones={dones}")
+    assert dataset.env_kwargs == ({} if terminal else {"success_terminal": False})
+    assert int(dataset.background.terminal.sum()) == (2 if terminal else 0)
+    assert fastifo.load(f"robomimic:{path}").env_kwargs == {}
+    write(path, None)
+    assert fastifo.load(f"robomimic:{path},dones={dones}").env_kwargs == {}
+
+
 def test_keys_and_settings_of_the_file_are_those_of_the_environment(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     write(path, env_args("1.5.1", "PickPlaceCan", control_freq=10))
