@@ -95,9 +95,12 @@ def _acquire(path: Path, what: str, *, waits: bool) -> int:
 
 
 def _starter() -> int | None:
-    """The process that started this one with `multiprocessing`, if one did."""
-    parent = multiprocessing.parent_process()
-    return None if parent is None else parent.pid
+    """The process that started this one, while that imports the main script again for it.
+
+    `multiprocessing` itself tells by this attribute that a script is imported again.
+    """
+    is_importing = getattr(multiprocessing.current_process(), "_inheriting", False)
+    return os.getppid() if is_importing else None
 
 
 def _is_current(path: Path, handle: int) -> bool:
