@@ -24,6 +24,7 @@ from bench.arguments import make_parser
 from fastifo.report.plotting import COLORS
 from fastifo.report.runs import ORDER
 from fastifo.utils.files import write_atomic, write_json
+from fastifo.utils.text import number_texts
 
 SETS = {  # task -> SIBench set whose background returns are 20 to 70 % of the expert's
     "HalfCheetah-v4": "d=5,episodes=200,demos=50,bc_updates=4000",
@@ -45,7 +46,7 @@ def entry(run: fastifo.Run, returns: Any, mode: Any) -> dict[str, Any]:
         "return": round(returns.mean, 1),
         "low": round(low, 1),
         "high": round(high, 1),
-        "per_seed": " ".join(f"{value:.0f}" for value in returns.per_member),
+        "per_seed": " ".join(number_texts(returns.per_member)),
         "mode": round(mode.mean, 1),
         "background": round(statistics.mean(run.datasets[0]["background_returns"]), 1),
         "precision": run.precision,

@@ -12,6 +12,7 @@ from fastifo.cli.help import make_group
 from fastifo.cli.lists import Ints
 from fastifo.data.pack import read_header
 from fastifo.utils.schema import check_schema
+from fastifo.utils.text import number_texts
 
 SET_INFO = {
     "spec": {"d": int, "seed": int},
@@ -97,9 +98,12 @@ def show(paths: Iterable[Path]) -> None:
     for path, info in sets:
         check_schema({"info": info}, {"info": SET_INFO}, path, "it is no set of `sibench build`")
     for path, info in sorted(sets, key=lambda x: (str(x[0].parent), x[1]["spec"]["d"])):
+        mean, deviation = number_texts(
+            info[f"background_return_{name}"] for name in ("mean", "std")
+        )
         print(
             f"{path}  d {info['spec']['d']}, seed {info['spec']['seed']}, "
-            f"return {info['background_return_mean']:.1f} ± {info['background_return_std']:.1f}, "
+            f"return {mean} ± {deviation}, "
             f"length {info['background_length_mean']:.0f}"
         )
 

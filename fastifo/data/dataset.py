@@ -15,6 +15,7 @@ from fastifo.data.formats import d4rl
 from fastifo.data.pack import read_pack, verify, write_pack
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.records import Record
+from fastifo.utils.text import number_texts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,9 +202,10 @@ class Dataset(Record):
         returns, demos = self.info.get("expert_returns"), self.info.get("demonstration_return_mean")
         lines += self.notes()
         if isinstance(returns, list) and returns and isinstance(demos, float):
+            quiet, noisy = number_texts([sum(returns) / len(returns), demos])
             lines.append(
-                f"expert's mean return {sum(returns) / len(returns):.1f} without exploration "
-                f"noise, {demos:.1f} in its demonstrations"
+                f"expert's mean return {quiet} without exploration noise, {noisy} in its "
+                "demonstrations"
             )
         return "\n".join(lines)
 
@@ -252,5 +254,6 @@ def _describe(episodes: Episodes) -> str:
     returns = episodes.returns()
     if returns is not None:
         spread = returns.std(correction=0)
-        text += f", return {returns.mean():.1f} ± {spread:.1f}"
+        mean, deviation = number_texts([float(returns.mean()), float(spread)])
+        text += f", return {mean} ± {deviation}"
     return text + ("" if episodes.action is not None else ", no actions")

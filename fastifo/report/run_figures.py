@@ -80,9 +80,10 @@ def _draw_returns(axis: Any, lines: Sequence[RunSummary]) -> None:
                 axis.plot(np.full(len(members), x + shift), members, ".", color=color, alpha=0.5)
     axis.plot([], [], "o", color="0.3", label="sampled actions")
     axis.plot([], [], "D", color="0.3", mfc="white", label="mode")
-    names = [line.name for _, line in drawn]
-    few = len(names) <= 4 and all(len(name) < 12 for name in names)
-    angle = {"rotation": 0} if few else {"rotation": 35, "ha": "right", "fontsize": 8}
+    names = [line.name.replace(", ", "\n") for _, line in drawn]
+    widest = max(len(part) for name in names for part in name.split("\n"))
+    few = widest * len(names) < 48  # characters that fit side by side
+    angle = {"fontsize": 9} if few else {"rotation": 35, "ha": "right", "fontsize": 8}
     axis.set_xticks(range(len(names)), names, **angle)
     axis.set_xlim(-0.6, len(names) - 0.4)
     axis.set_ylabel(f"{measure.name}, 95 % interval; dots: seeds")

@@ -27,8 +27,12 @@ COLUMNS = (
     MODE, "mode, 95 % interval", "mode, by seed", "mode, success", "mode, score",
     "updates", "time",
 )  # fmt: skip
-AGGREGATE_HEADER = ("algorithm", "interquartile mean of the score", "95 % interval", "sets")
-AGGREGATE_TITLE = "All sets together: D4RL scores of sampled actions, stratified bootstrap"
+AGGREGATE_HEADER = (
+    "algorithm", SAMPLED, "95 % interval", MODE, "mode, 95 % interval", "sets",
+)  # fmt: skip
+AGGREGATE_TITLE = (
+    "All sets together: interquartile mean of D4RL scores, stratified bootstrap over seeds"
+)
 
 Cells = dict[str, str]  # column -> text
 
@@ -44,13 +48,14 @@ class Table:
 
     def print(self) -> None:
         """Prints the table as wide as its longest row, so that nothing is cut off."""
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable()
         for index, name in enumerate(self.header):
             table.add_column(name, justify="right" if index else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console = Console()
         needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        print(self.title)
         Console(width=max(console.width, needed)).print(table)  # a log has no terminal's width
         for note in self.notes:
             print(f"  {note}")
@@ -193,26 +198,35 @@ def improvement_table(improvement: Improvement) -> Table:
 
 def aggregate_table(runs: Sequence[RunSummary]) -> Table | None:
     """One row per algorithm and setting; None where there is nothing to aggregate."""
-    rows = [
-        [name, f"{mean:.1f}", f"{low:.1f} to {high:.1f}", str(num_sets)]
-        for name, mean, (low, high), num_sets in aggregate(runs)
-    ]
+    cells: dict[str, dict[str, str]] = {}
+    for kind, prefix, deterministic in ((SAMPLED, "", False), (MODE, "mode, ", True)):
+        for name, mean, (low, high), num_sets in aggregate(runs, deterministic=deterministic):
+            cells.setdefault(name, {"algorithm": name, "sets": str(num_sets)})
+            cells[name] |= {
+                kind: f"{mean:.1f}",
+                f"{prefix}95 % interval": f"{low:.1f} to {high:.1f}",
+            }
+    rows = [[row.get(column, "") for column in AGGREGATE_HEADER] for row in cells.values()]
     return Table(AGGREGATE_TITLE, AGGREGATE_HEADER, rows) if rows else None
 
 
-def aggregate(runs: Sequence[RunSummary]) -> list[tuple[str, float, tuple[float, float], int]]:
+def aggregate(
+    runs: Sequence[RunSummary], *, deterministic: bool = False
+) -> list[tuple[str, float, tuple[float, float], int]]:
     """(algorithm, interquartile mean of the D4RL score, its 95 % interval, number of sets).
 
+    deterministic: of the policies' modes; False: of sampled actions.
     The settings of a sweep have rows of their own. Uses the sets that every algorithm was evaluated
-    on, with sampled actions. An algorithm whose sets differ in their number of members has no row.
+    on. An algorithm whose sets differ in their number of members has no row.
     """
     lines = [line for run in runs for line in run.by_setting()]
     scores: dict[str, dict[str, list[float]]] = {}  # series -> dataset -> members' scores
     for line in lines:
-        if line.returns is None or line.returns.score_of(0.0) is None:
+        returns = line.deterministic if deterministic else line.returns
+        if returns is None or returns.score_of(0.0) is None:
             continue
         by_set = scores.setdefault(line.series, {})
-        members = [line.returns.score_of(mean) for mean in line.returns.per_member]
+        members = [returns.score_of(mean) for mean in returns.per_member]
         by_set.setdefault(line.dataset["fingerprint"], []).extend(
             score for score in members if score is not None and np.isfinite(score)
         )

@@ -30,15 +30,20 @@ from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_seeds, plain
 from fastifo.utils.files import keep_plan, write_json
 from fastifo.utils.locks import folder_lock
+from fastifo.utils.records import Record
+from fastifo.utils.text import decimals_for
 
 FORMAT = "fastifo-improve"
 SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
 PLAYED = "played.fastifo"  # an iteration's episodes
 
 
-@dataclass(frozen=True)
-class Improvement:
-    """What `improve` returns: the mean undiscounted return of each iteration's data, by seed."""
+@dataclass(frozen=True, repr=False)
+class Improvement(Record):
+    """What `improve` returns: the mean undiscounted return of each iteration's data, by seed.
+
+    The data are episodes of sampled actions.
+    """
 
     algorithm: str  # name of the method
     env_id: str  # the environment
@@ -51,8 +56,10 @@ class Improvement:
         for seed in self.seeds:
             table.add_column(f"seed {seed}", justify="right")
         table.add_column("mean", justify="right")
+        digits = decimals_for(np.ravel(self.returns))
         for iteration, row in enumerate(np.array(self.returns).T):
-            table.add_row(str(iteration), *(f"{value:.1f}" for value in row), f"{row.mean():.1f}")
+            cells = [f"{value:.{digits}f}" for value in (*row, row.mean())]
+            table.add_row(str(iteration), *cells)
         console = Console(width=30 + 14 * len(self.seeds))
         with console.capture() as captured:
             console.print(table)

@@ -11,7 +11,7 @@ import fastifo
 from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.report.report import report
 from fastifo.report.runs import read_runs, series_of
-from fastifo.report.tables import Table, aggregate, run_table
+from fastifo.report.tables import Table, aggregate, aggregate_table, run_table
 from helpers import SMALL, random_dataset
 
 
@@ -140,8 +140,9 @@ def test_several_folders_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_settings_of_a_sweep_are_aggregated_apart(tmp_path: Path) -> None:
     for seed in (0, 1):
         make_run(
-            tmp_path / str(seed), "vfo_bin", [100.0, 100.0, 900.0, 900.0], temperature=[0.3, 1.0],
-            seeds=[0, 1], dataset=random_dataset(seed, env_id="Hopper-v4"),
+            tmp_path / str(seed), "vfo_bin", [100.0, 100.0, 900.0, 900.0],
+            [500.0, 500.0, 50.0, 50.0], temperature=[0.3, 1.0], seeds=[0, 1],
+            dataset=random_dataset(seed, env_id="Hopper-v4"),
         )  # fmt: skip
     runs = read_runs(tmp_path)
     names = ["vfo_bin, temperature=0.3", "vfo_bin, temperature=1.0"]
@@ -149,6 +150,13 @@ def test_the_settings_of_a_sweep_are_aggregated_apart(tmp_path: Path) -> None:
     rows = aggregate(runs)
     assert [row[0] for row in rows] == names
     assert rows[0][1] == pytest.approx(100 * (100 + 20.272305) / (3234.3 + 20.272305))
+    table = aggregate_table(runs)
+    assert table is not None
+    rows_by_name = cells(table)
+    scores = [[f"{100 * (mean + 20.272305) / (3234.3 + 20.272305):.1f}" for mean in pair]
+              for pair in ((100, 500), (900, 50))]  # fmt: skip
+    found = [[rows_by_name[name][kind] for kind in ("sampled actions", "mode")] for name in names]
+    assert found == scores
     assert report(tmp_path).name == "differences.png"
 
 

@@ -126,6 +126,7 @@ class EnvPoolVector:
                 seed=list(seeds),
                 **self.settings,
             )
+            _ = self.pool.observation_space  # made at the first use
         self.is_first = True
 
     def send(self, slots: NDArray[np.int64], actions: NDArray[np.float64]) -> None:
