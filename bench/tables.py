@@ -129,9 +129,23 @@ def methods_table() -> str:
     return markdown(" | ".join(["method", *kinds, *PARTS]), lines)
 
 
+def experts_table(library: str) -> str:
+    """One line per task of a library: success and mean length, for each action noise."""
+    rows = [row for row in read_rows("experts.csv") if row["env"].startswith(f"{library}/")]
+    noises = list(dict.fromkeys(row["noise"] for row in rows))
+    cells = {
+        (row["env"], row["noise"]): f"{float(row['success']):.2f}, {float(row['length_mean']):.0f}"
+        for row in rows
+    }
+    envs = dict.fromkeys(row["env"] for row in rows)
+    lines = [[f"`{env}`", *(cells.get((env, noise), "") for noise in noises)] for env in envs]
+    return markdown(" | ".join(["task", *(f"noise {noise}" for noise in noises)]), lines)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the marker: table}
     "README.md": {"speed": speed_table},
     "bench/results/README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
+    "bench/results/experts.md": {"experts metaworld": partial(experts_table, "metaworld")},
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
     "bench/results/long-training.md": {"horizon": horizon_table},

@@ -158,13 +158,16 @@ def choose_env(
 def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
     """Checks an environment before any training.  Returns what the user should know of it.
 
-    A package that is missing is no error: the run can be evaluated elsewhere.
-    Raises ValueError or TypeError if policies could not be evaluated in it.
+    A package that is missing is no error unless the user named the environment: the run can be
+    evaluated elsewhere.
+    Raises ValueError, TypeError or ImportError if policies could not be evaluated in it.
     """
     sizes = (dataset.obs_dim, dataset.action_dim)
     try:
         info = check_env(env, *sizes, dataset.action_low, dataset.action_high)
     except ImportError as error:
+        if env.is_trusted:
+            raise
         return [f"{env.id} cannot be played here: {error}"]
     except ValueError as error:
         raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None

@@ -1,6 +1,7 @@
 """Locks on folders, which end with the process that holds them."""
 
 import contextlib
+import multiprocessing
 import os
 import socket
 import sys
@@ -73,6 +74,11 @@ def _acquire(path: Path, what: str, *, waits: bool) -> int:
                     return handle
             else:
                 holder = os.pread(handle, 1000, 0).decode(errors="replace") or "another process"
+                if holder.startswith(f"process {_starter()} "):
+                    raise BlockingIOError(
+                        f"{what}: in use by the process that started this one to work for it: a "
+                        'script has to do its work below `if __name__ == "__main__":`'
+                    )
                 if not waits:
                     raise BlockingIOError(
                         f"{what}: in use by {holder}; wait until it has ended, or choose another "
@@ -86,6 +92,15 @@ def _acquire(path: Path, what: str, *, waits: bool) -> int:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _starter() -> int | None:
+    """The process that started this one, while that imports the main script again for it.
+
+    `multiprocessing` itself tells by this attribute that a script is imported again.
+    """
+    is_importing = getattr(multiprocessing.current_process(), "_inheriting", False)
+    return os.getppid() if is_importing else None
 
 
 def _is_current(path: Path, handle: int) -> bool:

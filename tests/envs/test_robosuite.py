@@ -229,6 +229,28 @@ def test_an_unknown_key_is_named() -> None:
         describe(as_spec("robosuite/Lift", obs_keys=("object", "robot0_eef")))
 
 
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"mujoco": "3.10.0"}, r"expected mujoco from 3\.3 to before 3\.10, found 3\.10\.0; pip"),
+        ({"mujoco": "4.0.0"}, r"found 4\.0\.0"),
+        ({"mujoco": "2.3.7"}, r"found 2\.3\.7"),
+        ({"robosuite": "1.4.1"}, r"expected robosuite from 1\.5 to before 1\.6, found 1\.4\.1"),
+    ],
+)
+def test_versions_that_do_not_work_together_are_named(
+    found: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastifo.envs.backends import robosuite_env
+
+    versions = {"robosuite": "1.5.2", "mujoco": "3.9.1"}
+    monkeypatch.setattr(robosuite_env, "versions", lambda: versions)
+    robosuite_env.check_installed("robosuite/Lift")
+    monkeypatch.setattr(robosuite_env, "versions", lambda: versions | found)
+    with pytest.raises(ImportError, match=message):
+        robosuite_env.check_installed("robosuite/Lift")
+
+
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastifo.envs.backends import robosuite_env
 

@@ -132,3 +132,25 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OSError, match=r"link/\S+: could not be created as a lock .*another folder"):
         make_run(tmp_path / "link")
+
+
+@pytest.mark.parametrize("waits", ["True", "False"])
+def test_a_script_that_starts_itself_again_does_not_wait_for_itself(
+    tmp_path: Path, waits: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, pathlib, sys\n"
+        "from fastifo.utils.locks import folder_lock\n"
+        f"with folder_lock(pathlib.Path({str(tmp_path / 'out')!r}), waits={waits}):\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    worker = spawn.Process(target=print, args=('work',))\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+        "    print('exit code', worker.exitcode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "exit code 1\n"
+    assert "work for it: a script has to do its work below `if __name__ ==" in done.stderr

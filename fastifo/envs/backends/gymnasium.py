@@ -238,6 +238,11 @@ def _make_registered(
         with quiet():
             env = gymnasium.make(name, disable_env_checker=True, **{**settings, **kwargs})
     except gymnasium.error.DependencyNotInstalled as error:
+        if "mujoco_py" in str(error):
+            raise ValueError(
+                f"{name}: needs mujoco_py, which is no longer maintained; use {name[:-1]}4 or "
+                f"{name[:-1]}5 instead"
+            ) from None
         raise ImportError(f"{name}: {error}; {INSTALL}") from None
     except (gymnasium.error.Error, TypeError, AttributeError) as error:
         raise ValueError(f"{name}: could not be made: {error}") from error

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ from fastifo.utils.text import did_you_mean
 # robosuite's own dependencies ask for numpy < 2, which it does not need.
 INSTALL = "pip install 'fastifo[robosuite]' && pip install --no-deps robosuite==1.5.2"
 NEEDED = ("robosuite", "mujoco", "numba", "scipy", "cv2", "PIL", "termcolor", "tqdm")
+# Versions that work together, from the first to before the second: later MuJoCos lack what
+# robosuite 1.5 calls, and earlier robosuites observe and control in another way.
+VERSIONS = {"robosuite": ((1, 5), (1, 6)), "mujoco": ((3, 3), (3, 10))}
 OWN: dict[str, tuple[Any, ...]] = {  # settings that robosuite does not have, and their values
     "object_layout": (NEW, OLD),  # order and signs of the observation `object`
     "success_terminal": (True, False),  # success ends the task; or only cuts the episode
@@ -209,7 +213,15 @@ def is_installed() -> bool:
 
 
 def check_installed(env_id: str) -> None:
-    """Raises ImportError with the remedy if robosuite, or what it needs, is missing."""
+    """Raises ImportError with the remedy if a package is missing or of an unsuitable version."""
     if not is_installed():
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         raise ImportError(f"{env_id}: no package {', '.join(missing)}; {INSTALL}")
+    for name, (first, end) in VERSIONS.items():
+        version = tuple(int(n) for n in re.findall(r"\d{1,9}", versions()[name])[:2])
+        if not first <= version < end:
+            low, high = (".".join(map(str, bound)) for bound in (first, end))
+            raise ImportError(
+                f"{env_id}: expected {name} from {low} to before {high}, found "
+                f"{versions()[name]}; {INSTALL}"
+            )
