@@ -145,7 +145,10 @@ def experts_table(library: str) -> str:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the marker: table}
     "README.md": {"speed": speed_table},
     "bench/results/README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
-    "bench/results/experts.md": {"experts metaworld": partial(experts_table, "metaworld")},
+    "bench/results/experts.md": {
+        f"experts {library}": partial(experts_table, library)
+        for library in ("metaworld", "robosuite")
+    },
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
     "bench/results/long-training.md": {"horizon": horizon_table},

@@ -3,6 +3,16 @@
 They control a Panda arm by OSC_POSE deltas at 20 Hz, as in robomimic's files, and read robomimic's
 low-dimensional observation alone: pose of the object, pose of the gripper, and its opening. Actions
 are a function of the observation, without memory.
+
+Share of 20 episodes that succeed within 400 steps, and their mean length, in robosuite 1.5.2:
+
+| task | noise 0 | noise 0.2 |
+| --- | ---: | ---: |
+| Lift | 1.00, 27 | 1.00, 48 |
+| PickPlaceCan | 1.00, 108 | 0.95, 151 |
+| NutAssemblySquare | 0.85, 175 | 0.55, 320 |
+
+Of 20 other episodes without noise 1.00, 1.00 and 0.95 succeeded; bench/results/experts.md has more.
 """
 
 import math
