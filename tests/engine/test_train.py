@@ -63,7 +63,7 @@ def test_every_float_field_may_differ_between_members(name: str, fields: dict[st
     together = train(name, random_dataset(), 10, seeds=[3, 5], precision="fp64", **fields)
     (swept,) = fields.keys() - {"preset"}
     for index, member in enumerate(together.members):
-        values = fields | {swept: getattr(member.config, swept), "seeds": member.seed}
+        values = fields | {swept: getattr(member.config, swept), "seeds": [member.seed]}
         single = train(name, random_dataset(), 10, precision="fp64", **values)
         pairs = zip(together.learners[0].parameters(), single.learners[0].parameters(), strict=True)
         for actual, expected in pairs:
