@@ -2,9 +2,10 @@
 
     python -m bench.envs [--steps 20000] [--envs Hopper-v5 gymnasium/Hopper-v5 ...]
 
-A linear policy plays the environments as an evaluation does; the time includes its actions and the
-interface. Processor time is that of this process and of its workers. Rows are added to
-`bench/results/envs-<machine>.csv`; workers `none`: in this process.
+A linear policy plays the environments as an evaluation does. The time includes its actions, the
+interface, and making the environments, which weighs in short runs. Processor time is that of this
+process and of its workers. Rows are added to `bench/results/envs-<machine>.csv`; workers `none`: in
+this process.
 """
 
 import argparse
@@ -30,13 +31,13 @@ ENVS = (
     "metaworld/Reach", "robosuite/Lift",
 )  # fmt: skip
 COLUMNS = (
-    "env", "workers", "episodes", "steps", "steps_per_cpu_s", "steps_per_s", "versions",
+    "env", "workers", "episodes", "steps", "repeats", "steps_per_cpu_s", "steps_per_s", "versions",
     "machine", "commit",
 )  # fmt: skip
 
 
 class Linear:
-    """Small actions that are linear in the observation, with noise."""
+    """Small actions that are linear in the observation."""
 
     def __init__(self, obs_dim: int, action_dim: int) -> None:
         self.seed = torch.zeros(1, dtype=torch.int64)
@@ -80,6 +81,7 @@ def measure(env_id: str, steps: int, workers: int, repeats: int) -> dict[str, ob
         "workers": workers or "none",
         "episodes": episodes,
         "steps": int(counts),
+        "repeats": repeats,
         "steps_per_cpu_s": round(float(per_cpu)),
         "steps_per_s": round(float(per_wall)),
         "versions": " ".join(f"{name}={version}" for name, version in info.versions.items()),

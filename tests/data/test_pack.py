@@ -194,7 +194,11 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     ("spec", "error", "message"),
     [
         ("nowhere.fastifo", FileNotFoundError, "nowhere.fastifo: expected a fastifo-dataset file"),
-        ("x5:hopper", ValueError, "unknown kind of dataset 'x5'; known: sibench, bimodal, d4rl,"),
+        (
+            "x5:hopper",
+            ValueError,
+            "unknown kind of dataset 'x5'; known: sibench, bimodal, robosuite,",
+        ),
         ("https://host/a", ValueError, "unknown kind of dataset 'https'"),
     ],
 )

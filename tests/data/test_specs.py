@@ -20,7 +20,9 @@ def test_paths_may_contain_commas(tmp_path: Path, name: str) -> None:
     write_d4rl(path, episodes())
     assert_same(fastifo.load(f"d4rl:{path}").background, episodes())
     assert fastifo.load(f"d4rl:{path},episodes=3").background.num_episodes == 3
-    with pytest.raises(ValueError, match="unknown option 'size=3'; known: episodes, ends, dones"):
+    with pytest.raises(
+        ValueError, match="unknown option 'size=3'; known: episodes, ends, terminals, dones"
+    ):
         fastifo.load(f"d4rl:{path},size=3")
     if "/" in name:
         expected = f"{name}x: expected an HDF5 file, found nothing there"
@@ -37,7 +39,7 @@ def test_paths_may_contain_commas(tmp_path: Path, name: str) -> None:
         ("dones=both", "dones: expected terminal or timeout, found 'both'"),
         ("clip=yes", "clip: expected true or false, found 'yes'"),
         ("action_low=low", "action_low: expected a number, or one for each dimension joined by"),
-        ("keys=a", "unknown option 'keys=a'; known: episodes, ends, dones, max_steps, action_low"),
+        ("keys=a", "unknown option 'keys=a'; known: episodes, ends, terminals, dones"),
         ("episodes", "unknown option 'episodes'"),
     ],
 )

@@ -53,7 +53,11 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
         ("iql", {"expectile": [0.6, 0.9]}),
         ("bc", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
         ("bco", {"preset": "orig", "learning_rate": [1e-3, 3e-4]}),
-        ("smodice", {"preset": "orig", "value_weight_decay": [1e-4, 0.3]}),
+        # A last bias of 0 has gradients of pure rounding, which Adam amplifies: not Xavier's start.
+        (
+            "smodice",
+            {"preset": "orig", "init": "fan_in_uniform", "value_weight_decay": [1e-4, 0.3]},
+        ),
         ("dilo", {"preset": "orig", "backward_share": [0.3, 0.9]}),
     ],
     ids=str,
@@ -61,9 +65,9 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
 @pytest.mark.slow
 def test_every_float_field_may_differ_between_members(name: str, fields: dict[str, Any]) -> None:
     together = train(name, random_dataset(), 10, seeds=[3, 5], precision="fp64", **fields)
-    (swept,) = fields.keys() - {"preset"}
+    (swept,) = fields.keys() - {"preset", "init"}
     for index, member in enumerate(together.members):
-        values = fields | {swept: getattr(member.config, swept), "seeds": member.seed}
+        values = fields | {swept: getattr(member.config, swept), "seeds": [member.seed]}
         single = train(name, random_dataset(), 10, precision="fp64", **values)
         pairs = zip(together.learners[0].parameters(), single.learners[0].parameters(), strict=True)
         for actual, expected in pairs:
