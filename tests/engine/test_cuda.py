@@ -81,7 +81,7 @@ def test_policies_trained_on_a_gpu_act_together_on_the_cpu(cuda_device: torch.de
     assert batch_key(policy) is not None
     sampling = SamplingStep(7, 3, 4)
     obs, rows = torch.randn(4, 3), np.arange(4)
-    expected = policy.act_rows(obs, policy.noise(*sampling))
+    expected = policy.act_rows(obs, policy.noise(sampling.stream, sampling.step, 4))
     actual = PolicyBatch([policy]).act(obs, np.array([0, 4]), rows, sampling)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
