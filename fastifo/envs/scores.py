@@ -1,20 +1,44 @@
-"""D4RL's normalized scores of returns."""
+"""D4RL's normalized scores of returns.
+
+A score needs the rewards and the time limit that the reference returns were measured with. There
+is none for version 5 of the locomotion tasks, whose rewards changed, and none for the successors of
+D4RL's Adroit, maze and kitchen tasks (`REPLACED`), which EnvPool and Gymnasium have. A dataset that
+states its own reference returns, as Minari's do, has one all the same.
+"""
 
 from collections.abc import Sequence
 
 # (random, expert): the D4RL score of a return is 100 * (return - random) / (expert - random).
 # Source: D4RL (Fu et al. 2020, arXiv:2004.07219), v2 tasks, Adroit v1. Versions 3 and 4 of the
 # locomotion tasks have the same rewards; version 5 changed those of most tasks and has no scores.
-# The rewards of Adroit's door, hammer and relocate differ in later versions.
 REFERENCE_RETURNS = {
     "HalfCheetah": (-280.178953, 12135.0),
     "Hopper": (-20.272305, 3234.3),
     "Walker2d": (1.629008, 4592.3),
     "Ant": (-325.6, 3879.7),
-    "AdroitHandPen": (96.262799, 3076.8331017826877),
-    "AdroitHandDoor": (-56.512833, 2880.5693087298737),
-    "AdroitHandHammer": (-274.856578, 12794.134825156867),
-    "AdroitHandRelocate": (-6.425911, 4233.877797728884),
+}
+D4RL_RETURNS = {  # start of D4RL's own name of a task, such as maze2d-umaze-v1
+    "halfcheetah": REFERENCE_RETURNS["HalfCheetah"],
+    "hopper": REFERENCE_RETURNS["Hopper"],
+    "walker2d": REFERENCE_RETURNS["Walker2d"],
+    "ant": REFERENCE_RETURNS["Ant"],
+    "pen": (96.262799, 3076.8331017826877),
+    "door": (-56.512833, 2880.5693087298737),
+    "hammer": (-274.856578, 12794.134825156867),
+    "relocate": (-6.425911, 4233.877797728884),
+    "maze2d-umaze": (23.85, 161.86),  # sparse rewards; those of the dense tasks are others
+    "maze2d-medium": (13.13, 277.39),
+    "maze2d-large": (6.7, 273.99),
+    "antmaze": (0.0, 1.0),
+    "kitchen": (0.0, 4.0),
+}
+REPLACED = {  # start of a name: why D4RL's reference returns do not apply
+    "AdroitHandPen": "pen had 100 steps and other rewards",
+    "AdroitHand": "door, hammer and relocate had other rewards",
+    "PointMaze": "maze2d had other time limits, and rewards that went on at the goal",
+    "AntMaze": "antmaze had other time limits and another ant",
+    "FrankaKitchen": "kitchen had other dynamics and counted rewards in another way",
+    "maze2d": "they are of the mazes umaze, medium and large with sparse rewards",
 }
 NEWEST = 4  # version of a task to which the reference returns apply
 
@@ -32,8 +56,13 @@ def normalized_score(
 
 def score_remark(env_id: str, reference: Sequence[float] | None = None) -> str:
     """Why a task that D4RL has returns for gets no score; empty where it gets one, or has none."""
+    if reference or _reference(env_id):
+        return ""
+    for start, reason in REPLACED.items():
+        if env_id.startswith(start):
+            return f"no score for {env_id}: D4RL's reference returns do not apply; {reason}"
     name = env_id.partition("-")[0]
-    if reference or _reference(env_id) or name not in REFERENCE_RETURNS:
+    if name not in REFERENCE_RETURNS:
         return ""
     return (
         f"no score for {env_id}: D4RL's reference returns are of versions up to v{NEWEST} of {name}"
@@ -44,4 +73,9 @@ def _reference(env_id: str) -> tuple[float, float] | None:
     """D4RL's reference returns of a task."""
     name, _, version = env_id.partition("-v")
     is_newer = version.isdecimal() and int(version) > NEWEST
-    return None if is_newer else REFERENCE_RETURNS.get(name)
+    if name in REFERENCE_RETURNS:
+        return None if is_newer else REFERENCE_RETURNS[name]
+    if "dense" in env_id:
+        return None
+    words = env_id.split("-")
+    return D4RL_RETURNS.get(words[0]) or D4RL_RETURNS.get("-".join(words[:2]))

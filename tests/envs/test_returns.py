@@ -87,6 +87,40 @@ def test_the_score_is_0_for_random_and_100_for_the_reference_expert() -> None:
     assert normalized_score("Pusher-v4", 1.0) is None
 
 
+@pytest.mark.parametrize(
+    ("env_id", "low", "high"),
+    [
+        ("maze2d-umaze-v1", 23.85, 161.86), ("maze2d-medium-v1", 13.13, 277.39),
+        ("maze2d-large-v1", 6.7, 273.99), ("antmaze-umaze-v2", 0.0, 1.0),
+        ("antmaze-large-diverse-v2", 0.0, 1.0), ("kitchen-mixed-v0", 0.0, 4.0),
+        ("hopper-medium-v2", -20.272305, 3234.3), ("ant-expert-v2", -325.6, 3879.7),
+        ("pen-human-v1", 96.262799, 3076.8331017826877),
+        ("door-cloned-v1", -56.512833, 2880.5693087298737),
+        ("hammer-expert-v1", -274.856578, 12794.134825156867),
+        ("relocate-human-v1", -6.425911, 4233.877797728884),
+    ],
+)  # fmt: skip
+def test_d4rls_own_names_have_its_scores(env_id: str, low: float, high: float) -> None:
+    assert normalized_score(env_id, low) == pytest.approx(0.0)
+    assert normalized_score(env_id, high) == pytest.approx(100.0)
+    assert score_remark(env_id) == ""
+
+
+@pytest.mark.parametrize(
+    ("env_id", "reason"),
+    [
+        ("PointMaze_UMaze-v3", "time limits"), ("AntMaze_Large_Diverse_GR-v4", "another ant"),
+        ("FrankaKitchen-v1", "dynamics"), ("maze2d-umaze-dense-v1", "sparse"),
+        ("maze2d-open-v0", "umaze, medium and large"), ("Ant-v5", "up to v4"),
+    ],
+)  # fmt: skip
+def test_tasks_without_a_comparable_score_say_why(env_id: str, reason: str) -> None:
+    assert normalized_score(env_id, 1.0) is None
+    assert reason in score_remark(env_id)
+    assert normalized_score(env_id, 1.0, (0.0, 4.0)) == 25.0
+    assert score_remark(env_id, (0.0, 4.0)) == ""
+
+
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Walker2d-v6"])
 def test_versions_with_other_rewards_have_no_d4rl_score_but_a_remark(env_id: str) -> None:
     assert normalized_score(env_id, 100.0) is None
