@@ -59,7 +59,7 @@ def register(name: str, learner: type[Learner]) -> None:
             f"{name}: expected {learner.__name__}.Config to be a frozen dataclass derived from "
             f"{parent.__name__}, found {config!r}"
         )
-    if not hasattr(learner, "name"):
+    if "name" not in vars(learner):  # an inherited one is the parent's
         learner.name = name
     taken = ALGORITHMS.get(name, learner)
     if (taken.__module__, taken.__qualname__) != (learner.__module__, learner.__qualname__):
@@ -70,7 +70,7 @@ def register(name: str, learner: type[Learner]) -> None:
 def name_of(algorithm: str | type[Learner]) -> str:
     """The name of an algorithm given by its name or its class; a class is registered.
 
-    A class without an attribute `name` gets its own name in lower case.  Raises what `register`
+    A class without a `name` of its own gets its class's name in lower case.  Raises what `register`
     raises; TypeError for anything else.
     """
     if isinstance(algorithm, str):
@@ -84,7 +84,7 @@ def name_of(algorithm: str | type[Learner]) -> str:
             "algorithm: expected a name such as 'vfo_bin' or a subclass of Learner, "
             f"found {algorithm!r}"
         )
-    name: str = getattr(algorithm, "name", algorithm.__name__.lower())
+    name: str = vars(algorithm).get("name", algorithm.__name__.lower())
     register(name, algorithm)
     return name
 
@@ -105,9 +105,10 @@ def find(name: str, backbone: Any = None) -> type[Learner]:
     Raises ValueError for an unknown name or backbone, naming the nearest one.
     """
     if name not in ALGORITHMS:
+        names = [*ALGORITHMS, *(f"{method}-rebrac" for method in BACKBONES)]
         raise ValueError(
-            f"unknown algorithm {name!r}; {did_you_mean(name, ALGORITHMS)} (fastifo.register adds "
-            "one of your own)"
+            f"unknown algorithm {name!r}; {did_you_mean(name, names)} (fastifo.register adds one "
+            "of your own)"
         )
     known = BACKBONES.get(name, {})
     if backbone is None or not known:

@@ -38,13 +38,18 @@ def renamed(arguments: Sequence[str]) -> list[str]:
 
 
 def hints(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
-    """A line for each unknown flag in `arguments` that has a likely meaning."""
+    """A line for an unknown command, or for each unknown flag that has a likely meaning."""
     known: set[str] = set()
-    for word in arguments:
+    place = 0  # where a command may stand
+    for number, word in enumerate(arguments):
         if word in commands:
-            command = commands[word]
+            command, place = commands[word], number + 1
             known |= _flags(command)
             commands = getattr(command, "commands", {})
+        elif number == place and not word.startswith("-") and not {*arguments} & {*commands}:
+            hint = did_you_mean(word, commands)
+            if hint.startswith("did you mean"):  # flags of an unknown command are not known
+                return [f"{word}: {hint}".replace("'", "")]
     lines = []
     for word in arguments:
         name = word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")

@@ -1,10 +1,10 @@
 """`Dataset`: background and expert episodes, made from arrays and saved to files."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ from fastifo.data.formats import d4rl
 from fastifo.data.pack import read_pack, verify, write_pack
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.records import Record
-from fastifo.utils.text import number_texts
+from fastifo.utils.text import counted, number_texts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,8 +59,20 @@ class Dataset(Record):
         return "\n".join(lines)
 
     def __len__(self) -> int:
-        """The number of background episodes; `dataset.background[i]` is one of them."""
+        """The number of background episodes."""
         return self.background.num_episodes
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> Episodes: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Episode | Episodes:
+        """The background's episode with this index, or those of a slice, as `background[index]`."""
+        return self.background[index]
+
+    def __iter__(self) -> Iterator[Episode]:
+        """The background's episodes in order."""
+        return iter(self.background)
 
     @staticmethod
     @standard_torch()
@@ -247,7 +259,7 @@ def load_dataset(path: Path) -> Dataset:
 def _describe(episodes: Episodes) -> str:
     length = episodes.lengths.double()
     text = (
-        f"{episodes.num_episodes} episodes, {episodes.num_transitions} transitions, "
+        f"{counted(episodes.num_episodes, 'episode')}, {episodes.num_transitions} transitions, "
         f"length {length.mean():.0f} ({int(length.min())} to {int(length.max())}), "
         f"{int(episodes.terminal.sum())} terminal, {int(episodes.timeout.sum())} timeout"
     )

@@ -263,6 +263,8 @@ def _load_one(spec: str | Path | None, stated: dict[str, Any], progress: bool) -
     if colon and kind.isalnum() and not Path(text).exists():
         known = ", ".join([*BUILDERS, *FILE_OPTIONS])
         raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: {known}, or a file")
+    if d4rl.is_name(text) and not Path(text).exists():
+        raise FileNotFoundError(f"{text}: no such file; D4RL's dataset of this name is d4rl:{text}")
     return load_dataset(Path(text))
 
 

@@ -24,7 +24,7 @@ from fastifo.envs.policy import Policy
 from fastifo.envs.returns import FILE_OF, LOGGED_SHARE, PROTOCOLS, Returns
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.arguments import as_count, as_flag
+from fastifo.utils.arguments import as_count, as_flag, as_index, as_indices
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
 
@@ -112,7 +112,7 @@ class Run(RunViews):
         spec = self.require_env()
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: expected {' or '.join(PROTOCOLS)}, found {protocol!r}")
-        chosen = list(range(len(self.members)) if members is None else members)
+        chosen = as_indices("members", members, len(self.members))
         if protocol in LOGGED_SHARE:
             logged = logged_returns(
                 self.path, spec, chosen, deterministic, self.updates_done, protocol
@@ -168,7 +168,7 @@ class Run(RunViews):
         if self.env_id is None:
             raise ValueError(
                 "evaluate: the dataset names no environment; pass env='Hopper-v4' (for example) to "
-                "evaluate, or env_id to Dataset.from_episodes"
+                "evaluate, env_id to Dataset.from_episodes, or --env-id on the command line"
             )
         return as_spec(
             self.env_id, settings=self.env_kwargs, obs_keys=self.obs_keys, is_trusted=False
@@ -178,11 +178,11 @@ class Run(RunViews):
     def policy(self, member: int = 0) -> Policy:
         """A copy of one member's policy, on the run's device.
 
-        member: index into `members`.
-        Raises IndexError if there is no such member; ValueError if it diverged in training.
+        member: index into `members`; a negative one counts from the end.
+        Raises IndexError if there is no such member; TypeError if it is no integer; ValueError if
+        it diverged in training.
         """
-        if not 0 <= member < len(self.members):
-            raise IndexError(f"member: expected 0 to {len(self.members) - 1}, found {member}")
+        member = as_index("member", member, len(self.members))
         if member in self.failed:
             raise ValueError(
                 f"{self.describe(member)}: diverged in training, its losses were not finite by "

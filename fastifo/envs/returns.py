@@ -17,7 +17,7 @@ from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_ato
 from fastifo.utils.records import Record
 from fastifo.utils.schema import Map, Optional, check_schema
 from fastifo.utils.statistics import bootstrap_interval, mean_of_rows, wilson_interval
-from fastifo.utils.text import number_texts
+from fastifo.utils.text import counted, number_texts
 
 HEADER = {
     "env_id": str,
@@ -87,8 +87,8 @@ class Returns(Record):
         low, high = number_texts([np.nanmin(means), np.nanmax(means)]) if len(means) else ("", "")
         text = f"mean return {low}" if low == high else f"mean returns {low} to {high}"
         return (
-            f"Returns({self.env_id}, {kind}, {len(self)} members x {self.returns.shape[1]} "
-            f"episodes, {text})"
+            f"Returns({self.env_id}, {kind}, {counted(len(self), 'member')} x "
+            f"{counted(self.returns.shape[1], 'episode')}, {text})"
         )
 
     @property
@@ -281,20 +281,19 @@ def describe_returns(returns: Returns) -> str:
 def _describe_setting(returns: Returns, kind: str = "") -> str:
     """Mean, interval, sizes and score of members that differ in their seeds only."""
     if np.isnan(returns.returns).all():
-        return f"none: {len(returns)} members diverged"
+        return f"none: {counted(len(returns), 'member')} diverged"
     members = returns.per_member
     texts = number_texts([returns.mean, *returns.interval, *members], spread=returns.interval)
     mean, low, high = texts[:3]
     name = "D4RL score" if returns.reference is None else "score"
     score = "" if returns.score is None else f", {name} {returns.score:.1f}"
-    unit = "episodes" if returns.lengths.any() else "evaluations in training"
+    unit, when = ("episode", "") if returns.lengths.any() else ("evaluation", " in training")
+    size = f"{counted(len(members), 'member')} x {counted(returns.returns.shape[1], unit)}{when}"
     success = ""
     if returns.success is not None and returns.success_interval is not None:
-        ends = "{:.0%}, {:.0%}".format(*returns.success_interval)
-        success = f", success {returns.success:.0%} [{ends}]"
-    lost = f", {returns.num_lost} episodes lost" if returns.num_lost else ""
+        rates = returns.success, *returns.success_interval
+        success = ", success {:.0%} [{:.0%}, {:.0%}]".format(*rates)
+    lost = f", {counted(returns.num_lost, 'episode')} lost" if returns.num_lost else ""
     seeds = f"; by seed {' '.join(texts[3:])}" if len(members) > 1 else ""
-    return (
-        f"{mean} [{low}, {high}] over {len(members)} members x {returns.returns.shape[1]} {unit}"
-        f"{f' ({kind})' if kind else ''}{score}{success}{lost}{seeds}"
-    )
+    size += f" ({kind})" if kind else ""
+    return f"{mean} [{low}, {high}] over {size}{score}{success}{lost}{seeds}"

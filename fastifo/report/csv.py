@@ -28,22 +28,22 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     the folder below `root`, which is resolved.  swept: the fields in which a run's members differ.
     return, std: over episodes of sampled actions; mode: mean return of the policy's mode.  score:
     D4RL's, of sampled actions.  success, success_mode: share of episodes in which the task
-    succeeded, of samples and of the mode.
+    succeeded, of samples and of the mode.  Columns of sampled actions are empty for a run of which
+    only the mode was played; updates and episodes are then the mode's.
     """
     rows = []
     for run in runs:
-        if run.returns is None:
+        played = run.deterministic if run.returns is None else run.returns
+        if played is None:
             continue
-        digits = max(1, decimals_for(run.returns.per_member))
+        digits = max(1, decimals_for(played.per_member))
         swept = differing_fields([run.member_config(i) for i in range(len(run.config["members"]))])
         for index, member in enumerate(run.members):
-            episodes = run.returns.returns[index]  # [E]
-            mean = float(run.returns.per_member[index])
-            score = run.returns.score_of(mean)
+            mean, std, score = _sampled(run.returns, index, digits)
             mode, config = run.deterministic, run.member_config(member)
             rows.append(
                 {
-                    "env_id": run.returns.env_id,
+                    "env_id": played.env_id,
                     "set": run.set_name,
                     "background": f"{run.background_mean:.{digits}f}"
                     if run.background_returns
@@ -53,17 +53,29 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
                     "member": member,
                     "seed": run.config["members"][member]["seed"],
                     "swept": " ".join(f"{name}={config[name]}" for name in swept),
-                    "updates": run.returns.num_updates,
-                    "episodes": len(episodes),
-                    "return": f"{mean:.{digits}f}",
-                    "std": f"{np.nanstd(episodes):.{digits}f}",
+                    "updates": played.num_updates,
+                    "episodes": played.returns.shape[1],
+                    "return": mean,
+                    "std": std,
                     "mode": "" if mode is None else f"{mode.per_member[index]:.{digits}f}",
-                    "score": "" if score is None else f"{score:.2f}",
+                    "score": score,
                     "success": _success(run.returns, index),
                     "success_mode": _success(mode, index),
                 }
             )
     return rows
+
+
+def _sampled(returns: Returns | None, index: int, digits: int) -> tuple[str, str, str]:
+    """A member's mean return, its deviation and D4RL's score; empty where they are not known."""
+    if returns is None:
+        return "", "", ""
+    mean = float(returns.per_member[index])
+    score = returns.score_of(mean)
+    deviation = np.nanstd(returns.returns[index])
+    return (
+        f"{mean:.{digits}f}", f"{deviation:.{digits}f}", "" if score is None else f"{score:.2f}"
+    )  # fmt: skip
 
 
 def _success(returns: Returns | None, index: int) -> str:

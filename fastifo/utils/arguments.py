@@ -35,6 +35,19 @@ def as_index(name: str, value: Any, count: int) -> int:
     return number % count
 
 
+def as_indices(name: str, values: Any, count: int) -> list[int]:
+    """Indices as `as_index` takes them, in the given order; None is all of them.
+
+    Raises TypeError if `values` is neither None nor a list of integers, IndexError if there are not
+    that many.
+    """
+    if values is None:
+        return list(range(count))
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise TypeError(f"{name}: expected a list of integers, found {values!r}")
+    return [as_index(name, value, count) for value in values]
+
+
 def as_flag(name: str, value: Any) -> bool:
     """An argument as a Python boolean.  Raises TypeError naming it if it is something else."""
     if not isinstance(value, bool | np.bool_):

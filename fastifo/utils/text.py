@@ -18,7 +18,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {  # names in other libraries -> ours
     "steps": ("num_updates",),
     "num_steps": ("num_updates",),
     "max_steps": ("num_updates",),
+    "n_steps": ("num_updates",),
+    "n_updates": ("num_updates",),
     "total_timesteps": ("num_updates",),
+    "max_timesteps": ("num_updates",),
+    "gradient_steps": ("num_updates",),
     "iterations": ("num_updates",),
     "epochs": ("num_updates",),
     "bs": ("batch_size",),
@@ -37,11 +41,21 @@ SYNONYMS: dict[str, tuple[str, ...]] = {  # names in other libraries -> ours
     "output": ("out",),
     "output_dir": ("out",),
     "log_dir": ("out",),
+    "logdir": ("out",),
+    "save_dir": ("out",),
+    "save_path": ("out",),
+    "checkpoint_dir": ("out",),
+    "checkpoints_path": ("out",),
     "folder": ("out",),
     "path": ("out",),
     "verbose": ("progress",),
+    "n_epochs": ("num_updates",),
     "env": ("env_id",),
+    "env_name": ("env_id", "env"),
     "eval_every": ("eval_every", "callbacks"),
+    "eval_interval": ("eval_every", "callbacks"),
+    "n_episodes": ("num_episodes", "eval_episodes", "episodes"),
+    "n_eval_episodes": ("num_episodes", "eval_episodes", "episodes"),
     "eval_freq": ("eval_every", "callbacks"),
     "num_episodes": ("num_episodes", "eval_episodes", "episodes"),
 }
@@ -53,11 +67,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     for synonym in SYNONYMS.get(name.lower(), ()):
         if synonym in known:
             return f"did you mean {synonym!r}?"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    plain = {other.lower().replace("-", "_"): other for other in reversed(known)}
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), plain, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {plain[close[0]]!r}?"
     few = sorted(known)[:20]
     return "known: " + ", ".join(few) + (", ..." if len(known) > len(few) else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, as in 1 episode or 1,000 episodes."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def parse_value(text: str) -> Any:

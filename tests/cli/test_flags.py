@@ -140,6 +140,9 @@ def test_former_flags_work_and_are_not_in_the_help(
         (["evaluate", "run"], "--num-episodes", "--episodes"),
         (BUILD, "--size", "--sizes"),
         (["report", "runs"], "--figur", "--figure"),
+        (TRAIN, "--checkpoints-path", "--out"),
+        (TRAIN, "--max-timesteps", "--num-updates"),
+        (TRAIN, "--env-name", "--env-id"),
     ],
 )
 def test_an_unknown_flag_is_answered_with_the_right_one(
@@ -152,3 +155,26 @@ def test_an_unknown_flag_is_answered_with_the_right_one(
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"fastifo {fastifo.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "hint"),
+    [
+        (["trian", "bc"], "trian", "train"),
+        (["Report", "runs"], "Report", "report"),
+        (["train", "BC", "--temperature", "1"], "BC", "bc"),
+        (["train", "vfo-bin", "--temperature", "1"], "vfo-bin", "vfo_bin"),
+        (["train", "tge_rebrac"], "tge_rebrac", "tge-rebrac"),
+        (["relabel", "SEABO"], "SEABO", "seabo"),
+        (["study", "sibensh"], "sibensh", "sibench"),
+        (["data", "inspct", "file"], "inspct", "inspect"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_the_right_one_alone(
+    capsys: pytest.CaptureFixture[str], command: list[str], word: str, hint: str
+) -> None:
+    status, _, err = run(capsys, *command)
+    assert status == 2
+    assert [line for line in err.splitlines() if line.startswith("fastifo: ")] == [
+        f"fastifo: {word}: did you mean {hint}?"
+    ]

@@ -30,7 +30,7 @@ def test_from_a_spec_to_a_report(
     flags = ["--episodes", "2", "--eval-every", "2", "--eval-episodes", "1", "--play", "both"]
     printed = train(capsys, str(tmp_path / "set.fastifo"), runs / "a", "vfo_bin", *flags)
     for played in ("sampled", "mode"):
-        assert f"1 members x 2 episodes ({played})" in printed
+        assert f"1 member x 2 episodes ({played})" in printed
     rows = [json.loads(line) for line in (runs / "a/metrics.jsonl").read_text().splitlines()]
     for name in MEAN_OF.values():
         assert [row["update"] for row in rows if name in row] == [2, 3]
@@ -38,15 +38,15 @@ def test_from_a_spec_to_a_report(
     command = ("evaluate", runs / "a", "--episodes", "3", "--play", "both", "--seed", "1")
     status, out, _ = run(capsys, *command)
     assert status == 0
-    assert "1 members x 3 episodes (sampled)" in out
-    assert "1 members x 3 episodes (mode)" in out
+    assert "1 member x 3 episodes (sampled)" in out
+    assert "1 member x 3 episodes (mode)" in out
     for name in FILE_OF.values():
         assert str(fastifo.Returns.load(runs / "a" / name)) in out
     assert (runs / "a/returns-deterministic.npz").exists()
 
     status, out, _ = run(capsys, "evaluate", runs / "a", "--protocol", "last_tenth")
     assert status == 0
-    assert "1 members x 1 evaluations in training (sampled)" in out
+    assert "1 member x 1 evaluation in training (sampled)" in out
     last = [row["return_mean"] for row in rows if "return_mean" in row][-1]
     assert number_texts([last])[0] in out
 

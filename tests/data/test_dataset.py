@@ -256,3 +256,19 @@ def test_windows_are_counted_per_episode_and_short_ones_have_none() -> None:
     assert before.tolist() == [0, 0, 0, 1, 3, 6, 10]
     with pytest.raises(ValueError, match="length: expected 1 to 10, the length of the longest"):
         episodes.windows(11)
+
+
+def test_a_dataset_indexes_and_iterates_its_background_episodes() -> None:
+    dataset = Dataset(numbered())
+    assert len(dataset) == len(list(dataset)) == 3
+    for index in (0, 2, -1, np.int64(1)):
+        assert torch.equal(dataset[index].obs, dataset.background[index].obs)
+    assert [len(episode) for episode in dataset] == [len(e) for e in dataset.background]
+    assert dataset[1:] == dataset.background.take([1, 2])
+    with pytest.raises(IndexError, match="episode: expected -3 to 2, found 3"):
+        dataset[3]
+
+
+def test_one_episode_is_called_an_episode() -> None:
+    assert "background   1 episode, 3 transitions" in Dataset(numbered().take([2])).summary()
+    assert "background   3 episodes, " in Dataset(numbered()).summary()

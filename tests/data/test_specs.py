@@ -81,3 +81,9 @@ def test_notes_of_both_parts_are_reported(tmp_path: Path) -> None:
     note = "transitions dropped for lack of a next observation: 2"
     assert f"expert, {note}" in dataset.notes()
     assert f"background, {note}" in dataset.summary().splitlines()
+
+
+@pytest.mark.parametrize("name", ["hopper-medium-v2", "walker2d-expert-v2", "door-human-v1"])
+def test_a_d4rl_name_without_its_prefix_is_answered_with_it(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such file; .* is d4rl:{name}$"):
+        fastifo.load(name)

@@ -38,6 +38,9 @@ def train(name: str, dataset: Any, **fields: Any) -> fastifo.Run:
     ("name", "fields", "error", "message"),
     [
         ("vfo_bim", {}, ValueError, "unknown algorithm 'vfo_bim'; did you mean 'vfo_bin'"),
+        ("BC", {}, ValueError, "unknown algorithm 'BC'; did you mean 'bc'"),
+        ("ReBRAC", {}, ValueError, "unknown algorithm 'ReBRAC'; did you mean 'rebrac'"),
+        ("tge_rebrac", {}, ValueError, "unknown algorithm 'tge_rebrac'; did you mean 'tge-rebrac'"),
         ("", {}, ValueError, "unknown algorithm ''; known: awr, bc, bco, dilo, iql, oril"),
         (
             "bc",

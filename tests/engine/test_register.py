@@ -151,3 +151,19 @@ def test_a_class_without_a_name_has_its_own_in_lower_case() -> None:
 
     assert fit(Unnamed).algorithm == "unnamed"
     assert Unnamed.name == "unnamed"
+
+
+def test_a_subclass_does_not_inherit_the_name_of_its_parent() -> None:
+    class Mine(BC):
+        pass
+
+    class Other(BC):
+        pass
+
+    run = fit(Mine)
+    assert run.algorithm == "mine"
+    assert repr(run.policy()).startswith("Policy(mine, ")
+    fastifo.register("another", Other)
+    assert repr(fit("another").policy()).startswith("Policy(another, ")
+    assert fit(Other).algorithm == "another"
+    assert repr(fit("bc").policy()).startswith("Policy(bc, ")

@@ -39,6 +39,24 @@ def test_a_run_has_a_length_and_its_policies_by_index() -> None:
     for index in (4, -5):
         with pytest.raises(IndexError, match=f"member: expected -4 to 3, found {index}"):
             run[index]
+        with pytest.raises(IndexError, match=f"member: expected -4 to 3, found {index}"):
+            run.policy(index)
+    for wrong in ("a", 0.0, None):
+        with pytest.raises(TypeError, match="member: expected an integer, found"):
+            run.policy(wrong)  # type: ignore[arg-type]
+
+
+def test_the_members_to_play_are_a_list_of_indices() -> None:
+    run = train("vfo_bin", random_dataset(env_id="Hopper-v4"), **SWEEP)
+    played: dict[str, Any] = {"num_episodes": 1, "progress": False}
+    last = run.evaluate(**played, members=[-1])
+    assert last.returns.tolist() == run.evaluate(**played, members=(3,)).returns.tolist()
+    for wrong in (0, "0", 1.5):
+        with pytest.raises(TypeError, match=f"members: expected a list .*, found {wrong!r}"):
+            run.evaluate(**played, members=wrong)  # type: ignore[arg-type]
+    for index in (4, -5):
+        with pytest.raises(IndexError, match=f"members: expected -4 to 3, found {index}"):
+            run.evaluate(**played, members=[0, index])
 
 
 @pytest.mark.parametrize("best", range(4))

@@ -1,6 +1,7 @@
 """Success in data, tables, figures and files, where the environment measures it."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import fastifo
 import own_envs
 from fastifo.data.episodes import Episodes
+from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import as_spec
 from fastifo.report.report import report
@@ -145,3 +147,22 @@ def test_the_interval_of_success_covers_its_rate_as_often_as_its_level() -> None
         ends = [wilson_interval(rng.binomial(40, rate), 40) for _ in range(500)]
         covered = sum(low <= rate <= high for low, high in ends)
         assert 0.90 <= covered / 500 <= 0.99
+
+
+def test_a_run_of_which_only_the_mode_was_played_is_in_the_csv_file(
+    study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study, tmp_path / "runs")
+    (tmp_path / "runs" / "awr" / "returns.npz").unlink()
+    report(tmp_path / "runs")
+    with open(tmp_path / "runs" / "results.csv") as file:
+        lines = [line for line in csv.DictReader(file) if line["algorithm"] == "awr"]
+    mode = Returns.load(study / "awr" / "returns-deterministic.npz")
+    rates = mode.success_per_member
+    assert rates is not None
+    assert len(lines) == 4
+    for member, line in enumerate(lines):
+        assert line["return"] == line["std"] == line["score"] == line["success"] == ""
+        assert float(line["mode"]) == pytest.approx(mode.per_member[member], abs=0.051)
+        assert float(line["success_mode"]) == pytest.approx(rates[member], abs=1e-3)
+        assert (line["updates"], line["episodes"]) == ("20", "10")
