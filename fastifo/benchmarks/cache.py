@@ -1,4 +1,4 @@
-"""Generated datasets in the cache, which affects speed only and never a result."""
+"""A cache of generated datasets; it affects speed, never results."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from fastifo.utils.progress import warn
 
 
 def cached_dataset(name: str, make: Callable[[], Dataset]) -> Dataset:
-    """The dataset in a file of the cache; made, and kept there if possible, if there is none.
+    """The cached dataset; if there is none, it is generated and cached if possible.
 
     Warns if the cache cannot be written.  Raises ValueError for a damaged file.
     """
@@ -27,5 +27,5 @@ def cached_dataset(name: str, make: Callable[[], Dataset]) -> Dataset:
     try:
         dataset.save(cache_folder() / name)
     except OSError as error:
-        warn(f"the dataset is not kept for the next time: {error.strerror or error}")
+        warn(f"the dataset could not be cached: {error.strerror or error}")
     return dataset

@@ -1,8 +1,8 @@
-"""robosuite's own demonstrations: the states of the simulator, replayed to observations.
+"""robosuite's own demonstrations: simulator states, converted to observations.
 
 Layout of `demo.hdf5`: `data/demo_<k>/states`, [T, S], the flattened MuJoCo state before each
 action, and `actions`, [T, A]; attributes of `data`: `env` or `env_info` (JSON), and
-`repository_version`. Needs robosuite; the states are set one by one, without physics.
+`repository_version`. Needs robosuite, which sets each state without simulating a step.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from fastifo.utils.progress import ProgressBar
 
 OPTIONS = ("episodes", "keys", "object_layout", "dones")
 SAME_CONTROLLER = (1, 4)  # first version of robosuite whose actions mean what they mean here
-DROPPED_ACTIONS = "actions dropped that are commands to the controller of an older robosuite"
+DROPPED_ACTIONS = "actions dropped because an older robosuite's controller reads them differently"
 
 
 def load_states(text: str, *, progress: bool = True) -> Dataset:
@@ -34,8 +34,8 @@ def load_states(text: str, *, progress: bool = True) -> Dataset:
 
     Options: `episodes`, `keys`, `object_layout` and `dones`, as for robomimic's files.
     An episode ends at the first state of success, which is terminal unless `dones=timeout`, or at
-    its last state. The reward is 1 at success. Actions of robosuite below 1.4 are dropped: its
-    controller was another.
+    its last state. The reward is 1 at success. Actions recorded before robosuite 1.4 are dropped
+    because its controller was different.
     Raises FileNotFoundError; ImportError without robosuite; ValueError for an unknown option or
     task, another layout, or states of another model.
     """

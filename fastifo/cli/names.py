@@ -1,4 +1,4 @@
-"""Names of flags: former ones, and suggestions for unknown ones."""
+"""Renamed flags, and suggestions for unknown ones."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

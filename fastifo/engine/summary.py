@@ -1,4 +1,4 @@
-"""What a run says of itself: its members, its best member, and short texts."""
+"""Summaries of a run: its members, their settings, and the best member."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from fastifo.utils.text import number_texts
 class BestMember:
     """The member of a run with the highest mean return: what `Run.best` returns.
 
-    The mean is that of the episodes by which the member was chosen, so it is optimistic where many
-    members are close; evaluate the member again with another seed for an unbiased one.
+    The member was chosen by this mean, so the mean is biased upwards; evaluate the member again
+    with another seed for an unbiased estimate.
     """
 
     member: int  # index into the run's members

@@ -1,4 +1,4 @@
-"""Whether an environment fits data and policies."""
+"""Checks that an environment matches the data and the policies."""
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ def check_policy(policy: Actor, info: EnvInfo) -> None:
         width = policy.act_rows(obs, None).shape[1]
     except RuntimeError as error:
         raise ValueError(
-            f"{info.name}: its observations are {info.obs_text}, which the policy does not take "
+            f"{info.name}: its observations are {info.obs_text}, which the policy does not accept "
             f"({error}); name the environment that the policy was trained for"
         ) from None
     if width != info.action_dim:

@@ -1,4 +1,4 @@
-"""Evaluation: the returns of policies that play the same start states."""
+"""Evaluation: returns of policies from the same start states."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

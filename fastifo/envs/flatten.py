@@ -1,4 +1,4 @@
-"""Observations of an environment as one vector, and checks of its spaces."""
+"""Flattens observations into one vector, and checks observation and action spaces."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -110,7 +110,7 @@ def check_vector(name: str, kind: str, space: Any, *, scalars: bool = False) -> 
             f"found {space}"
         )
     if shape == (0,):
-        raise ValueError(f"{name}: expected an environment whose {kind} has a width, found {space}")
+        raise ValueError(f"{name}: expected an environment whose {kind} has entries, found {space}")
 
 
 def action_bounds(name: str, space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

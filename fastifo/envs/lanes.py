@@ -1,4 +1,4 @@
-"""Environments made one by one, as a `VectorEnv`: each lane plays one slot after the other."""
+"""A `VectorEnv` of single environments: each lane plays one slot after the other."""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -123,8 +123,8 @@ class LaneVector:
         if lost:
             seeds = ", ".join(str(self.seeds[slot]) for slot in gone)
             warn(
-                f"{self.info.name}: {reason}; its episodes (start seeds {seeds}) are counted as "
-                "lost, the others go on"
+                f"{self.info.name}: {reason}; its episodes (start seeds {seeds}) are lost, the "
+                "others continue"
             )
         for slot in step.slots[~step.active].tolist():
             del self.slot_of[self.lane_of.pop(slot)]

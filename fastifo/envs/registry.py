@@ -1,7 +1,7 @@
-"""Which library plays an environment: EnvPool if it has the id, Gymnasium otherwise.
+"""Chooses the backend of an environment: EnvPool if it has the id, Gymnasium otherwise.
 
-A prefix names the library: `envpool/Hopper-v5`, `gymnasium/Hopper-v5`. A new library is one line in
-`PREFIXES` and one module in `fastifo.envs.backends`.
+A prefix selects a backend, as in `gymnasium/Hopper-v5`. A new backend is one module in
+`fastifo.envs.backends` and one line in `PREFIXES`.
 """
 
 from fastifo.data.formats.robosuite import PREFIX as ROBOSUITE_PREFIX

@@ -1,9 +1,8 @@
-"""D4RL's normalized scores of returns.
+"""D4RL-normalized scores of returns.
 
-A score needs the rewards and the time limit that the reference returns were measured with. There
-is none for version 5 of the locomotion tasks, whose rewards changed, and none for the successors of
-D4RL's Adroit, maze and kitchen tasks (`REPLACED`), which EnvPool and Gymnasium have. A dataset that
-states its own reference returns, as Minari's do, has one all the same.
+A score is valid only for the rewards and the time limit of the reference returns. Version 5 of the
+locomotion tasks and the successors of D4RL's Adroit, maze and kitchen tasks (`REPLACED`) differ in
+these and get no score, unless a dataset states its own reference returns, as Minari's do.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which environment to play in, and what is known about it before the first episode."""
+"""`EnvSpec` names an environment; `EnvInfo` describes it before the first episode."""
 
 import json
 import sys
@@ -118,8 +118,8 @@ def _checked_kwargs(kwargs: Any) -> dict[str, Any]:
         json.dumps(dict(kwargs))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"env_kwargs: expected values that JSON can hold ({error}); bind other ones in a "
-            "function that makes the environment, as functools.partial does"
+            f"env_kwargs: expected JSON values ({error}); bind others in a function that makes "
+            "the environment, as with functools.partial"
         ) from None
     return dict(kwargs)
 

@@ -1,9 +1,9 @@
-"""The interface between whoever plays episodes and the libraries that simulate them.
+"""The interface between rollouts and simulators.
 
 A slot is one episode to play, identified by its index; its start state is a function of its seed
-alone. A lane is one environment object that plays slots, one after the other. `VectorEnv` is what
-rollouts see. A backend either implements it directly, as EnvPool's does, or implements `SingleEnv`,
-which `fastifo.envs.lanes` turns into a `VectorEnv` in this process or in worker processes.
+alone. A lane is one environment object that plays slots, one after the other. Rollouts use
+`VectorEnv`. A backend implements it directly, as EnvPool's does, or implements `SingleEnv`, which
+`fastifo.envs.lanes` turns into a `VectorEnv` in this process or in worker processes.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Environments in worker processes, for simulators that hold Python's lock or are slow.
+"""Environments in worker processes, for simulators that are slow or hold the GIL.
 
-Each process has some lanes and answers one message at a time. A process that dies loses the
-episodes that it was playing and is replaced; the others go on.
+Each process owns several lanes and handles one message at a time. A process that dies is replaced
+and loses only the episodes it was playing.
 """
 
 import contextlib
@@ -83,8 +83,8 @@ class WorkerLanes:
         self.deaths += 1
         if self.deaths > MAX_DEATHS:
             raise ChildProcessError(
-                f"{self.info.name}: {worker.epitaph()}, the {self.deaths}th in a row in which no "
-                "episode ended; play it in one process to see why"
+                f"{self.info.name}: {worker.epitaph()}; {self.deaths} died in a row before any "
+                "episode ended; run it in one process to see why"
             )
 
     def close(self) -> None:
@@ -119,8 +119,8 @@ class _Worker:
             self.process.start()
         except (AttributeError, TypeError, ValueError, ImportError) as error:
             raise TypeError(
-                f"env: cannot be sent to another process ({error}); define the function in a "
-                "module, or play in one process"
+                f"env: cannot be pickled for a worker process ({error}); define the function in a "
+                "module, or use num_workers=0"
             ) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -130,7 +130,7 @@ class _Worker:
         """Waits until the first environment is made.  Raises its error."""
         answer = self.receive()
         if answer is None:
-            raise ChildProcessError(f"{self.epitaph()} while it made the environment")
+            raise ChildProcessError(f"{self.epitaph()} while creating the environment")
         info: EnvInfo = answer
         return info
 
@@ -162,7 +162,7 @@ class _Worker:
     def epitaph(self) -> str:
         """Which process died, and how."""
         code = self.process.exitcode
-        hint = " (-9 is often a lack of memory)" if code == -9 else ""
+        hint = " (-9 often means out of memory)" if code == -9 else ""
         return f"worker process {self.process.pid} died with exit code {code}{hint}"
 
 

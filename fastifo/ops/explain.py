@@ -1,4 +1,4 @@
-"""Which argument of an op was wrong; looked for only after the op has raised an error."""
+"""Finds the bad argument of an op after the op has raised an error."""
 
 from __future__ import annotations
 

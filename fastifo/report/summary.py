@@ -1,4 +1,4 @@
-"""The members of a run folder that trained on one dataset, as a report sees them."""
+"""What a report reads of a run: the members that trained on one dataset."""
 
 import dataclasses
 from dataclasses import dataclass

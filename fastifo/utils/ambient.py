@@ -1,4 +1,4 @@
-"""Torch's global settings, which other code in the process may have changed."""
+"""Isolates fastifo from torch's global settings, which other code may have changed."""
 
 import contextlib
 from collections.abc import Iterator

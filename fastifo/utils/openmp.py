@@ -1,7 +1,7 @@
-"""How long OpenMP's idle threads spin; imported before torch, whose OpenMP reads it once.
+"""Limits how long idle OpenMP threads spin. Imported before torch, whose OpenMP reads it once.
 
-By default they spin for milliseconds and hold up the threads that they wait for wherever other
-processes use the cores too. Results do not depend on it.
+By default they spin for milliseconds, which slows down the threads they wait for when other
+processes use the cores. Results do not depend on it.
 """
 
 import os
@@ -20,6 +20,6 @@ def slow_threads() -> str | None:
     if _CHOSEN or not _TOO_LATE or load < BUSY * cores:
         return None
     return (
-        f"other processes use the cores (load {load:.1f} on {cores}), where torch's threads mostly "
-        "wait for each other; import fastifo before torch, or set OMP_WAIT_POLICY=passive"
+        f"the cores are busy with other processes (load {load:.1f} on {cores}), which slows down "
+        "torch's threads; import fastifo before torch, or set OMP_WAIT_POLICY=passive"
     )

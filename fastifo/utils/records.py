@@ -1,4 +1,4 @@
-"""Base class of dataclasses that hold arrays: they compare by content and print in a line."""
+"""Base class of dataclasses that hold arrays: compares contents, prints one line."""
 
 import dataclasses
 import math

@@ -84,7 +84,7 @@ def test_replayed_observations_are_those_that_were_seen(tmp_path: Path) -> None:
     human = fastifo.load(f"robosuite:{path}", progress=False)
     assert human.background.action is None
     assert human.notes() == [
-        "actions dropped that are commands to the controller of an older robosuite: 1"
+        "actions dropped because an older robosuite's controller reads them differently: 1"
     ]
     new = tmp_path / "new.hdf5"
     write(new, demos[1:])

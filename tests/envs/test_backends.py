@@ -166,7 +166,7 @@ def test_a_dict_task_is_recorded_trained_and_evaluated_with_its_keys(tmp_path: P
     [
         ("Hopper-v5", {"frame_skp": 2}, "no setting frame_skp=2; did you mean 'frame_skip'"),
         ("gymnasium/Hopper-v5", {"frame_skp": 2}, "no setting 'frame_skp'; did you mean"),
-        ("gymnasium/Hopper-v5", {"frame_skip": "x"}, "could not be made"),
+        ("gymnasium/Hopper-v5", {"frame_skip": "x"}, "could not create it"),
     ],
 )  # fmt: skip
 def test_a_setting_of_the_user_that_is_unknown_is_refused(

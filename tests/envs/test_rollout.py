@@ -164,7 +164,7 @@ def test_an_environment_whose_spaces_are_not_vectors_is_refused(env_id: str) -> 
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"obs_dim": 17}, "its observations are 11 wide, which the policy does not take"),
+        ({"obs_dim": 17}, "its observations are 11 wide, which the policy does not accept"),
         ({"action_dim": 6}, "expected actions 3 wide, found a policy with 6"),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
-    with pytest.warns(UserWarning, match=r"not kept for the next time: .*could not be written"):
+    with pytest.warns(UserWarning, match=r"could not be cached: .*could not be written"):
         dataset = fastifo.load(f"{spec}{expert}", progress=False)
     assert dataset.background.num_episodes == 2
 
@@ -62,7 +62,7 @@ for spec in ("d4rl:hopper-medium-v2", "minari:mujoco/hopper/none-v0"):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "not kept for the next time: HOME: this user has no home folder" in lines[0]
+    assert "could not be cached: HOME: this user has no home folder" in lines[0]
     assert "set XDG_CACHE_HOME" in lines[1]
     assert "set MINARI_DATASETS_PATH" in lines[2]
 

@@ -1,4 +1,4 @@
-"""The columns of a flat file that say where its episodes end, each as the last rows it marks."""
+"""Columns of a flat file that mark episode ends, as the last row of each episode."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

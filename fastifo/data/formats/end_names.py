@@ -1,4 +1,4 @@
-"""Names under which flat files say where episodes end, and names that may say so."""
+"""Column names that mark, or may mark, the ends of episodes in flat files."""
 
 import re
 

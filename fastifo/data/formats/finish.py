@@ -1,4 +1,4 @@
-"""The last step of every reader: damaged values, action bounds, and what is counted."""
+"""The last step of every reader: drops damaged episodes, rescales actions, counts changes."""
 
 from collections.abc import Sequence
 from typing import Any

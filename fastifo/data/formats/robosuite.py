@@ -1,7 +1,7 @@
-"""robosuite's environments as robomimic's files describe them, without either package.
+"""Descriptions of robosuite environments in robomimic files; needs neither package.
 
 A file's `env_args` holds the task's name, robosuite's version and the arguments of the environment,
-in the form of robosuite up to 1.4 or of 1.5. Both become one form, that of 1.5.
+in the form of robosuite 1.4 (and older) or 1.5. Both are converted to that of 1.5.
 """
 
 import copy
@@ -75,7 +75,7 @@ def parse_env_args(env_args: Any) -> tuple[str | None, dict[str, Any]]:
     name, kwargs = env_args.get("env_name"), env_args.get("env_kwargs")
     if not isinstance(name, str) or not isinstance(kwargs, Mapping):
         raise ValueError(
-            "env_args: expected env_name, a text, and env_kwargs, a mapping, found "
+            "env_args: expected a string env_name and a mapping env_kwargs, found "
             f"{json.dumps(env_args)[:200]}"
         )
     settings = {k: v for k, v in kwargs.items() if k not in MACHINERY and k != "env_name"}
@@ -163,7 +163,7 @@ def check_same_layout(
     first, second = (str(k.get("object_layout", NEW)) for k in (expert_kwargs, env_kwargs))
     if task_of(env_id) and env_id == expert_id and first != second:
         raise ValueError(
-            f"expert {spec}: its observation object is in the layout of robosuite {first}, that of "
-            f"the background in the layout of {second}; add ,object_layout={second} to the "
+            f"expert {spec}: its observation object has the layout of robosuite {first}, the "
+            f"background's has that of {second}; add ,object_layout={second} to the "
             f"expert's spec, or env.object_layout={first} to that of generated data"
         )

@@ -1,1 +1,1 @@
-"""One module for each library of environments; `fastifo.envs.registry` chooses among them."""
+"""Simulator backends, one module each; `fastifo.envs.registry` chooses among them."""

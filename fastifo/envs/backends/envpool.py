@@ -1,4 +1,4 @@
-"""EnvPool: many environments in one process, stepped by threads of compiled code."""
+"""EnvPool: many environments in one process, stepped by compiled threads."""
 
 import ctypes
 import functools

@@ -1,7 +1,7 @@
-"""Gymnasium: environments by id, from a module's function, or from any function that makes one.
+"""Gymnasium: environments named by an id or "module:function", or made by a function.
 
-The package `gymnasium` is an extra. A function may return any object with Gymnasium's attributes
-and methods, so that an environment of one's own does not need it.
+A function may return any object with Gymnasium's attributes and methods, so your own environment
+does not need the package `gymnasium`, which is an extra.
 """
 
 import functools
@@ -166,8 +166,8 @@ def _maker_of(spec: EnvSpec) -> Callable[..., Any] | None:
         return None
     if not spec.is_trusted:
         raise ValueError(
-            f"{spec.id}: is code that a file names, which is not run unasked; pass "
-            f"env={spec.id!r} (--env-id {spec.id}) if it is yours"
+            f"{spec.id}: a file names this code, and fastifo does not run code named by files; "
+            f"pass env={spec.id!r} (--env-id {spec.id}) if you trust it"
         )
     try:
         module = importlib.import_module(module_name)
@@ -245,7 +245,7 @@ def _make_registered(
             ) from None
         raise ImportError(f"{name}: {error}; {INSTALL}") from None
     except (gymnasium.error.Error, TypeError, AttributeError) as error:
-        raise ValueError(f"{name}: could not be made: {error}") from error
+        raise ValueError(f"{name}: Gymnasium could not create it: {error}") from error
     return _checked_env(name, env), unused
 
 

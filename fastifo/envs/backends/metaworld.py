@@ -1,13 +1,13 @@
-"""Meta-World: 50 manipulation tasks of a Sawyer arm, in EnvPool.
+"""Meta-World in EnvPool: 50 manipulation tasks for a Sawyer arm.
 
 Source: Yu et al. 2019, arXiv:1910.10897. Ids are metaworld/Reach, metaworld/PickPlace and so on:
-EnvPool's MetaWorld/Reach-v3. Observations are 39 wide: position and opening of the gripper, poses
-of two objects, the same one step earlier, and the goal. Settings are EnvPool's and
+EnvPool's MetaWorld/Reach-v3. Observations have 39 entries: position and opening of the gripper and
+poses of two objects, the same one step earlier, and the goal. Settings are EnvPool's and
 
 - `reward_shaping`: false: the reward is 1 at success and 0 before; true: Meta-World's own, up to 10
   a step;
-- `success_terminal`: true: success ends the task; false: it only cuts the episode, and values are
-  bootstrapped beyond it;
+- `success_terminal`: true: success is terminal; false: success truncates the episode, and values
+  are bootstrapped from its last observation;
 - `partially_observable`: false; true hides the goal, which EnvPool does by default.
 
 An episode ends at the first success. `max_episode_steps` is 500, Meta-World's own limit.

@@ -1,4 +1,4 @@
-"""Silence while libraries of environments are imported and make environments."""
+"""Silences simulators while they are imported and create environments."""
 
 import contextlib
 import io
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops warnings, log lines and notices, which say nothing about the run at hand.
+    """Suppresses warnings, log lines and notices that do not concern the run.
 
     Libraries print notices on stderr when they are imported, and warn that an environment has a
-    newer version. Errors are raised as ever.
+    newer version. Errors are still raised.
     """
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

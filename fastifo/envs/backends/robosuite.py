@@ -1,4 +1,4 @@
-"""robosuite: manipulation tasks in worker processes, as robomimic's files describe them.
+"""robosuite: manipulation tasks in worker processes, configured as in robomimic's files.
 
 Ids are robosuite/Lift, robosuite/PickPlaceCan, robosuite/NutAssemblySquare and the other tasks. The
 observation is robomimic's low-dimensional one, in the order of `obs_keys` (by default `object`,
@@ -6,12 +6,12 @@ observation is robomimic's low-dimensional one, in the order of `obs_keys` (by d
 files: a Panda arm with OSC_POSE deltas at 20 Hz and a sparse reward, 1 at success, which ends the
 episode. Settings are the arguments of robosuite's environments and
 
-- `object_layout`: "1.5" or "1.4", which had another order and other signs in `object`;
-- `success_terminal`: true: success ends the task; false: it only cuts the episode, and values are
-  bootstrapped beyond it;
+- `object_layout`: "1.5" or "1.4", whose `object` differs in order and signs;
+- `success_terminal`: true: success is terminal; false: success truncates the episode, and values
+  are bootstrapped from its last observation;
 - `max_episode_steps`: 400 by default (700 for TwoArmTransport and ToolHang).
 
-All episodes of a task have the same objects: those that robosuite builds with seed 0.
+All episodes use the objects that robosuite builds with seed 0.
 """
 
 import functools
@@ -48,7 +48,7 @@ ACTION_DIM = 7  # of one arm with OSC_POSE and a gripper
 
 
 class RobosuiteBackend:
-    """robosuite's environments, which hold Python's lock and so step in processes."""
+    """robosuite's environments, which hold the GIL and therefore step in worker processes."""
 
     has_async_steps = False
 

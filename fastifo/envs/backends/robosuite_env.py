@@ -81,7 +81,7 @@ class RobosuiteEnv:
             )
         except (TypeError, KeyError, ValueError, AssertionError) as error:
             raise ValueError(
-                f"{self.name}: robosuite does not take these settings: {arguments} ({error!r})"
+                f"{self.name}: robosuite rejects these settings: {arguments} ({error!r})"
             ) from None
 
     def reset(self, seed: int) -> NDArray[np.float32]:
@@ -111,7 +111,9 @@ class RobosuiteEnv:
         """
         size = len(self.env.sim.get_state().flatten())
         if state.shape != (size,):
-            raise ValueError(f"{self.name}: expected states {size} wide, found {state.shape}")
+            raise ValueError(
+                f"{self.name}: expected a state of shape ({size},), found {state.shape}"
+            )
         self.env.sim.set_state_from_flattened(state)
         self.env.sim.forward()
         # The object's pose in the gripper is computed from the pose of the update before.
@@ -160,7 +162,7 @@ def split_settings(spec: EnvSpec) -> tuple[dict[str, Any], dict[str, Any], tuple
 def own_settings(spec: EnvSpec) -> dict[str, Any]:
     """Settings of OWN, those that are not given with their defaults.
 
-    Raises ValueError for a value that there is not.
+    Raises ValueError for an unknown value.
     """
     merged = {**spec.settings, **spec.kwargs}
     own = {name: merged.get(name, values[0]) for name, values in OWN.items()}

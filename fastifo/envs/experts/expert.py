@@ -1,4 +1,4 @@
-"""What every expert offers, whether it is a trained policy or a script."""
+"""The interface of experts, both trained policies and scripts."""
 
 import math
 from typing import Any, Protocol

@@ -1,7 +1,7 @@
-"""Experts of Meta-World: the scripts of the package `metaworld`, and one that ships with fastifo.
+"""Scripted experts for Meta-World, played in EnvPool.
 
-The package has a script for each of the 50 tasks; it is an extra. The script of CoffeeButton here
-needs no package. Both read the observation alone, without memory, and play in EnvPool.
+CoffeeButton's script is here; the other 49 tasks use those of the package `metaworld`, an extra. An
+action depends on the current observation alone.
 """
 
 import functools
@@ -85,7 +85,7 @@ def _package_script(task: str) -> tuple[Callable[[Tensor], Tensor], str]:
     name = f"Sawyer{OTHER_NAMES.get(task, task)}V3Policy"
     script = getattr(metaworld.policies, name, None)
     if script is None:
-        raise ValueError(f"metaworld has no script for {PREFIX}{task}; name a policy file")
+        raise ValueError(f"metaworld has no script for {PREFIX}{task}; pass a policy file")
     version = importlib.metadata.version("metaworld")
     return functools.partial(_act_in_numpy, script()), f"metaworld {version}"
 

@@ -1,4 +1,4 @@
-"""Expert policies in `.npz` files: those that ship with fastifo, and any others in this layout.
+"""Expert policies in `.npz` files: the included ones, and any other file in this layout.
 
 Arrays of a file: `obs_mean`, `obs_std` [D], `obs_clip`, `n_layers`, `W0`, `b0`, ... (in x out),
 `hidden_activation` (tanh | relu | lrelu), `output_activation` (none | tanh), `out_scale`,

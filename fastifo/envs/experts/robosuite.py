@@ -1,10 +1,9 @@
-"""Scripts for robosuite's Lift, PickPlaceCan and NutAssemblySquare.
+"""Scripted experts for robosuite's Lift, PickPlaceCan and NutAssemblySquare.
 
-They control a Panda arm by OSC_POSE deltas at 20 Hz, as in robomimic's files, and read robomimic's
-low-dimensional observation alone: pose of the object, pose of the gripper, and its opening. Actions
-are a function of the observation, without memory.
+They control a Panda arm by OSC_POSE deltas at 20 Hz, as in robomimic's files. An action depends on
+the current low-dimensional observation alone: the poses of object and gripper, and its opening.
 
-Share of 20 episodes that succeed within 400 steps, and their mean length, in robosuite 1.5.2:
+Success rate of 20 episodes within 400 steps, and their mean length, in robosuite 1.5.2:
 
 | task | noise 0 | noise 0.2 |
 | --- | ---: | ---: |
@@ -12,7 +11,7 @@ Share of 20 episodes that succeed within 400 steps, and their mean length, in ro
 | PickPlaceCan | 1.00, 108 | 0.95, 151 |
 | NutAssemblySquare | 0.85, 175 | 0.55, 320 |
 
-Of 20 other episodes without noise 1.00, 1.00 and 0.95 succeeded; bench/results/experts.md has more.
+On 20 other episodes without noise the rates are 1.00, 1.00 and 0.95; see bench/results/experts.md.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Geometry of scripted experts: rows of positions and of quaternions (x, y, z, w)."""
+"""Geometry for scripted experts: batched positions and quaternions (x, y, z, w)."""
 
 import torch
 from torch import Tensor

@@ -89,7 +89,9 @@ def test_a_version_that_is_none_is_named(version: str) -> None:
 
 @pytest.mark.parametrize("change", [{"env_name": 3}, {"env_kwargs": []}, {"env_kwargs": None}])
 def test_damaged_env_args_are_named(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="env_args: expected env_name, a text, and env_kwargs"):
+    with pytest.raises(
+        ValueError, match="env_args: expected a string env_name and a mapping env_kwargs"
+    ):
         parse_env_args(env_args("1.5.1") | change)
 
 
