@@ -1,8 +1,9 @@
 """D4RL-normalized scores of returns.
 
 A score is valid only for the rewards and the time limit of the reference returns. Version 5 of the
-locomotion tasks and the successors of D4RL's Adroit, maze and kitchen tasks (`REPLACED`) differ in
-these and get no score, unless a dataset states its own reference returns, as Minari's do.
+locomotion tasks and the successors of D4RL's maze and kitchen tasks (`REPLACED`) differ in
+these and get no score, unless a dataset states its own reference returns, as Minari's do. Scores of
+Adroit are approximate: the rewards of its tasks changed after D4RL (`APPROXIMATE`).
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,20 @@ REFERENCE_RETURNS = {
     "Hopper": (-20.272305, 3234.3),
     "Walker2d": (1.629008, 4592.3),
     "Ant": (-325.6, 3879.7),
+    "AdroitHandPen": (96.262799, 3076.8331017826877),
+    "AdroitHandDoor": (-56.512833, 2880.5693087298737),
+    "AdroitHandHammer": (-274.856578, 12794.134825156867),
+    "AdroitHandRelocate": (-6.425911, 4233.877797728884),
 }
 D4RL_RETURNS = {  # start of D4RL's own name of a task, such as maze2d-umaze-v1
     "halfcheetah": REFERENCE_RETURNS["HalfCheetah"],
     "hopper": REFERENCE_RETURNS["Hopper"],
     "walker2d": REFERENCE_RETURNS["Walker2d"],
     "ant": REFERENCE_RETURNS["Ant"],
-    "pen": (96.262799, 3076.8331017826877),
-    "door": (-56.512833, 2880.5693087298737),
-    "hammer": (-274.856578, 12794.134825156867),
-    "relocate": (-6.425911, 4233.877797728884),
+    "pen": REFERENCE_RETURNS["AdroitHandPen"],
+    "door": REFERENCE_RETURNS["AdroitHandDoor"],
+    "hammer": REFERENCE_RETURNS["AdroitHandHammer"],
+    "relocate": REFERENCE_RETURNS["AdroitHandRelocate"],
     "maze2d-umaze": (23.85, 161.86),  # sparse rewards; those of the dense tasks are others
     "maze2d-medium": (13.13, 277.39),
     "maze2d-large": (6.7, 273.99),
@@ -32,12 +37,14 @@ D4RL_RETURNS = {  # start of D4RL's own name of a task, such as maze2d-umaze-v1
     "kitchen": (0.0, 4.0),
 }
 REPLACED = {  # start of a name: why D4RL's reference returns do not apply
-    "AdroitHandPen": "pen had 100 steps and other rewards",
-    "AdroitHand": "door, hammer and relocate had other rewards",
     "PointMaze": "maze2d had other time limits, and rewards that went on at the goal",
     "AntMaze": "antmaze had other time limits and another ant",
     "FrankaKitchen": "kitchen had other dynamics and counted rewards in another way",
     "maze2d": "they are of the mazes umaze, medium and large with sparse rewards",
+}
+APPROXIMATE = {  # start of a name: how the task differs from D4RL's
+    "AdroitHandPen": "D4RL's pen had 100 steps",
+    "AdroitHand": "the dense rewards of door, hammer and relocate have changed",
 }
 NEWEST = 4  # version of a task to which the reference returns apply
 
@@ -54,9 +61,12 @@ def normalized_score(
 
 
 def score_remark(env_id: str, reference: Sequence[float] | None = None) -> str:
-    """Why a task that D4RL has returns for gets no score; empty where it gets one, or has none."""
-    if reference or _reference(env_id):
+    """Why a task of D4RL gets no score, or only an approximate one; empty for all others."""
+    if reference:
         return ""
+    if _reference(env_id):
+        reasons = [reason for start, reason in APPROXIMATE.items() if env_id.startswith(start)]
+        return f"the score of {env_id} is approximate: {reasons[0]}" if reasons else ""
     for start, reason in REPLACED.items():
         if env_id.startswith(start):
             return f"no score for {env_id}: D4RL's reference returns do not apply; {reason}"

@@ -140,9 +140,21 @@ def test_improvement_plays_with_the_settings_and_bounds(tmp_path: Path) -> None:
     assert float(played.background.action.abs().max()) > 0.6
 
 
-@pytest.mark.parametrize("task", ["Pen", "Door", "Hammer", "Relocate"])
-def test_adroit_has_other_rewards_than_d4rls_reference_returns(task: str) -> None:
-    env_id = f"AdroitHand{task}-v1"
-    assert normalized_score(env_id, 100.0) is None
-    assert "other rewards" in score_remark(env_id)
-    assert normalized_score(env_id, 5.0, (0.0, 10.0)) == pytest.approx(50.0)
+@pytest.mark.parametrize(
+    ("task", "low", "high", "remark"),
+    [
+        ("AdroitHandPen-v1", 96.262799, 3076.8331017826877, "100 steps"),
+        ("AdroitHandDoor-v1", -56.512833, 2880.5693087298737, "dense rewards"),
+        ("AdroitHandHammer-v1", -274.856578, 12794.134825156867, "dense rewards"),
+        ("AdroitHandRelocate-v1", -6.425911, 4233.877797728884, "dense rewards"),
+    ],
+)
+def test_adroit_has_d4rls_reference_returns(
+    task: str, low: float, high: float, remark: str
+) -> None:
+    assert normalized_score(task, low) == pytest.approx(0.0)
+    assert normalized_score(task, high) == pytest.approx(100.0)
+    assert normalized_score(task, 5.0, (0.0, 10.0)) == pytest.approx(50.0)
+    assert f"the score of {task} is approximate: " in score_remark(task)
+    assert remark in score_remark(task)
+    assert score_remark(task, (0.0, 10.0)) == ""
