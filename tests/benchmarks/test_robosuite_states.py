@@ -103,7 +103,10 @@ def test_replayed_observations_are_those_that_were_seen(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"task": "Lifts"}, "robosuite has no environment 'Lifts'; did you mean 'robosuite/Lift'"),
-        ({"task": "PickPlaceCan"}, "a.hdf5: data/demo_2: robosuite/PickPlaceCan: expected a state of shape"),
+        (
+            {"task": "PickPlaceCan"},
+            "a.hdf5: data/demo_2: robosuite/PickPlaceCan: expected a state of shape",
+        ),
         ({"states": np.zeros((1, 32))}, "data/demo_2/states: expected two or more finite rows"),
         ({"states": np.full((3, 32), np.nan)}, "expected two or more finite rows"),
         ({"actions": np.zeros((2, 7))}, r"data/demo_2/actions: expected \(3, 7\), found \(2, 7\)"),
