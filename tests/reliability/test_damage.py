@@ -23,19 +23,6 @@ def opening(run: Path, num_updates: int = 20) -> list[Callable[[], Any]]:
     return [lambda: fastifo.open_run(run), lambda: make_run(run, num_updates)]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "run"
-    make_run(folder)
-    return folder
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    """A copy of a run that a test may damage."""
-    return Path(shutil.copytree(original, tmp_path / "run"))
-
-
 @pytest.fixture
 def untouched(run: Path) -> Iterator[Path]:
     """A folder beside the run, which the test must not change."""

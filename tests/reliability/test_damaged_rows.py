@@ -23,19 +23,6 @@ def train_tge(folder: Path, num_updates: int) -> fastifo.Run:
     )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "run"
-    make_run(folder)
-    return folder
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    """A copy of a run that a test may damage."""
-    return Path(shutil.copytree(original, tmp_path / "run"))
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
