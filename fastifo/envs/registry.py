@@ -5,7 +5,7 @@ A prefix selects a backend, as in `gymnasium/Hopper-v5`. A new backend is one mo
 """
 
 from fastifo.data.formats.robosuite import PREFIX as ROBOSUITE_PREFIX
-from fastifo.envs.backends import gymnasium, metaworld
+from fastifo.envs.backends import gymnasium_make, metaworld
 from fastifo.envs.backends.envpool import EnvPoolBackend
 from fastifo.envs.backends.gymnasium import GymnasiumBackend
 from fastifo.envs.backends.metaworld import MetaworldBackend
@@ -18,7 +18,7 @@ ENVPOOL: Backend = EnvPoolBackend()
 GYMNASIUM: Backend = GymnasiumBackend()
 PREFIXES: dict[str, Backend] = {  # start of an id -> the library that plays it
     "envpool/": ENVPOOL,
-    gymnasium.PREFIX: GYMNASIUM,
+    gymnasium_make.PREFIX: GYMNASIUM,
     metaworld.PREFIX: MetaworldBackend(),
     ROBOSUITE_PREFIX: RobosuiteBackend(),
 }

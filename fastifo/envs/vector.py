@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from fastifo.envs.spec import EnvInfo, EnvSpec
 
+SUCCESS_KEYS = ("success", "is_success")  # of a step's `info`
+
 
 @dataclass
 class EnvStep:

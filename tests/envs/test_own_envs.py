@@ -1,5 +1,6 @@
 """Environments of a user, by function, class, name and spec; and those that misbehave."""
 
+import copy
 import functools
 import json
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_all_ways_to_name_an_environment_play_the_same(env: Any) -> None:
 
 
 def test_gymnasiums_spec_brings_its_settings() -> None:
-    spec = gymnasium.spec("Hopper-v5")
+    spec = copy.deepcopy(gymnasium.spec("Hopper-v5"))  # not the registered one
     spec.max_episode_steps = 3
     assert describe(as_spec(spec)).max_episode_steps == 3
     private = gymnasium.envs.registration.EnvSpec(

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from fastifo.envs.backends.quiet import quiet
 from fastifo.envs.flatten import Flattener, action_bounds
 from fastifo.envs.spec import EnvInfo, EnvSpec
-from fastifo.envs.vector import EnvStep, VectorEnv, empty_step
+from fastifo.envs.vector import SUCCESS_KEYS, EnvStep, VectorEnv, empty_step
 from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.text import did_you_mean
 
 PREFIX = "envpool/"
-SUCCESS_KEYS = ("success", "is_success")  # of `info`
 
 
 class EnvPoolBackend:
