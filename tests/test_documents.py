@@ -235,13 +235,16 @@ fastifo.trian("iql", dataset)
 def test_a_type_checker_knows_fields_and_arguments(tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(USER_CODE)
     (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*,numpy.*]\nfollow_imports = skip\n")
-    package = str(Path(fastifo.__file__).parents[1])
+    package = Path(fastifo.__file__).parents[1]
+    # mypy finds an installed package itself, and refuses its folder as a search path.
+    path = {} if package.name == "site-packages" else {"MYPYPATH": str(package)}
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "user.py"], cwd=tmp_path,
-        env=os.environ | {"MYPYPATH": package}, capture_output=True, text=True, check=False,
+        env=os.environ | path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = [line for line in result.stdout.splitlines() if line.startswith("user.py")]
     found = "\n".join(lines).replace("builtins.", "")
+    assert lines, result.stdout + result.stderr
     for expected in (
         'Revealed type is "float"',
         'Revealed type is "tuple[int, ...]"',
