@@ -96,11 +96,9 @@ def test_a_script_that_misjudges_the_object_plays_the_other_episodes(
     assert not background.success[:4].all()
     assert not background.terminal.any()
     others = fastifo.load(spec.replace("expert=2", "expert=0"), progress=False).background
-    assert others.take(range(4)).obs.equal(background.take(range(4)).obs)
     assert others.num_episodes == 6
+    assert others.take(range(4)).obs.equal(background.take(range(4)).obs)
     assert len(list((tmp_path / "fastifo").glob("bimodal-*-misjudged-*"))) == 1
-    other = fastifo.load(spec + ",seed=1", progress=False).background
-    assert not other.obs[0].equal(background.obs[0])
 
 
 def test_objects_are_misjudged_by_scripts_only(expert: Path) -> None:
