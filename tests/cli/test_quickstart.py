@@ -45,7 +45,8 @@ def test_quickstart_prints_a_table_of_all_methods_and_can_be_repeated(
     assert dataset.info["spec"]["seed"] == 1
     trained = fastifo.open_run(figure.with_name("vfo_bin"))
     learner = trained.policy(1).learner  # of the second seed
-    assert learner.cfg.temperature == 0.1
+    cfg = learner.cfg
+    assert (cfg.temperature, cfg.target_period, cfg.weight_decay) == (0.3, 50, 0.1)
     weights = {k: v for k, v in contents(tmp_path / "out").items() if "checkpoint" in k}
     assert len({Path(name).parts[2] for name in weights}) == 4
     assert run(capsys, *command)[0] == 0
