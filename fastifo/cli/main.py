@@ -10,6 +10,7 @@ import tyro
 
 from fastifo.cli.data import Data
 from fastifo.cli.evaluate import Evaluate
+from fastifo.cli.export import Export
 from fastifo.cli.help import choice_of, notes_of
 from fastifo.cli.improve import Improve
 from fastifo.cli.names import hints, renamed
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "relabel": Relabel,
     "evaluate": Evaluate,
+    "export": Export,
     "data": Data,
     "sibench": SIBench,
     "study": Study,
