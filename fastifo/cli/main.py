@@ -20,6 +20,7 @@ from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
 from fastifo.cli.train import Train
+from fastifo.cli.video import Video
 from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Any] = {
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "video": Video,
 }
 DESCRIPTION = (
     "Imitation from observation: learn a policy from expert episodes without actions and "

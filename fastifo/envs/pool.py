@@ -83,6 +83,12 @@ class RecordedEpisodes(Record):
         return RecordedEpisodes(**columns)
 
 
+def start_seed(seed: int, episode: int) -> int:
+    """The environment's seed of an episode.  seed: of the rollout."""
+    # Neighbouring seeds of EnvPool share start states: evaluation seeds lie a million apart.
+    return (10_000 + seed * 1_000_000 + episode) % (2**31 - 1)
+
+
 class SlotPool:
     """One vector of environments that plays one episode in every slot."""
 
@@ -102,8 +108,7 @@ class SlotPool:
         self.vector = vector
         self.block = block
         self.stream = purpose("evaluate", str(task.seed))
-        # Neighbouring seeds of EnvPool share start states: evaluation seeds lie a million apart.
-        self.seeds = [(10_000 + task.seed * 1_000_000 + e) % (2**31 - 1) for _, e in slots]
+        self.seeds = [start_seed(task.seed, e) for _, e in slots]
         self.low, self.high = vector.info.action_low, vector.info.action_high
         self.played = RecordedEpisodes.empty(len(slots))
         self.num_finished = 0
