@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
 
 
 class LinearPolicy:
