@@ -13,6 +13,7 @@ from fastifo.cli.evaluate import Evaluate
 from fastifo.cli.export import Export
 from fastifo.cli.help import choice_of, notes_of
 from fastifo.cli.improve import Improve
+from fastifo.cli.log import Log
 from fastifo.cli.names import hints, renamed
 from fastifo.cli.quickstart import Quickstart
 from fastifo.cli.relabel import Relabel
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Any] = {
     "improve": Improve,
     "report": Report,
     "video": Video,
+    "log": Log,
 }
 DESCRIPTION = (
     "Imitation from observation: learn a policy from expert episodes without actions and "

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from fastifo.cli.options import env_kwargs
+from fastifo.cli.options import choose_member, env_kwargs
 from fastifo.engine.reopen import open_run
 from fastifo.envs.film import SIZE, film
 from fastifo.envs.spec import as_spec
@@ -28,8 +29,8 @@ class Video:
     """Run folder."""
     out: Path | None = None
     """File to write, .mp4 or .gif. Default: video.mp4 (without av video.gif) in the run folder."""
-    member: int = 0
-    """Which policy of the run."""
+    member: str = "0"
+    """Which policy: its number, or best, the one with the highest return in `fastifo evaluate`."""
     camera: str = ""
     """Camera to film with. Default: agentview, track, or another one that there is."""
     size: int = SIZE
@@ -38,8 +39,8 @@ class Video:
     """Which start state."""
     seed: int = 0
     """Seed of the start states, as in `fastifo evaluate`."""
-    sampled: bool = False
-    """Play sampled actions instead of the policy's mode."""
+    play: Literal["mode", "sampled"] = "mode"
+    """Actions: the policy's mode, or samples."""
     max_steps: int = 0
     """End the film after so many steps; 0: when the episode ends."""
     env_id: str = ""
@@ -56,15 +57,16 @@ class Video:
             self.env_id or run.require_env(), kwargs=env_kwargs(self.env_arg),
             settings=run.env_kwargs, obs_keys=run.obs_keys,
         )  # fmt: skip
+        member = choose_member(run, self.member)
         shot = film(
-            run.policy(self.member), env, camera=self.camera, height=self.size, width=self.size,
-            episode=self.episode, seed=self.seed, deterministic=not self.sampled,
+            run.policy(member), env, camera=self.camera, height=self.size, width=self.size,
+            episode=self.episode, seed=self.seed, deterministic=self.play == "mode",
             max_steps=self.max_steps,
         )  # fmt: skip
         write_video(out, shot.frames, shot.frames_per_s)
         success = {1.0: ", success", 0.0: ", no success"}.get(shot.success, "")
         print(
-            f"{run.describe(self.member)}: return {shot.return_:g} in {len(shot.frames) - 1} "
-            f"steps{success}, seen by {shot.camera}"
+            f"return {shot.return_:g} in {len(shot.frames) - 1} steps{success}, seen by "
+            f"{shot.camera}"
         )
         print(f"video   {out}")

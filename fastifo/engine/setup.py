@@ -164,7 +164,7 @@ def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
     """
     sizes = (dataset.obs_dim, dataset.action_dim)
     try:
-        info = check_env(env, *sizes, dataset.action_low, dataset.action_high)
+        info = check_env(env, *sizes, dataset.action_low, dataset.action_high, dataset.cameras)
     except ImportError as error:
         if env.is_trusted:
             raise
@@ -206,7 +206,7 @@ def _build_run(
         members=settings.members,
         num_updates=options.num_updates,
         precision=settings.precision,
-        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std),
+        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std, dataset.cameras),
         env_id=None if env is None else env.id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,

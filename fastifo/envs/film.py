@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.sampler import purpose
+from fastifo.data.streams import purpose
 from fastifo.envs.act import Actor
+from fastifo.envs.checks import cameras_of
+from fastifo.envs.policy import Policy
 from fastifo.envs.pool import start_seed
 from fastifo.envs.registry import open_filmed
 from fastifo.envs.render import FREE, OWN, Render, check_cameras
@@ -58,7 +60,7 @@ def film(
     Raises ValueError for a camera that the environment does not have, or an environment that cannot
     be rendered; ImportError naming a library that is missing.
     """
-    own = open_filmed(env if sees_images(policy) else env.without_cameras())
+    own = open_filmed(env if cameras_of(policy) else env.without_cameras())
     try:
         camera = _choose_camera(own, camera)
         shot = _frames_of(own, camera, Render((camera,), height, width, offsamples=4))
@@ -79,11 +81,6 @@ def film(
     finally:
         own.close()
     return Film(frames, total, success, camera, own.steps_per_s)
-
-
-def sees_images(policy: Actor) -> bool:
-    """Whether a policy acts on images."""
-    return bool(getattr(policy, "images", ()))
 
 
 def _choose_camera(env: FilmedEnv, camera: str) -> str:
@@ -123,9 +120,9 @@ def _own_frame(name: str, env: Any) -> NDArray[np.uint8]:
 def _act(policy: Actor, obs: Any, images: Any, noise: Tensor | None) -> NDArray[np.float64]:
     """The action of one observation, [A]."""
     rows = torch.from_numpy(obs[None])
-    if not images:
-        action = policy.act_rows(rows, noise)
-    else:
+    if isinstance(policy, Policy) and policy.cameras:
         views = {camera: torch.from_numpy(image[None]) for camera, image in images.items()}
         action = policy.act_rows(rows, noise, views)
+    else:
+        action = policy.act_rows(rows, noise)
     return action[0].cpu().numpy().astype(np.float64)

@@ -1,5 +1,6 @@
 """Videos of frames: MP4 where the package `av` is installed, GIF everywhere."""
 
+import importlib
 import importlib.util
 import itertools
 import math
@@ -60,8 +61,7 @@ def _write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], frames_per_s: fl
 
 
 def _write_mp4(path: Path, frames: Sequence[NDArray[np.uint8]], frames_per_s: float) -> None:
-    import av
-
+    av: Any = importlib.import_module("av")
     height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 wants even numbers
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=max(1, round(frames_per_s)))

@@ -51,7 +51,7 @@ def test_an_mp4_has_every_frame(tmp_path: Path) -> None:
 def test_names_and_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"a.avi: expected a name that ends in .mp4 or .gif"):
         video.write_video(tmp_path / "a.avi", FRAMES, 20.0)
-    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert video.default_suffix() == ".gif"
     with pytest.raises(ImportError, match=r"MP4 needs the package av: pip install av; or name a"):
         video.write_video(tmp_path / "a.mp4", FRAMES, 20.0)
