@@ -86,6 +86,9 @@ class Checkpoints:
         if not isinstance(content, dict) or not {"files", "metrics_bytes"} <= set(content):
             raise ValueError(f"{self.manifest}: expected a fastifo manifest, found another file")
         check_schema(content, SCHEMA, self.manifest, REMEDY)
+        unknown = sorted(content.keys() - SCHEMA.keys())
+        if unknown:  # such as a damaged name, without which the hash would not be compared
+            raise ValueError(f"{self.manifest}: unknown field {unknown[0]!r}: damaged; {REMEDY}")
         if content.get("sha256", _content_hash(content)) != _content_hash(content):
             raise ValueError(f"{self.manifest}: damaged, its hash differs; {REMEDY}")
         for key, entry in content["files"].items():
