@@ -14,8 +14,8 @@ from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
 from fastifo.envs.checks import check_policy
-from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
 from fastifo.envs.kept import open_vectors
+from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
 from fastifo.envs.registry import find_backend
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.envs.vector import VectorEnv

@@ -18,11 +18,9 @@ TINY: dict[str, Any] = {"num_updates": 2, "hidden_sizes": (8,), "num_bins": 5, "
 
 
 def play(env: Any = own_envs.Line, num_episodes: int = 4, **kwargs: Any) -> np.ndarray[Any, Any]:
-    returns = evaluate_policies(
-        [LinearPolicy(0, 0.5, 2, 1)], as_spec(env, kwargs=kwargs), num_episodes, False, num_workers=2,
-        progress=False,
-    )  # fmt: skip
-    return returns.returns
+    policy, spec = LinearPolicy(0, 0.5, 2, 1), as_spec(env, kwargs=kwargs)
+    played = evaluate_policies([policy], spec, num_episodes, False, num_workers=2, progress=False)
+    return played.returns
 
 
 def pids() -> set[int | None]:
