@@ -10,8 +10,10 @@ import tyro
 
 from fastifo.cli.data import Data
 from fastifo.cli.evaluate import Evaluate
+from fastifo.cli.export import Export
 from fastifo.cli.help import choice_of, notes_of
 from fastifo.cli.improve import Improve
+from fastifo.cli.log import Log
 from fastifo.cli.names import hints, renamed
 from fastifo.cli.quickstart import Quickstart
 from fastifo.cli.relabel import Relabel
@@ -26,11 +28,13 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "relabel": Relabel,
     "evaluate": Evaluate,
+    "export": Export,
     "data": Data,
     "sibench": SIBench,
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "log": Log,
 }
 DESCRIPTION = (
     "Imitation from observation: learn a policy from expert episodes without actions and "

@@ -23,6 +23,7 @@ from fastifo.envs.checks import check_env
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import FILE_OF, LOGGED_SHARE, PROTOCOLS, Returns
 from fastifo.envs.spec import EnvSpec, as_spec
+from fastifo.utils import provenance
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag, as_index, as_indices
 from fastifo.utils.locks import folder_lock
@@ -192,8 +193,17 @@ class Run(RunViews):
         learner = self.learners[group.index]
         index = group.members.index(member)
         return Policy(
-            learner, index, self.action_low, self.action_high, label=self.describe(member)
-        )
+            learner, index, self.action_low, self.action_high,
+            label=self.describe(member), facts=self._facts(member),
+        )  # fmt: skip
+
+    def _facts(self, member: int) -> dict[str, Any]:
+        """What an exported policy says of its run."""
+        content = self.to_json()
+        names = ("algorithm", "env_id", "env_kwargs", "obs_keys", "precision", "fastifo", "commit")
+        facts = {name: content[name] for name in names}
+        entry = content["members"][member]
+        return facts | {"member": member, **entry, "num_updates": self.updates_done}
 
     @standard_torch()
     def save(self, path: str | Path) -> None:
@@ -234,6 +244,8 @@ class Run(RunViews):
             "fused": self.fused,
             "notes": self.notes,
             "torch": torch.__version__,
+            "fastifo": provenance.version(),
+            "commit": provenance.commit(),
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
             "reference_returns": self.reference_returns,

@@ -16,7 +16,7 @@ from fastifo.algos.learner import Learner
 from fastifo.algos.rewards.base import Rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.stack import stacked
-from fastifo.engine.callbacks import Callback
+from fastifo.engine.callbacks import Callback, started
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
@@ -93,7 +93,7 @@ def train(
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
     callbacks: functions (run, update, members) to call during training, such as
-        `fastifo.callbacks.EvaluateEvery`; one that returns False stops it. See
+        `fastifo.callbacks.EvaluateEvery` and `Log`; one that returns False stops it. See
         `fastifo.callbacks.Callback`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
@@ -224,8 +224,9 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
     for callback in options.callbacks:
         getattr(callback, "check", lambda run: None)(run)
     with locked_files(run, options.resume) as files:
-        _train_populations(run, datasets, options, files)
         run.metric_rows = files.metrics.rows
+        with started(options.callbacks, run):
+            _train_populations(run, datasets, options, files)
         if files.checkpoints is not None:
             files.checkpoints.write_config(run.to_json())
     if len(run.failed) == len(run.members):

@@ -1,5 +1,7 @@
 """A trained policy that acts in an environment."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from fastifo.algos.learner import Learner
 from fastifo.data.sampler import purpose, uniform
+from fastifo.envs.export import Export, export_policy
 from fastifo.utils.ambient import standard_torch
+from fastifo.utils.arguments import as_flag
 
 
 class Policy:
@@ -27,6 +31,7 @@ class Policy:
         high: Tensor | None,
         *,
         label: str = "",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Copies one member's weights.
 
@@ -34,8 +39,10 @@ class Policy:
         member: index in the population.
         low, high: bounds of the environment's actions, [A]; None: [-1, 1].
         label: says which member it is, for `repr`; default: its seed.
+        facts: about the run, as JSON values; `export` keeps them in its file.
         """
         self.label = label or f"seed={learner.seeds[member]}"
+        self.facts = dict(facts or {})
         self.learner = learner.member(member)
         self.low = low
         self.high = high
@@ -80,6 +87,32 @@ class Policy:
         action = self.act_rows(batch, noise)
         action = action[0] if tensor.ndim == 1 else action
         return action if isinstance(obs, Tensor) else action.numpy()
+
+    @standard_torch()
+    def export(self, path: str | Path, deterministic: bool = True) -> Export:
+        """Writes the policy to a file that acts without fastifo, and compares the two.
+
+        path: ends in .onnx, for ONNX runtimes, or in .pt2, for `torch.export.load`.
+        deterministic: export the mode of the policy; False exports samples.
+
+        The file maps `obs`, float32 [B, D], to `action`, float32 [B, A], within the environment's
+        bounds, for any B. It does what `act` does: it scales and encodes observations itself.
+        Samples are a function of a second input, `uniform`, numbers drawn from [0, 1): [B, A] for
+        a binned policy without jitter, [B, 2A] for the others. It computes in float32, whatever the
+        policy's precision. The metadata, JSON under the name policy.json, say the environment and
+        its settings, the algorithm with its settings, the action bounds, the number of updates, and
+        fastifo's version and commit.
+
+        Returns an `Export`; `print` says in how many of 2048 random rows the file's action differs
+        from that of `act_rows`. Binned policies may differ in close ties.
+        Raises ValueError for another suffix, samples of a deterministic policy, a policy of images
+        or one that torch.export cannot trace, and if the file would act differently; ImportError if
+        ONNX's packages are missing (pip install 'fastifo[onnx]'); OSError naming the file.
+        """
+        return export_policy(
+            Path(path), self.learner, self.low, self.high, self.act_rows,
+            deterministic=as_flag("deterministic", deterministic), facts=self.facts,
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> "Policy":
         """Moves the policy to a device, in place, and returns it."""

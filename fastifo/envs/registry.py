@@ -1,5 +1,7 @@
 """Chooses the backend of an environment: EnvPool if it has the id, Gymnasium otherwise.
 
+With cameras, Gymnasium plays what both have: EnvPool does not render MuJoCo's tasks.
+
 A prefix selects a backend, as in `gymnasium/Hopper-v5`. A new backend is one module in
 `fastifo.envs.backends` and one line in `PREFIXES`.
 """
@@ -33,9 +35,9 @@ def find_backend(spec: EnvSpec) -> Backend:
         return GYMNASIUM
     for prefix, backend in PREFIXES.items():
         if spec.id.startswith(prefix):
-            return backend
+            return _that_renders(spec, backend)
     if ENVPOOL.knows(spec.id):
-        return ENVPOOL
+        return _that_renders(spec, ENVPOOL)
     if ":" in spec.id or GYMNASIUM.knows(spec.id):
         return GYMNASIUM
     known = dict.fromkeys([*ENVPOOL.ids(), *GYMNASIUM.ids()])
@@ -43,6 +45,21 @@ def find_backend(spec: EnvSpec) -> Backend:
         n for b in set(PREFIXES.values()) - {ENVPOOL, GYMNASIUM} for n in b.ids()
     )
     raise ValueError(f"no environment {spec.id!r}; {did_you_mean(spec.id, known)}")
+
+
+def _that_renders(spec: EnvSpec, backend: Backend) -> Backend:
+    """The backend, or where EnvPool cannot render the images that are wanted, Gymnasium.
+
+    Raises ValueError for an environment of EnvPool that Gymnasium does not have.
+    """
+    if spec.render is None or not isinstance(backend, EnvPoolBackend):
+        return backend
+    if backend is ENVPOOL and GYMNASIUM.knows(spec.id):
+        return GYMNASIUM
+    raise ValueError(
+        f"{spec.id}: EnvPool has no cameras for it; images come from Gymnasium's MuJoCo tasks, "
+        "such as HalfCheetah-v4, from robosuite's, and from environments of your own"
+    )
 
 
 def describe(spec: EnvSpec) -> EnvInfo:

@@ -134,7 +134,7 @@ def rollout(
     high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
     num_episodes = as_count("num_episodes", num_episodes, high=high)
     num_workers = as_count("num_workers", num_workers, low=0)
-    spec = as_spec(env, settings=env_kwargs)
+    spec = as_spec(env, settings=env_kwargs).without_cameras()
     backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()

@@ -7,7 +7,7 @@ alone. A lane is one environment object that plays slots, one after the other. R
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,8 @@ class EnvStep:
     success: NDArray[np.float64]  # [R], 1 or 0; nan where the environment does not say
     first: NDArray[np.bool_]  # [R], the row starts the slot's episode
     lost: NDArray[np.bool_]  # [R], the episode ended because its process died; obs are not defined
+    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by camera, [R, H, W, C];
+    # with the observations; empty without cameras
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -45,7 +47,7 @@ class VectorEnv(Protocol):
     action; it returns at least one row while an episode goes on.
     """
 
-    info: EnvInfo
+    info: EnvInfo  # `info.images` says which cameras there are
 
     def start(self, seeds: Sequence[int]) -> None:
         """Starts over: slot i plays one episode, from the start state of seeds[i]."""
@@ -81,6 +83,9 @@ class SingleEnv(Protocol):
         ended the episode, and whether the task has succeeded: 1.0, 0.0, or nan if it has no such
         measure.
         """
+
+    def images(self) -> dict[str, NDArray[np.uint8]]:
+        """The images of the current state, by camera, [H, W, C]; empty without cameras."""
 
     def close(self) -> None:
         """Frees the environment."""

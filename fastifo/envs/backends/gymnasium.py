@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.envs.backends.cameras import Frames, gymnasium_stack
 from fastifo.envs.backends.gymnasium_make import PREFIX, make_env, registry
 from fastifo.envs.flatten import Flattener, action_bounds
 from fastifo.envs.lanes import Lanes, LaneVector, LocalLanes
@@ -60,8 +61,8 @@ class GymnasiumEnv:
     def __init__(self, spec: EnvSpec) -> None:
         """Makes the environment.
 
-        Raises ValueError for an unknown id or setting, or unsuitable spaces; TypeError if a
-        function makes something else; ImportError for a package that is missing.
+        Raises ValueError for an unknown id, setting or camera, or unsuitable spaces; TypeError if
+        a function makes something else; ImportError for a package or a library that is missing.
         """
         self.name = spec.id
         self.env, unused = make_env(spec)
@@ -71,9 +72,12 @@ class GymnasiumEnv:
         own = getattr(getattr(self.env, "spec", None), "max_episode_steps", None)
         self.limit = spec.max_episode_steps or own or DEFAULT_LIMIT
         self.steps = 0
+        render = spec.render
+        self.stack = None if render is None else gymnasium_stack(self.name, self.env, render)
         self.info = EnvInfo(
             self.name, self.flattener.obs_dim, low, high, self.limit, _versions(self.env),
             self.flattener.parts, tuple(unused), spec.max_episode_steps is not None or bool(own),
+            () if render is None else render.images,
         )  # fmt: skip
 
     def reset(self, seed: int) -> NDArray[np.float32]:
@@ -85,6 +89,8 @@ class GymnasiumEnv:
                 f"{self.name}: expected reset(seed=...) to return an observation and a dict, found "
                 f"{_shape_of(answer)}; fastifo plays environments with Gymnasium's interface"
             )
+        if self.stack is not None:
+            self.stack.reset()
         return self._vector(answer[0])
 
     def step(
@@ -100,6 +106,8 @@ class GymnasiumEnv:
             )
         obs, reward, terminated, truncated, info = answer
         self.steps += 1
+        if self.stack is not None:
+            self.stack.step()
         truncated = bool(truncated) or self.steps >= self.limit
         ended = bool(terminated)
         return self._vector(obs), float(reward), ended, truncated and not ended, _success(info)
@@ -113,8 +121,14 @@ class GymnasiumEnv:
             )
         return vector
 
+    def images(self) -> Frames:
+        """The images of the current state."""
+        return {} if self.stack is None else self.stack.images()
+
     def close(self) -> None:
         """Frees the environment."""
+        if self.stack is not None:
+            self.stack.close()
         getattr(self.env, "close", lambda: None)()
 
 
