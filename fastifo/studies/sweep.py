@@ -24,9 +24,10 @@ from fastifo.studies.sweep_plan import Plan, check_data, make_plan
 from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count
-from fastifo.utils.executors import InProcess, make_executor, opened
+from fastifo.utils.executors import InProcess
 from fastifo.utils.files import keep_plan, read_json, write_json
 from fastifo.utils.lease import folder_lease
+from fastifo.utils.machines import make_executor, opened
 from fastifo.utils.parallel import Executor
 
 ARGUMENTS = (

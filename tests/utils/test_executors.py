@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fastifo.utils import slurm_jobs
-from fastifo.utils.executors import InProcess, Processes, make_executor, opened
+from fastifo.utils.executors import InProcess, Processes
+from fastifo.utils.machines import make_executor, opened
 from fastifo.utils.parallel import Executor, run_jobs
 from jobs import FailOnce, Touch
 
