@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fastifo import algos
-from fastifo.algos.config import from_json
+from fastifo.algos.config import from_json, to_json
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.metrics import MetricsFile
@@ -97,7 +97,11 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         members=members_of(content),
         num_updates=content["num_updates"],
         precision=content["precision"],
-        spec=InputSpec(content["obs_dim"], content["action_dim"]),
+        spec=InputSpec(
+            content["obs_dim"],
+            content["action_dim"],
+            images=tuple(tuple(each) for each in content.get("images", ())),
+        ),
         env_id=content["env_id"],
         action_low=low,
         action_high=high,
@@ -111,6 +115,13 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
     )
     run.build_learners()
     return run
+
+
+def _with_defaults(run: Run, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Members of a folder, with the defaults of fields that did not exist when it was written."""
+    config = type(run.members[0].config)
+    defaults = json.loads(json.dumps(to_json(config())))
+    return [entry | {"config": defaults | entry["config"]} for entry in entries]
 
 
 def _load_weights(run: Run, checkpoints: Checkpoints) -> None:
@@ -171,6 +182,7 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
     old, checkpoints = open_folder(folder)
     checkpoints.check_metrics()
     new = json.loads(json.dumps(run.to_json()))
+    old = old | {"members": _with_defaults(run, old["members"])}
     if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
         run.env_id = new["env_id"] = old["env_id"]
         run.env_kwargs = old.get("env_kwargs", {})

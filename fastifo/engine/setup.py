@@ -238,7 +238,7 @@ def _build_run(
         members=settings.members,
         num_updates=options.num_updates,
         precision=settings.precision,
-        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std),
+        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std, dataset.cameras),
         env_id=None if env is None else env.id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,

@@ -253,19 +253,20 @@ def _end_with_parent() -> None:
 BLOCK = 4096  # rows per call in `in_blocks`
 
 
-def in_blocks(work: Callable[[slice], object], count: int) -> None:
+def in_blocks(work: Callable[[slice], object], count: int, block: int = BLOCK) -> None:
     """Calls work(rows) for blocks that cover [0, count), in parallel threads.
 
+    block: rows of a block.
     Torch uses one thread inside each call, so results do not depend on the number of threads.
     """
 
     def run_block(first: int) -> None:
         with torch.no_grad():
-            work(slice(first, min(first + BLOCK, count)))
+            work(slice(first, min(first + block, count)))
 
     threads = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(threads) as workers:
-        list(workers.map(run_block, range(0, count, BLOCK)))
+        list(workers.map(run_block, range(0, count, block)))
 
 
 def one_thread() -> contextlib.AbstractContextManager[None]:
