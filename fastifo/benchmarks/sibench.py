@@ -14,30 +14,24 @@ it leaves it. The clone's observations are standardised.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastifo.benchmarks.cache import cached_dataset
-from fastifo.benchmarks.demonstrations import Demonstrator, RecordedExpert, find_demonstrator
+from fastifo.benchmarks.demonstrations import Demonstrator, find_demonstrator
 from fastifo.benchmarks.spec import parse_spec
-from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.load import load
 from fastifo.engine.train import train
 from fastifo.envs.experts import default_noise
 from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect
 from fastifo.envs.spec import EnvSpec, as_spec
-from fastifo.utils.ambient import standard_torch
-from fastifo.utils.files import keep_plan
-from fastifo.utils.locks import folder_lock
-from fastifo.utils.parallel import one_thread, run_jobs
-from fastifo.utils.text import did_you_mean
+from fastifo.utils.parallel import one_thread
 
 RECIPE = 5  # version of how a set is made; part of the cache's file name
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
 SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SEED_BLOCK`
 NOISY_SEED_BLOCK = 1100  # added to the seed of the demonstrations for a noisy expert's episodes
 
@@ -100,6 +94,12 @@ class SIBenchSpec:
         return spec
 
     @property
+    def name(self) -> str:
+        """What distinguishes sets of one task: d=5, or background_noise=0.5."""
+        noise = self.background_noise
+        return f"background_noise={noise:g}" if noise else f"d={self.d}"
+
+    @property
     def env(self) -> EnvSpec:
         """The environment with its settings."""
         return as_spec(self.env_id, kwargs=self.env_kwargs)
@@ -132,14 +132,17 @@ def load_set(spec: SIBenchSpec, *, progress: bool = True) -> Dataset:
     def make() -> Dataset:
         assert spec.noise is not None
         demonstrations = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
-        background = None
-        if spec.background_noise:
-            seed = NOISY_SEED_BLOCK + spec.seed
-            background = demonstrator.more_episodes(spec.episodes, seed, spec.background_noise)
+        background = play_noisy(spec, demonstrator) if spec.background_noise else None
         return build_sibench(spec, demonstrations, background=background, progress=progress)
 
     name = f"sibench-{spec.env_id}-d{spec.d}-{spec.key(demonstrator)}.fastifo"
     return cached_dataset(name, make)
+
+
+def play_noisy(spec: SIBenchSpec, demonstrator: Demonstrator) -> Episodes:
+    """The background of a noisy expert."""
+    seed = NOISY_SEED_BLOCK + spec.seed
+    return demonstrator.more_episodes(spec.episodes, seed, spec.background_noise)
 
 
 def build_sibench(
@@ -216,85 +219,3 @@ def background_statistics(background: Episodes) -> dict[str, float]:
         "background_return_std": float(returns.std(correction=0)),
         "background_length_mean": float(background.lengths.double().mean()),
     }
-
-
-@standard_torch()
-def build_sets(
-    env_id: str,
-    out: Path,
-    sizes: Sequence[int] = SIZES,
-    *,
-    demonstrations: str = "",
-    progress: bool = True,
-    **options: Any,
-) -> list[Path]:
-    """Builds one set per number of cloned demonstrations in `out`; finished sets are kept.
-
-    Several processes build the sets, so a script calls this below `if __name__ == "__main__":`.
-    demonstrations: spec of a dataset whose background episodes are cloned; empty plays the expert.
-    options: fields of SIBenchSpec; `demos` is the largest size unless given.
-    Returns the files, smallest size first.  Raises ValueError where `out` holds sets of other
-    options, or a size exceeds the number of demonstrations.
-    """
-    known = {f.name for f in dataclasses.fields(SIBenchSpec)} - {"env_id", "d", "background_noise"}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(
-            f"sibench: unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}"
-        )
-    if not sizes:
-        raise ValueError("sizes: expected one or more, found none")
-    options.setdefault("demos", max(sizes))
-    smallest = SIBenchSpec(env_id, min(sizes), **options)
-    describe(smallest.env)
-    values = smallest.values() | {"expert": smallest.expert}
-    shared = {name: value for name, value in values.items() if name not in ("env_id", "d")}
-    plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | shared
-    with folder_lock(out, waits=True):  # two studies may share the sets
-        keep_plan(out / "plan.json", plan)
-        count = keep_demonstrations(smallest, demonstrations, out, progress)
-        for size in sorted(sizes):
-            if size > count:
-                raise ValueError(f"sizes: {size} is more than the {count} demonstrations there are")
-        options["demos"] = count
-        specs = [SIBenchSpec(env_id, size, **options) for size in sorted(sizes)]
-        jobs = [BuildJob(spec, out, progress) for spec in specs]
-        run_jobs([job for job in jobs if not job.path.exists()])
-    return [job.path for job in jobs]
-
-
-def keep_demonstrations(spec: SIBenchSpec, source: str, out: Path, progress: bool) -> int:
-    """Writes `demonstrations.fastifo` into `out` unless it is there; returns how many there are."""
-    path = out / "demonstrations.fastifo"
-    if not path.exists():
-        demonstrator = (
-            RecordedExpert(source, load(source, progress=progress), spec.env)
-            if source
-            else find_demonstrator(spec.env, spec.expert, progress=progress)
-        )
-        assert spec.noise is not None
-        dataset = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
-        dataset.save(path)
-    return load_dataset(path).background.num_episodes
-
-
-@dataclass(frozen=True)
-class BuildJob:
-    """Builds one set of a folder that has demonstrations."""
-
-    spec: SIBenchSpec
-    out: Path  # folder of the demonstrations and the sets
-    progress: bool  # show progress bars
-
-    @property
-    def path(self) -> Path:
-        """File of the set."""
-        return self.out / f"d={self.spec.d}.fastifo"
-
-    def run(self) -> None:
-        """Clones, plays and writes the file."""
-        demonstrations = load_dataset(self.out / "demonstrations.fastifo")
-        clone_folder = self.out / "clones" / f"d={self.spec.d}"
-        dataset = build_sibench(
-            self.spec, demonstrations, clone_folder=clone_folder, progress=self.progress
-        )
-        dataset.save(self.path)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastifo import algos
 from fastifo.benchmarks.bimodal import load_bimodal
-from fastifo.benchmarks.sibench import SIZES, build_sets
+from fastifo.benchmarks.sets import SIZES, build_sets
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
@@ -22,7 +22,7 @@ from fastifo.utils.text import did_you_mean
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
 TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Ant-v4", "Hopper-v4")
-TRAIN_ARGUMENTS = ("device", "precision", "engine", "log_every", "checkpoint_every")
+TRAIN_ARGUMENTS = ("preset", "device", "precision", "engine", "log_every", "checkpoint_every")
 STUDY_ARGUMENTS = ("num_updates", "seeds", "episodes", "progress")
 
 
@@ -37,11 +37,11 @@ def study_sibench(
 ) -> None:
     """Trains and evaluates every algorithm on the SIBench sets of every task.
 
-    sizes: numbers of cloned demonstrations, one set each.  set_options: fields of `SIBenchSpec`.
-    fields: arguments of `train_and_evaluate`.
+    sizes: numbers of cloned demonstrations, one set each.  set_options: other arguments of
+    `build_sets`.  fields: arguments of `train_and_evaluate`.
     Raises TypeError or ValueError before any work where an argument is wrong.
     """
-    options = {"demos": max(sizes), **(set_options or {})}
+    options = dict(set_options or {})
     begin_study(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
