@@ -72,16 +72,20 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     return run
 
 
-def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
-    """The run that a config describes, with initial weights."""
+def members_of(content: dict[str, Any]) -> list[Member]:
+    """The members that a config describes."""
     backbone = content["members"][0]["config"].get("backbone")
     learner_class = algos.find(content["algorithm"], backbone)
-    members = [
+    return [
         Member(
             entry["seed"], from_json(learner_class.Config, entry["config"]), entry.get("dataset", 0)
         )
         for entry in content["members"]
     ]
+
+
+def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
+    """The run that a config describes, with initial weights."""
     bounds = content["action_bounds"]
     low, high = (
         None if bounds[k] is None else torch.tensor(bounds[k], dtype=torch.float32)
@@ -90,7 +94,7 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
     reference = content.get("reference_returns")  # missing in older folders, as are others below
     run = Run(
         algorithm=content["algorithm"],
-        members=members,
+        members=members_of(content),
         num_updates=content["num_updates"],
         precision=content["precision"],
         spec=InputSpec(

@@ -1,9 +1,8 @@
 """Episodes from policies: every policy plays the same number, side by side in one environment."""
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +14,12 @@ from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
 from fastifo.envs.checks import cameras_of, check_policy
+from fastifo.envs.kept import open_vectors
 from fastifo.envs.pool import SlotPool
 from fastifo.envs.recording import RecordedEpisodes, RolloutTask, RolloutTime
 from fastifo.envs.registry import find_backend
 from fastifo.envs.spec import EnvSpec, as_spec
-from fastifo.envs.vector import Backend, VectorEnv
+from fastifo.envs.vector import VectorEnv
 from fastifo.utils.arguments import as_count
 from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.parallel import one_thread
@@ -29,7 +29,6 @@ MAX_SLOTS = 2048  # environments alive at the same time; further episodes follow
 MAX_EPISODES = 1_000_000  # of one policy: more would play for weeks
 MAX_RECORDED = 100_000  # of them with every step in memory
 MAX_PLAYED = 10_000_000  # of all policies
-SPLIT_SLOTS = 200  # fewer slots play in one pool: two halves would cost more steps than they save
 LANE_ROWS = 16  # rows of a product where lanes decide which episodes are played together
 
 
@@ -149,10 +148,11 @@ def rollout(
     backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()
+    total = len(policies) * num_episodes
     task = RolloutTask(num_episodes, deterministic, seed, record, record_images)
     with (
         checked_interrupt(f"in {title} {spec.id}") as check,
-        _vectors(backend, spec, len(policies) * num_episodes, num_workers) as vectors,
+        open_vectors(backend, spec, min(total, MAX_SLOTS), num_workers) as vectors,
     ):
         for policy in {id(policy): policy for policy in policies}.values():
             check_policy(policy, vectors[0].info)
@@ -170,29 +170,6 @@ def rollout(
         ],
         dict(vectors[0].info.versions),
     )
-
-
-@contextlib.contextmanager
-def _vectors(
-    backend: Backend, spec: EnvSpec, total: int, num_workers: int
-) -> Iterator[list[VectorEnv]]:
-    """One vector of environments, or two for many slots that step on their own.
-
-    The policies of one half act while the environments of the other half step.
-    """
-    slots = min(total, MAX_SLOTS)
-    count = 2 if backend.has_async_steps and slots >= SPLIT_SLOTS else 1
-    # No more threads than this process was given: next to another process that trains, every
-    # hand-over to a further thread would wait for a time slice.
-    threads = torch.get_num_threads()
-    vectors: list[VectorEnv] = []
-    try:
-        for _ in range(count):
-            vectors.append(backend.make(spec, slots, threads=threads, workers=num_workers))  # noqa: PERF401
-        yield vectors
-    finally:
-        for vector in vectors:
-            vector.close()
 
 
 def _report(vector: VectorEnv, episodes: RecordedEpisodes) -> None:
