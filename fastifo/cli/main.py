@@ -21,6 +21,7 @@ from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
 from fastifo.cli.train import Train
+from fastifo.cli.video import Video
 from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "video": Video,
     "log": Log,
 }
 DESCRIPTION = (
