@@ -234,7 +234,7 @@ def _check_continuous(name: str, value: Any) -> None:
     if array.dtype.kind not in "iub" or not array.size:
         return
     low, high = int(array.min()), int(array.max())
-    if array.ndim < 2 or low < -1 or high > 1 or low >= 0 and high > 0:
+    if array.ndim < 2 or low < -1 or high > 1 or (low >= 0 and high > 0):
         raise ValueError(
             f"{name}: {DISCRETE}; found {low} to {high} in {array.dtype}. If not, pass floats"
         )
