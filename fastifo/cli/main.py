@@ -22,6 +22,7 @@ from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
 from fastifo.cli.sweep import Sweep
 from fastifo.cli.train import Train
+from fastifo.cli.video import Video
 from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Any] = {
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "video": Video,
     "log": Log,
 }
 DESCRIPTION = (

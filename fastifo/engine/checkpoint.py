@@ -45,6 +45,7 @@ SCHEMA = {
     "config_sha256": Optional([str]),
     "sha256": Optional(str),
 }
+UNHASHED = {"files", "metrics_bytes", "train_s", "failed"}  # all that manifests without a hash had
 REMEDY = "restore it from a copy, or train in another folder"
 
 
@@ -86,7 +87,7 @@ class Checkpoints:
         if not isinstance(content, dict) or not {"files", "metrics_bytes"} <= set(content):
             raise ValueError(f"{self.manifest}: expected a fastifo manifest, found another file")
         check_schema(content, SCHEMA, self.manifest, REMEDY)
-        if content.get("sha256", _content_hash(content)) != _content_hash(content):
+        if _claimed_hash(content) != _content_hash(content):
             raise ValueError(f"{self.manifest}: damaged, its hash differs; {REMEDY}")
         for key, entry in content["files"].items():
             expected = _file_name(key, entry["num_updates"])
@@ -272,6 +273,13 @@ def checked_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _file_name(key: str, num_updates: int) -> str:
     return f"{key}-{num_updates:09d}.safetensors"
+
+
+def _claimed_hash(content: dict[str, Any]) -> str:
+    """The hash that a manifest states; that of its content if it is too old to state one."""
+    if "sha256" not in content and content.keys() <= UNHASHED:
+        return _content_hash(content)
+    return str(content.get("sha256"))
 
 
 def _content_hash(content: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ from fastifo.engine.stages import (
     make_engine,
     report_fallback,
 )
+from fastifo.envs.kept import keep_environments
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import tf32
 
@@ -133,7 +134,8 @@ def train(
     name, fields = given_fields(algorithm, preset, overrides, TRAIN_ARGUMENTS)
     run, datasets = create_run(name, dataset, fields, options)
     run.engine = _choose_engine(run, options)
-    return _train_run(run, datasets, options)
+    with keep_environments():  # for the evaluations of callbacks
+        return _train_run(run, datasets, options)
 
 
 @standard_torch()
