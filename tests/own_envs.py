@@ -123,6 +123,43 @@ class Buttons(Line):
         self.action_space = spaces.Discrete(3)
 
 
+class Drawn(Line):
+    """Draws its point as a white column of 8 x 8 pixels."""
+
+    def render(self) -> Any:
+        frame = np.zeros((8, 8, 3), np.uint8)
+        frame[:, int(np.clip(4 + 4 * self.x, 0, 7))] = 255
+        return frame
+
+
+class Boxes(Line):
+    """Has a MuJoCo model: a red box that moves along x, above a green one that does not."""
+
+    XML = """
+    <mujoco>
+      <visual><headlight ambient="1 1 1" diffuse="0 0 0" specular="0 0 0"/></visual>
+      <worldbody>
+        <camera name="front" pos="0 -4 0" xyaxes="1 0 0 0 0 1"/>
+        <camera name="back" pos="0 4 0" xyaxes="-1 0 0 0 0 1"/>
+        <body pos="0 0 0.8">
+          <joint type="slide" axis="1 0 0"/><geom type="box" size=".3 .3 .3" rgba="1 0 0 1"/>
+        </body>
+        <geom type="box" pos="0 0 -0.8" size=".3 .3 .3" rgba="0 1 0 1"/>
+      </worldbody>
+    </mujoco>"""
+
+    def __init__(self) -> None:
+        import mujoco
+
+        super().__init__()
+        self.model = mujoco.MjModel.from_xml_string(self.XML)
+        self.data = mujoco.MjData(self.model)
+
+    def _obs(self) -> Any:
+        self.data.qpos[0] = self.x
+        return super()._obs()
+
+
 def make_line(goal: float = 0.0) -> Line:
     """As a function."""
     return Line(goal=goal)

@@ -6,10 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
+from fastifo.envs.backends import offscreen
+
+
+def can_render() -> bool:
+    """Whether MuJoCo can render here: it needs one of the system's libraries."""
+    try:
+        offscreen.open_context(offscreen.choose_library("tests"))
+    except ImportError:
+        return False
+    return True
+
+
+needs_rendering = pytest.mark.skipif(
+    not can_render(), reason="rendering needs a library: apt-get install libosmesa6"
+)
 
 
 class LinearPolicy:

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from fastifo.benchmarks.cache import cached_dataset
 from fastifo.benchmarks.demonstrations import PlayedExpert, RecordedExpert, find_demonstrator
-from fastifo.benchmarks.sibench import SIBenchSpec, load_set
+from fastifo.benchmarks.sibench import load_set
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
 from fastifo.envs.experts import default_noise
 from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect

@@ -117,6 +117,7 @@ class PlayedExpert:
                 seed=seed,
                 title=title,
                 progress=self.progress,
+                record_images=self.env.render is not None,
             )
         finally:
             self.expert.noise_scale = 0.0

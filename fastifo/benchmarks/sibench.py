@@ -12,108 +12,26 @@ it leaves it. The clone's observations are standardised.
 """
 
 import dataclasses
-import hashlib
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fastifo.benchmarks.cache import cached_dataset
-from fastifo.benchmarks.demonstrations import Demonstrator, RecordedExpert, find_demonstrator
-from fastifo.benchmarks.spec import parse_spec
-from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.benchmarks.demonstrations import (
+    Demonstrator,
+    PlayedExpert,
+    find_demonstrator,
+)
+from fastifo.benchmarks.images import without_state
+from fastifo.benchmarks.sibench_spec import RECIPE, SIBenchSpec
+from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.load import load
 from fastifo.engine.train import train
-from fastifo.envs.experts import default_noise
 from fastifo.envs.registry import describe
-from fastifo.envs.rollout import MAX_RECORDED, collect
-from fastifo.envs.spec import EnvSpec, as_spec
-from fastifo.utils.ambient import standard_torch
-from fastifo.utils.files import keep_plan
-from fastifo.utils.locks import folder_lock
-from fastifo.utils.parallel import one_thread, run_jobs
-from fastifo.utils.text import did_you_mean
+from fastifo.envs.rollout import collect
+from fastifo.envs.spec import as_spec
+from fastifo.utils.parallel import one_thread
 
-RECIPE = 5  # version of how a set is made; part of the cache's file name
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
 SEED_BLOCK = 1400  # environment seeds of the background; see `demonstrations.SEED_BLOCK`
 NOISY_SEED_BLOCK = 1100  # added to the seed of the demonstrations for a noisy expert's episodes
-
-
-@dataclass(frozen=True)
-class SIBenchSpec:
-    """One set: `sibench:<env>/d=<n>,episodes=<n>,...`.  Raises ValueError for a bad option."""
-
-    env_id: str  # the environment
-    d: int = 0  # demonstrations that the background's policy is cloned from
-    episodes: int = 1000  # of the background
-    seed: int = 0  # of demonstrations, clone and background; 0 to 99
-    demos: int = 1000  # expert episodes played; the first d of them are cloned
-    n_expert: int = 0  # demonstrations given to the learner, without actions; 0 is all
-    bc_updates: int = 10_000  # of the clone
-    expert: str = ""  # a policy file, or file or spec of a dataset; empty is the shipped expert
-    noise: float | None = None  # of the demonstrations; see `default_noise`, which is used for None
-    mode: int = 0  # 1: the clone plays its mode; 0: it samples, as policies are evaluated
-    background_noise: float = 0.0  # with d=0: of the expert's episodes that are the background
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the environment's settings
-
-    def __post_init__(self) -> None:
-        if self.noise is None:
-            object.__setattr__(self, "noise", default_noise(self.env_id))
-        if not 0 <= self.background_noise < math.inf or (self.d and self.background_noise):
-            raise ValueError(
-                "sibench: expected background_noise of at least 0, and no d beside it, found d="
-                f"{self.d} and background_noise={self.background_noise}"
-            )
-        names = ("episodes", "demos", "bc_updates")
-        for name in names if self.background_noise else ("d", *names):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sibench: {name} must be at least 1, found {getattr(self, name)}")
-        for name in ("episodes", "demos"):
-            if getattr(self, name) > MAX_RECORDED:
-                raise ValueError(
-                    f"sibench: {name} must be at most {MAX_RECORDED}, found {getattr(self, name)}"
-                )
-        if self.n_expert < 0:
-            raise ValueError(f"sibench: n_expert must be at least 0, found {self.n_expert}")
-        if self.mode not in (0, 1):
-            raise ValueError(f"sibench: mode must be 0 or 1, found {self.mode}")
-        for name in ("d", "n_expert"):
-            if getattr(self, name) > self.demos:
-                raise ValueError(
-                    f"sibench: {name}={getattr(self, name)} is more than demos={self.demos}; "
-                    "raise demos"
-                )
-        if self.noise is None or not 0 <= self.noise < math.inf:
-            raise ValueError(f"sibench: noise must be at least 0 and finite, found {self.noise}")
-        if not 0 <= self.seed < 100:
-            raise ValueError(f"sibench: seed must be 0 to 99, found {self.seed}")
-
-    @staticmethod
-    def parse(text: str) -> "SIBenchSpec":
-        """Reads a spec.  Raises ValueError naming the part that is wrong."""
-        required = "" if "background_noise=" in text else "d"
-        spec = parse_spec(SIBenchSpec, text, required, "sibench:Hopper-v4/d=5,episodes=200")
-        assert isinstance(spec, SIBenchSpec)
-        return spec
-
-    @property
-    def env(self) -> EnvSpec:
-        """The environment with its settings."""
-        return as_spec(self.env_id, kwargs=self.env_kwargs)
-
-    def values(self) -> dict[str, Any]:
-        """The options by name, those that identify a set; newer ones only if they are given."""
-        newer = ("background_noise", "env_kwargs")
-        return {k: v for k, v in vars(self).items() if k != "expert" and (v or k not in newer)}
-
-    def key(self, demonstrator: Demonstrator) -> str:
-        """Identifies the set: a hash of every option, the demonstrations and the recipe."""
-        values = sorted((k, v) for k, v in self.values().items() if k != "env_kwargs")
-        identity = repr((RECIPE, values)).encode() + demonstrator.identity()
-        return hashlib.sha256(identity).hexdigest()[:16]
 
 
 def load_sibench(text: str, *, progress: bool = True) -> Dataset:
@@ -128,18 +46,32 @@ def load_set(spec: SIBenchSpec, *, progress: bool = True) -> Dataset:
     """`load_sibench` for a spec that has been read.  Raises as it does."""
     describe(spec.env)
     demonstrator = find_demonstrator(spec.env, spec.expert, progress=progress)
+    check_demonstrator(spec, demonstrator)
 
     def make() -> Dataset:
         assert spec.noise is not None
         demonstrations = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
-        background = None
-        if spec.background_noise:
-            seed = NOISY_SEED_BLOCK + spec.seed
-            background = demonstrator.more_episodes(spec.episodes, seed, spec.background_noise)
+        background = play_noisy(spec, demonstrator) if spec.background_noise else None
         return build_sibench(spec, demonstrations, background=background, progress=progress)
 
-    name = f"sibench-{spec.env_id}-d{spec.d}-{spec.key(demonstrator)}.fastifo"
+    kind = "-image" if spec.image else ""
+    name = f"sibench-{spec.env_id}{kind}-d{spec.d}-{spec.key(demonstrator)}.fastifo"
     return cached_dataset(name, make)
+
+
+def check_demonstrator(spec: SIBenchSpec, demonstrator: Demonstrator) -> None:
+    """Raises ValueError for recorded episodes in a set of images, which has to be played."""
+    if spec.image and not isinstance(demonstrator, PlayedExpert):
+        raise ValueError(
+            f"sibench: sets of images are played by an expert, found recorded episodes "
+            f"({spec.expert or 'demonstrations'}); expected a policy file"
+        )
+
+
+def play_noisy(spec: SIBenchSpec, demonstrator: Demonstrator) -> Episodes:
+    """The background of a noisy expert."""
+    seed = NOISY_SEED_BLOCK + spec.seed
+    return demonstrator.more_episodes(spec.episodes, seed, spec.background_noise)
 
 
 def build_sibench(
@@ -169,7 +101,10 @@ def build_sibench(
         **demonstrations.info,
         **background_statistics(background),
     }
-    return dataclasses.replace(task, background=background, expert=expert, info=info, unverified=())
+    dataset = dataclasses.replace(
+        task, background=background, expert=expert, info=info, unverified=()
+    )
+    return without_state(dataset) if spec.image and not spec.state else dataset
 
 
 def _play_clone(
@@ -186,7 +121,7 @@ def _play_clone(
     with one_thread():  # the bits of a result depend on the number of threads
         clone = train(
             "bc",
-            dataclasses.replace(task, background=demos),
+            dataclasses.replace(task, background=demos).with_cameras(),
             num_updates=spec.bc_updates,
             seeds=[spec.seed],
             device="cpu",
@@ -204,6 +139,7 @@ def _play_clone(
             title="background",
             bounds=(task.action_low, task.action_high),
             progress=progress,
+            record_images=bool(spec.image),
         )
 
 
@@ -216,85 +152,3 @@ def background_statistics(background: Episodes) -> dict[str, float]:
         "background_return_std": float(returns.std(correction=0)),
         "background_length_mean": float(background.lengths.double().mean()),
     }
-
-
-@standard_torch()
-def build_sets(
-    env_id: str,
-    out: Path,
-    sizes: Sequence[int] = SIZES,
-    *,
-    demonstrations: str = "",
-    progress: bool = True,
-    **options: Any,
-) -> list[Path]:
-    """Builds one set per number of cloned demonstrations in `out`; finished sets are kept.
-
-    Several processes build the sets, so a script calls this below `if __name__ == "__main__":`.
-    demonstrations: spec of a dataset whose background episodes are cloned; empty plays the expert.
-    options: fields of SIBenchSpec; `demos` is the largest size unless given.
-    Returns the files, smallest size first.  Raises ValueError where `out` holds sets of other
-    options, or a size exceeds the number of demonstrations.
-    """
-    known = {f.name for f in dataclasses.fields(SIBenchSpec)} - {"env_id", "d", "background_noise"}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(
-            f"sibench: unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}"
-        )
-    if not sizes:
-        raise ValueError("sizes: expected one or more, found none")
-    options.setdefault("demos", max(sizes))
-    smallest = SIBenchSpec(env_id, min(sizes), **options)
-    describe(smallest.env)
-    values = smallest.values() | {"expert": smallest.expert}
-    shared = {name: value for name, value in values.items() if name not in ("env_id", "d")}
-    plan = {"env_id": env_id, "demonstrations": demonstrations, "recipe": RECIPE} | shared
-    with folder_lock(out, waits=True):  # two studies may share the sets
-        keep_plan(out / "plan.json", plan)
-        count = keep_demonstrations(smallest, demonstrations, out, progress)
-        for size in sorted(sizes):
-            if size > count:
-                raise ValueError(f"sizes: {size} is more than the {count} demonstrations there are")
-        options["demos"] = count
-        specs = [SIBenchSpec(env_id, size, **options) for size in sorted(sizes)]
-        jobs = [BuildJob(spec, out, progress) for spec in specs]
-        run_jobs([job for job in jobs if not job.path.exists()])
-    return [job.path for job in jobs]
-
-
-def keep_demonstrations(spec: SIBenchSpec, source: str, out: Path, progress: bool) -> int:
-    """Writes `demonstrations.fastifo` into `out` unless it is there; returns how many there are."""
-    path = out / "demonstrations.fastifo"
-    if not path.exists():
-        demonstrator = (
-            RecordedExpert(source, load(source, progress=progress), spec.env)
-            if source
-            else find_demonstrator(spec.env, spec.expert, progress=progress)
-        )
-        assert spec.noise is not None
-        dataset = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
-        dataset.save(path)
-    return load_dataset(path).background.num_episodes
-
-
-@dataclass(frozen=True)
-class BuildJob:
-    """Builds one set of a folder that has demonstrations."""
-
-    spec: SIBenchSpec
-    out: Path  # folder of the demonstrations and the sets
-    progress: bool  # show progress bars
-
-    @property
-    def path(self) -> Path:
-        """File of the set."""
-        return self.out / f"d={self.spec.d}.fastifo"
-
-    def run(self) -> None:
-        """Clones, plays and writes the file."""
-        demonstrations = load_dataset(self.out / "demonstrations.fastifo")
-        clone_folder = self.out / "clones" / f"d={self.spec.d}"
-        dataset = build_sibench(
-            self.spec, demonstrations, clone_folder=clone_folder, progress=self.progress
-        )
-        dataset.save(self.path)

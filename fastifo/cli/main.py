@@ -10,15 +10,19 @@ import tyro
 
 from fastifo.cli.data import Data
 from fastifo.cli.evaluate import Evaluate
+from fastifo.cli.export import Export
 from fastifo.cli.help import choice_of, notes_of
 from fastifo.cli.improve import Improve
+from fastifo.cli.log import Log
 from fastifo.cli.names import hints, renamed
 from fastifo.cli.quickstart import Quickstart
 from fastifo.cli.relabel import Relabel
 from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
+from fastifo.cli.sweep import Sweep
 from fastifo.cli.train import Train
+from fastifo.cli.video import Video
 from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
@@ -26,11 +30,15 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "relabel": Relabel,
     "evaluate": Evaluate,
+    "export": Export,
     "data": Data,
     "sibench": SIBench,
+    "sweep": Sweep,
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "video": Video,
+    "log": Log,
 }
 DESCRIPTION = (
     "Imitation from observation: learn a policy from expert episodes without actions and "

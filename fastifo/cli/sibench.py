@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from fastifo.benchmarks.sibench import SIZES, build_sets
+from fastifo.benchmarks.sets import SIZES, build_sets
 from fastifo.cli.help import make_group
 from fastifo.cli.lists import Ints
 from fastifo.data.pack import read_header

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fastifo.benchmarks.bimodal import BimodalSpec
-from fastifo.benchmarks.sibench import SIZES, SIBenchSpec
+from fastifo.benchmarks.sets import SIZES
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.cli.help import make_group
-from fastifo.cli.lists import Ints, Seeds, Texts
-from fastifo.cli.options import parse_values
+from fastifo.cli.lists import Floats, Ints, Seeds, Texts
+from fastifo.cli.options import env_kwargs, parse_values
 from fastifo.studies.grid import (
     MIXTURES,
     TASKS,
@@ -30,14 +31,18 @@ class StudyOptions:
     """Algorithms to compare."""
     envs: Texts = TASKS
     """Environments."""
+    env_arg: tuple[str, ...] = ()
+    """NAME=VALUE, such as max_episode_steps=100: settings of the environments."""
     policy: str = ""
     """The expert's policy file, for a task without a shipped expert."""
     seeds: Seeds = (0, 1, 2)
     """One policy per seed, dataset and algorithm."""
     num_updates: int = 100_000
     """Updates of each policy; the paper trains for 1,000,000."""
-    hidden_sizes: Ints = (512, 512)
-    """Widths of the hidden layers of every network."""
+    preset: str = "vfo"
+    """Published settings that every algorithm starts from, such as robomimic."""
+    hidden_sizes: Ints = ()
+    """Widths of the hidden layers of every network; 512 512 unless --preset sets them."""
     set: tuple[str, ...] = ()
     """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
     eval_episodes: int = 100
@@ -51,10 +56,19 @@ class StudyOptions:
         return {
             "num_updates": self.num_updates,
             "seeds": self.seeds,
-            "hidden_sizes": self.hidden_sizes,
             "episodes": self.eval_episodes,
-            **parse_values("--set", self.set),
+            **self.overrides,
         }
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The preset, and fields of algorithms that replace it."""
+        fields = parse_values("--set", self.set)
+        if self.preset != "vfo":
+            fields["preset"] = self.preset
+        if self.hidden_sizes or self.preset == "vfo":
+            fields.setdefault("hidden_sizes", self.hidden_sizes or (512, 512))
+        return fields
 
     def write_report(self) -> None:
         """Reports on everything in the study's folder."""
@@ -71,26 +85,36 @@ class SIBenchStudy(StudyOptions):
     Needs     nothing for tasks with a shipped expert; otherwise --policy
     Writes    datasets, run folders, report.html, results.csv and figures in --out
     Example   fastifo study sibench --envs Hopper-v4 --sizes 1 10 100 --out study
+    Example   fastifo study sibench --envs metaworld/DoorOpen --background-noise 0.5 1 --out study
     """
 
     sizes: Ints = SIZES
     """Numbers of cloned demonstrations; one dataset each."""
+    background_noise: Floats = ()
+    """Scales of action noise; one dataset each, with episodes of the expert with this noise. Used
+    instead of --sizes."""
     episodes: int = 1000
     """Episodes of each background."""
     demos: int = 0
-    """Expert episodes to play; all are given to the learner. 0 is the largest size."""
+    """Expert episodes to play; all are given to the learner. 0 is the largest size, or 200 with
+    --background-noise."""
     bc_updates: int = SIBenchSpec.bc_updates
     """Updates of each clone."""
 
     def main(self) -> None:
         """Runs the study and writes the report."""
-        options = {
+        if self.background_noise and self.sizes != SIZES:
+            raise ValueError("expected --sizes or --background-noise, found both")
+        options: dict[str, Any] = {
+            "background_noise": self.background_noise,
             "episodes": self.episodes,
             "bc_updates": self.bc_updates,
             "seed": self.seed,
-            "demos": self.demos or max(self.sizes),
             "expert": self.policy,
+            "env_kwargs": env_kwargs(self.env_arg) or {},
         }
+        if self.demos:
+            options["demos"] = self.demos
         study_sibench(
             self.out, self.algorithms, self.envs, self.sizes, set_options=options, **self.fields
         )
@@ -125,7 +149,13 @@ class BimodalStudy(StudyOptions):
             "policy": self.policy,
         }
         study_bimodal(
-            self.out, self.algorithms, self.envs, self.mixtures, set_options=options, **self.fields
+            self.out,
+            self.algorithms,
+            self.envs,
+            self.mixtures,
+            set_options=options
+            | {f"env.{k}": v for k, v in (env_kwargs(self.env_arg) or {}).items()},
+            **self.fields,
         )
         self.write_report()
 
@@ -150,7 +180,7 @@ class ImproveStudy(StudyOptions):
 
     def main(self) -> None:
         """Runs the study and writes the report."""
-        fields = parse_values("--set", self.set)
+        fields = self.overrides
         check_fields(self.algorithms, fields)
         for env_id in self.envs:
             for algorithm in self.algorithms:
@@ -164,7 +194,7 @@ class ImproveStudy(StudyOptions):
                     seeds=self.seeds,
                     num_updates=self.num_updates,
                     out=self.out / env_id / algorithm,
-                    **{"hidden_sizes": self.hidden_sizes} | fields_of_algorithm(algorithm, fields),
+                    **fields_of_algorithm(algorithm, fields),
                 )
         self.write_report()
 
@@ -174,6 +204,7 @@ class ImproveStudy(StudyOptions):
             f"sibench:{env_id}/d={self.d},episodes={self.episodes},seed={self.seed},"
             f"demos={max(self.d, 50)},bc_updates={self.bc_updates}"
             + (f",expert={self.policy}" if self.policy else "")
+            + "".join(f",env.{text}" for text in self.env_arg)
         )
 
 

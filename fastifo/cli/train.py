@@ -6,10 +6,11 @@ from typing import ClassVar, Literal
 
 import tyro
 
-from fastifo.cli.lists import Seeds
+from fastifo.cli.lists import Seeds, Texts
 from fastifo.cli.methods import METHODS, Method
 from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
-from fastifo.engine.callbacks import EvaluateEvery
+from fastifo.engine.callbacks import Callback, EvaluateEvery
+from fastifo.engine.log import Log
 from fastifo.engine.train import NO_EVALUATION, train
 
 
@@ -54,12 +55,14 @@ class Train:
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     play: Play = "both"
     """Actions in evaluations: sampled, the policy's mode (as IQL's authors report), or both."""
+    log: Texts = ()
+    """Trackers to send metrics to: tensorboard, wandb (offline, for `wandb sync`), trackio."""
 
     commands: ClassVar = METHODS  # subcommands, for the help
 
     def main(self) -> None:
         """Trains, evaluates, and prints the returns."""
-        callbacks = []
+        callbacks: list[Callback] = [Log(name) for name in self.log]
         if self.eval_every:
             callbacks += [
                 EvaluateEvery(self.eval_every, self.eval_episodes, deterministic)

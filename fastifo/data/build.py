@@ -8,10 +8,12 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
+from fastifo.data.build_images import build_images, check_same_cameras
 from fastifo.data.episodes import Episode, Episodes
 from fastifo.data.formats.actions import DISCRETE
 
-KEYS = {"obs", "action", "reward", "terminal"}
+COLUMNS = ("action", "obs", "reward", "terminal")
+KEYS = {*COLUMNS, "image"}
 REQUIRED = {"expert": {"obs"}, "background": {"obs", "action"}}
 
 
@@ -37,6 +39,8 @@ def build_dataset(
             f"expert observations have width {expert_columns.obs_dim}, background observations "
             f"{columns.obs_dim}; both must come from the same observation space"
         )
+    if expert_columns is not None:
+        check_same_cameras(columns.images, expert_columns.images)
     return {
         "background": columns,
         "expert": expert_columns,
@@ -130,7 +134,7 @@ def _columns(
         for i, episode in enumerate(episodes)
     ]
     _check_agreement(source, checked)
-    given = {key: [episode[key] for episode in checked] for key in sorted(KEYS)}
+    given = {key: [episode[key] for episode in checked] for key in COLUMNS}
     length = torch.tensor([len(obs) - 1 for obs in given["obs"]], device="cpu")
     start = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), length.cumsum(0)])
     terminal = torch.zeros(int(start[-1]), dtype=torch.bool, device="cpu")
@@ -145,6 +149,7 @@ def _columns(
         timeout=timeout,
         action=_joined(given["action"]),
         reward=_joined(given["reward"]),
+        images=build_images(source, episodes, length.tolist()),
     )
 
 
@@ -224,14 +229,15 @@ def _episode(
 
 
 def _check_continuous(name: str, value: Any) -> None:
-    """Raises ValueError for integers that number the actions of a Discrete space."""
-    array = value if isinstance(value, Tensor) else np.asarray(value)
-    integers = not array.is_floating_point() if isinstance(array, Tensor) else (
-        array.dtype.kind in "iu"
-    )  # fmt: skip
-    size = array.numel() if isinstance(array, Tensor) else array.size
-    if integers and size and (array.ndim < 2 or int(array.max()) > 1 or int(array.min()) < -1):
-        raise ValueError(f"{name}: {DISCRETE}; found {int(array.min())} to {int(array.max())}")
+    """Raises ValueError for integers or booleans that number the actions of a Discrete space."""
+    array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "iub" or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    if array.ndim < 2 or low < -1 or high > 1 or (low >= 0 and high > 0):
+        raise ValueError(
+            f"{name}: {DISCRETE}; found {low} to {high} in {array.dtype}. If not, pass floats"
+        )
 
 
 def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) -> Tensor:

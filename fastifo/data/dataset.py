@@ -1,5 +1,6 @@
 """`Dataset`: background and expert episodes, made from arrays and saved to files."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from torch import Tensor
 from fastifo.data.build import build_dataset
 from fastifo.data.episodes import Episode, Episodes
 from fastifo.data.formats import d4rl
-from fastifo.data.pack import read_pack, verify, write_pack
+from fastifo.data.frames import Frames
+from fastifo.data.pack import read_pack, verify_columns, write_pack
+from fastifo.data.texts import bounds_text, cameras_text, episodes_text, notes_of
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.records import Record
-from fastifo.utils.text import counted, number_texts
+from fastifo.utils.text import number_texts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +59,8 @@ class Dataset(Record):
                 has = [column for column in ("action", "reward") if column in part.columns()]
                 kept = f"with {'s and '.join(has)}s" if has else "observations only"
                 lines.append(f"  {name:10}  {part.counts()}, {kept}")
+        if self.images:
+            lines.append(f"  {'images':10}  {cameras_text(self.images)}")
         return "\n".join(lines)
 
     def __len__(self) -> int:
@@ -96,8 +101,11 @@ class Dataset(Record):
             "reward": [T], optional, but in all episodes or in none. It may hold NaN, which
             methods that learn from rewards refuse;
             "terminal": bool, optional: the task ended with the last transition. False, the
-            default, means that the episode was cut by a time limit.
-        expert: one mapping per demonstration, with "obs" and optionally "terminal" as above.
+            default, means that the episode was cut by a time limit;
+            "image": optional, in all episodes or in none: camera -> uint8 [T + 1, H, W, C], frames
+            that belong to the observations.
+        expert: one mapping per demonstration, with "obs" and optionally "terminal" and "image" as
+            above.
             "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
             it; its values are not checked. "reward" is dropped.
         env_id: the environment's id in EnvPool or Gymnasium, as in "Hopper-v4"; needed only for
@@ -122,6 +130,33 @@ class Dataset(Record):
             **build_dataset(background, expert, env_id, action_low, action_high, min_steps),
             obs_keys=_checked_keys(obs_keys),
         )
+
+    @property
+    def images(self) -> dict[str, Frames]:
+        """The background's frames by camera; indexing them gives uint8 tensors [..., H, W, C]."""
+        return dict(self.background.images)
+
+    @property
+    def cameras(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Name, height, width and channels of each camera."""
+        return tuple((camera, *frames.size) for camera, frames in self.images.items())
+
+    def with_cameras(self, *cameras: str) -> "Dataset":
+        """The dataset with the frames of these cameras only; of none without arguments.
+
+        Raises ValueError for a camera that it does not have.
+        """
+        unknown = [camera for camera in cameras if camera not in self.images]
+        if unknown:
+            known = ", ".join(self.images) or "none"
+            raise ValueError(f"cameras: expected some of {known}, found {unknown[0]!r}")
+
+        def kept(episodes: Episodes) -> Episodes:
+            chosen = {name: episodes.images[name] for name in cameras if name in episodes.images}
+            return dataclasses.replace(episodes, images=chosen)
+
+        expert = None if self.expert is None else kept(self.expert)
+        return dataclasses.replace(self, background=kept(self.background), expert=expert)
 
     @property
     def obs_dim(self) -> int:
@@ -172,13 +207,17 @@ class Dataset(Record):
     def verify(self) -> None:
         """Checks the checksums of large packs, which `fastifo.load` leaves for later.
 
-        `fastifo.train` calls it.  Raises ValueError naming the file and the damaged column.
+        `fastifo.train` calls it. Images are checked as they are read; `fastifo data verify FILE`
+        checks all of them at once.
+        Raises ValueError naming the file and the damaged column.
         """
         for path in self.unverified:
-            verify(path)
+            verify_columns(path)
 
     def fingerprint(self) -> str:
         """SHA-256 of all columns of both parts, in hexadecimal: equal data, equal fingerprint.
+
+        Of images it takes the checksums, which a pack has.
 
         A run stores it and refuses to resume with other data. `env_id`, bounds and `info` do not
         enter.
@@ -189,6 +228,9 @@ class Dataset(Record):
             for name, value in {} if episodes is None else episodes.columns().items():
                 digest.update(f"{source}.{name}{tuple(value.shape)}{value.dtype}".encode())
                 digest.update(np.ascontiguousarray(value.numpy()).view(np.uint8).data)
+            for camera, frames in {} if episodes is None else episodes.images.items():
+                digest.update(f"{source}.images.{camera}{frames.shape}".encode())
+                digest.update(frames.checksums().tobytes())
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
@@ -206,12 +248,14 @@ class Dataset(Record):
         lines = [f"environment  {environment}{f' with {settings}' if settings else ''}"]
         lines.append(
             f"observation  {self.obs_dim} wide    action  {self.action_dim} wide"
-            f"{_bounds_text(self.action_low, self.action_high)}"
+            f"{bounds_text(self.action_low, self.action_high)}"
         )
         for name in ("expert", "background"):
             episodes = getattr(self, name)
-            lines.append(f"{name:12} {'none' if episodes is None else _describe(episodes)}")
+            lines.append(f"{name:12} {'none' if episodes is None else episodes_text(episodes)}")
         returns, demos = self.info.get("expert_returns"), self.info.get("demonstration_return_mean")
+        if self.images:
+            lines.append(f"images       {cameras_text(self.images)}")
         lines += self.notes()
         if isinstance(returns, list) and returns and isinstance(demos, float):
             quiet, noisy = number_texts([sum(returns) / len(returns), demos])
@@ -229,43 +273,9 @@ def _checked_keys(keys: Any) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:
-    """The notes in a dataset's `info`, and in those of the datasets that it was made from."""
-    notes = info.get("notes")
-    lines = [f"{part}{k}: {v}" for k, v in notes.items()] if isinstance(notes, Mapping) else []
-    for name, prefix in (("expert", "expert, "), ("background", "background, "), ("of", "")):
-        inner = info.get(name)
-        if isinstance(inner, Mapping):
-            lines += notes_of(inner, part + prefix)
-    return lines
-
-
-def _bounds_text(low: Tensor | None, high: Tensor | None) -> str:
-    if low is None or high is None:
-        return ""
-    pairs = list(dict.fromkeys(zip(low.tolist(), high.tolist(), strict=True)))
-    text = ", ".join(f"{a:g} to {b:g}" for a, b in pairs[:4])
-    return f" from {text}{', ...' if len(pairs) > 4 else ''}"
-
-
 def load_dataset(path: Path) -> Dataset:
     """The dataset in a file that `Dataset.save` wrote, its columns mapped into memory.
 
     Raises FileNotFoundError, or ValueError naming the file and what is damaged.
     """
     return Dataset(**read_pack(path))
-
-
-def _describe(episodes: Episodes) -> str:
-    length = episodes.lengths.double()
-    text = (
-        f"{counted(episodes.num_episodes, 'episode')}, {episodes.num_transitions} transitions, "
-        f"length {length.mean():.0f} ({int(length.min())} to {int(length.max())}), "
-        f"{int(episodes.terminal.sum())} terminal, {int(episodes.timeout.sum())} timeout"
-    )
-    returns = episodes.returns()
-    if returns is not None:
-        spread = returns.std(correction=0)
-        mean, deviation = number_texts([float(returns.mean()), float(spread)])
-        text += f", return {mean} ± {deviation}"
-    return text + ("" if episodes.action is not None else ", no actions")

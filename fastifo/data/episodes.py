@@ -1,13 +1,14 @@
 """Episodes stored end to end, as flat columns."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
 import torch
 from torch import Tensor
 
+from fastifo.data.frames import Frames, as_frames
 from fastifo.utils.arguments import as_index
 from fastifo.utils.records import Record
 
@@ -28,6 +29,9 @@ class Episode(Record):
     terminal: bool  # the task ended with the last transition; False: the episode was cut there
     action: Tensor | None = None  # [T, A] float32 in [-1, 1]; [P, T, A] if each member has its own
     reward: Tensor | None = None  # [T] float32; [P, T] if each population member has its own
+    images: Mapping[str, Tensor] = field(  # camera -> frames, [T + 1, H, W, C] uint8, as `obs`
+        default_factory=dict
+    )
 
     def __len__(self) -> int:
         """T, the number of transitions."""
@@ -35,7 +39,9 @@ class Episode(Record):
 
     def columns(self) -> dict[str, Any]:
         """The values that are present, by their names in `Dataset.from_episodes`."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        images = values.pop("images")
+        return values | ({"image": images} if images else {})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,13 +63,22 @@ class Episodes(Record):
     ranges: Tensor | None = (
         None  # [P, 2] int64: first transition and count that a member draws from
     )
+    images: Mapping[str, Frames] = field(  # camera -> frames, [N + E, H, W, C] uint8, as `obs`
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        if self.images:  # tensors are accepted too
+            frames = {camera: as_frames(value) for camera, value in self.images.items()}
+            object.__setattr__(self, "images", frames)
 
     def __repr__(self) -> str:
         width = f"observations {self.obs_dim} wide"
         if self.action is not None:
             width += f", actions {self.action.shape[-1]} wide"
         rewards = "" if self.reward is None else ", with rewards"
-        return f"Episodes({self.counts()}, {width}{rewards})"
+        cameras = f", frames of {' and '.join(self.images)}" if self.images else ""
+        return f"Episodes({self.counts()}, {width}{rewards}{cameras})"
 
     def counts(self) -> str:
         """The numbers of episodes and of transitions, as text."""
@@ -92,6 +107,10 @@ class Episodes(Record):
             terminal=bool(self.terminal[last - 1]),
             action=None if self.action is None else self.action[..., first:last, :],
             reward=None if self.reward is None else self.reward[..., first:last],
+            images={
+                camera: frames[first + number : last + number + 1]
+                for camera, frames in self.images.items()
+            },
         )
 
     def __iter__(self) -> Iterator[Episode]:
@@ -182,7 +201,7 @@ class Episodes(Record):
         return total[self.start[1:]] - total[self.start[:-1]]
 
     def take(self, episodes: Sequence[int]) -> "Episodes":
-        """The episodes with these indices, in that order; their columns are copied."""
+        """The episodes with these indices, in that order; their columns are copied, frames not."""
         index = torch.as_tensor(episodes, dtype=torch.int64, device="cpu")
         first, length = self.start[index], self.lengths[index]
         start = _from_zero(length.cumsum(0))
@@ -197,13 +216,14 @@ class Episodes(Record):
         other = ("obs", "start", "success")
         taken = {k: v[step] for k, v in self.columns().items() if k not in other}
         success = None if self.success is None else self.success[index]
-        return Episodes(obs=self.obs[row], start=start, success=success, **taken)
+        images = {camera: frames.take(row) for camera, frames in self.images.items()}
+        return Episodes(obs=self.obs[row], start=start, success=success, images=images, **taken)
 
     @staticmethod
     def joined(parts: Sequence["Episodes"]) -> "Episodes":
         """All episodes of all parts, in order.
 
-        Every part must have the same columns; `success` is kept if all parts have it.
+        Every part must have the same columns and cameras; `success` is kept if all parts have it.
         """
         before = torch.tensor([0, *(part.num_transitions for part in parts)], device="cpu").cumsum(
             0
@@ -214,19 +234,25 @@ class Episodes(Record):
             for name in parts[0].columns()
             if name != "start" and (name != "success" or all(p.success is not None for p in parts))
         }
-        return Episodes(start=torch.cat([*starts, before[-1:]]), **columns)
+        images = {
+            camera: Frames.joined([part.images[camera] for part in parts])
+            for camera in parts[0].images
+        }
+        return Episodes(start=torch.cat([*starts, before[-1:]]), images=images, **columns)
 
     def without_rewards(self) -> "Episodes":
         """The same episodes without rewards, as an expert's are stored.
 
         Actions are kept, if there are any: the privileged method `sqil` needs them.
         """
-        return Episodes(self.obs, self.start, self.terminal, self.timeout, self.action)
+        return Episodes(
+            self.obs, self.start, self.terminal, self.timeout, self.action, images=self.images
+        )
 
     def columns(self) -> dict[str, Tensor]:
-        """The columns that are present, by field name; without `ranges`, which is not a column."""
+        """The columns that are present, by field name; without `ranges` and `images`."""
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {k: v for k, v in fields if v is not None and k != "ranges"}
+        return {k: v for k, v in fields if v is not None and k not in ("ranges", "images")}
 
 
 def _from_zero(positions: Tensor) -> Tensor:

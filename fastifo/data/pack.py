@@ -2,6 +2,7 @@
 
     "fastifo\\n"  length of the header (uint64)  header (JSON)  its SHA-256  zeros up to a page
     columns, each at a multiple of 64 bytes, with zeros in between
+    frames of cameras, each at a multiple of a page; see pack_frames.py
 
 The header has a CRC-32 for every block of the columns. Opening a pack reads the header only. The
 blocks of a small file are checked when it is opened; those of a larger one when training begins, or
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.episodes import Episodes
-from fastifo.data.pack_header import FORMAT, VERSION, parse_header
+from fastifo.data.pack_checks import check_bounds, check_part
+from fastifo.data.pack_frames import frames_header, map_frames, split_frames, write_frames
+from fastifo.data.pack_header import FORMAT, VERSION, VERSION_WITHOUT_FRAMES, parse_header
 from fastifo.utils.files import what_is, write_atomic
 
 MAGIC = b"fastifo\n"
@@ -62,15 +65,21 @@ def write_pack(
         for name, column in episodes.columns().items()
     }
     columns |= bounds
+    frames = {
+        f"{source}.{camera}": value
+        for source, episodes in parts.items()
+        for camera, value in episodes.images.items()
+    }
     views = [np.ascontiguousarray(v.numpy()).reshape(-1).view(np.uint8) for v in columns.values()]
     layout, offset = {}, 0
     for (name, value), view in zip(columns.items(), views, strict=True):
         dtype = str(value.dtype).removeprefix("torch.")
         layout[name] = {"dtype": dtype, "shape": list(value.shape), "offset": offset}
         offset += _aligned(len(view), ALIGN)
+    entries, frame_bytes = frames_header(frames, offset)
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if frames else VERSION_WITHOUT_FRAMES,
         "env_id": env_id,
         "info": dict(info),
         **settings,
@@ -78,14 +87,19 @@ def write_pack(
         "bytes": offset,
         "block": BLOCK,
         "crc32": [zlib.crc32(block) for block in _blocks(views)],
+        **({"frames": entries, "frame_bytes": frame_bytes} if frames else {}),
     }
-    head = _encode_header(header)
 
     def write(temporary: Path) -> None:
+        head = _encode_header(header)
         with open(temporary, "wb") as file:
             file.write(head)
             for piece in _padded(views):
                 file.write(piece)
+            if frames:  # the header again, now with their checksums
+                write_frames(file, len(head), frames, entries)
+                file.seek(0)
+                file.write(_encode_header(header))
 
     write_atomic(path, write)
 
@@ -123,7 +137,7 @@ def read_pack(path: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError, or ValueError naming the file and what is damaged.
     """
-    header, data = _open(path)
+    header, data, begin = _open(path)
     small = len(data) <= CHECKED_WHEN_OPENED
     if small:
         _check_blocks(path, header, data)
@@ -134,11 +148,15 @@ def read_pack(path: Path) -> dict[str, Any]:
         if column:
             parts[source][column] = value
     for source, part in parts.items():
-        _check_part(path, source, part)
-    _check_bounds(path, columns)
+        check_part(path, source, part)
+    check_bounds(path, columns)
+    images = split_frames(path, map_frames(path, begin, header), parts)
+    episodes = {
+        source: Episodes(**part, images=images[source]) for source, part in parts.items() if part
+    }
     return {
-        "background": Episodes(**parts["background"]),
-        "expert": Episodes(**parts["expert"]) if parts["expert"] else None,
+        "background": episodes["background"],
+        "expert": episodes.get("expert"),
         "env_id": header["env_id"],
         "action_low": columns.get("action_low"),
         "action_high": columns.get("action_high"),
@@ -159,9 +177,17 @@ def verify(path: Path) -> int:
 
     Raises FileNotFoundError, or ValueError naming the file and the first damaged columns.
     """
-    header, data = _open(path)
+    header, data, begin = _open(path)
     _check_blocks(path, header, data)
+    for frames in map_frames(path, begin, header).values():
+        frames.verify()
     return path.stat().st_size
+
+
+def verify_columns(path: Path) -> None:
+    """As `verify`, without frames, which are checked as they are read."""
+    header, data, _ = _open(path)
+    _check_blocks(path, header, data)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -172,8 +198,11 @@ def read_header(path: Path) -> dict[str, Any]:
     return _open(path)[0]
 
 
-def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
-    """The header, checked, and the columns, unchecked.  The latter are mapped into memory."""
+def _open(path: Path) -> tuple[dict[str, Any], Bytes, int]:
+    """The header, checked, the columns, unchecked, and where they begin in the file.
+
+    The columns are mapped into memory.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a {FORMAT} file, found {what_is(path)}")
     size = path.stat().st_size
@@ -196,14 +225,17 @@ def _open(path: Path) -> tuple[dict[str, Any], Bytes]:
             f"{path}: header.block: expected {BLOCK}, found {header['block']}; build it again"
         )
     first = _aligned(16 + length + 32, PAGE)
-    if size != first + header["bytes"]:
+    count = header["bytes"]
+    expected = first + count + header.get("frame_bytes", 0)
+    if size != expected:
         raise ValueError(
-            f"{path}: expected {first + header['bytes']} bytes, found {size}: truncated or of "
-            "another format; build it again"
+            f"{path}: expected {expected} bytes, found {size}: truncated or of another format; "
+            "build it again"
         )
+    if count == 0:
+        return header, np.empty(0, np.uint8), first
     # Private pages: a tensor may be written to without changing the file.
-    data = np.memmap(path, np.uint8, "c", offset=first) if size > first else np.empty(0, np.uint8)
-    return header, data
+    return header, np.memmap(path, np.uint8, "c", offset=first, shape=(count,)), first
 
 
 def _check_blocks(path: Path, header: dict[str, Any], data: Bytes) -> None:
@@ -238,36 +270,6 @@ def _column(path: Path, name: str, column: dict[str, Any], data: Bytes) -> Tenso
         raise ValueError(f"{path}: column {name!r} is damaged; build it again")
     flat = torch.from_numpy(data[first : first + size])
     return flat.view(getattr(torch, dtype)).view(column["shape"])
-
-
-def _check_part(path: Path, source: str, columns: dict[str, Tensor]) -> None:
-    """Raises ValueError if a column is missing, or if offsets and lengths do not fit together."""
-    if source == "expert" and not columns:
-        return
-    missing = {"obs", "start", "terminal", "timeout"} - set(columns)
-    if missing:
-        raise ValueError(f"{path}: {source} lacks {', '.join(sorted(missing))}")
-    start, steps = columns["start"], columns["terminal"].shape[-1]
-    if (
-        start.ndim != 1 or len(start) < 2 or int(start[0]) != 0 or int(start[-1]) != steps
-        or bool((start.diff() < 1).any()) or len(columns["obs"]) != steps + len(start) - 1
-    ):  # fmt: skip
-        raise ValueError(f"{path}: {source}: episodes and columns do not fit together")
-    if "success" in columns and columns["success"].shape != (len(start) - 1,):
-        raise ValueError(f"{path}: {source}.success: expected one value per episode")
-    for name in ("action", "reward", "timeout"):
-        axis = -1 if name == "reward" else 0
-        if name in columns and columns[name].shape[axis] != steps:
-            raise ValueError(f"{path}: {source}.{name}: expected {steps} rows")
-
-
-def _check_bounds(path: Path, columns: Mapping[str, Tensor]) -> None:
-    """Raises ValueError unless both action bounds are there, one number per action, or none."""
-    bounds = [columns[name] for name in ("action_low", "action_high") if name in columns]
-    action = columns.get("background.action")
-    widths = {tuple(bound.shape) for bound in bounds}
-    if bounds and (len(bounds) < 2 or action is None or widths != {(action.shape[-1],)}):
-        raise ValueError(f"{path}: action_low, action_high: expected one number per action each")
 
 
 def _size(column: dict[str, Any]) -> int:

@@ -7,7 +7,8 @@ from fastifo.utils.files import parse_json
 from fastifo.utils.schema import Count, Map, Optional, check_schema
 
 FORMAT = "fastifo-dataset"
-VERSION = 2
+VERSION = 3
+VERSION_WITHOUT_FRAMES = 2  # of a pack without images, which older versions of fastifo read too
 NDIMS = {"start": (1,), "terminal": (1,), "timeout": (1,), "obs": (2,), "action": (2, 3)} | {
     "reward": (1, 2), "success": (1,), "action_low": (1,), "action_high": (1,),
 }  # fmt: skip
@@ -21,6 +22,8 @@ SCHEMA = {
     "bytes": Count(0),
     "block": Count(1),
     "crc32": [Count(0)],
+    "frames": Optional(Map({"shape": [Count(1)], "offset": Count(0), "crc32": str})),
+    "frame_bytes": Optional(Count(0)),
 }
 COLUMNS = dict.fromkeys(
     ("background", "expert"), ("obs", "start", "terminal", "timeout", "action", "reward", "success")

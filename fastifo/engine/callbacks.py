@@ -1,19 +1,20 @@
 """Callbacks of a run: the protocol, and evaluation during training."""
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from fastifo.engine.metrics import RESERVED
 from fastifo.engine.run import Run
 from fastifo.envs.registry import describe
 from fastifo.envs.returns import MEAN_OF, SUCCESS_OF
 from fastifo.envs.rollout import MAX_EPISODES
 from fastifo.utils.arguments import as_count, as_flag
 
-RESERVED = {"stage", "update", "member"}  # names in the rows of `metrics.jsonl`
 Values = Mapping[str, Sequence[float | None]]  # name -> one number per member, to log
 
 
@@ -22,8 +23,9 @@ class Callback(Protocol):
 
     It is called between two updates: after updates `every`, 2 * `every`, ... and after the last
     update of each population. `every` is an attribute of it, an integer; without one it is called
-    every `log_every` updates. The method `check(run)`, if it has one, is called once before
-    training and raises ValueError if the callback cannot work.
+    every `log_every` updates. It may have further methods: `check(run)` is called once before
+    training and raises ValueError if the callback cannot work; `start(run)` is called when training
+    starts, and `finish(run)` when it ends, also by an error or by Ctrl-C.
 
     Arguments of a call:
 
@@ -47,7 +49,7 @@ class Callback(Protocol):
 
 
 class PeriodicCallback(Callback, Protocol):
-    """A callback as the training loop calls it."""
+    """A callback as the training loop calls it; see `_Periodic`."""
 
     @property
     def every(self) -> int:
@@ -106,9 +108,27 @@ class _Periodic:
         """The callback's own `check`, if it has one."""
         getattr(self.function, "check", lambda run: None)(run)
 
+    def start(self, run: Run) -> None:
+        """The callback's own `start`, if it has one."""
+        getattr(self.function, "start", lambda run: None)(run)
+
+    def finish(self, run: Run) -> None:
+        """The callback's own `finish`, if it has one."""
+        getattr(self.function, "finish", lambda run: None)(run)
+
     def __call__(self, run: Run, update: int, members: Sequence[int]) -> Any:
         """Calls the function."""
         return self.function(run, update, members)
+
+
+@contextlib.contextmanager
+def started(callbacks: Iterable[Any], run: Run) -> Iterator[None]:
+    """Calls `start` of all callbacks, and `finish` of those that started, whatever happens."""
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks:
+            callback.start(run)
+            stack.callback(callback.finish, run)
+        yield
 
 
 def check_callbacks(callbacks: Any, log_every: int) -> tuple[PeriodicCallback, ...]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from fastifo.utils.files import check_regular
 
+RESERVED = {"stage", "update", "member"}  # names in the rows that are no metrics
+
 
 class MetricsFile:
     """Appends to `metrics.jsonl`: one JSON object per line, for one member and interval."""
@@ -98,16 +100,20 @@ def check_metrics(path: Path, size_bytes: int, sha256: str | None) -> None:
         )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file; none if it does not exist.
+def read_metrics(path: Path, begin: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a metrics file; none if it does not exist.
 
+    begin, end: bytes at which the first row begins and after which none is read; default: all.
     Raises ValueError naming file and line of a row that is not a JSON object.
     """
     if not path.exists():
         return []
     check_regular(path)
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines()):
+    with open(path, "rb") as file:
+        file.seek(begin)
+        content = file.read() if end is None else file.read(end - begin)
+    for number, line in enumerate(content.splitlines()):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:

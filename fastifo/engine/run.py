@@ -23,6 +23,7 @@ from fastifo.envs.checks import check_env
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import FILE_OF, LOGGED_SHARE, PROTOCOLS, Returns
 from fastifo.envs.spec import EnvSpec, as_spec
+from fastifo.utils import provenance
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag, as_index, as_indices
 from fastifo.utils.locks import folder_lock
@@ -151,7 +152,7 @@ class Run(RunViews):
             kwargs=env_kwargs, settings=self.env_kwargs, obs_keys=self.obs_keys,
         )  # fmt: skip
         sizes = (self.spec.obs_dim, self.spec.action_dim)
-        check_env(spec, *sizes, self.action_low, self.action_high)
+        check_env(spec, *sizes, self.action_low, self.action_high, self.spec.images)
         self.env, self.env_id = spec, spec.id
         self.env_kwargs = {**self.env_kwargs, **spec.kwargs}
         new = {"env_id": self.env_id, "env_kwargs": self.env_kwargs}
@@ -192,8 +193,17 @@ class Run(RunViews):
         learner = self.learners[group.index]
         index = group.members.index(member)
         return Policy(
-            learner, index, self.action_low, self.action_high, label=self.describe(member)
-        )
+            learner, index, self.action_low, self.action_high,
+            label=self.describe(member), facts=self._facts(member),
+        )  # fmt: skip
+
+    def _facts(self, member: int) -> dict[str, Any]:
+        """What an exported policy says of its run."""
+        content = self.to_json()
+        names = ("algorithm", "env_id", "env_kwargs", "obs_keys", "precision", "fastifo", "commit")
+        facts = {name: content[name] for name in names}
+        entry = content["members"][member]
+        return facts | {"member": member, **entry, "num_updates": self.updates_done}
 
     @standard_torch()
     def save(self, path: str | Path) -> None:
@@ -234,12 +244,15 @@ class Run(RunViews):
             "fused": self.fused,
             "notes": self.notes,
             "torch": torch.__version__,
+            "fastifo": provenance.version(),
+            "commit": provenance.commit(),
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
             "reference_returns": self.reference_returns,
             "obs_keys": list(self.obs_keys),
             "obs_dim": self.spec.obs_dim,
             "action_dim": self.spec.action_dim,
+            **({"images": [list(each) for each in self.spec.images]} if self.spec.images else {}),
             "action_bounds": bounds,
             "datasets": self.datasets,
             "failed": {str(member): update for member, update in self.failed.items()},

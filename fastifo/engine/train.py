@@ -16,14 +16,21 @@ from fastifo.algos.learner import Learner
 from fastifo.algos.rewards.base import Rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.stack import stacked
-from fastifo.engine.callbacks import Callback
+from fastifo.engine.callbacks import Callback, started
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
-from fastifo.engine.population import Group
+from fastifo.engine.population import Group, Member
 from fastifo.engine.reopen import RunFiles, locked_files
+from fastifo.engine.repack import repack
 from fastifo.engine.run import Run
-from fastifo.engine.setup import DatasetLike, create_run, given_fields
+from fastifo.engine.setup import (
+    DatasetLike,
+    create_run,
+    given_fields,
+    run_of_settings,
+    settings_of_members,
+)
 from fastifo.engine.stages import (
     PopulationTrainer,
     batch_needs,
@@ -31,6 +38,7 @@ from fastifo.engine.stages import (
     make_engine,
     report_fallback,
 )
+from fastifo.envs.kept import keep_environments
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import tf32
 
@@ -86,7 +94,7 @@ def train(
     out: the run folder, new or empty, or one to continue; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
     callbacks: functions (run, update, members) to call during training, such as
-        `fastifo.callbacks.EvaluateEvery`; one that returns False stops it. See
+        `fastifo.callbacks.EvaluateEvery` and `Log`; one that returns False stops it. See
         `fastifo.callbacks.Callback`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
@@ -126,6 +134,31 @@ def train(
     name, fields = given_fields(algorithm, preset, overrides, TRAIN_ARGUMENTS)
     run, datasets = create_run(name, dataset, fields, options)
     run.engine = _choose_engine(run, options)
+    with keep_environments():  # for the evaluations of callbacks
+        return _train_run(run, datasets, options)
+
+
+@standard_torch()
+def train_members(
+    algorithm: str,
+    members: Sequence[Member],
+    dataset: Dataset | str | Path,
+    options: TrainOptions,
+    sources: Sequence[tuple[Path, int]] | None = None,
+) -> Run:
+    """As `train`, for members that need not be a product of fields and seeds.
+
+    algorithm: without backbone.  options: with a folder; its `seeds` are not used.
+    sources: run folder and index of the member from whose weights each member continues; None:
+    they start anew.  A folder that holds the run already continues from its own checkpoint.
+    """
+    settings = settings_of_members(
+        algorithm, [*members], device=options.device, precision=options.precision
+    )
+    run, datasets = run_of_settings(settings, [dataset], options)
+    run.engine = _choose_engine(run, options)
+    if sources is not None:
+        repack(run, sources)
     return _train_run(run, datasets, options)
 
 
@@ -193,8 +226,9 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
     for callback in options.callbacks:
         getattr(callback, "check", lambda run: None)(run)
     with locked_files(run, options.resume) as files:
-        _train_populations(run, datasets, options, files)
         run.metric_rows = files.metrics.rows
+        with started(options.callbacks, run):
+            _train_populations(run, datasets, options, files)
         if files.checkpoints is not None:
             files.checkpoints.write_config(run.to_json())
     if len(run.failed) == len(run.members):

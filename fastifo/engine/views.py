@@ -1,11 +1,10 @@
 """What a run tells of itself: its policies by index, its best member, its metrics, short texts."""
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
-
-from numpy.typing import NDArray
 
 from fastifo.algos.learner import Learner
 from fastifo.engine import summary
@@ -78,18 +77,29 @@ class RunViews(ABC):
         )
         return summary.choose_best(found, self.members)
 
-    def metrics(self, stage: str | None = "train") -> dict[str, NDArray[Any]]:
-        """What was logged in training, as columns of equal length: `pandas.DataFrame` takes them.
+    def metrics(self, stage: str | None = "train", frame: bool | None = None) -> Any:
+        """What was logged in training: a pandas DataFrame, or a dict of arrays of equal length.
 
         stage: which stage's rows: "train" (default), "callback" for what callbacks logged (such as
             `return_mean`), the name of a pre-training stage, or None for all.
+        frame: True: a DataFrame; False: a dict; None (default): a DataFrame where pandas is
+            installed, otherwise a dict.
 
         The columns are `update`, `member` and `seed` (int64), `stage` (str) and the metrics
         (float64, nan where a row has none). Rows are in the order of logging.
-        Raises ValueError for a stage that logged nothing.
+        Raises ValueError for a stage that logged nothing; ImportError without pandas if `frame`.
         """
         rows = self.metric_rows if self.path is None else checked_metrics(self.path)
-        return metric_columns(rows, [member.seed for member in self.members], stage)
+        columns = metric_columns(rows, [member.seed for member in self.members], stage)
+        if frame is False:
+            return columns
+        try:
+            pandas: Any = importlib.import_module("pandas")
+        except ImportError:
+            if frame:
+                raise ImportError("metrics: frame=True needs pandas: pip install pandas") from None
+            return columns
+        return pandas.DataFrame(columns)
 
     def describe(self, member: int) -> str:
         """One line of text: the member's index, seed, and fields in which members differ."""

@@ -1,6 +1,7 @@
 """A `VectorEnv` of single environments: each lane plays one slot after the other."""
 
 import collections
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +12,11 @@ from fastifo.envs.spec import EnvInfo
 from fastifo.envs.vector import EnvStep, SingleEnv, empty_step
 from fastifo.utils.progress import warn
 
-Row = tuple[int, NDArray[np.float32], float, bool, bool, float, bool]  # lane, as `EnvStep`, first
+Images = dict[str, NDArray[np.uint8]]  # by camera, [H, W, C]
+Row = tuple[  # lane, as `EnvStep`, first, images
+    int, NDArray[np.float32], float, bool, bool, float, bool, Images
+]  # fmt: skip
+COLUMNS = [field.name for field in dataclasses.fields(EnvStep) if field.name != "images"]
 RESET: Any = None  # in place of an action: start an episode
 
 
@@ -76,8 +81,8 @@ def _keyed(pending: Sequence[tuple[int, Any, int]]) -> list[tuple[int, int, Any,
 def play_row(env: SingleEnv, lane: int, action: Any, seed: int) -> Row:
     """Resets an environment, or makes a step; the row that results."""
     if action is RESET:
-        return lane, env.reset(seed), 0.0, False, False, np.nan, True
-    return (lane, *env.step(action), False)
+        return lane, env.reset(seed), 0.0, False, False, np.nan, True, env.images()
+    return (lane, *env.step(action), False, env.images())
 
 
 class LaneVector:
@@ -136,19 +141,27 @@ class LaneVector:
     ) -> EnvStep:
         """The rows of lanes, and those of lost slots, as a step."""
         if not len(gone):
-            _, obs, reward, terminated, truncated, success, first = zip(*rows, strict=True)
+            _, obs, reward, terminated, truncated, success, first, views = zip(*rows, strict=True)
             return EnvStep(
                 slots, np.stack(obs), np.array(reward, np.float64), np.array(terminated, bool),
                 np.array(truncated, bool), np.array(success, np.float64), np.array(first, bool),
                 np.zeros(len(rows), bool),
+                {camera: np.stack([view[camera] for view in views]) for camera in views[0]},
             )  # fmt: skip
         parts = [self._step(rows, slots, gone[:0])] if rows else []
         ended = empty_step(gone.tolist(), np.zeros((len(gone), self.info.obs_dim)))
         ended.lost[:] = True
+        ended.images = {
+            camera: np.zeros((len(gone), *shape), np.uint8) for camera, *shape in self.info.images
+        }
         parts.append(ended)
-        columns = {k: np.concatenate([getattr(p, k) for p in parts]) for k in vars(ended)}
+        columns = {k: np.concatenate([getattr(p, k) for p in parts]) for k in COLUMNS}
         order = np.argsort(columns["slots"])
-        return EnvStep(**{name: column[order] for name, column in columns.items()})
+        images = {
+            camera: np.concatenate([part.images[camera] for part in parts])[order]
+            for camera in ended.images
+        }
+        return EnvStep(**{k: column[order] for k, column in columns.items()}, images=images)
 
     def close(self) -> None:
         """Frees the environments."""

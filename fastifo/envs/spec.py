@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.envs.render import SETTING, Render
+
 DEFAULT_LIMIT = 10_000  # steps of an episode in an environment that states no time limit
 
 
@@ -32,6 +34,26 @@ class EnvSpec:
         is_valid = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 2**31
         return limit if is_valid else None
 
+    @property
+    def render(self) -> Render | None:
+        """The cameras that the user or else the data state.  Raises as `Render.parse`."""
+        value = {**self.settings, **self.kwargs}.get(SETTING)
+        return None if value is None else Render.parse(value)
+
+    def without_cameras(self) -> "EnvSpec":
+        """The same environment without images, which cost time."""
+        return self.rendered(None)
+
+    def rendered(self, render: Render | None) -> "EnvSpec":
+        """The same environment with other cameras; None: without any."""
+        others = [
+            {name: value for name, value in values.items() if name != SETTING}
+            for values in (self.kwargs, self.settings)
+        ]
+        if render is not None:
+            others[0][SETTING] = render.to_json()
+        return replace(self, kwargs=others[0], settings=others[1])
+
 
 @dataclass(frozen=True)
 class EnvInfo:
@@ -46,6 +68,7 @@ class EnvInfo:
     obs_parts: tuple[tuple[str, int], ...] = ()  # keys and widths of a Dict observation, in order
     unused: tuple[str, ...] = ()  # settings of the data that the backend does not know
     has_own_limit: bool = True  # False: the limit is fastifo's, `DEFAULT_LIMIT`
+    images: tuple[tuple[str, int, int, int], ...] = ()  # camera, height, width, channels of each
 
     @property
     def action_dim(self) -> int:
@@ -114,14 +137,17 @@ def _checked_kwargs(kwargs: Any) -> dict[str, Any]:
         raise ValueError(
             f"env_kwargs: max_episode_steps: expected an integer of at least 1, found {limit!r}"
         )
+    result: dict[str, Any] = dict(kwargs)
+    if SETTING in result:
+        result[SETTING] = Render.parse(result[SETTING]).to_json()
     try:
-        json.dumps(dict(kwargs))
+        json.dumps(result)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"env_kwargs: expected JSON values ({error}); bind others in a function that makes "
             "the environment, as with functools.partial"
         ) from None
-    return dict(kwargs)
+    return result
 
 
 def _is_gymnasium_spec(env: Any) -> bool:

@@ -7,12 +7,13 @@ alone. A lane is one environment object that plays slots, one after the other. R
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.envs.render import Render
 from fastifo.envs.spec import EnvInfo, EnvSpec
 
 SUCCESS_KEYS = ("success", "is_success")  # of a step's `info`
@@ -30,6 +31,8 @@ class EnvStep:
     success: NDArray[np.float64]  # [R], 1 or 0; nan where the environment does not say
     first: NDArray[np.bool_]  # [R], the row starts the slot's episode
     lost: NDArray[np.bool_]  # [R], the episode ended because its process died; obs are not defined
+    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by camera, [R, H, W, C];
+    # with the observations; empty without cameras
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -45,7 +48,7 @@ class VectorEnv(Protocol):
     action; it returns at least one row while an episode goes on.
     """
 
-    info: EnvInfo
+    info: EnvInfo  # `info.images` says which cameras there are
 
     def start(self, seeds: Sequence[int]) -> None:
         """Starts over: slot i plays one episode, from the start state of seeds[i]."""
@@ -82,8 +85,25 @@ class SingleEnv(Protocol):
         measure.
         """
 
+    def images(self) -> dict[str, NDArray[np.uint8]]:
+        """The images of the current state, by camera, [H, W, C]; empty without cameras."""
+
     def close(self) -> None:
         """Frees the environment."""
+
+
+class FilmedEnv(SingleEnv, Protocol):
+    """One environment with cameras that can be opened at any time."""
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time."""
+
+    def cameras(self) -> list[str]:
+        """Names of its cameras."""
+
+    def open_cameras(self, render: Render) -> Any:
+        """An `ImageStack` of some of its cameras.  Raises ValueError for one that it lacks."""
 
 
 class Backend(Protocol):

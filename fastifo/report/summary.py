@@ -70,7 +70,8 @@ class RunSummary:
         """The number that distinguishes a benchmark's sets, such as d=5; empty for other data."""
         spec = self.dataset["info"].get("spec")
         fields = spec if isinstance(spec, dict) else {}  # of other data it is a text
-        return next((f"{name}={fields[name]}" for name in ("d", "expert") if name in fields), "")
+        names = [name for name in ("background_noise", "d", "expert") if name in fields]
+        return f"{names[0]}={fields[names[0]]}" if names else ""
 
     @property
     def background_returns(self) -> list[float] | None:

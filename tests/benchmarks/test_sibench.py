@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import fastifo
-from fastifo.benchmarks.sibench import SIBenchSpec, build_sets
+from fastifo.benchmarks.sets import build_sets
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.data.dataset import Dataset
 from fastifo.envs.experts import load_expert
 from support import contents, full_disk, write_expert
@@ -225,7 +226,7 @@ def test_a_killed_build_resumes_to_the_same_bytes(
 ) -> None:
     expected = build(expert, tmp_path / "expected", bc_updates=200)
     script = (
-        "from fastifo.benchmarks.sibench import build_sets; from pathlib import Path; "
+        "from fastifo.benchmarks.sets import build_sets; from pathlib import Path; "
         "print('ready', flush=1);"
         f"build_sets('Hopper-v4', Path({str(tmp_path / 'cut')!r}), (1, 2, 4), episodes=2, "
         f"bc_updates=200, expert={str(expert)!r}, progress=False)"

@@ -9,7 +9,7 @@ import pytest
 import fastifo
 from cli.commands import run
 from fastifo.benchmarks.bimodal import BimodalSpec
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.cli.quickstart import BUTTON, SETTINGS, Setting, setting_of
 from support import contents

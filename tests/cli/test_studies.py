@@ -46,6 +46,37 @@ def test_sibench_study_and_improve(
     assert (tmp_path / "improve/sawteeth.png").is_file()
 
 
+def test_a_study_of_noisy_experts_reports_success(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tiny = [
+        "--envs", "metaworld/CoffeeButton", "--algorithms", "bc", "--seeds", "0", "1",
+        "--episodes", "3", "--demos", "2", "--eval-episodes", "2", "--num-updates", "2",
+        "--preset", "robomimic", "--env-arg", "max_episode_steps=40", "success_terminal=false",
+    ]  # fmt: skip
+    noise = ["--background-noise", "0.1", "1"]
+    out = tmp_path / "study"
+    small = ["--hidden-sizes", "8", "8"]
+    status, text, err = run(capsys, "study", "sibench", *tiny, *noise, *small, "--out", out)
+    assert status == 0, err
+    for words in ("background_noise=0.1: returns", "background_noise=1.0: returns", "success"):
+        assert words in text
+    trained = fastifo.open_run(out / "runs/metaworld/CoffeeButton/bc")
+    config = trained.members[0].config
+    assert (config.weight_decay, config.hidden_sizes) == (0.1, (8, 8))
+    settings = {"max_episode_steps": 40, "success_terminal": False}
+    assert trained.env_kwargs == settings
+    rows = (out / "results.csv").read_text().splitlines()
+    assert len(rows) == 5  # two sets and two seeds, below the header
+    assert rows[1].startswith("metaworld/CoffeeButton,background_noise=0.1,")
+
+    status, _, err = run(
+        capsys, "study", "sibench", *tiny, *noise, "--sizes", "1", "--out", tmp_path / "x"
+    )
+    assert status == 2
+    assert "expected --sizes or --background-noise, found both" in err
+
+
 @pytest.mark.parametrize("kind", ["sibench", "improve"])
 @pytest.mark.parametrize(
     ("setting", "message"),

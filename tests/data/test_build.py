@@ -135,7 +135,7 @@ INVALID: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
     "unknown_key": (
         build(episode(state=np.zeros((5, 3)))),
         ValueError,
-        ["background[0]", "optionally ['reward', 'terminal']", "'state'"],
+        ["background[0]", "optionally ['image', 'reward', 'terminal']", "'state'"],
     ),
     "terminal_as_text": (
         build(episode(terminal="False")),

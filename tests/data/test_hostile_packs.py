@@ -57,7 +57,7 @@ def put(*keys: Any) -> Callable[[Any], None]:
         (lambda h: b"\xff\xfe", "expected JSON"),
         (put("format", 3), r"header\.format: expected text, found 3"),
         (put("version", "2"), r"header\.version: expected an integer of at least 0, found '2'"),
-        (put("version", 99), "version 2 or older, found fastifo-dataset version 99"),
+        (put("version", 99), "version 3 or older, found fastifo-dataset version 99"),
         (put("env_id", 3), r"header\.env_id: expected text or null, found 3"),
         (put("info", []), r"header\.info: expected an object, found a list"),
         (put("columns", []), r"header\.columns: expected an object"),

@@ -88,10 +88,10 @@ def test_a_file_of_weights_is_refused(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack, "VERSION", 3)
+    monkeypatch.setattr(pack, "VERSION_WITHOUT_FRAMES", 4)
     _, path = saved(tmp_path)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="expected fastifo-dataset version 2 or older, found"):
+    with pytest.raises(ValueError, match="expected fastifo-dataset version 3 or older, found"):
         fastifo.load(path)
 
 

@@ -128,14 +128,14 @@ def test_metrics_are_columns_with_a_row_for_each_member_and_interval(
         "vfo_disc", random_dataset(), seeds=[4, 7], log_every=10, disc_updates=20,
         out=tmp_path / "run" if folder else None,
     )  # fmt: skip
-    columns = run.metrics()
+    columns = run.metrics(frame=False)
     assert columns["update"].tolist() == [10, 10, 20, 20, 30, 30]
     assert columns["member"].tolist() == [0, 1] * 3
     assert columns["seed"].tolist() == [4, 7] * 3
     assert {column.shape for column in columns.values()} == {(6,)}
     assert columns["policy_loss"].dtype == np.float64
     assert np.isfinite(columns["policy_loss"]).all()
-    everything = run.metrics(stage=None)
+    everything = run.metrics(stage=None, frame=False)
     (helper,) = set(everything["stage"]) - {"train"}
     assert len(everything["update"]) == 6 + len(run.metrics(helper)["update"])
     in_training = everything["stage"] == "train"

@@ -14,7 +14,7 @@ import torch
 
 import fastifo
 from fastifo.benchmarks import demonstrations
-from fastifo.benchmarks.sibench import build_sets
+from fastifo.benchmarks.sets import build_sets
 from fastifo.cli.main import main
 from fastifo.studies.grid import study_sibench
 from helpers import SMALL, random_dataset

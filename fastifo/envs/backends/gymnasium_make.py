@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastifo.envs.backends.quiet import quiet
+from fastifo.envs.render import OWN, Render
 from fastifo.envs.spec import EnvSpec
 from fastifo.utils.text import did_you_mean
 
@@ -23,6 +24,7 @@ def make_env(spec: EnvSpec) -> tuple[Any, list[str]]:
     Raises ValueError for an unknown id or setting; TypeError if a function makes something else;
     ImportError for a package that is missing.
     """
+    render, spec = spec.render, spec.without_cameras()
     settings = {k: v for k, v in spec.settings.items() if k not in NOT_FROM_FILES}
     unused = [name for name in spec.settings if name in NOT_FROM_FILES]
     make = spec.make or _maker_of(spec)
@@ -32,7 +34,7 @@ def make_env(spec: EnvSpec) -> tuple[Any, list[str]]:
         with quiet():
             env = _call(spec.id, make, kwargs)
         return _checked_env(spec.id, env), unused
-    return _make_registered(spec, settings, unused)
+    return _make_registered(spec, settings, unused, render)
 
 
 def _maker_of(spec: EnvSpec) -> Callable[..., Any] | None:
@@ -95,7 +97,7 @@ def _checked_env(name: str, env: Any) -> Any:
 
 
 def _make_registered(
-    spec: EnvSpec, settings: dict[str, Any], unused: list[str]
+    spec: EnvSpec, settings: dict[str, Any], unused: list[str], render: Render | None
 ) -> tuple[Any, list[str]]:
     """An environment by its id; settings of the data that its class does not take are not used."""
     gymnasium, name = _gymnasium(), spec.id.removeprefix(PREFIX)
@@ -113,6 +115,8 @@ def _make_registered(
         settings = {k: v for k, v in settings.items() if k not in unused}
     if spec.max_episode_steps is not None:
         settings["max_episode_steps"] = spec.max_episode_steps
+    if render is not None and OWN in render.cameras:
+        settings["render_mode"] = "rgb_array"
     try:
         with quiet():
             env = gymnasium.make(name, disable_env_checker=True, **{**settings, **kwargs})

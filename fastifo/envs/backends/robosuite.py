@@ -21,7 +21,9 @@ import os
 import numpy as np
 
 from fastifo.data.formats.robosuite import LOW_DIM, OBJECT_WIDTHS, PREFIX, task_of
+from fastifo.envs.backends.offscreen import choose_library
 from fastifo.envs.backends.robosuite_env import (
+    EVERYWHERE,
     OWN,
     RobosuiteEnv,
     check_installed,
@@ -31,6 +33,7 @@ from fastifo.envs.backends.robosuite_env import (
     versions,
 )
 from fastifo.envs.lanes import LaneVector
+from fastifo.envs.render import check_cameras
 from fastifo.envs.spec import EnvInfo, EnvSpec
 from fastifo.envs.vector import VectorEnv
 from fastifo.envs.workers import WorkerLanes
@@ -43,7 +46,11 @@ TASKS = (
     "TwoArmTransport", "Wipe",
 )  # fmt: skip
 KEY_WIDTHS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}
-WIDTHS_STAY = {*OWN, "max_episode_steps", "reward_shaping", "control_freq"}  # whatever their values
+CAMERAS = (  # of the tasks with one object and robomimic's arm
+    "free", "frontview", "birdview", "agentview", "sideview", "robot0_robotview",
+    "robot0_eye_in_hand",
+)  # fmt: skip
+WIDTHS_STAY = {*OWN, *EVERYWHERE, "reward_shaping", "control_freq"}  # whatever their values
 ACTION_DIM = 7  # of one arm with OSC_POSE and a gripper
 
 
@@ -64,6 +71,10 @@ class RobosuiteBackend:
         """What is known about a task; builds it unless it is one with robomimic's arm."""
         check_installed(spec.id)
         return _known_info(spec) or _built_info(spec)
+
+    def single(self, spec: EnvSpec) -> RobosuiteEnv:
+        """One environment in this process.  Raises as `RobosuiteEnv`."""
+        return RobosuiteEnv(spec)
 
     def make(self, spec: EnvSpec, num_slots: int, *, threads: int, workers: int) -> VectorEnv:
         """Up to `LANES` environments in each process; by default a process for each core.
@@ -89,9 +100,16 @@ def _known_info(spec: EnvSpec) -> EnvInfo | None:
         return None
     if not set(settings) <= WIDTHS_STAY:
         return None
-    parts = tuple((key, widths[key]) for key in keys)
+    parts: tuple[tuple[str, int], ...] = tuple((key, widths[key]) for key in keys)
     ones, width = np.ones(ACTION_DIM), sum(width for _, width in parts)
-    return EnvInfo(spec.id, width, -ones, ones, time_limit(spec), versions(), parts)
+    render = spec.render
+    if render is not None:
+        check_cameras(spec.id, render.cameras, CAMERAS)
+        choose_library(spec.id)
+        if not render.state:
+            parts, width = (), 1
+    images = () if render is None else render.images
+    return EnvInfo(spec.id, width, -ones, ones, time_limit(spec), versions(), parts, images=images)
 
 
 def _built_info(spec: EnvSpec) -> EnvInfo:

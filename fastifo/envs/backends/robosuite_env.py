@@ -23,7 +23,10 @@ from fastifo.data.formats.robosuite import (
     other_layout,
     task_of,
 )
+from fastifo.envs.backends.cameras import Frames, ImageStack, mujoco_stack
+from fastifo.envs.backends.offscreen import model_cameras
 from fastifo.envs.backends.quiet import quiet
+from fastifo.envs.render import SETTING, Render
 from fastifo.envs.spec import EnvInfo, EnvSpec
 from fastifo.utils.text import did_you_mean
 
@@ -37,6 +40,7 @@ OWN: dict[str, tuple[Any, ...]] = {  # settings that robosuite does not have, an
     "object_layout": (NEW, OLD),  # order and signs of the observation `object`
     "success_terminal": (True, False),  # success ends the task; or only cuts the episode
 }
+EVERYWHERE = ("max_episode_steps", SETTING)  # settings of every backend
 LIMITS = {"TwoArmTransport": 700, "ToolHang": 700}  # robomimic's time limits, in steps
 DEFAULT_LIMIT = 400
 
@@ -47,7 +51,8 @@ class RobosuiteEnv:
     def __init__(self, spec: EnvSpec) -> None:
         """Builds the environment.
 
-        Raises ImportError without robosuite; ValueError for an unknown task, key or setting.
+        Raises ImportError without robosuite or a library for its cameras; ValueError for an unknown
+        task, key, setting or camera.
         """
         check_installed(spec.id)
         self.task, self.name = task_of(spec.id), spec.id
@@ -57,11 +62,15 @@ class RobosuiteEnv:
         self.limit = time_limit(spec)
         with quiet():
             self.env = self._make(arguments)
+        render = spec.render
+        self.stack = None if render is None else self.open_cameras(render)
+        self.hides_state = render is not None and not render.state
         obs = self.reset(0)
         low, high = (np.asarray(end, np.float64) for end in self.env.action_spec)
         self.info = EnvInfo(
-            self.name, len(obs), low, high, self.limit, versions(), self._parts(), unused
-        )
+            self.name, len(obs), low, high, self.limit, versions(), self._parts(), unused,
+            images=() if render is None else render.images,
+        )  # fmt: skip
 
     def _make(self, arguments: dict[str, Any]) -> Any:
         arguments = copy.deepcopy(DEFAULTS) | arguments
@@ -84,12 +93,30 @@ class RobosuiteEnv:
                 f"{self.name}: robosuite rejects these settings: {arguments} ({error!r})"
             ) from None
 
+    def cameras(self) -> list[str]:
+        """Names of the cameras that `open_cameras` can open."""
+        return model_cameras(self.env.sim.model._model)
+
+    def open_cameras(self, render: Render) -> ImageStack:
+        """Views of this environment.  Raises as `MujocoCameras`."""
+        sim = self.env.sim  # the model is built once, and so are its cameras
+        return mujoco_stack(
+            self.name, sim.model._model, lambda: sim.data._data, render, collisions=False
+        )
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time."""
+        return float(self.env.control_freq)
+
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Starts the episode of a seed; returns its first observation, [D]."""
         # The placement samplers hold this very generator, so that its state is set in place.
         self.env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self.env.reset()
         self.steps = 0
+        if self.stack is not None:
+            self.stack.reset()
         # The observations that `reset` returns have zeros for the object's pose in the gripper.
         return self._vector(self.env._get_observations(force_update=True))
 
@@ -99,6 +126,8 @@ class RobosuiteEnv:
         """One step at the control frequency.  action: [A] in [-1, 1]."""
         obs, reward, _, _ = self.env.step(action)
         self.steps += 1
+        if self.stack is not None:
+            self.stack.step()
         succeeded = bool(self.env._check_success())
         terminated = succeeded and self.success_terminal
         truncated = not terminated and (succeeded or self.steps >= self.limit)
@@ -107,6 +136,7 @@ class RobosuiteEnv:
     def set_state(self, state: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
         """The observation [D], and success, in a flattened MuJoCo state.
 
+        The images are those of this state too, as if an episode had begun with it.
         Raises ValueError for a state of another length.
         """
         size = len(self.env.sim.get_state().flatten())
@@ -116,16 +146,26 @@ class RobosuiteEnv:
             )
         self.env.sim.set_state_from_flattened(state)
         self.env.sim.forward()
+        if self.stack is not None:
+            self.stack.reset()
         # The object's pose in the gripper is computed from the pose of the update before.
         self.env._get_observations(force_update=True)
         obs = self.env._get_observations(force_update=True)
         return self._vector(obs), bool(self.env._check_success())
 
+    def images(self) -> Frames:
+        """The images of the current state."""
+        return {} if self.stack is None else self.stack.images()
+
     def close(self) -> None:
         """Frees the environment."""
+        if self.stack is not None:
+            self.stack.close()
         self.env.close()
 
     def _vector(self, obs: Mapping[str, Any]) -> NDArray[np.float32]:
+        if self.hides_state:
+            return np.zeros(1, np.float32)
         return np.concatenate([self._part(obs, key) for key in self.keys]).astype(np.float32)
 
     def _part(self, obs: Mapping[str, Any], key: str) -> NDArray[np.float64]:
@@ -139,6 +179,8 @@ class RobosuiteEnv:
         return other_layout(self.task, part) if key == "object" and self.layout == OLD else part
 
     def _parts(self) -> tuple[tuple[str, int], ...]:
+        if self.hides_state:
+            return ()
         obs = self.env._get_observations()
         return tuple((key, len(self._part(obs, key))) for key in self.keys)
 
@@ -150,11 +192,11 @@ def split_settings(spec: EnvSpec) -> tuple[dict[str, Any], dict[str, Any], tuple
     """
     own, known = own_settings(spec), arguments_of(task_of(spec.id))
     merged = {**spec.settings, **spec.kwargs}
-    others = {k: v for k, v in merged.items() if k not in OWN and k != "max_episode_steps"}
+    others = {k: v for k, v in merged.items() if k not in (*OWN, *EVERYWHERE)}
     unknown = sorted(set(others) - known)
     for name in unknown:
         if name in spec.kwargs:
-            hint = did_you_mean(name, [*OWN, "max_episode_steps", *sorted(known)])
+            hint = did_you_mean(name, [*OWN, *EVERYWHERE, *sorted(known)])
             raise ValueError(f"{spec.id}: env_kwargs: no setting {name!r}; {hint}")
     return own, {k: v for k, v in others.items() if k in known}, tuple(unknown)
 

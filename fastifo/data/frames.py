@@ -1,0 +1,242 @@
+"""The frames of one camera, in memory or mapped from a file, read by row.
+
+Frames are uint8 [H, W, C]. They stay where they are stored: selecting or joining episodes moves row
+numbers, not pixels. Frames of a pack are compared with their checksums when they are first read.
+"""
+
+import mmap
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BLOCK_BYTES = 1 << 18  # of frames that share a checksum, rounded down to whole frames
+IN_MEMORY_BYTES = 256 << 20  # more frames than this are kept in a temporary file
+RESIDENT_BYTES = 512 << 20  # of a mapped file that a process reads before it lets go of its pages
+READ_BYTES = 16 << 20  # of frames that a pass over all of them reads at a time
+
+
+@dataclass(eq=False)
+class FrameStore:
+    """Frames stored end to end.  They are not to be written to."""
+
+    frames: Tensor  # [n, H, W, C] uint8
+    mapping: mmap.mmap | None = None  # of the file that holds them; None: they are in memory
+    crc32: NDArray[np.uint32] | None = None  # of each block; None: there are no checksums
+    label: str = ""  # names the file and the camera in errors
+    unread_bytes: int = field(default=RESIDENT_BYTES, init=False)  # until pages are let go
+
+    def __post_init__(self) -> None:
+        blocks = 0 if self.crc32 is None else len(self.crc32)
+        self.unchecked = np.ones(blocks, bool)  # blocks that have not been compared
+        self.per_block = frames_per_block(self.frames.shape)
+
+    def read(self, rows: Tensor, out: Tensor) -> None:
+        """Copies frames.  rows: [n] int64.  out: [n, H, W, C] uint8.
+
+        Raises ValueError naming the file and the frames of a damaged block.
+        """
+        if self.unchecked.any():
+            self.check(np.unique(rows.numpy() // self.per_block))
+        torch.index_select(self.frames.flatten(1), 0, rows, out=out.flatten(1))
+        self.count(out.numel())
+
+    def check(self, blocks: NDArray[np.int64] | None = None) -> None:
+        """Compares the checksums of blocks that have not been compared yet; of all by default."""
+        if self.crc32 is None:
+            return
+        chosen = np.arange(len(self.crc32)) if blocks is None else blocks
+        for block in chosen[self.unchecked[chosen]].tolist():
+            first = block * self.per_block
+            frames = self.frames[first : first + self.per_block]
+            if zlib.crc32(frames.numpy().data) != int(self.crc32[block]):
+                raise ValueError(
+                    f"{self.label}: frames {first} to {first + len(frames) - 1} are damaged; "
+                    "build it again"
+                )
+            self.unchecked[block] = False
+            self.count(frames.numel())
+
+    def count(self, num_bytes: int) -> None:
+        """Counts bytes that were read, and lets go of a mapped file's pages from time to time.
+
+        The system keeps them in its cache while there is room.
+        """
+        if self.mapping is None:
+            return
+        self.unread_bytes -= num_bytes
+        if self.unread_bytes <= 0:
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+            self.unread_bytes = RESIDENT_BYTES
+
+
+class Frames:
+    """M frames of one camera, [M, H, W, C] uint8; indexing gives tensors."""
+
+    def __init__(self, stores: Sequence[FrameStore], rows: Tensor | None = None) -> None:
+        """stores: frames of one size.  rows: the number of each frame within all stores, one after
+        the other, [M] int64; None: all of them in order.
+        """
+        self.stores = tuple(stores)
+        self.rows = rows
+        counts = [len(store.frames) for store in self.stores]
+        self.first = np.concatenate([[0], np.cumsum(counts)])  # frame at which a store begins
+        height, width, channels = self.stores[0].frames.shape[1:]
+        self.size = (height, width, channels)
+
+    def __len__(self) -> int:
+        """M."""
+        return int(self.first[-1]) if self.rows is None else len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, H, W, C)."""
+        return (len(self), *self.size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.uint8."""
+        return torch.uint8
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all frames."""
+        return int(np.prod(self.shape))
+
+    def __repr__(self) -> str:
+        return f"Frames(uint8{list(self.shape)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all frames are equal."""
+        if not isinstance(other, Frames):
+            return NotImplemented
+        if self is other:
+            return True
+        return self.shape == other.shape and all(
+            torch.equal(a, b) for a, b in zip(self.chunks(), other.chunks(), strict=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.shape)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """The frames of an integer, a slice or a list of rows, copied."""
+        rows = torch.arange(len(self), device="cpu")[index]
+        return self.read(rows.reshape(-1)).view(*rows.shape, *self.size)
+
+    def read(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """The frames with these numbers.
+
+        index: [n] int64 on the CPU.  out: where to write them, [n, H, W, C] uint8; None: a new
+        tensor.  Raises ValueError naming the file of frames whose checksums differ.
+        """
+        if out is None:
+            out = torch.empty(len(index), *self.size, dtype=torch.uint8, device="cpu")
+        rows = index if self.rows is None else self.rows[index]
+        if len(self.stores) == 1:
+            self.stores[0].read(rows, out)
+            return out
+        owner = np.searchsorted(self.first, rows.numpy(), side="right") - 1
+        for number, store in enumerate(self.stores):
+            here = torch.from_numpy(np.flatnonzero(owner == number))
+            if len(here):
+                part = torch.empty(len(here), *self.size, dtype=torch.uint8, device="cpu")
+                store.read(rows[here] - int(self.first[number]), part)
+                out[here] = part
+        return out
+
+    def chunks(self, count: int = 0) -> Iterator[Tensor]:
+        """All frames in order, some at a time.  count: how many; 0: about READ_BYTES."""
+        step = count or max(1, READ_BYTES // int(np.prod(self.size)))
+        for first in range(0, len(self), step):
+            yield self[first : first + step]
+
+    def take(self, rows: Tensor) -> "Frames":
+        """The frames with these numbers, which stay where they are.  rows: [n] int64."""
+        return Frames(self.stores, rows if self.rows is None else self.rows[rows])
+
+    @staticmethod
+    def joined(parts: Sequence["Frames"]) -> "Frames":
+        """The frames of all parts, in order; they have one size and stay where they are."""
+        stores = [store for part in parts for store in part.stores]
+        if all(part.rows is None for part in parts):
+            return Frames(stores)
+        before = np.cumsum([0, *(int(part.first[-1]) for part in parts)])
+        rows = [
+            (torch.arange(len(part), device="cpu") if part.rows is None else part.rows) + int(first)
+            for part, first in zip(parts, before, strict=False)
+        ]
+        return Frames(stores, torch.cat(rows))
+
+    def checksums(self) -> NDArray[np.uint32]:
+        """CRC-32 of each block of frames.  Those of a pack are not computed again."""
+        (store, *others) = self.stores
+        if self.rows is None and not others and store.crc32 is not None:
+            return store.crc32
+        blocks = self.chunks(frames_per_block(self.shape))
+        return np.array([zlib.crc32(block.numpy().data) for block in blocks], np.uint32)
+
+    def verify(self) -> None:
+        """Compares all checksums.  Raises ValueError naming the file and the damaged frames."""
+        for store in self.stores:
+            store.check()
+
+
+def frames_per_block(shape: Sequence[int]) -> int:
+    """How many frames share a checksum.  shape: (M, H, W, C)."""
+    return max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
+
+
+def as_frames(value: "Frames | Tensor") -> Frames:
+    """Frames as they are, or those of a tensor, uint8 [M, H, W, C] on the CPU, which they share.
+
+    Raises TypeError or ValueError for a tensor of another kind.
+    """
+    if isinstance(value, Frames):
+        return value
+    if value.dtype != torch.uint8 or value.device.type != "cpu":
+        raise TypeError(f"images: expected uint8 on the CPU, found {value.dtype} on {value.device}")
+    if value.ndim != 4 or 0 in value.shape:
+        raise ValueError(f"images: expected [M, H, W, C], found shape {list(value.shape)}")
+    return Frames([FrameStore(value.contiguous())])
+
+
+def new_frames(shape: Sequence[int]) -> FrameStore:
+    """Frames to be filled, in memory, or in a temporary file if there are many.
+
+    shape: (M, H, W, C).  The file is in the folder for temporary files, without a name: it is gone
+    when nothing refers to the frames.  Raises OSError if there is no room.
+    """
+    size_bytes = int(np.prod(shape))
+    if size_bytes <= IN_MEMORY_BYTES:
+        return FrameStore(torch.empty(*shape, dtype=torch.uint8, device="cpu"))
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size_bytes)
+        mapping = mmap.mmap(file.fileno(), size_bytes)
+    flat = torch.from_numpy(np.frombuffer(mapping, np.uint8))
+    return FrameStore(flat.view(*shape), mapping)
+
+
+def check_cameras(
+    expected: Sequence[tuple[str, int, int, int]],
+    found: Mapping[str, Sequence[int]],
+    where: str,
+) -> None:
+    """Raises ValueError unless every expected camera is there, with frames of the expected size.
+
+    expected: name, height, width and channels of each camera, as `InputSpec.images`.
+    found: (H, W, C) of each camera by its name.  where: what has them, to begin the message with.
+    """
+    for name, *size in expected:
+        if name not in found:
+            known = ", ".join(found) or "none"
+            raise ValueError(f"{where}: expected frames of the camera {name!r}, found {known}")
+        if tuple(found[name]) != tuple(size):
+            want, have = (" x ".join(map(str, shape)) for shape in (size, found[name]))
+            raise ValueError(f"{where}: camera {name!r}: expected frames of {want}, found {have}")
