@@ -15,8 +15,8 @@ def _continues(obs: Floats, next_obs: Floats, ends: Ints, tolerance: float) -> B
     """[len(ends)], whether the next observation of an end is the next row's observation."""
     after = np.minimum(ends + 1, len(obs) - 1)
     with np.errstate(invalid="ignore", over="ignore"):
-        gap = np.abs(next_obs[ends] - obs[after]) > tolerance * (1 + np.abs(obs[after]))
-    return np.asarray(~gap.any(1) & (ends + 1 < len(obs)))
+        near = np.abs(next_obs[ends] - obs[after]) <= tolerance * (1 + np.abs(obs[after]))
+    return np.asarray(near.all(1) & (ends + 1 < len(obs)))  # False for NaN
 
 
 def reset_rows(
