@@ -85,3 +85,22 @@ def linger_main(folder: str) -> None:
 
 def train_main(folder: str) -> None:
     run_jobs([Train(Path(folder) / str(i)) for i in range(6)])
+
+
+@dataclass
+class FailOnce:
+    """Fails at its first attempt and then succeeds."""
+
+    path: Path
+    how: str  # die, full, wrong or no
+
+    def run(self) -> None:
+        tried = self.path.with_name(f"{self.path.name}-tried")
+        if self.how != "no" and not tried.exists():
+            tried.write_text("")
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "full":
+                raise OSError(28, f"{self.path}: could not be written (No space left on device)")
+            raise ZeroDivisionError(str(self.path))
+        self.path.write_text("done")

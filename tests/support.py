@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
 from fastifo.envs.backends import offscreen
 
 

@@ -18,8 +18,9 @@ from fastifo.algos.learner import Learner, Metrics, StageMonitor, StageTrainer
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import Batch, purpose, uniform
+from fastifo.data.sampler import Batch
 from fastifo.data.stack import member_ranges
+from fastifo.data.streams import purpose, uniform
 from fastifo.utils.parallel import in_blocks, one_thread
 
 HELD_OUT_ROWS = 8192  # held-out transitions that a measurement uses per member, evenly spaced
@@ -81,37 +82,43 @@ class InverseDynamics(Learner):
         assert held_out.action is not None
         for members, first, count in member_ranges(held_out, len(self.seeds)):
             rows = torch.linspace(first, first + count - 1, min(count, HELD_OUT_ROWS)).long()
-            start = held_out.rows()[rows]
-            obs, next_obs, action = (
-                x.to(self.least_loss.device, self.dtype).unsqueeze(0)
-                for x in (held_out.obs[start], held_out.obs[start + 1], held_out.action[rows])
-            )
+            obs_rows = held_out.rows()[rows].split(self.block_rows)
+            action = held_out.action[rows].to(self.least_loss.device, self.dtype).unsqueeze(0)
             for member in range(members.start, members.stop):
                 single = self.member(member)
+                assert isinstance(single, InverseDynamics)
                 with one_thread():
-                    x = torch.cat([single.encoder(obs), single.encoder(next_obs)], -1)
-                    loss[member] = single.policy.loss(single.policy.outputs(x), action)[0][0]
+                    parts = [single.policy.outputs(single.pairs(held_out, r)) for r in obs_rows]
+                    loss[member] = single.policy.loss(torch.cat(parts, 1), action)[0][0]
         improved = loss < self.least_loss
         self.least_loss.copy_(torch.where(improved, loss, self.least_loss))
         for best, current in zip(self.best.parameters(), self.policy.parameters(), strict=True):
             best[improved] = current[improved]
         return {"held_out_loss": loss, "least_held_out_loss": self.least_loss}
 
-    def labels(self, member: int, obs: Tensor, next_obs: Tensor) -> Tensor:
-        """One member's action for each transition, [N, A] in the training dtype.
+    def pairs(self, episodes: Episodes, obs_rows: Tensor) -> Tensor:
+        """The inputs of transitions, [1, n, 2 width].
 
-        obs, next_obs: raw, [N, D], on the CPU.
+        obs_rows: row of `episodes.obs` of each transition's observation, [n] int64.
         """
-        result = torch.empty(len(obs), self.spec.action_dim, dtype=self.dtype)
+        inputs = [self.inputs_of(episodes, rows) for rows in (obs_rows, obs_rows + 1)]
+        return torch.cat(inputs, -1).unsqueeze(0)
+
+    def labels(self, member: int, episodes: Episodes, obs_rows: Tensor) -> Tensor:
+        """One member's action for each transition, [n, A] in the training dtype.
+
+        obs_rows: as in `pairs`.
+        """
+        result = torch.empty(len(obs_rows), self.spec.action_dim, dtype=self.dtype)
         single = self.member(member)  # its outputs do not depend on the other members
+        assert isinstance(single, InverseDynamics)
         policy = getattr(single, "best", single.policy)
         device = single.encoder.mean.device
         seed = torch.tensor(single.seeds, dtype=torch.int64, device=device)
         stream = purpose("bco", "label")
 
         def compute(rows: slice) -> None:
-            pair = [single.encoder(x[rows].to(device, self.dtype)) for x in (obs, next_obs)]
-            x = torch.cat(pair, -1).unsqueeze(0)
+            x = single.pairs(episodes, obs_rows[rows])
             if self.cfg.label == "mode":
                 result[rows] = policy.mode(x).squeeze(0).cpu()
                 return
@@ -120,7 +127,7 @@ class InverseDynamics(Learner):
             noise = uniform(seed, counter, stream, size, self.dtype).view(1, x.shape[1], -1)
             result[rows] = policy.sample(x, *noise.chunk(2, -1)).squeeze(0).cpu()
 
-        in_blocks(compute, len(obs))
+        in_blocks(compute, len(obs_rows), self.block_rows)
         return result
 
 
@@ -169,7 +176,7 @@ class BCO(Learner):
         for members, first, count in member_ranges(expert, len(configs)):
             rows = obs_row[first : first + count]
             for member in range(members.start, members.stop):
-                labels = inverse.labels(member, expert.obs[rows], expert.obs[rows + 1])
+                labels = inverse.labels(member, expert, rows)
                 action[member, first : first + count] = labels
         labelled = dataclasses.replace(expert, action=action)
         if configs[0].clones == "expert":

@@ -37,6 +37,9 @@ class Config:
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient
     encoder_scales: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)  # inputs tanh(scale * obs)
     standardize_obs: bool = False  # standardise observations by the background's statistics
+    image_encoder: str = "drqv2"  # drqv2 | spatial_softmax: net that encodes frames, if any
+    image_features: int = 50  # features of each camera's frame
+    image_shift: int = 4  # training frames are moved at random by up to this many pixels; 0: off
     policy_head: str = "binned"  # binned | deterministic | gaussian (squashed) | normal (IQL's)
     num_bins: int = 101  # bins per action dimension; their centres are evenly spaced over [-1, 1]
     kernel_width: float = 0.04  # deviation of the kernel over bins, in action units; a bin is 0.02
@@ -53,6 +56,9 @@ class Config:
         require(self, "learning_rate", self.learning_rate > 0, "above 0")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "encoder_scales", all(s > 0 for s in self.encoder_scales), "all above 0")
+        require_choice(self, "image_encoder", ("drqv2", "spatial_softmax"))
+        require(self, "image_features", self.image_features >= 1, "at least 1")
+        require(self, "image_shift", self.image_shift >= 0, "at least 0")
         require_choice(self, "policy_head", ("binned", "deterministic", "gaussian", "normal"))
         require(self, "num_bins", self.num_bins >= 2, "at least 2")
         require(

@@ -6,7 +6,7 @@ the end of `update` (`minimise`, `apply_gradients`).
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
@@ -16,15 +16,21 @@ from torch import Tensor, nn
 
 from fastifo import ops
 from fastifo.algos.config import float_fields
+from fastifo.data.episodes import Episodes
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.encoder import Encoder
 from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
 from fastifo.nn.mlp import MLP, Init, ScalarNet
 from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
+from fastifo.nn.pixels import CameraSpec, PixelInputs, with_frames
 from fastifo.utils.devices import PRECISIONS
+from fastifo.utils.parallel import BLOCK
 from fastifo.utils.records import Record
 
 Net = TypeVar("Net", bound=nn.Module)
+IMAGE_BLOCK = (
+    256  # rows with pixels per call, which take 1 MB of memory each while they are encoded
+)
 Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 
 
@@ -36,6 +42,7 @@ class InputSpec(Record):
     action_dim: int  # A, width of an action
     obs_mean: Tensor | None = None  # [D]; used where the config has standardize_obs
     obs_std: Tensor | None = None  # [D]; standard deviation, used with obs_mean
+    images: tuple[CameraSpec, ...] = ()  # name, height, width, channels of each camera
 
 
 class GroupFields(NamedTuple):
@@ -105,13 +112,13 @@ class Construction(nn.Module):
         """A policy with the config's `policy_head`.
 
         name: seeds the initial weights, see `Init`.  inputs: the number of observations that it
-        reads, concatenated.  sums_error: see `DeterministicPolicy`.
+        reads, concatenated, each with its pixels.  sums_error: see `DeterministicPolicy`.
         """
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
-        init, widths = self._net(name, self.spec.action_dim * outputs_per_action, inputs)
+        init, widths, front = self._net(name, self.spec.action_dim * outputs_per_action, inputs)
         heads = 2 if cfg.policy_head == "gaussian" else 1  # mean and log deviation
-        body = MLP(init, widths, cfg.activation, self.bf16, output_heads=heads)
+        body = MLP(init, widths, cfg.activation, self.bf16, output_heads=heads, front=front)
         if cfg.policy_head == "deterministic":
             return DeterministicPolicy(body, sums_error=sums_error)
         if cfg.policy_head == "gaussian":
@@ -128,24 +135,37 @@ class Construction(nn.Module):
 
         It maps [P, B, inputs * width] to [P, B].
         """
-        init, widths = self._net(name, 1, inputs)
-        return ScalarNet(init, widths, self.cfg.activation, self.bf16)
+        init, widths, front = self._net(name, 1, inputs)
+        return ScalarNet(init, widths, self.cfg.activation, self.bf16, front=front)
 
     def critic_net(self, name: str, *, layer_norm: bool = False) -> ScalarNet:
         """A net Q(s, a) that reads an observation and an action, concatenated.
 
         name: as in `make_policy`.  layer_norm: normalise after each hidden layer.
         """
-        init, widths = self._net(name, 1, 1)
+        init, widths, front = self._net(name, 1, 1)
         widths[0] += self.spec.action_dim
-        return ScalarNet(init, widths, self.cfg.activation, self.bf16, layer_norm=layer_norm)
+        return ScalarNet(
+            init, widths, self.cfg.activation, self.bf16, layer_norm=layer_norm, front=front
+        )
 
-    def _net(self, name: str, outputs: int, inputs: int) -> tuple[Init, list[int]]:
-        """Initial weights and layer widths of a net."""
+    def _net(
+        self, name: str, outputs: int, inputs: int
+    ) -> tuple[Init, list[int], PixelInputs | None]:
+        """Initial weights of a net, the widths of its layers, and its encoders of frames."""
         assert all(other[:4] != name[:4] for other in self.net_names), name
         self.net_names.add(name)
-        init = Init(self.seeds, name, self.cfg.init, self.dtype)
-        return init, [inputs * self.encoder.width, *self.cfg.hidden_sizes, outputs]
+        cfg = self.cfg
+        init = Init(self.seeds, name, cfg.init, self.dtype)
+        front = None
+        width = inputs * self.encoder.width
+        if self.spec.images:
+            front = PixelInputs(
+                init, self.spec.images, self.encoder.width, inputs, cfg.image_encoder,
+                cfg.image_features, self.bf16,
+            )  # fmt: skip
+            width = front.width
+        return init, [width, *cfg.hidden_sizes, outputs], front
 
     def target_copy(self, net: Net, every: int) -> Net:
         """A copy of `net` without gradients, refreshed after updates `every`, 2 * `every`, ...
@@ -175,6 +195,28 @@ class Construction(nn.Module):
         """
         parameters = list(net.parameters())
         self.param_groups.append(GroupFields(parameters, rate, decays, cosine_updates, period))
+
+    # Inputs of the nets
+
+    def inputs(self, obs: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+        """What the nets read, without augmentation: encoded observations, and pixels if any.
+
+        obs: raw, [..., D], on any device.  images: uint8 [..., H, W, C] by camera.
+        """
+        x: Tensor = self.encoder(obs.to(self.encoder.mean.device, self.dtype))
+        cameras = [name for name, *_ in self.spec.images]
+        return with_frames(x, [images[name] for name in cameras]) if cameras else x
+
+    def inputs_of(self, episodes: Episodes, rows: Tensor) -> Tensor:
+        """`inputs` of some of the observations, [n, width].  rows: [n] int64 on the CPU."""
+        cameras = [name for name, *_ in self.spec.images]
+        images = {name: episodes.images[name].read(rows) for name in cameras}
+        return self.inputs(episodes.obs[rows], images)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that `inputs_of` is called for at a time; pixels take much more memory."""
+        return IMAGE_BLOCK if self.spec.images else BLOCK
 
     # Optimizer steps
 

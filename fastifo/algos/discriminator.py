@@ -88,27 +88,28 @@ class Discriminator(Learner):
             penalty = (gradient.square().sum(-1).sqrt() - 1.0).square().mean(1)
             loss = loss + self.cfg.gradient_penalty * penalty
 
-        self.minimise(loss, *self.logit.layers[self.num_frozen :])
+        front = [] if self.logit.front is None else [self.logit.front]
+        self.minimise(loss, *front, *self.logit.layers[self.num_frozen :])
         return {
             "discriminator_loss": loss,
             "prob_expert": expert.detach().sigmoid().mean(1),
             "prob_background": background.detach().sigmoid().mean(1),
         }
 
-    def logits(self, member: int, obs: Tensor) -> Tensor:
-        """The logit c(s) of each observation under one member, [N] in the training dtype.
+    def logits(self, member: int, episodes: Episodes, obs_rows: Tensor) -> Tensor:
+        """The logit c(s) of some of the observations under one member, [n] in the training dtype.
 
-        obs: raw, [N, D], on the CPU.
+        obs_rows: their rows in `episodes.obs`, [n] int64.
         """
-        result = torch.empty(len(obs), dtype=self.dtype)
+        result = torch.empty(len(obs_rows), dtype=self.dtype)
         single = self.member(member)  # its outputs do not depend on the other members
         assert isinstance(single, Discriminator)
 
         def compute(rows: slice) -> None:
-            x = single.encoder(obs[rows].to(single.encoder.mean.device, self.dtype))
+            x = single.inputs_of(episodes, obs_rows[rows])
             result[rows] = single.logit(x.unsqueeze(0)).squeeze(0).cpu()
 
-        in_blocks(compute, len(obs))
+        in_blocks(compute, len(obs_rows), self.block_rows)
         return result
 
 
@@ -147,9 +148,9 @@ def relabel_with_discriminator(
         reward = torch.zeros(len(configs), len(obs_row), dtype=discriminator.dtype)
         for members, first, count in member_ranges(episodes, len(configs)):
             rows = obs_row[first : first + count]
-            obs = episodes.obs[int(rows[0]) : int(rows[-1]) + 1]
+            obs_rows = torch.arange(int(rows[0]), int(rows[-1]) + 1)
             for member in range(members.start, members.stop):
-                logits = discriminator.logits(member, obs)
+                logits = discriminator.logits(member, episodes, obs_rows)
                 with one_thread():
                     obs_reward = reward_of(logits)
                 reward[member, first : first + count] = obs_reward[rows - rows[0]]

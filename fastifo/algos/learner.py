@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fastifo.algos.config import Config
 from fastifo.algos.construction import Construction, InputSpec, Policy
+from fastifo.algos.images import check_images
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
@@ -95,6 +96,7 @@ class Learner(Construction):
     Config: ClassVar[type[Config]] = Config  # its fields; floats may differ between members
     name: ClassVar[str]  # on the command line and in run folders
     needs: ClassVar[frozenset[str]] = frozenset()  # data required: "expert", "reward"
+    reads_images: ClassVar[bool] = True  # False: cannot learn from data with frames
     one_dataset: ClassVar[bool] = False  # True if one run cannot train on several datasets
     deviation_epsilon: ClassVar[float] = 0.0  # added to deviations that standardise observations
     native_loss: ClassVar[NativeLoss | None] = None  # its compiled `update`; None: torch only
@@ -206,6 +208,11 @@ class Learner(Construction):
         relabel_only: only rewards are made (`fastifo.relabel`): skip what the final stage requires.
         """
         expert, reward = dataset.expert, dataset.background.reward
+        if dataset.images:
+            needs_expert = "expert" in cls.needs
+            check_images(
+                cls.name, dataset, config, reads_images=cls.reads_images, needs_expert=needs_expert
+            )
         if "expert" in cls.needs and expert is None:
             raise ValueError(
                 f"{cls.name} needs expert observations; the dataset has none. "
@@ -251,12 +258,15 @@ class Learner(Construction):
         return single
 
     @torch.no_grad()
-    def act(self, obs: Tensor, uniform: Tensor | None) -> Tensor:
+    def act(
+        self, obs: Tensor, uniform: Tensor | None, images: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Actions in [-1, 1], [P, B, A]: the policy's mode, or samples if `uniform` is given.
 
         obs: raw observations, [P, B, D].  uniform: random numbers in [0, 1), [P, B, 2A].
+        images: uint8 [P, B, H, W, C] by camera; none for a policy that reads none.
         """
-        x = self.encoder(nn.functional.pad(obs.to(self.dtype), (0, self.extra_inputs)))
+        x = self.inputs(nn.functional.pad(obs.to(self.dtype), (0, self.extra_inputs)), images or {})
         with tf32(self.precision == "tf32"):
             if uniform is None:
                 return self.policy.mode(x)

@@ -88,7 +88,7 @@ def _select_range(episodes: Episodes, first: int, count: int) -> Episodes:
     begin = int(torch.searchsorted(start, first))
     end = int(torch.searchsorted(start, first + count))
     rows = slice(first + begin, first + count + end)  # an episode has one more row of `obs`
-    columns = {
+    columns: dict[str, Any] = {
         name: column[..., first : first + count] if column.ndim == 2 and name == "reward"
         else column[first : first + count]
         for name, column in episodes.columns().items()

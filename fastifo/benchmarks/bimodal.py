@@ -21,7 +21,7 @@ from fastifo.benchmarks.sibench import SIBenchSpec, load_set
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
 from fastifo.envs.experts import default_noise
 from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED, collect

@@ -136,6 +136,11 @@ class Dataset(Record):
         """The background's frames by camera; indexing them gives uint8 tensors [..., H, W, C]."""
         return dict(self.background.images)
 
+    @property
+    def cameras(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Name, height, width and channels of each camera."""
+        return tuple((camera, *frames.size) for camera, frames in self.images.items())
+
     def with_cameras(self, *cameras: str) -> "Dataset":
         """The dataset with the frames of these cameras only; of none without arguments.
 

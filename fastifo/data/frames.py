@@ -7,7 +7,7 @@ numbers, not pixels. Frames of a pack are compared with their checksums when the
 import mmap
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,8 @@ class Frames:
         self.rows = rows
         counts = [len(store.frames) for store in self.stores]
         self.first = np.concatenate([[0], np.cumsum(counts)])  # frame at which a store begins
-        self.size: tuple[int, ...] = tuple(self.stores[0].frames.shape[1:])  # H, W, C
+        height, width, channels = self.stores[0].frames.shape[1:]
+        self.size = (height, width, channels)
 
     def __len__(self) -> int:
         """M."""
@@ -224,7 +225,7 @@ def new_frames(shape: Sequence[int]) -> FrameStore:
 
 def check_cameras(
     expected: Sequence[tuple[str, int, int, int]],
-    found: dict[str, tuple[int, ...]],
+    found: Mapping[str, Sequence[int]],
     where: str,
 ) -> None:
     """Raises ValueError unless every expected camera is there, with frames of the expected size.

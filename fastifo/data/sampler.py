@@ -1,6 +1,5 @@
 """Batches drawn by counter: the batch of update t is a function of the seed and t only."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,9 @@ from torch import Tensor
 
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import EPISODE_START, WITH_NEXT_ACTION, Episodes
+from fastifo.data.frame_sampler import FrameSampler
 from fastifo.data.stack import member_ranges
+from fastifo.data.streams import purpose, uniform
 from fastifo.nn.encoder import Encoder
 from fastifo.ops.draw import draw, draw_windows
 from fastifo.ops.gather import Gatherer, gather_reference
@@ -22,7 +23,7 @@ SUCCESSIVE = ("obs", "next_obs", "after_obs")  # fields of `Transitions`, in the
 class Transitions(Record):
     """B transitions for each of P members, in the training dtype."""
 
-    obs: Tensor  # [P, B, width], encoded: the input of the networks
+    obs: Tensor  # [P, B, width], encoded, then the pixels of frames: the input of the networks
     next_obs: Tensor  # [P, B, width]
     terminal: Tensor  # [P, B], 0 or 1
     action: Tensor | None = None  # [P, B, A]
@@ -44,19 +45,6 @@ class Batch(Record):
     noise: Tensor | None = None  # [P, B, noise_width] in [0, 1)
 
 
-def purpose(stage: str, use: str) -> int:
-    """Number of the random stream for one use in one stage, so that no two uses share draws."""
-    return zlib.crc32(f"{stage}/{use}".encode())
-
-
-def uniform(seed: Tensor, counter: Tensor, stream: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Random numbers in [0, 1) with 24 bits each, [P, size].
-
-    seed: [P] int64.  counter: [1] int64.  stream: see `purpose`.
-    """
-    return draw(seed, counter, stream, 1 << 24, size).to(dtype) * 2.0**-24
-
-
 class Columns:
     """The columns of one source of transitions on the training device."""
 
@@ -73,6 +61,7 @@ class Columns:
         steps: int = 2,
         next_action: bool = False,
         reuses: bool = False,
+        frames: FrameSampler | None = None,
     ) -> None:
         """Copies the columns that batches need to the device.
 
@@ -81,6 +70,7 @@ class Columns:
         fused: whether the compiled op gathers, or its reference in torch.
         steps: number of successive observations in a row, 2 or more.
         reuses: whether every batch is written to the memory of the previous one of the same name.
+        frames: appends pixels to observations; None for data without images.
         """
 
         def to_device(column: Tensor) -> Tensor:
@@ -112,12 +102,13 @@ class Columns:
         self.successive_obs = torch.empty(
             0, device=device
         )  # of the last batch, [steps, P, B, width]
+        self.frames = frames
 
-    def gather(self, name: str, index: Tensor) -> Transitions:
+    def gather(self, name: str, index: Tensor, counter: Tensor | None = None) -> Transitions:
         """The transitions at the given indices, encoded and in the training dtype.
 
         name: of the batch; if memory is reused, only batches of the same name share it.
-        index: [P, B] int64.
+        index: [P, B] int64.  counter: updates made, [1] int64, which frames are shifted by.
         """
         if name not in self.gatherers:
             inputs = self.inputs
@@ -128,6 +119,8 @@ class Columns:
             )
         columns = dict(zip(self.names, self.gatherers[name](index), strict=True))
         self.successive_obs = columns.pop("obs")
+        if self.frames is not None and counter is not None:
+            self.successive_obs = self.frames.append(name, index, self.successive_obs, counter)
         obs = dict(zip(SUCCESSIVE, self.successive_obs.unbind(0), strict=False))
         return Transitions(**obs, **columns)
 
@@ -150,6 +143,8 @@ class Sampler:
         window: int = 0,
         fused: bool = True,
         reuses: bool = False,
+        cameras: Sequence[str] = (),
+        shift: int = 0,
     ) -> None:
         """Copies the columns that batches need to the device.
 
@@ -165,6 +160,8 @@ class Sampler:
         window: rows H of `Batch.windows`, from a background that `window_rows` made; 0 for none.
         fused: whether the compiled op gathers, or its reference in torch.
         reuses: whether a batch is overwritten when the next one is drawn.
+        cameras: whose pixels follow the observations, in this order.
+        shift: frames are moved at random by up to this many pixels.
         """
         self.seed = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.batch_size = batch_size
@@ -175,9 +172,16 @@ class Sampler:
         self.steps = 3 if "triples" in needs else max(2, window)
 
         def columns(episodes: Episodes, action: bool) -> Columns:
+            frames = None
+            if cameras:
+                frames = FrameSampler(
+                    episodes, cameras, device, seed=self.seed, stage=stage, shift=shift,
+                    steps=self.steps,
+                )  # fmt: skip
             return Columns(
                 episodes, device, dtype, encoder, action=action, reward="reward" in needs,
                 fused=fused, steps=self.steps, next_action="next_action" in needs, reuses=reuses,
+                frames=frames,
             )  # fmt: skip
 
         self.background = columns(dataset.background, True)
@@ -201,7 +205,7 @@ class Sampler:
         initial = noise = None
         if "initial" in self.needs:
             index = self._draw_windows("initial", self.background, counter, EPISODE_START)
-            initial = self.background.gather("initial", index).obs
+            initial = self.background.gather("initial", index, counter).obs
         if "noise" in self.needs:
             stream, size = purpose(self.stage, "noise"), self.batch_size * self.noise_width
             noise = uniform(self.seed, counter, stream, size, self.dtype)
@@ -222,7 +226,7 @@ class Sampler:
                 for members, first, count in member_ranges(columns.episodes, len(self.seed))
             ]
             index = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return columns.gather(use, index)
+        return columns.gather(use, index, counter)
 
     def _draw_windows(self, use: str, columns: Columns, counter: Tensor, length: int) -> Tensor:
         """First transitions of windows, [P, B]; `length` as in `Episodes.windows`."""

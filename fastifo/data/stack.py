@@ -13,8 +13,8 @@ from fastifo.data.episodes import Episodes
 def check_compatible(datasets: Sequence[Dataset]) -> None:
     """Raises ValueError if the datasets differ in a way that keeps them from sharing a run.
 
-    They must agree in environment and its settings, observation and action width, action bounds,
-    and in whether they have expert episodes.
+    They must agree in environment and its settings, observation and action width, cameras, action
+    bounds, and in whether they have expert episodes.
     """
     expected = _signature(datasets[0])
     for index, dataset in enumerate(datasets[1:], 1):
@@ -33,6 +33,7 @@ def _signature(dataset: Dataset) -> dict[str, object]:
         "env_kwargs": dict(dataset.env_kwargs),
         "obs_keys": list(dataset.obs_keys),
         "observation width": dataset.obs_dim,
+        "cameras": list(dataset.cameras),
         "action width": dataset.action_dim,
         "action_low": _bound(dataset.action_low),
         "action_high": _bound(dataset.action_high),

@@ -45,6 +45,7 @@ SCHEMA = {
     "config_sha256": Optional([str]),
     "sha256": Optional(str),
 }
+UNHASHED = {"files", "metrics_bytes", "train_s", "failed"}  # all that manifests without a hash had
 REMEDY = "restore it from a copy, or train in another folder"
 
 
@@ -86,7 +87,7 @@ class Checkpoints:
         if not isinstance(content, dict) or not {"files", "metrics_bytes"} <= set(content):
             raise ValueError(f"{self.manifest}: expected a fastifo manifest, found another file")
         check_schema(content, SCHEMA, self.manifest, REMEDY)
-        if content.get("sha256", _content_hash(content)) != _content_hash(content):
+        if _claimed_hash(content) != _content_hash(content):
             raise ValueError(f"{self.manifest}: damaged, its hash differs; {REMEDY}")
         for key, entry in content["files"].items():
             expected = _file_name(key, entry["num_updates"])
@@ -140,15 +141,26 @@ class Checkpoints:
         pending_callbacks: those of this update were cut short and are called again on resume.
         Raises OSError.
         """
-        name = _file_name(key, learner.num_updates)
         state = {k: v.detach().cpu().contiguous() for k, v in tensors(learner).items()}
         state |= {f"engine.{k}": v.detach().cpu().contiguous() for k, v in extra.items()}
-        header = {"format": FORMAT, "version": 1, "num_updates": learner.num_updates}
+        self.save_state(key, state, learner.num_updates, metrics_bytes, pending_callbacks)
+
+    def save_state(
+        self,
+        key: str,
+        state: dict[str, Tensor],
+        num_updates: int,
+        metrics_bytes: int,
+        pending_callbacks: bool = False,
+    ) -> None:
+        """As `save`, for tensors as a checkpoint holds them, after `num_updates`."""
+        name = _file_name(key, num_updates)
+        header = {"format": FORMAT, "version": 1, "num_updates": num_updates}
         save_tensors(state, header, self.folder / name)
         before = self.entries.get(key)
         digest = sha256_file(self.folder / name)
         self.entries[key] = {
-            "file": name, "sha256": digest, "num_updates": learner.num_updates,
+            "file": name, "sha256": digest, "num_updates": num_updates,
             "owes_callbacks": pending_callbacks,
         }  # fmt: skip
         self.metrics_bytes = metrics_bytes
@@ -171,22 +183,12 @@ class Checkpoints:
         """Copies the saved state into `learner`; returns the tensors saved as `extra`.
 
         Returns None and changes nothing if no state is saved.
-        Raises FileNotFoundError or ValueError naming the file that is missing, damaged or of other
-        shapes.
+        Raises what `read_state` raises, and ValueError naming the file if it has other shapes.
         """
-        entry = self.entries.get(key)
-        if entry is None:
+        if key not in self.entries:
             return None
-        path = self.folder / entry["file"]
-        state, header = load_tensors(path, FORMAT)
-        if sha256_file(path) != entry["sha256"]:
-            raise ValueError(f"{path}: damaged, its hash differs from {self.manifest}")
-        check_schema(header, {"num_updates": Count(0)}, path, REMEDY, "header")
-        if header["num_updates"] != entry["num_updates"]:
-            raise ValueError(
-                f"{self.manifest}: files.{key}.num_updates: expected {header['num_updates']}, as "
-                f"in {path.name}, found {entry['num_updates']}: damaged; {REMEDY}"
-            )
+        state = self.read_state(key)
+        path = self.folder / self.entries[key]["file"]
         if any(name.startswith("adam.") for name in state):
             learner.start_optimizer()
         current = dict(tensors(learner))
@@ -198,8 +200,26 @@ class Checkpoints:
         with torch.no_grad():
             for name, value in saved.items():
                 current[name].copy_(value)
-        learner.num_updates = header["num_updates"]
+        learner.num_updates = self.num_updates(key)
         return extra
+
+    def read_state(self, key: str) -> dict[str, Tensor]:
+        """The tensors of a saved state.
+
+        Raises FileNotFoundError or ValueError naming the file that is missing or damaged.
+        """
+        entry = self.entries[key]
+        path = self.folder / entry["file"]
+        state, header = load_tensors(path, FORMAT)
+        if sha256_file(path) != entry["sha256"]:
+            raise ValueError(f"{path}: damaged, its hash differs from {self.manifest}")
+        check_schema(header, {"num_updates": Count(0)}, path, REMEDY, "header")
+        if header["num_updates"] != entry["num_updates"]:
+            raise ValueError(
+                f"{self.manifest}: files.{key}.num_updates: expected {header['num_updates']}, as "
+                f"in {path.name}, found {entry['num_updates']}: damaged; {REMEDY}"
+            )
+        return state
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Writes `config.json` and its hash; a crash at any point leaves a config that is known.
@@ -253,6 +273,13 @@ def checked_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _file_name(key: str, num_updates: int) -> str:
     return f"{key}-{num_updates:09d}.safetensors"
+
+
+def _claimed_hash(content: dict[str, Any]) -> str:
+    """The hash that a manifest states; that of its content if it is too old to state one."""
+    if "sha256" not in content and content.keys() <= UNHASHED:
+        return _content_hash(content)
+    return str(content.get("sha256"))
 
 
 def _content_hash(content: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ def why_not(learner: Learner) -> str | None:
         return f"{getattr(cfg, 'backbone', learner.name)} has no compiled loss"
     reading = getattr(getattr(learner, "policy", None), "reading", "none")
     requirements = {
+        "reads no images": not learner.spec.images,
         "runs only on the CPU": learner.encoder.mean.device.type == "cpu",
         "has no references of its ops for fused=False": learner.fused,
         f"does not train in {learner.precision}": (

@@ -14,8 +14,8 @@ from fastifo import _C
 from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import purpose
 from fastifo.data.stack import member_ranges
+from fastifo.data.streams import purpose
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.heads import NormalPolicy
 from fastifo.nn.mlp import ScalarNet

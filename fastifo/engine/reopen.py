@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fastifo import algos
-from fastifo.algos.config import from_json
+from fastifo.algos.config import from_json, to_json
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.metrics import MetricsFile
@@ -72,16 +72,20 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     return run
 
 
-def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
-    """The run that a config describes, with initial weights."""
+def members_of(content: dict[str, Any]) -> list[Member]:
+    """The members that a config describes."""
     backbone = content["members"][0]["config"].get("backbone")
     learner_class = algos.find(content["algorithm"], backbone)
-    members = [
+    return [
         Member(
             entry["seed"], from_json(learner_class.Config, entry["config"]), entry.get("dataset", 0)
         )
         for entry in content["members"]
     ]
+
+
+def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
+    """The run that a config describes, with initial weights."""
     bounds = content["action_bounds"]
     low, high = (
         None if bounds[k] is None else torch.tensor(bounds[k], dtype=torch.float32)
@@ -90,10 +94,14 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
     reference = content.get("reference_returns")  # missing in older folders, as are others below
     run = Run(
         algorithm=content["algorithm"],
-        members=members,
+        members=members_of(content),
         num_updates=content["num_updates"],
         precision=content["precision"],
-        spec=InputSpec(content["obs_dim"], content["action_dim"]),
+        spec=InputSpec(
+            content["obs_dim"],
+            content["action_dim"],
+            images=tuple(tuple(each) for each in content.get("images", ())),
+        ),
         env_id=content["env_id"],
         action_low=low,
         action_high=high,
@@ -107,6 +115,13 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
     )
     run.build_learners()
     return run
+
+
+def _with_defaults(run: Run, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Members of a folder, with the defaults of fields that did not exist when it was written."""
+    config = type(run.members[0].config)
+    defaults = json.loads(json.dumps(to_json(config())))
+    return [entry | {"config": defaults | entry["config"]} for entry in entries]
 
 
 def _load_weights(run: Run, checkpoints: Checkpoints) -> None:
@@ -167,6 +182,7 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
     old, checkpoints = open_folder(folder)
     checkpoints.check_metrics()
     new = json.loads(json.dumps(run.to_json()))
+    old = old | {"members": _with_defaults(run, old["members"])}
     if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
         run.env_id = new["env_id"] = old["env_id"]
         run.env_kwargs = old.get("env_kwargs", {})

@@ -252,6 +252,7 @@ class Run(RunViews):
             "obs_keys": list(self.obs_keys),
             "obs_dim": self.spec.obs_dim,
             "action_dim": self.spec.action_dim,
+            **({"images": [list(each) for each in self.spec.images]} if self.spec.images else {}),
             "action_bounds": bounds,
             "datasets": self.datasets,
             "failed": {str(member): update for member, update in self.failed.items()},

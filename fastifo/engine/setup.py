@@ -84,6 +84,21 @@ def resolve_settings(
     """
     learner_class = algos.find(algorithm, fields.get("backbone"))
     members = make_members(algorithm, learner_class.Config, seeds, fields, num_datasets)
+    return settings_of_members(algorithm, members, num_datasets, device, precision)
+
+
+def settings_of_members(
+    algorithm: str,
+    members: list[Member],
+    num_datasets: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Settings:
+    """As `resolve_settings`, for members that need not be a product of fields and seeds.
+
+    They share all fields of a kind other than float, or at least the backbone.
+    """
+    learner_class = algos.find(algorithm, getattr(members[0].config, "backbone", None))
     run_device = choose_device(device)
     precision = choose_precision(precision, run_device)
     for config in {member.config: None for member in members}:
@@ -114,6 +129,15 @@ def create_run(
     relabel_only: do not require of the data what only the last stage needs.
     Raises TypeError, ValueError, FileNotFoundError or OSError naming what is wrong.
     """
+    given = as_datasets(dataset)
+    settings = resolve_settings(
+        algorithm, fields, options.seeds, len(given), options.device, options.precision
+    )
+    return run_of_settings(settings, given, options, relabel_only=relabel_only)
+
+
+def as_datasets(dataset: DatasetLike | Sequence[DatasetLike]) -> list[DatasetLike]:
+    """One or several datasets as a list.  Raises TypeError or ValueError for anything else."""
     given: list[Any] = [*dataset] if isinstance(dataset, list | tuple) else [dataset]
     if not given:
         raise ValueError("dataset: expected one or more, found none")
@@ -122,9 +146,17 @@ def create_run(
             raise TypeError(
                 f"dataset: expected a Dataset, a file's path or a spec, found {type(each).__name__}"
             )
-    settings = resolve_settings(
-        algorithm, fields, options.seeds, len(given), options.device, options.precision
-    )
+    return given
+
+
+def run_of_settings(
+    settings: Settings,
+    given: Sequence[DatasetLike],
+    options: TrainOptions,
+    *,
+    relabel_only: bool = False,
+) -> tuple[Run, list[Dataset]]:
+    """Loads and checks the data and builds the run; see `create_run`."""
     datasets = [_load(each, options.progress) for each in given]
     for each in datasets:
         settings.check_data(each, relabel_only=relabel_only)
@@ -206,7 +238,7 @@ def _build_run(
         members=settings.members,
         num_updates=options.num_updates,
         precision=settings.precision,
-        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std),
+        spec=InputSpec(dataset.obs_dim, dataset.action_dim, mean, std, dataset.cameras),
         env_id=None if env is None else env.id,
         action_low=dataset.action_low,
         action_high=dataset.action_high,

@@ -151,6 +151,8 @@ def make_engine(
         window=learner.window,
         fused=learner.fused,
         reuses=True,
+        cameras=[camera for camera, *_ in learner.spec.images],
+        shift=learner.cfg.image_shift,
     )
     engine = TorchEngine(learner, sampler)
     slow = slow_threads() if progress and engine.uses_several_threads else None

@@ -8,6 +8,7 @@ from fastifo.algos.learner import Learner
 from fastifo.data.sampler import Sampler
 from fastifo.engine.graph import GraphedStep
 from fastifo.engine.meter import Meter
+from fastifo.nn.cnn import Convolutions
 from fastifo.utils.parallel import at_most_threads
 
 # Work for which a further thread pays. With less, threads mostly wait for each other, and where
@@ -61,5 +62,8 @@ def threads_for(learner: Learner) -> int:
     inputs and weights.
     """
     weights = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    # A convolution uses its weights at every position: it counts its multiplications itself.
+    convolutions = [m for m in learner.modules() if isinstance(m, Convolutions)]
+    weights += sum(module.macs for module in convolutions)
     rows = learner.batch_rows(learner.cfg) * max(1, learner.window)
     return max(1, int(6 * weights * rows / FLOP_PER_THREAD))

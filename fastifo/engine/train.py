@@ -20,10 +20,17 @@ from fastifo.engine.callbacks import Callback, started
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
-from fastifo.engine.population import Group
+from fastifo.engine.population import Group, Member
 from fastifo.engine.reopen import RunFiles, locked_files
+from fastifo.engine.repack import repack
 from fastifo.engine.run import Run
-from fastifo.engine.setup import DatasetLike, create_run, given_fields
+from fastifo.engine.setup import (
+    DatasetLike,
+    create_run,
+    given_fields,
+    run_of_settings,
+    settings_of_members,
+)
 from fastifo.engine.stages import (
     PopulationTrainer,
     batch_needs,
@@ -126,6 +133,30 @@ def train(
     name, fields = given_fields(algorithm, preset, overrides, TRAIN_ARGUMENTS)
     run, datasets = create_run(name, dataset, fields, options)
     run.engine = _choose_engine(run, options)
+    return _train_run(run, datasets, options)
+
+
+@standard_torch()
+def train_members(
+    algorithm: str,
+    members: Sequence[Member],
+    dataset: Dataset | str | Path,
+    options: TrainOptions,
+    sources: Sequence[tuple[Path, int]] | None = None,
+) -> Run:
+    """As `train`, for members that need not be a product of fields and seeds.
+
+    algorithm: without backbone.  options: with a folder; its `seeds` are not used.
+    sources: run folder and index of the member from whose weights each member continues; None:
+    they start anew.  A folder that holds the run already continues from its own checkpoint.
+    """
+    settings = settings_of_members(
+        algorithm, [*members], device=options.device, precision=options.precision
+    )
+    run, datasets = run_of_settings(settings, [dataset], options)
+    run.engine = _choose_engine(run, options)
+    if sources is not None:
+        repack(run, sources)
     return _train_run(run, datasets, options)
 
 

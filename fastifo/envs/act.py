@@ -4,7 +4,7 @@ Policies of the same kind act in one call of compiled code on the CPU; the other
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +22,9 @@ BLOCK_ROWS = 256  # rows of one torch product
 JOB_ROWS, MAX_JOBS = 64, 16  # fewest rows that are worth a thread, and most threads
 
 
+Images = Mapping[str, Tensor]  # camera -> frames, uint8 [R, H, W, C], a row for each observation
+
+
 class Actor(Protocol):
     """Anything that can act in an environment: a trained policy or an expert."""
 
@@ -31,7 +34,10 @@ class Actor(Protocol):
         """Sampling noise of one step, [rows, width]; None if the actor is deterministic."""
 
     def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        """Actions [B, A] for observations [B, D]; a sample with `noise`, the mode without."""
+        """Actions [B, A] for observations [B, D]; a sample with `noise`, the mode without.
+
+        A `Policy` that reads frames also takes `images`.
+        """
 
 
 class SamplingStep(NamedTuple):
@@ -57,6 +63,7 @@ def batch_key(policy: Any) -> tuple[Any, ...] | None:
         and cfg.activation == "relu"
         and len(cfg.hidden_sizes) < MAX_DEPTH
         and not cfg.action_jitter
+        and not learner.spec.images
     )
     return (learner.dtype, learner.extra_inputs, policy.low is None) if compiled else None
 
@@ -101,9 +108,17 @@ class PolicyBatch:
         return plan
 
     def jobs(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], sampling: SamplingStep
+        self,
+        obs: Tensor,
+        first: NDArray[Any],
+        episode: NDArray[Any],
+        sampling: SamplingStep,
+        images: Images | None = None,
     ) -> list[Callable[[], Tensor]]:
-        """Calls of `act` on consecutive parts of the rows, which may run in parallel."""
+        """Calls of `act` on consecutive parts of the rows, which may run in parallel.
+
+        images: unused, these policies read none.
+        """
         parts = max(1, min(MAX_JOBS, len(obs) // JOB_ROWS))
         bounds = np.linspace(0, len(obs), parts + 1).astype(np.int64)
         return [
@@ -147,13 +162,21 @@ class SinglePolicy:
 
     def __init__(self, policy: Actor) -> None:
         self.policy = policy
+        # Names of the cameras that it reads.
+        self.cameras = [c for c, *_ in policy.cameras] if isinstance(policy, Policy) else []
 
     def jobs(
-        self, obs: Tensor, first: NDArray[Any], episode: NDArray[Any], sampling: SamplingStep
+        self,
+        obs: Tensor,
+        first: NDArray[Any],
+        episode: NDArray[Any],
+        sampling: SamplingStep,
+        images: Images | None = None,
     ) -> list[Callable[[], Tensor]]:
         """Calls on blocks of fixed size: torch's rounding depends on the size of a product.
 
         obs, episode, sampling: as in `PolicyBatch.act`.  first: unused, all rows are this policy's.
+        images: the rows' frames; those of cameras that the policy does not read are ignored.
         """
         noise = None
         if sampling.num_episodes > 0 and len(obs) > 0:
@@ -161,19 +184,33 @@ class SinglePolicy:
         size = sampling.block or BLOCK_ROWS
         blocks = [slice(row, row + size) for row in range(0, len(obs), size)]
         return [
-            partial(self._act, obs[b], None if noise is None else noise[episode[b]], sampling.block)
+            partial(
+                self._act,
+                obs[b],
+                None if noise is None else noise[episode[b]],
+                {camera: (images or {})[camera][b] for camera in self.cameras},
+                sampling.block,
+            )
             for b in blocks
         ]
 
-    def _act(self, obs: Tensor, noise: Tensor | None, block: int) -> Tensor:
+    def _act(self, obs: Tensor, noise: Tensor | None, images: Images, block: int) -> Tensor:
         """Actions of at most `block` rows, filled up to as many; 0: as they are."""
         missing = block - len(obs)
-        if missing <= 0:
-            return self.policy.act_rows(obs, noise)
-        obs = torch.cat([obs, obs[-1:].expand(missing, -1)])
-        if noise is not None:
-            noise = torch.cat([noise, noise[-1:].expand(missing, -1)])
-        return self.policy.act_rows(obs, noise)[:-missing]
+        if missing > 0:
+            obs, images = _filled(obs, missing), {k: _filled(v, missing) for k, v in images.items()}
+            noise = None if noise is None else _filled(noise, missing)
+        if images:
+            assert isinstance(self.policy, Policy)
+            action = self.policy.act_rows(obs, noise, images)
+        else:
+            action = self.policy.act_rows(obs, noise)
+        return action if missing <= 0 else action[:-missing]
+
+
+def _filled(rows: Tensor, missing: int) -> Tensor:
+    """The rows, followed by the last one as often as rows are missing."""
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
 
 class ActorGroup(NamedTuple):

@@ -131,6 +131,12 @@ def export_policy(
 def _check(learner: Learner, deterministic: bool) -> None:
     """Raises ValueError for a policy that cannot be exported."""
     # The seam for other observations: their encoder, and the inputs of `export_policy`.
+    if learner.spec.images:
+        cameras = ", ".join(name for name, *_ in learner.spec.images)
+        raise ValueError(
+            f"export: expected a policy of observations that are vectors, found one that reads "
+            f"the frames of {cameras}; policies that read images cannot be exported yet"
+        )
     if type(learner.encoder) is not Encoder:
         raise ValueError(
             f"export: expected a policy of observations that are vectors, found the encoder "

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.algos.learner import Learner
-from fastifo.data.sampler import purpose, uniform
+from fastifo.data.streams import purpose, uniform
 from fastifo.envs.export import Export, export_policy
+from fastifo.nn.pixels import CameraSpec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_flag
 
@@ -52,22 +53,27 @@ class Policy:
 
     def __repr__(self) -> str:
         spec = self.learner.spec
+        cameras = "".join(f" and {name}" for name, *_ in spec.images)
         return (
-            f"Policy({type(self.learner).name}, {self.label}, {spec.obs_dim} observations -> "
-            f"{spec.action_dim} actions, on {self.device})"
+            f"Policy({type(self.learner).name}, {self.label}, {spec.obs_dim} observations{cameras} "
+            f"-> {spec.action_dim} actions, on {self.device})"
         )
 
     @standard_torch()
-    def act(self, obs: Any, deterministic: bool = True) -> Any:
+    def act(
+        self, obs: Any, deterministic: bool = True, *, images: Mapping[str, Any] | None = None
+    ) -> Any:
         """Actions within the environment's bounds.
 
         obs: one observation [D] or a batch [B, D]; a torch tensor or anything array-like.
         deterministic: return the mode of the policy; False draws a sample.
+        images: the current frame of each camera that the policy reads, uint8 [H, W, C], or
+            [B, H, W, C] with a batch; cameras that it does not read are ignored.
 
         Returns float32 [A] or [B, A]: a tensor on the device of `obs` for a tensor, otherwise a
         NumPy array.
-        Raises TypeError if `obs` is not numeric; ValueError if it has another width or holds nan
-        or infinity.
+        Raises TypeError if `obs` is not numeric or a frame is not uint8; ValueError if `obs` has
+        another width or holds nan or infinity, or if a camera is missing or of another size.
         """
         tensor = obs if isinstance(obs, Tensor) else torch.from_numpy(_numeric_array(obs))
         if tensor.layout is not torch.strided or tensor.is_meta or not tensor.is_floating_point():
@@ -84,7 +90,8 @@ class Policy:
         if not deterministic:
             noise = self.noise(purpose("act", "sample"), int(self.counter), len(batch))
             self.counter += 1
-        action = self.act_rows(batch, noise)
+        frames = self._frames(images, tensor.ndim == 1, len(batch))
+        action = self.act_rows(batch, noise, frames)
         action = action[0] if tensor.ndim == 1 else action
         return action if isinstance(obs, Tensor) else action.numpy()
 
@@ -128,13 +135,46 @@ class Policy:
         numbers = uniform(self.seed, counter, stream, rows * width, self.learner.dtype)
         return numbers.view(rows, width)
 
-    def act_rows(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+    @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """Name, height, width and channels of each camera that the policy reads; often none."""
+        return self.learner.spec.images
+
+    def _frames(
+        self, images: Mapping[str, Any] | None, single: bool, rows: int
+    ) -> dict[str, Tensor]:
+        """The frames that the policy reads, uint8 [rows, H, W, C], checked."""
+        frames = {}
+        for camera, *size in self.cameras:
+            shape = (*size,) if single else (rows, *size)
+            known = ", ".join(images or {}) or "none"
+            if images is None or camera not in images:
+                raise ValueError(
+                    f"images: expected a frame of the camera {camera!r}, uint8 {list(shape)}, "
+                    f"found {known}"
+                )
+            value = torch.as_tensor(images[camera])
+            if value.dtype != torch.uint8:
+                raise TypeError(f"images: {camera!r}: expected uint8, found {value.dtype}")
+            if tuple(value.shape) != shape:
+                raise ValueError(
+                    f"images: {camera!r}: expected {list(shape)}, found {list(value.shape)}"
+                )
+            frames[camera] = value.reshape(rows, *size)
+        return frames
+
+    def act_rows(
+        self, obs: Tensor, noise: Tensor | None, images: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """`act` without checks: obs [B, D] to float32 actions [B, A] on the device of `obs`.
 
         noise: [B, 2A] from `noise`, which makes the actions a sample; None gives the mode.
+        images: uint8 [B, H, W, C] of each camera that the policy reads.
         """
         member_noise = None if noise is None else noise[None]
-        action = self.learner.act(obs[None].to(self.device), member_noise)[0].float().to(obs.device)
+        frames = {name: images[name].unsqueeze(0) for name, *_ in self.cameras} if images else None
+        action = self.learner.act(obs[None].to(self.device), member_noise, frames)[0]
+        action = action.float().to(obs.device)
         if self.low is None or self.high is None:
             return action
         low, high = self.low.to(action.device), self.high.to(action.device)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.sampler import purpose
+from fastifo.data.streams import purpose
 from fastifo.envs.act import ActorGroup, SamplingStep
 from fastifo.envs.vector import EnvStep, VectorEnv
 from fastifo.utils.records import Record

@@ -61,6 +61,18 @@ class Init:
             biases.append(bias)
         return torch.stack(weights).to(self.dtype), torch.stack(biases).to(self.dtype)
 
+    def conv(self, inputs: int, outputs: int, kernel: int) -> tuple[Tensor, Tensor]:
+        """Weights [P, outputs, inputs, kernel, kernel] and biases [P, outputs] of a convolution.
+
+        As `linear`, where the fans count the kernel's positions.
+        """
+        area = kernel * kernel
+        weight, bias = self.linear(inputs * area, outputs)
+        if self.kind == "xavier_uniform":  # there the fan of the outputs counts them too
+            fans = inputs * area + outputs
+            weight = weight * (fans / (area * (inputs + outputs))) ** 0.5
+        return weight.mT.reshape(-1, outputs, inputs, kernel, kernel).contiguous(), bias.squeeze(1)
+
     def uniform(self, shape: Sequence[int], outputs: int, fan_in: int) -> tuple[Tensor, Tensor]:
         """Weights [P, *shape] and biases [P, outputs], uniform within 1 / sqrt(fan_in).
 
@@ -131,12 +143,15 @@ class MLP(nn.Module):
         *,
         layer_norm: bool = False,
         output_heads: int = 1,
+        front: nn.Module | None = None,
     ) -> None:
         """widths: of the input, the hidden layers and the output.  activation: a key of
         `ACTIVATIONS`.  bf16: see `Linear`.  layer_norm: normalise after each hidden activation.
-        output_heads: `heads` of the output layer, see `Init.linear`.
+        output_heads: `heads` of the output layer, see `Init.linear`.  front: what the input passes
+        first, such as an encoder of frames; widths[0] is that of its output.
         """
         super().__init__()
+        self.front = front
         sizes = list(pairwise(widths))
         heads = [1] * (len(sizes) - 1) + [output_heads]
         self.layers = nn.ModuleList(
@@ -154,6 +169,8 @@ class MLP(nn.Module):
         mask: factors of the hidden activations (dropout), [P, B, sum of hidden widths], the layers
         concatenated in order; None is no dropout.
         """
+        if self.front is not None:
+            x = self.front(x)
         *hidden, last = self.layers
         for index, layer in enumerate(hidden):
             x = self.activation(layer(x))
@@ -180,9 +197,10 @@ class ScalarNet(MLP):
         bf16: bool = False,
         *,
         layer_norm: bool = False,
+        front: nn.Module | None = None,
     ) -> None:
         """Arguments as in `MLP`; the last width is 1."""
-        super().__init__(init, widths, activation, bf16, layer_norm=layer_norm)
+        super().__init__(init, widths, activation, bf16, layer_norm=layer_norm, front=front)
         last = self.layers[-1]
         assert isinstance(last, Linear)
         last.bf16 = False

@@ -1,6 +1,7 @@
 """Processes and threads on one machine."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import pickle
@@ -16,10 +17,13 @@ from typing import Any, Protocol
 import torch
 
 from fastifo.utils.devices import choose_device
-from fastifo.utils.progress import ProgressBar
+from fastifo.utils.progress import ProgressBar, say
 
 GRACE_S = 4.0  # time to write a checkpoint after SIGTERM
 STOPPED = "stopped; finished parts and checkpoints are kept"
+PASSING = {  # errors of a disk or a network file system that may be gone a moment later
+    errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
 
 
 class Job(Protocol):
@@ -29,49 +33,112 @@ class Job(Protocol):
         """Does the work."""
 
 
-def run_jobs(jobs: Sequence[Job]) -> None:
+class Executor(Protocol):
+    """Where jobs run; see `fastifo.utils.executors`."""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Runs all jobs and returns when the last one has ended; see `run_jobs`."""
+
+
+def run_jobs(jobs: Sequence[Job], executor: Executor | None = None) -> None:
     """Runs all jobs: in parallel processes on a CPU, one after the other on a GPU.
 
     Each process gets at least one core: nets this small keep one core busy, but not two.
+    executor: runs them instead, perhaps on other machines.
     Ctrl-C, SIGTERM and a job that fails stop the others, which write their checkpoints, within
     `GRACE_S`; jobs that wait are not started. Raises KeyboardInterrupt, or the error of the job;
     ChildProcessError if a process died.
     """
+    if executor is not None:
+        executor.run(jobs)
+        return
     cores = len(os.sched_getaffinity(0))
     workers = min(len(jobs), cores) if choose_device("auto").type == "cpu" else 1
     if workers <= 1:
         for job in jobs:
             job.run()
         return
-    waiting = list(jobs)
-    pool: list[_Worker] = []
-    try:
-        with _raises_on_sigterm():
-            pool += [_Worker(max(1, cores // workers)) for _ in range(workers)]
-            _distribute(waiting, pool)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(STOPPED) from None
-    finally:
-        _end(pool)
+    with WorkerPool(workers) as pool:
+        pool.run(jobs)
 
 
-def _distribute(waiting: list[Job], pool: Sequence["_Worker"]) -> None:
-    """Gives each job to the next process that is free, until all are done."""
-    busy: dict[Any, _Worker] = {}
-    idle = list(pool)
-    while waiting or busy:
-        while waiting and idle:
-            worker = idle.pop()
-            worker.connection.send(waiting.pop(0))
-            busy[worker.connection] = worker
-        for connection in wait(list(busy)):
-            worker = busy.pop(connection)
-            worker.receive()
-            idle.append(worker)
+class WorkerPool:
+    """Processes that run jobs; a context in which they live."""
+
+    def __init__(self, workers: int, threads: int = 0, retries: int = 0) -> None:
+        """workers: processes.  threads: of torch in each; 0: an equal share of the cores.
+
+        retries: how often a job is started again after its process died or its disk was full.
+        """
+        cores = len(os.sched_getaffinity(0))
+        self.size, self.threads = workers, threads or max(1, cores // workers)
+        self.retries = retries
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _end(self.workers)
+        self.workers.clear()
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Runs all jobs; see `run_jobs`."""
+        try:
+            with raises_on_sigterm():
+                while len(self.workers) < min(self.size, len(jobs)):
+                    self.workers.append(_Worker(self.threads))
+                self._distribute(jobs)
+        except KeyboardInterrupt:
+            self.__exit__()
+            raise KeyboardInterrupt(STOPPED) from None
+        except BaseException:
+            self.__exit__()  # others may be at work on jobs of this call
+            raise
+
+    def _distribute(self, jobs: Sequence[Job]) -> None:
+        """Gives each job to the next process that is free, until all are done."""
+        waiting, failures = list(range(len(jobs))), [0] * len(jobs)
+        busy: dict[Any, tuple[_Worker, int]] = {}
+        idle = list(self.workers)
+        while waiting or busy:
+            while waiting and idle:
+                worker, number = idle.pop(), waiting.pop(0)
+                if not worker.process.is_alive():  # killed since its last job
+                    worker = self._replace(worker)
+                worker.connection.send(jobs[number])
+                busy[worker.connection] = worker, number
+            for connection in wait(list(busy)):
+                worker, number = busy.pop(connection)
+                try:
+                    worker.receive()
+                except OSError as error:
+                    failures[number] += 1
+                    if failures[number] > self.retries or not is_passing(error):
+                        raise
+                    say(f"{error}; starting it again ({failures[number]} of {self.retries})")
+                    waiting.append(number)
+                    if isinstance(error, ChildProcessError):
+                        worker = self._replace(worker)
+                idle.append(worker)
+
+    def _replace(self, worker: "_Worker") -> "_Worker":
+        """A new process instead of one that died."""
+        self.workers.remove(worker)
+        _end([worker])
+        self.workers.append(_Worker(self.threads))
+        return self.workers[-1]
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same job may succeed elsewhere or later: its process died, or a disk failed."""
+    if isinstance(error, ChildProcessError):
+        return True
+    return isinstance(error, OSError) and error.errno in PASSING
 
 
 @contextlib.contextmanager
-def _raises_on_sigterm() -> Iterator[None]:
+def raises_on_sigterm() -> Iterator[None]:
     """Lets SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that the processes are ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -186,19 +253,20 @@ def _end_with_parent() -> None:
 BLOCK = 4096  # rows per call in `in_blocks`
 
 
-def in_blocks(work: Callable[[slice], object], count: int) -> None:
+def in_blocks(work: Callable[[slice], object], count: int, block: int = BLOCK) -> None:
     """Calls work(rows) for blocks that cover [0, count), in parallel threads.
 
+    block: rows of a block.
     Torch uses one thread inside each call, so results do not depend on the number of threads.
     """
 
     def run_block(first: int) -> None:
         with torch.no_grad():
-            work(slice(first, min(first + BLOCK, count)))
+            work(slice(first, min(first + block, count)))
 
     threads = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(threads) as workers:
-        list(workers.map(run_block, range(0, count, BLOCK)))
+        list(workers.map(run_block, range(0, count, block)))
 
 
 def one_thread() -> contextlib.AbstractContextManager[None]:

@@ -85,7 +85,7 @@ def test_clones_expert_trains_on_the_labelled_expert_only() -> None:
     assert batch.background.obs.shape[1] == learner.cfg.batch_size
     rows = given.expert.rows()
     expert_obs = given.expert.obs[rows].double()
-    labels = inverse.labels(0, given.expert.obs[rows], given.expert.obs[rows + 1])
+    labels = inverse.labels(0, given.expert, rows)
     assert batch.background.action is not None
     for obs, action in zip(batch.background.obs[0], batch.background.action[0], strict=True):
         row = int((expert_obs - obs).abs().sum(1).argmin())
@@ -146,8 +146,9 @@ def test_sampled_labels_follow_the_inverse_dynamics() -> None:
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(probability.log().repeat(2).view_as(last.bias))
-    obs = torch.randn(20_000, 3)
-    labels = inverse.labels(0, obs, obs)
+    one_transition = {"obs": torch.randn(2, 3), "action": torch.zeros(1, 2)}
+    episodes = fastifo.Dataset.from_episodes([one_transition], min_steps=1).background
+    labels = inverse.labels(0, episodes, torch.zeros(20_000, dtype=torch.int64))
     for column in labels.T:
         counts = torch.bincount((5.0 * (column + 1.0)).round().long(), minlength=11)
         spread = (20_000 * probability * (1.0 - probability)).sqrt()

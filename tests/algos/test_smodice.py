@@ -32,7 +32,7 @@ def ready(**overrides: Any) -> tuple[Any, Any, RawSampler, RawSampler]:
     discriminator.encoder.load_state_dict(learner.encoder.state_dict())
     learner_sampler = make_sampler(learner, dataset)
     if learner.encoder.standardizes:  # recompute rewards with the statistics set
-        rewards = [discriminator.logits(0, dataset.background.obs)[dataset.background.rows()]]
+        rewards = [discriminator.logits(0, dataset.background, dataset.background.rows())]
         object.__setattr__(dataset.background, "reward", torch.stack(rewards))
         learner_sampler = make_sampler(learner, dataset)
     return learner, discriminator, learner_sampler, make_sampler(discriminator, discriminator_data)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fastifo.data.dataset import Dataset
-from fastifo.data.sampler import Batch, Columns, Sampler, Transitions, purpose, uniform
+from fastifo.data.sampler import Batch, Columns, Sampler, Transitions
+from fastifo.data.streams import purpose, uniform
 from fastifo.ops.draw import draw
 from helpers import ACTION_DIM, OBS_DIM, random_dataset
 
@@ -160,7 +161,7 @@ def test_batches_have_only_the_parts_that_were_asked_for() -> None:
 def test_members_may_have_their_own_rewards() -> None:
     episodes = random_dataset().background
     rewards = torch.stack([torch.arange(45.0), 100 + torch.arange(45.0)])
-    options = {"action": True, "reward": True, "fused": True}
+    options: Any = {"action": True, "reward": True, "fused": True}
     columns = Columns(replace(episodes, reward=rewards), CPU, torch.float64, None, **options)
     index = torch.tensor([[3, 44, 0], [44, 0, 3]])
     batch = columns.gather("rows", index)

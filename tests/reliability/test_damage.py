@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,7 +118,7 @@ def test_any_flipped_digit_of_a_manifest_is_noticed(run: Path) -> None:
     start = text.index("train_s")
     time = range(start, text.index(",", start))  # differs between equal runs
     digits = [i for i, c in enumerate(text) if c.isdigit() and i not in time]
-    for index in random.Random(0).sample(digits, 40):
+    for index in digits:
         flipped = str((int(text[index]) + 1) % 10)
         path.write_text(text[:index] + flipped + text[index + 1 :])
         with pytest.raises(ValueError, match=r"manifest\.json"):

@@ -26,6 +26,7 @@ class Rewards(Learner):
     `Rewards` comes first among the bases, so that the backbone's `prepare` gets the rewards.
     """
 
+    reads_images: ClassVar[bool] = False  # rewards are made from observations alone
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fastifo.data.sampler import uniform
+from fastifo.data.streams import uniform
 
 
 class Expert(Protocol):
