@@ -8,10 +8,15 @@ from typing import Any, Protocol
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
 from fastifo.data.formats import (
+    d3rlpy,
     d4rl,
+    imitation,
+    lerobot,
+    maniskill,
     minari,
     npz,
     robomimic,
+    tables,
 )
 from fastifo.data.formats.detect import kind_of
 from fastifo.data.formats.options import FILE_OPTIONS, ReadOptions, parse_options, split_spec
@@ -38,6 +43,13 @@ READERS: dict[str, Callable[[Path, ReadOptions], ReadResult]] = {
     "minari": minari.read,
     "robomimic": robomimic.read,
     "npz": npz.read,
+    "csv": tables.read_csv,
+    "parquet": tables.read_parquet,
+    "lerobot": lerobot.read,
+    "ogbench": npz.read_ogbench,
+    "d3rlpy": d3rlpy.read,
+    "imitation": imitation.read,
+    "maniskill": maniskill.read,
 }
 
 

@@ -1,7 +1,7 @@
 """HDF5 files with a group per episode: which columns they share, and which episodes are whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastifo.data.formats.assemble import check_count
@@ -25,6 +25,7 @@ class EpisodeColumns:
 
     values: dict[str, list[Floats]]  # column -> [E] arrays; no entry for columns the file lacks
     notes: dict[str, int]
+    groups: list[str] = field(default_factory=list)  # of the E episodes
 
 
 def common_columns(file: HDF5, groups: Sequence[str], columns: Sequence[Column]) -> list[Column]:
@@ -68,7 +69,7 @@ def read_groups(
             array = next(arrays)
             squeeze = column.squeezed and array.ndim == 2
             values[column.name].append(array[:, 0] if squeeze else array)
-    return EpisodeColumns(values, {DROPPED: len(faults)} if faults else {})
+    return EpisodeColumns(values, {DROPPED: len(faults)} if faults else {}, whole)
 
 
 def _usual_widths(

@@ -16,7 +16,13 @@ FILE_OPTIONS = {  # kind of file -> options in its spec
     "d4rl": ("episodes", *FLAT, "action_key", *SHARED),
     "minari": ("episodes", "keys", "max_steps", *SHARED),
     "robomimic": ("episodes", "keys", "filter", "dones", "object_layout", "action_key", *SHARED),
-    "npz": ("episodes", "keys", *FLAT, "action_key", *SHARED),
+    **dict.fromkeys(
+        ("npz", "csv", "parquet", "lerobot"), ("episodes", "keys", *FLAT, "action_key", *SHARED)
+    ),
+    "ogbench": ("episodes", "keys", "action_key", *SHARED),
+    "d3rlpy": ("episodes", "dones", "max_steps", *SHARED),
+    "imitation": ("episodes", "dones", "max_steps", *SHARED),
+    "maniskill": ("episodes", "keys", "dones", *SHARED),
 }
 Bound = tuple[float, ...]
 
