@@ -105,7 +105,8 @@ def _joined(parts: list[Episodes], notes: dict[str, int]) -> Episodes:
         lacking = sum(getattr(part, column) is None for part in parts)
         if 0 < lacking < len(parts):
             notes[f"files without {column}s, so that those of the others are dropped"] = lacking
-            parts = [dataclasses.replace(part, **{column: None}) for part in parts]
+            without: dict[str, Any] = {column: None}
+            parts = [dataclasses.replace(part, **without) for part in parts]
     return Episodes.joined(parts)
 
 

@@ -51,7 +51,7 @@ def test_actions_of_several_files_are_on_one_scale(tmp_path: Path) -> None:
     raw = [{**p, "action": 2 * p["action"]} for p in episodes()]
     bounded: dict[str, Any] = {"action_low": -2.0, "action_high": 2.0}
     fastifo.Dataset.from_episodes(raw[:2], **bounded).save(tmp_path / "a.fastifo")
-    four = {"action_low": -4.0, "action_high": 4.0}
+    four: dict[str, Any] = {"action_low": -4.0, "action_high": 4.0}
     fastifo.Dataset.from_episodes(raw[2:], **four).save(tmp_path / "b.fastifo")
     dataset = fastifo.load([tmp_path / "a.fastifo", tmp_path / "b.fastifo"])
     action = np.concatenate([p["action"] for p in episodes()])
@@ -75,7 +75,11 @@ def test_the_actions_are_the_column_that_is_named(tmp_path: Path) -> None:
     parts = episodes()
     absolute = np.concatenate([p["action"] for p in parts])
     write_d4rl(tmp_path / "a.hdf5", parts, actions=0.1 * absolute, actions_abs=absolute)
-    for spec, arguments in (("", {"action_key": "actions_abs"}), (",action_key=actions_abs", {})):
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("", {"action_key": "actions_abs"}),
+        (",action_key=actions_abs", {}),
+    ]
+    for spec, arguments in cases:
         dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}{spec}", **arguments)
         assert_same(dataset.background, parts)
     with pytest.raises(ValueError, match=r"a\.hdf5: expected a dataset 'act', found actions"):
@@ -101,13 +105,14 @@ def test_skip_bad_drops_any_share_of_the_episodes(tmp_path: Path) -> None:
     write_d4rl(tmp_path / "a.hdf5", damaged)
     with pytest.raises(ValueError, match=r"4 of 5 episodes are unusable; skip_bad=True"):
         fastifo.load(tmp_path / "a.hdf5")
-    for spec, arguments in (("", {"skip_bad": True}), (",skip_bad=true", {})):
+    cases: list[tuple[str, dict[str, Any]]] = [("", {"skip_bad": True}), (",skip_bad=true", {})]
+    for spec, arguments in cases:
         dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}{spec}", **arguments)
         assert_same(dataset.background, parts[:1])
         assert dataset.notes() == ["episodes dropped for damaged or missing values: 4"]
 
     (tmp_path / "b.hdf5").write_bytes((tmp_path / "a.hdf5").read_bytes()[:900])
-    files = [tmp_path / "a.hdf5", f"d4rl:{tmp_path / 'b.hdf5'}"]
+    files: list[str | Path] = [tmp_path / "a.hdf5", f"d4rl:{tmp_path / 'b.hdf5'}"]
     with pytest.raises(ValueError, match=r"b\.hdf5"):
         fastifo.load([f"{files[0]},skip_bad=true", files[1]])
     dataset = fastifo.load(files, skip_bad=True)

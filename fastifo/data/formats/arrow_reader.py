@@ -88,7 +88,7 @@ def leaves(name: str, column: pa.Array, depth: int = 0) -> Iterator[tuple[str, p
 
 def is_list(kind: pa.DataType) -> bool:
     types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def kind_of(kind: pa.DataType) -> str:
@@ -101,13 +101,13 @@ def kind_of(kind: pa.DataType) -> str:
 
 def is_number(kind: pa.DataType) -> bool:
     types = pa.types
-    return types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind)
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind))
 
 
 def send_column(name: str, column: pa.Array) -> dict[str, Any]:
     """Sends the numbers of a column; returns its entry in the result."""
     entry: dict[str, Any] = {"type": str(column.type)[:100]}
-    lengths = []  # of the lists, from the outer to the inner
+    lengths: list[Any] = []  # of the lists, from the outer to the inner
     values = column
     while is_list(values.type) and len(lengths) < 2:
         if values.null_count:

@@ -126,7 +126,7 @@ def test_without_pyarrow_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lerobot()(tmp_path / "set", make())
-    monkeypatch.setattr(arrow.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'fastifo\[lerobot\]'"):
         fastifo.load(f"lerobot:{tmp_path / 'set'}")
 
