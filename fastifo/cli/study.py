@@ -6,7 +6,7 @@ from typing import Any
 
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sets import SIZES
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.cli.help import make_group
 from fastifo.cli.lists import Floats, Ints, Seeds, Texts
 from fastifo.cli.options import env_kwargs, parse_values

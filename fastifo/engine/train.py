@@ -20,6 +20,7 @@ from fastifo.engine.callbacks import Callback, started
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
+from fastifo.engine.pictures import write_sheets
 from fastifo.engine.population import Group, Member
 from fastifo.engine.reopen import RunFiles, locked_files
 from fastifo.engine.repack import repack
@@ -38,6 +39,7 @@ from fastifo.engine.stages import (
     make_engine,
     report_fallback,
 )
+from fastifo.envs.kept import keep_environments
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import tf32
 
@@ -133,7 +135,8 @@ def train(
     name, fields = given_fields(algorithm, preset, overrides, TRAIN_ARGUMENTS)
     run, datasets = create_run(name, dataset, fields, options)
     run.engine = _choose_engine(run, options)
-    return _train_run(run, datasets, options)
+    with keep_environments():  # for the evaluations of callbacks
+        return _train_run(run, datasets, options)
 
 
 @standard_torch()
@@ -225,6 +228,8 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
         getattr(callback, "check", lambda run: None)(run)
     with locked_files(run, options.resume) as files:
         run.metric_rows = files.metrics.rows
+        if run.path is not None:
+            write_sheets(run.path, datasets)
         with started(options.callbacks, run):
             _train_populations(run, datasets, options, files)
         if files.checkpoints is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.pool import RolloutTime
+from fastifo.envs.recording import RolloutTime
 from fastifo.envs.scores import normalized_score, score_remark
 from fastifo.utils.arguments import as_index
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
@@ -66,6 +66,11 @@ class Returns(Record):
     settings: tuple[str, ...] = ()  # [P], what distinguishes members besides seeds; empty: nothing
     clock: RolloutTime = field(  # time spent; not kept in files
         default_factory=RolloutTime, compare=False
+    )
+    strips: tuple[list[NDArray[np.uint8]], ...] = field(  # [P], frames of each member's first
+        default=(),
+        compare=False,
+        repr=False,  # episode, [H, W, 3]; not kept in files
     )
 
     def __len__(self) -> int:
@@ -182,6 +187,7 @@ class Returns(Record):
             successes=None if self.successes is None else self.successes[rows],
             seeds=tuple(self.seeds[i] for i in rows) if self.seeds else (),
             settings=tuple(self.settings[i] for i in rows) if self.settings else (),
+            strips=tuple(self.strips[i] for i in rows) if self.strips else (),
         )
 
     def save(self, path: str | Path) -> None:

@@ -1,9 +1,8 @@
 """Episodes from policies: every policy plays the same number, side by side in one environment."""
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +13,13 @@ from torch import Tensor
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
-from fastifo.envs.checks import check_policy
-from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
+from fastifo.envs.checks import cameras_of, check_policy
+from fastifo.envs.kept import open_vectors
+from fastifo.envs.pool import SlotPool
+from fastifo.envs.recording import RecordedEpisodes, RolloutTask, RolloutTime
 from fastifo.envs.registry import find_backend
 from fastifo.envs.spec import EnvSpec, as_spec
-from fastifo.envs.vector import Backend, VectorEnv
+from fastifo.envs.vector import VectorEnv
 from fastifo.utils.arguments import as_count
 from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.parallel import one_thread
@@ -28,7 +29,6 @@ MAX_SLOTS = 2048  # environments alive at the same time; further episodes follow
 MAX_EPISODES = 1_000_000  # of one policy: more would play for weeks
 MAX_RECORDED = 100_000  # of them with every step in memory
 MAX_PLAYED = 10_000_000  # of all policies
-SPLIT_SLOTS = 200  # fewer slots play in one pool: two halves would cost more steps than they save
 LANE_ROWS = 16  # rows of a product where lanes decide which episodes are played together
 
 
@@ -52,6 +52,7 @@ def collect(
     bounds: tuple[Tensor | None, Tensor | None] = (None, None),
     num_workers: int = 0,
     progress: bool = True,
+    record_images: bool | None = None,
 ) -> Episodes:
     """Plays episodes of one policy and returns them as dataset columns with actions and rewards.
 
@@ -61,6 +62,8 @@ def collect(
     bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
+    record_images: whether the columns include the images of the environment's cameras; None: if the
+        policy sees images.
     Raises ValueError as `rollout` does.
     """
     (played,) = rollout(
@@ -70,6 +73,7 @@ def collect(
         deterministic,
         seed=seed,
         record=True,
+        record_images=bool(cameras_of(policy)) if record_images is None else record_images,
         title=title,
         env_kwargs=env_kwargs,
         num_workers=num_workers,
@@ -95,6 +99,7 @@ def collect(
         action=action,
         reward=torch.from_numpy(np.concatenate([played.rewards[i] for i in kept])),
         success=None if success is None else torch.from_numpy(success),
+        images=played.images_of(kept.tolist()),
     )
 
 
@@ -106,6 +111,7 @@ def rollout(
     *,
     seed: int,
     record: bool,
+    record_images: bool = False,
     title: str = "evaluate",
     env_kwargs: Mapping[str, Any] | None = None,
     num_workers: int = 0,
@@ -121,6 +127,8 @@ def rollout(
     deterministic: play the mode; False plays samples.
     seed: of the environments.
     record: keep every step, not only returns and lengths.
+    record_images: and the images of the environment's cameras. Without them the cameras are off,
+        unless a policy sees images.
     title: label of the progress bar.
     env_kwargs: settings of the environment, as in `Dataset`; unknown ones are not used.
     num_workers: processes to step the environments in, where the backend supports it; 0 (default):
@@ -134,14 +142,17 @@ def rollout(
     high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
     num_episodes = as_count("num_episodes", num_episodes, high=high)
     num_workers = as_count("num_workers", num_workers, low=0)
-    spec = as_spec(env, settings=env_kwargs).without_cameras()
+    spec = as_spec(env, settings=env_kwargs)
+    if not record_images and not any(map(cameras_of, policies)):
+        spec = spec.without_cameras()
     backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()
-    task = RolloutTask(num_episodes, deterministic, seed, record)
+    total = len(policies) * num_episodes
+    task = RolloutTask(num_episodes, deterministic, seed, record, record_images)
     with (
         checked_interrupt(f"in {title} {spec.id}") as check,
-        _vectors(backend, spec, len(policies) * num_episodes, num_workers) as vectors,
+        open_vectors(backend, spec, min(total, MAX_SLOTS), num_workers) as vectors,
     ):
         for policy in {id(policy): policy for policy in policies}.values():
             check_policy(policy, vectors[0].info)
@@ -159,29 +170,6 @@ def rollout(
         ],
         dict(vectors[0].info.versions),
     )
-
-
-@contextlib.contextmanager
-def _vectors(
-    backend: Backend, spec: EnvSpec, total: int, num_workers: int
-) -> Iterator[list[VectorEnv]]:
-    """One vector of environments, or two for many slots that step on their own.
-
-    The policies of one half act while the environments of the other half step.
-    """
-    slots = min(total, MAX_SLOTS)
-    count = 2 if backend.has_async_steps and slots >= SPLIT_SLOTS else 1
-    # No more threads than this process was given: next to another process that trains, every
-    # hand-over to a further thread would wait for a time slice.
-    threads = torch.get_num_threads()
-    vectors: list[VectorEnv] = []
-    try:
-        for _ in range(count):
-            vectors.append(backend.make(spec, slots, threads=threads, workers=num_workers))  # noqa: PERF401
-        yield vectors
-    finally:
-        for vector in vectors:
-            vector.close()
 
 
 def _report(vector: VectorEnv, episodes: RecordedEpisodes) -> None:

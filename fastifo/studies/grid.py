@@ -14,6 +14,7 @@ from fastifo.benchmarks.sets import SIZES, build_sets
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
+from fastifo.envs.kept import keep_environments
 from fastifo.envs.registry import check_id
 from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.arguments import as_seeds
@@ -138,22 +139,33 @@ def train_and_evaluate(
         settings = settings_of(algorithm, fields)
         for dataset in datasets:
             settings.check_data(dataset)
-    for algorithm in algorithms:
-        name, backbone = algos.split(algorithm)
-        train_fields = fields_of_algorithm(algorithm, fields) | backbone
-        folder = out / "runs" / env_id / algorithm
-        runs = split_datasets(folder, algorithm, datasets, train_fields)
-        if "embeddings" in _defaults_of(algorithm):  # backbones share one diffusion model
-            embeddings = str(folder.parent / f"{name}-embeddings")
-            train_fields = {"embeddings": embeddings} | train_fields
-        for path, run_datasets in runs:
-            run = train(  # returns immediately where the folder holds the finished run
-                name, run_datasets, num_updates=num_updates, seeds=as_seeds(seeds), out=path,
-                progress=progress, **train_fields,
+    with keep_environments():
+        for algorithm in algorithms:
+            _train_algorithm(
+                out / "runs" / env_id / algorithm, algorithm, datasets, num_updates=num_updates,
+                seeds=as_seeds(seeds), episodes=episodes, progress=progress, **fields,
             )  # fmt: skip
-            for deterministic in (False, True):
-                if not is_evaluated(path, num_updates, len(run.members), episodes, deterministic):
-                    run.evaluate(episodes, deterministic, progress=progress)
+
+
+def _train_algorithm(
+    folder: Path, algorithm: str, datasets: list[Dataset], *, num_updates: int,
+    seeds: Sequence[int], episodes: int, progress: bool, **fields: Any,
+) -> None:  # fmt: skip
+    """Trains and evaluates one algorithm; see `train_and_evaluate`."""
+    name, backbone = algos.split(algorithm)
+    train_fields = fields_of_algorithm(algorithm, fields) | backbone
+    runs = split_datasets(folder, algorithm, datasets, train_fields)
+    if "embeddings" in _defaults_of(algorithm):  # backbones share one diffusion model
+        embeddings = str(folder.parent / f"{name}-embeddings")
+        train_fields = {"embeddings": embeddings} | train_fields
+    for path, run_datasets in runs:
+        run = train(  # returns immediately where the folder holds the finished run
+            name, run_datasets, num_updates=num_updates, seeds=seeds, out=path,
+            progress=progress, **train_fields,
+        )  # fmt: skip
+        for deterministic in (False, True):
+            if not is_evaluated(path, num_updates, len(run.members), episodes, deterministic):
+                run.evaluate(episodes, deterministic, progress=progress)
 
 
 def split_datasets(

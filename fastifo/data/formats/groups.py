@@ -1,7 +1,7 @@
 """HDF5 files with a group per episode: which columns they share, and which episodes are whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastifo.data.formats.assemble import check_count
@@ -17,6 +17,7 @@ class Column(NamedTuple):
     extra: int = 0  # rows beyond one per step
     ndim: tuple[int, ...] = (1,)  # dimensions that it may have
     squeezed: bool = False  # a trailing dimension of 1 is dropped
+    reads: bool = True  # False: its shape is checked, its values are left in the file
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class EpisodeColumns:
 
     values: dict[str, list[Floats]]  # column -> [E] arrays; no entry for columns the file lacks
     notes: dict[str, int]
-    groups: list[str] = field(default_factory=list)  # of the E episodes
+    groups: list[str]  # [E], their names
 
 
 def common_columns(file: HDF5, groups: Sequence[str], columns: Sequence[Column]) -> list[Column]:
@@ -61,11 +62,12 @@ def read_groups(
             whole.append(group)
     if faults:
         check_share(source, len(faults), len(chosen), faults[0])
-    names = [f"{group}/{column.name}" for group in whole for column in present]
+    read = [column for column in present if column.reads]
+    names = [f"{group}/{column.name}" for group in whole for column in read]
     arrays = iter(file.numbers(names))
-    values: dict[str, list[Floats]] = {column.name: [] for column in present}
+    values: dict[str, list[Floats]] = {column.name: [] for column in read}
     for _ in whole:
-        for column in present:
+        for column in read:
             array = next(arrays)
             squeeze = column.squeezed and array.ndim == 2
             values[column.name].append(array[:, 0] if squeeze else array)

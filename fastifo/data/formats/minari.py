@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from fastifo.data.formats.actions import DISCRETE_SPACES, check_continuous, minari_bounds
 from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
+from fastifo.data.formats.file_frames import FrameColumns, check_frames, with_frames
 from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.minari_arrow import read_episodes
@@ -31,13 +33,16 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The episodes of a Minari dataset.
 
     path: its folder, its `data` folder, main_data.hdf5, or its id below `root()`.
-    options: `keys` are observations of a Dict space to concatenate, in this order.
+    options: `keys` are observations of a Dict space to concatenate, in this order; `cameras` are
+    those that hold frames, uint8 [T + 1, H, W, C].
     The action space, the environment and the reference returns come from metadata.json.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     main = _main_file(path)
     source = _source(main, options)
-    episodes, kind = _from_hdf5(source) if main.name != METADATA else _from_arrow(source)
+    file = HDF5(main) if main.name != METADATA else None
+    frames = {camera: FrameColumns(f"observations/{camera}") for camera in options.cameras}
+    episodes, kind = _from_arrow(source) if file is None else _from_hdf5(source, file, frames)
     values, notes = episodes.values, dict(episodes.notes) | source.info["notes"]
     obs = values["observations"]
     action = values.get("actions")
@@ -53,27 +58,35 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         inside = sum(int((flags[:-1] != 0).sum()) for flags in ended)
         notes["terminations inside an episode, not used"] = inside
     terminal = [False] * len(obs) if ended is None else [bool(flags[-1]) for flags in ended]
-    return from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
+    result = from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
+    lengths = [len(part) for part in obs]
+    return result if file is None else with_frames(file, result, episodes.groups, lengths, frames)
 
 
 def _from_arrow(source: Source) -> tuple[EpisodeColumns, str]:
     """The episodes of a dataset with `data_format` arrow or parquet, and the actions' kind."""
+    if source.options.cameras:
+        raise source.error("cameras: frames of datasets in Arrow or Parquet files are not read")
     folder = dataclasses.replace(source, path=source.path.parent)
     return read_episodes(folder, source.options.keys)
 
 
-def _from_hdf5(source: Source) -> tuple[EpisodeColumns, str]:
+def _from_hdf5(
+    source: Source, file: HDF5, frames: Mapping[str, FrameColumns]
+) -> tuple[EpisodeColumns, str]:
     """The episodes of main_data.hdf5, and the actions' kind."""
-    file, options = HDF5(source.path), source.options
+    options = source.options
     groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
     if not groups:
         raise file.error("expected groups episode_0, episode_1, ..., found none")
     obs_names = _obs_names(file, groups, options.keys)
     columns = [
         *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
+        *(Column(each.obs, extra=1, ndim=(4,), reads=False) for each in frames.values()),
         Column("actions", ndim=(1, 2)),
         *(Column(name, squeezed=True) for name in ("rewards", "terminations", "truncations")),
     ]
+    _check_cameras(file, groups, options.cameras)
     episodes = read_groups(file, source, groups, columns)
     values = episodes.values
     if not set(obs_names) <= set(values):
@@ -82,6 +95,19 @@ def _from_hdf5(source: Source) -> tuple[EpisodeColumns, str]:
     values["observations"] = [concatenate_columns(file.path, "observations", p) for p in parts]
     name = next((f"{g}/actions" for g in groups if file.has(f"{g}/actions")), None)
     return episodes, "f" if name is None else file.kind(name)
+
+
+def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> None:
+    """Raises ValueError for a camera that is no entry of the observations with frames."""
+    known = next((k for g in groups if (k := file.children(f"{g}/observations"))), [])
+    for camera in cameras:
+        if camera not in known:
+            raise file.error(
+                f"cameras: expected some of {', '.join(sorted(known)) or 'none'}, the observations "
+                f"of the file, found {camera!r}"
+            )
+        names = [f"{group}/observations/{camera}" for group in groups]
+        check_frames(file, [name for name in names if file.has(name)])
 
 
 def _obs_names(file: HDF5, groups: list[str], keys: tuple[str, ...]) -> list[str]:

@@ -50,7 +50,8 @@ def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns
         check_share(source, len(faults), len(chosen), faults[0])
     values = {name: [part[name] for part in whole] for name in usual}
     notes = {DROPPED: len(faults)} if faults else {}
-    return EpisodeColumns(values, notes), "f" if "f" in kinds else min(kinds, default="f")
+    names = [folder.name for folder in chosen]
+    return EpisodeColumns(values, notes, names), "f" if "f" in kinds else min(kinds, default="f")
 
 
 def _episode(source: Source, folder: Path, keys: tuple[str, ...]) -> tuple[dict[str, Floats], str]:

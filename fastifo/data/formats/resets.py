@@ -15,8 +15,9 @@ def _continues(obs: Floats, next_obs: Floats, ends: Ints, tolerance: float) -> B
     """[len(ends)], whether the next observation of an end is the next row's observation."""
     after = np.minimum(ends + 1, len(obs) - 1)
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(next_obs[ends] - obs[after]) <= tolerance * (1 + np.abs(obs[after]))
-    return np.asarray(near.all(1) & (ends + 1 < len(obs)))  # False for NaN
+        gap = np.abs(next_obs[ends] - obs[after]) > tolerance * (1 + np.abs(obs[after]))
+    gap |= np.isnan(obs[after]) & ~np.isnan(next_obs[ends])  # a damaged row; not a filler
+    return np.asarray(~gap.any(1) & (ends + 1 < len(obs)))
 
 
 def reset_rows(

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The study of manipulation tasks in bench/results/manipulation.md. Repeating it continues.
+#
+#   bench/studies/manipulation.sh [OUT]     (fastifo, robosuite and metaworld are installed)
+#
+# Backgrounds are episodes of a scripted expert with three scales of action noise. Time limits are
+# short, so that noise decides over success. A task's rows are in OUT/results.csv once it is done.
+set -e
+out=${1:-studies/manipulation}
+fastifo=${FASTIFO:-fastifo}
+methods="bc vfo_bin vfo_disc awr smodice dilo"
+small="batch_size=128 learning_rate=0.001 standardize_obs=true disc_updates=2000"
+
+study() {  # folder, methods, settings of the environments, other fields; then flags
+  local folder=$1 algorithms=$2 settings=$3 fields=$4
+  shift 4
+  $fastifo study sibench --out "$out/$folder" --algorithms $algorithms --preset robomimic \
+    --hidden-sizes 128 128 --num-updates 5000 --seeds 0 1 2 --env-arg $settings \
+    --set $small $fields "$@"
+}
+
+door="--envs metaworld/DoorOpen --background-noise 0.4 0.5 0.7 --episodes 100 --demos 50"
+meta="max_episode_steps=100 success_terminal=false"
+robot="lite_physics=true success_terminal=false"
+
+# The main study: temperature 1, and success only cuts an episode.
+study main "$methods" "$meta" temperature=1 $door --eval-episodes 20
+study main "$methods" "max_episode_steps=60 $robot" temperature=1 --envs robosuite/Lift \
+  --background-noise 0.2 0.25 0.3 --episodes 80 --demos 30 --eval-episodes 8
+study main "$methods" "$meta" temperature=1 --envs metaworld/PickPlace \
+  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20
+study main "$methods" "max_episode_steps=160 $robot" temperature=1 --envs robosuite/PickPlaceCan \
+  --background-noise 0.2 0.3 0.4 --episodes 60 --demos 20 --eval-episodes 5
+study main "$methods" "$meta" temperature=1 --envs metaworld/DrawerOpen \
+  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20
+
+# The preset's temperature, and the other reading of success, in which it is terminal.
+study cold "vfo_bin vfo_disc awr" "$meta" temperature=0.1 $door --eval-episodes 20
+study terminal "vfo_bin vfo_disc awr" "max_episode_steps=100 success_terminal=true" temperature=1 \
+  $door --eval-episodes 20
