@@ -10,6 +10,7 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 | --- | --- | --- |
 | `orig` | bc, bco, smodice, dilo | the authors' code, or the usual reference implementation |
 | `robomimic` | the methods of the VfO study | the study's column for Robomimic |
+| `robomimic-image` | the same | the same, for data with images; the paper gives no encoder |
 | `true_mdp` | awr | no absorbing bootstrap at terminals |
 | `adroit`, `antmaze` | iql, seabo, otr, tge | the settings of IQL for these domains |
 | `hopper-medium-expert`, ... | iql, tge, seabo, otr | CORL's settings for single datasets |
@@ -46,6 +47,11 @@ ORIGINAL_NETS: dict[str, Any] = {"encoder_scales": (), "hidden_sizes": (256, 256
 ROBOMIMIC = Preset(
     {"hidden_sizes": (1024, 1024), "weight_decay": 0.1},
     "arXiv 2507.06701, hyperparameter table, column Robomimic",
+)
+ROBOMIMIC_IMAGE = Preset(
+    ROBOMIMIC.fields | {"image_encoder": "drqv2", "image_features": 50, "image_shift": 4},
+    f"{ROBOMIMIC.source}; the paper does not say how it encodes images: encoder, width and shift "
+    "are those of Yarats et al. 2021, arXiv:2107.09645 (DrQ-v2)",
 )
 
 ADROIT = ("pen", "door", "hammer", "relocate")
@@ -199,10 +205,15 @@ PRESETS: dict[tuple[str, str], Preset] = {
         for (env, kind), (policy, critic) in REBRAC_PENALTIES.items()
     },
     **{
-        (name, "robomimic"): Preset(ROBOMIMIC.fields | {"temperature": 0.1}, ROBOMIMIC.source)
+        (name, preset): Preset(base.fields | {"temperature": 0.1}, base.source)
         for name in ("awr", "vfo_bin", "vfo_disc", "sqil", "oril")
+        for preset, base in (("robomimic", ROBOMIMIC), ("robomimic-image", ROBOMIMIC_IMAGE))
     },
-    **{(name, "robomimic"): ROBOMIMIC for name in ("bc", "bco", "smodice", "dilo")},
+    **{
+        (name, preset): base
+        for name in ("bc", "bco", "smodice", "dilo")
+        for preset, base in (("robomimic", ROBOMIMIC), ("robomimic-image", ROBOMIMIC_IMAGE))
+    },
 }
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import tyro
 
+from fastifo.cli.options import choose_member
 from fastifo.engine.reopen import open_run
 
 
@@ -32,17 +33,5 @@ class Export:
     def main(self) -> None:
         """Prints which policy was exported, the file's inputs, and how its actions compare."""
         run = open_run(self.run)
-        if self.member == "best":
-            best = run.best()
-            print(best)
-            member = best.member
-        else:
-            member = _number(self.member, len(run))
-            print(run.describe(member))
+        member = choose_member(run, self.member)
         print(run.policy(member).export(self.out, deterministic=self.play == "mode"))
-
-
-def _number(text: str, count: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < count):
-        raise ValueError(f"--member: expected best or a number below {count}, found {text}")
-    return int(text)

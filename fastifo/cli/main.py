@@ -20,7 +20,9 @@ from fastifo.cli.relabel import Relabel
 from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
+from fastifo.cli.sweep import Sweep
 from fastifo.cli.train import Train
+from fastifo.cli.video import Video
 from fastifo.utils.progress import say
 
 COMMANDS: dict[str, Any] = {
@@ -31,9 +33,11 @@ COMMANDS: dict[str, Any] = {
     "export": Export,
     "data": Data,
     "sibench": SIBench,
+    "sweep": Sweep,
     "study": Study,
     "improve": Improve,
     "report": Report,
+    "video": Video,
     "log": Log,
 }
 DESCRIPTION = (

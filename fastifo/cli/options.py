@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastifo.data.dataset import Dataset
 from fastifo.data.formats.options import split_spec
 from fastifo.data.load import load
+from fastifo.engine.run import Run
 from fastifo.utils.text import parse_value
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -40,6 +41,21 @@ def parse_values(
 def env_kwargs(texts: tuple[str, ...]) -> dict[str, Any] | None:
     """The settings of --env-arg; None without any."""
     return parse_values("--env-arg", texts, "max_episode_steps=200") or None
+
+
+def choose_member(run: Run, text: str) -> int:
+    """The member of --member: its number, or best, the one with the highest return.  Prints it.
+
+    Raises ValueError for another text, or best without returns.
+    """
+    if text == "best":
+        best = run.best()
+        print(best)
+        return best.member
+    if not (text.isascii() and text.isdigit() and int(text) < len(run)):
+        raise ValueError(f"--member: expected best or a number below {len(run)}, found {text}")
+    print(run.describe(int(text)))
+    return int(text)
 
 
 @dataclass(frozen=True)

@@ -229,14 +229,15 @@ def _episode(
 
 
 def _check_continuous(name: str, value: Any) -> None:
-    """Raises ValueError for integers that number the actions of a Discrete space."""
-    array = value if isinstance(value, Tensor) else np.asarray(value)
-    integers = not array.is_floating_point() if isinstance(array, Tensor) else (
-        array.dtype.kind in "iu"
-    )  # fmt: skip
-    size = array.numel() if isinstance(array, Tensor) else array.size
-    if integers and size and (array.ndim < 2 or int(array.max()) > 1 or int(array.min()) < -1):
-        raise ValueError(f"{name}: {DISCRETE}; found {int(array.min())} to {int(array.max())}")
+    """Raises ValueError for integers or booleans that number the actions of a Discrete space."""
+    array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "iub" or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    if array.ndim < 2 or low < -1 or high > 1 or (low >= 0 and high > 0):
+        raise ValueError(
+            f"{name}: {DISCRETE}; found {low} to {high} in {array.dtype}. If not, pass floats"
+        )
 
 
 def _rows(name: str, value: Any, ndim: int, steps: int, *, finite: bool = True) -> Tensor:

@@ -152,7 +152,7 @@ class Run(RunViews):
             kwargs=env_kwargs, settings=self.env_kwargs, obs_keys=self.obs_keys,
         )  # fmt: skip
         sizes = (self.spec.obs_dim, self.spec.action_dim)
-        check_env(spec, *sizes, self.action_low, self.action_high)
+        check_env(spec, *sizes, self.action_low, self.action_high, self.spec.images)
         self.env, self.env_id = spec, spec.id
         self.env_kwargs = {**self.env_kwargs, **spec.kwargs}
         new = {"env_id": self.env_id, "env_kwargs": self.env_kwargs}

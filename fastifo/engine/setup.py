@@ -196,7 +196,7 @@ def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
     """
     sizes = (dataset.obs_dim, dataset.action_dim)
     try:
-        info = check_env(env, *sizes, dataset.action_low, dataset.action_high)
+        info = check_env(env, *sizes, dataset.action_low, dataset.action_high, dataset.cameras)
     except ImportError as error:
         if env.is_trusted:
             raise

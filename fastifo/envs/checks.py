@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from fastifo.envs.act import Actor
+from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
 from fastifo.envs.spec import EnvInfo, EnvSpec
+from fastifo.nn.pixels import CameraSpec
 
 TOLERANCE = 1e-4  # of bounds that went through float32 or text
 
@@ -19,7 +21,7 @@ def check_env(
     action_dim: int,
     low: Tensor | None,
     high: Tensor | None,
-    images: Sequence[tuple[str, int, int, int]] = (),
+    images: Sequence[CameraSpec] = (),
 ) -> EnvInfo:
     """Checks an environment before anything is trained for it.
 
@@ -44,7 +46,7 @@ def check_env(
     return info
 
 
-def _check_images(info: EnvInfo, images: Sequence[tuple[str, int, int, int]]) -> None:
+def _check_images(info: EnvInfo, images: Sequence[CameraSpec]) -> None:
     """Raises ValueError for images that the environment does not render, or in another size."""
     rendered = {camera: tuple(size) for camera, *size in info.images}
     for camera, *size in images:
@@ -87,11 +89,22 @@ def _check_bounds(info: EnvInfo, low: Tensor | None, high: Tensor | None) -> Non
         )
 
 
+def cameras_of(actor: Actor) -> tuple[CameraSpec, ...]:
+    """Name, height, width and channels of each camera that an actor reads; often none."""
+    return actor.cameras if isinstance(actor, Policy) else ()
+
+
 def check_policy(policy: Actor, info: EnvInfo) -> None:
-    """Raises ValueError where the policy was trained for other observation or action sizes."""
+    """Raises ValueError where the policy was trained for other observations, images or actions."""
+    cameras = cameras_of(policy)
+    _check_images(info, cameras)
     try:
         obs = torch.zeros(1, info.obs_dim, dtype=torch.float32, device="cpu")
-        width = policy.act_rows(obs, None).shape[1]
+        if isinstance(policy, Policy) and cameras:
+            images = {name: torch.zeros(1, *size, dtype=torch.uint8) for name, *size in cameras}
+            width = policy.act_rows(obs, None, images).shape[1]
+        else:
+            width = policy.act_rows(obs, None).shape[1]
     except RuntimeError as error:
         raise ValueError(
             f"{info.name}: its observations are {info.obs_text}, which the policy does not accept "

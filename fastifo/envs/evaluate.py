@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastifo.envs.act import Actor
-from fastifo.envs.pool import RolloutTime
+from fastifo.envs.recording import RolloutTime
 from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import rollout
 from fastifo.envs.spec import EnvSpec, as_spec

@@ -13,7 +13,7 @@ from fastifo.envs.backends.gymnasium import GymnasiumBackend
 from fastifo.envs.backends.metaworld import MetaworldBackend
 from fastifo.envs.backends.robosuite import RobosuiteBackend
 from fastifo.envs.spec import EnvInfo, EnvSpec, as_spec
-from fastifo.envs.vector import Backend
+from fastifo.envs.vector import Backend, FilmedEnv
 from fastifo.utils.text import did_you_mean
 
 ENVPOOL: Backend = EnvPoolBackend()
@@ -26,18 +26,20 @@ PREFIXES: dict[str, Backend] = {  # start of an id -> the library that plays it
 }
 
 
-def find_backend(spec: EnvSpec) -> Backend:
+def find_backend(spec: EnvSpec, *, renders: bool | None = None) -> Backend:
     """The library that plays an environment.
 
+    renders: whether it must have cameras; None: if the spec names some.
     Raises ValueError, with the nearest name, for an id that none has.
     """
+    renders = spec.render is not None if renders is None else renders
     if spec.make is not None:
         return GYMNASIUM
     for prefix, backend in PREFIXES.items():
         if spec.id.startswith(prefix):
-            return _that_renders(spec, backend)
+            return _that_renders(spec, backend) if renders else backend
     if ENVPOOL.knows(spec.id):
-        return _that_renders(spec, ENVPOOL)
+        return _that_renders(spec, ENVPOOL) if renders else ENVPOOL
     if ":" in spec.id or GYMNASIUM.knows(spec.id):
         return GYMNASIUM
     known = dict.fromkeys([*ENVPOOL.ids(), *GYMNASIUM.ids()])
@@ -48,11 +50,11 @@ def find_backend(spec: EnvSpec) -> Backend:
 
 
 def _that_renders(spec: EnvSpec, backend: Backend) -> Backend:
-    """The backend, or where EnvPool cannot render the images that are wanted, Gymnasium.
+    """The backend, or instead of EnvPool, which does not render, Gymnasium.
 
     Raises ValueError for an environment of EnvPool that Gymnasium does not have.
     """
-    if spec.render is None or not isinstance(backend, EnvPoolBackend):
+    if not isinstance(backend, EnvPoolBackend):
         return backend
     if backend is ENVPOOL and GYMNASIUM.knows(spec.id):
         return GYMNASIUM
@@ -60,6 +62,18 @@ def _that_renders(spec: EnvSpec, backend: Backend) -> Backend:
         f"{spec.id}: EnvPool has no cameras for it; images come from Gymnasium's MuJoCo tasks, "
         "such as HalfCheetah-v4, from robosuite's, and from environments of your own"
     )
+
+
+def open_filmed(spec: EnvSpec) -> FilmedEnv:
+    """One environment in this process, whose cameras can be opened at any time.
+
+    Raises ValueError for one that only EnvPool has, and as `describe`.
+    """
+    backend = find_backend(spec, renders=True)
+    if isinstance(backend, GymnasiumBackend) and GYMNASIUM.knows(spec.id):
+        spec = as_spec(spec, kwargs={"render_mode": "rgb_array"})
+    assert isinstance(backend, GymnasiumBackend | RobosuiteBackend)
+    return backend.single(spec)
 
 
 def describe(spec: EnvSpec) -> EnvInfo:

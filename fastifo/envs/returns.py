@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.pool import RolloutTime
+from fastifo.envs.recording import RolloutTime
 from fastifo.envs.scores import normalized_score, score_remark
 from fastifo.utils.arguments import as_index
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic

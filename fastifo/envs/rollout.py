@@ -13,9 +13,10 @@ from torch import Tensor
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import to_unit
 from fastifo.envs.act import Actor, group_actors
-from fastifo.envs.checks import check_policy
+from fastifo.envs.checks import cameras_of, check_policy
 from fastifo.envs.kept import open_vectors
-from fastifo.envs.pool import RecordedEpisodes, RolloutTask, RolloutTime, SlotPool
+from fastifo.envs.pool import SlotPool
+from fastifo.envs.recording import RecordedEpisodes, RolloutTask, RolloutTime
 from fastifo.envs.registry import find_backend
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.envs.vector import VectorEnv
@@ -51,6 +52,7 @@ def collect(
     bounds: tuple[Tensor | None, Tensor | None] = (None, None),
     num_workers: int = 0,
     progress: bool = True,
+    record_images: bool | None = None,
 ) -> Episodes:
     """Plays episodes of one policy and returns them as dataset columns with actions and rewards.
 
@@ -60,6 +62,8 @@ def collect(
     bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
+    record_images: whether the columns include the images of the environment's cameras; None: if the
+        policy sees images.
     Raises ValueError as `rollout` does.
     """
     (played,) = rollout(
@@ -69,6 +73,7 @@ def collect(
         deterministic,
         seed=seed,
         record=True,
+        record_images=bool(cameras_of(policy)) if record_images is None else record_images,
         title=title,
         env_kwargs=env_kwargs,
         num_workers=num_workers,
@@ -94,6 +99,7 @@ def collect(
         action=action,
         reward=torch.from_numpy(np.concatenate([played.rewards[i] for i in kept])),
         success=None if success is None else torch.from_numpy(success),
+        images=played.images_of(kept.tolist()),
     )
 
 
@@ -105,6 +111,7 @@ def rollout(
     *,
     seed: int,
     record: bool,
+    record_images: bool = False,
     title: str = "evaluate",
     env_kwargs: Mapping[str, Any] | None = None,
     num_workers: int = 0,
@@ -120,6 +127,8 @@ def rollout(
     deterministic: play the mode; False plays samples.
     seed: of the environments.
     record: keep every step, not only returns and lengths.
+    record_images: and the images of the environment's cameras. Without them the cameras are off,
+        unless a policy sees images.
     title: label of the progress bar.
     env_kwargs: settings of the environment, as in `Dataset`; unknown ones are not used.
     num_workers: processes to step the environments in, where the backend supports it; 0 (default):
@@ -133,12 +142,14 @@ def rollout(
     high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
     num_episodes = as_count("num_episodes", num_episodes, high=high)
     num_workers = as_count("num_workers", num_workers, low=0)
-    spec = as_spec(env, settings=env_kwargs).without_cameras()
+    spec = as_spec(env, settings=env_kwargs)
+    if not record_images and not any(map(cameras_of, policies)):
+        spec = spec.without_cameras()
     backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()
     total = len(policies) * num_episodes
-    task = RolloutTask(num_episodes, deterministic, seed, record)
+    task = RolloutTask(num_episodes, deterministic, seed, record, record_images)
     with (
         checked_interrupt(f"in {title} {spec.id}") as check,
         open_vectors(backend, spec, min(total, MAX_SLOTS), num_workers) as vectors,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.envs.render import Render
 from fastifo.envs.spec import EnvInfo, EnvSpec
 
 SUCCESS_KEYS = ("success", "is_success")  # of a step's `info`
@@ -89,6 +90,20 @@ class SingleEnv(Protocol):
 
     def close(self) -> None:
         """Frees the environment."""
+
+
+class FilmedEnv(SingleEnv, Protocol):
+    """One environment with cameras that can be opened at any time."""
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time."""
+
+    def cameras(self) -> list[str]:
+        """Names of its cameras."""
+
+    def open_cameras(self, render: Render) -> Any:
+        """An `ImageStack` of some of its cameras.  Raises ValueError for one that it lacks."""
 
 
 class Backend(Protocol):

@@ -10,7 +10,10 @@ from fastifo.report.reward_figures import draw_rewards
 from fastifo.report.run_figures import draw_runs
 from fastifo.report.runs import as_folders, base_folder, by_dataset, name_below, read_runs
 from fastifo.report.summary import RunSummary
+from fastifo.report.sweep_table import sweep_table
 from fastifo.studies.improve import FORMAT, Improvement
+from fastifo.studies.sweep_results import FILE as SWEEP_FILE
+from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.files import read_json
 
 Images = list[tuple[str, Path]]  # title and PNG file of each figure
@@ -27,31 +30,46 @@ def report(
     figure: file of the figure when all runs share one dataset; report.png unless given.
     out: folder of the files; the folder of the runs unless given, or `report` in the current
         folder where there are several.
-    Returns the file of the first figure.  Raises FileNotFoundError where there is no run,
-    ValueError naming a file that is damaged.
+    Returns the file of the first figure, or of the page where there is none.  Raises
+    FileNotFoundError where there is no run, ValueError naming a file that is damaged.
     """
     roots = as_folders(folders)
     target = output_folder(roots, out)
     improvements = [each for root in roots for each in read_improvements(root)]
+    sweeps = [each for root in roots for each in read_sweeps(root)]
     try:
         runs = read_runs(roots)
     except FileNotFoundError:
-        if not improvements:
+        if not improvements and not sweeps:
             raise
         runs = []
     target.mkdir(parents=True, exist_ok=True)
     parts = report_tables(runs, improvements)
+    for sweep in sweeps:
+        parts += _report_sweep(sweep)
     images = draw_run_figures(runs, target, figure)
     images += draw_detail_figures(runs, improvements, target)
     base = base_folder(roots)
-    if runs:
+    if runs and not (target / SWEEP_FILE).exists():  # a sweep's own file has all its members
         write_results(runs, base, target / "results.csv")
     pictures = [html.image(title, path) for title, path in images]
     configs = {run.folder: run.config for run in runs}
     details = [html.config(name_below(base, path), content) for path, content in configs.items()]
     title = ", ".join(root.resolve().name for root in roots)
     html.write_page(target / "report.html", title, [*pictures, *parts, *details])
-    return images[0][1]
+    return images[0][1] if images else target / "report.html"
+
+
+def read_sweeps(folder: Path) -> list[Sweep]:
+    """Every sweep below a folder.  Raises ValueError naming a damaged file."""
+    return [Sweep.load(path) for path in sorted(folder.rglob(SWEEP_FILE))]
+
+
+def _report_sweep(sweep: Sweep) -> list[str]:
+    """Prints a sweep's table and returns it as HTML."""
+    table = sweep_table(sweep)
+    table.print()
+    return [html.table(table)]
 
 
 def output_folder(roots: Sequence[Path], out: str | Path | None) -> Path:

@@ -59,7 +59,8 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
     """The argument `seeds` as integers in [0, 2**32); the number 0 is [0].
 
     Raises TypeError for another single number, which could be a seed or a number of seeds, and for
-    values that are no integers; ValueError for no seeds and for those out of range.
+    values that are no integers; ValueError for no seeds, for those out of range, and for a seed
+    that is given twice, whose members would be copies of each other.
     """
     is_single = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
     given = [seeds] if is_single else list(seeds)
@@ -74,6 +75,8 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
     for number in numbers:
         if not 0 <= number < 2**32:
             raise ValueError(f"seeds: expected integers from 0 to 2**32 - 1, found {number}")
+        if numbers.count(number) > 1:
+            raise ValueError(f"seeds: expected each seed once, found {number} more than once")
     if is_single and numbers != (0,):
         (number,) = numbers
         raise TypeError(

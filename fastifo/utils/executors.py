@@ -60,6 +60,9 @@ class Processes(OpenExecutor):
         self.workers = as_count("workers", workers, low=0) or cores
         self.pool = WorkerPool(self.workers, threads, as_count("retries", retries, low=0))
 
+    def __enter__(self) -> "Processes":
+        return self
+
     def run(self, jobs: Sequence[Job]) -> None:
         """See `OpenExecutor`.  A script calls this below `if __name__ == "__main__":`."""
         self.pool.run(jobs)

@@ -51,6 +51,7 @@ def train(name: str, dataset: Any, **fields: Any) -> fastifo.Run:
         ("bc", {"seed": 3}, TypeError, "no field 'seed'"),
         ("vfo_bin", {"temperature": -1.0}, ValueError, "temperature: expected .*, found -1"),
         ("bc", {"seeds": []}, ValueError, "seeds: expected one or more, found none"),
+        ("bc", {"seeds": [0, 1, 0]}, ValueError, "seeds: expected each seed once, found 0 "),
         ("bc", {"seeds": [-1]}, ValueError, "seeds: expected integers from 0 .*found -1"),
         ("bc", {"num_updates": 0}, ValueError, "num_updates: expected .* at least 1, found 0"),
         ("bc", {"device": "gpu"}, ValueError, "device: expected auto, cpu or cuda, found 'gpu'"),

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.envs.backends.cameras import Frames, gymnasium_stack
+from fastifo.envs.backends.cameras import Frames, ImageStack, gymnasium_cameras, gymnasium_stack
 from fastifo.envs.backends.gymnasium_make import PREFIX, make_env, registry
 from fastifo.envs.flatten import Flattener, action_bounds
 from fastifo.envs.lanes import Lanes, LaneVector, LocalLanes
+from fastifo.envs.render import Render
 from fastifo.envs.spec import DEFAULT_LIMIT, EnvInfo, EnvSpec
 from fastifo.envs.vector import SUCCESS_KEYS, VectorEnv
 from fastifo.envs.workers import WorkerLanes
 
 LANES = 64  # environments of one process: more would cost memory and save no time
+DEFAULT_RATE = 30.0  # steps in a second, for videos
 
 
 class GymnasiumBackend:
@@ -42,6 +44,10 @@ class GymnasiumBackend:
         env = GymnasiumEnv(spec)
         env.close()
         return env.info
+
+    def single(self, spec: EnvSpec) -> "GymnasiumEnv":
+        """One environment in this process.  Raises as `GymnasiumEnv`."""
+        return GymnasiumEnv(spec)
 
     def make(self, spec: EnvSpec, num_slots: int, *, threads: int, workers: int) -> VectorEnv:
         """Environments in this process, or `LANES` in each of `workers` processes."""
@@ -73,12 +79,26 @@ class GymnasiumEnv:
         self.limit = spec.max_episode_steps or own or DEFAULT_LIMIT
         self.steps = 0
         render = spec.render
-        self.stack = None if render is None else gymnasium_stack(self.name, self.env, render)
+        self.stack = None if render is None else self.open_cameras(render)
         self.info = EnvInfo(
             self.name, self.flattener.obs_dim, low, high, self.limit, _versions(self.env),
             self.flattener.parts, tuple(unused), spec.max_episode_steps is not None or bool(own),
             () if render is None else render.images,
         )  # fmt: skip
+
+    def cameras(self) -> list[str]:
+        """Names of the cameras that `open_cameras` can open."""
+        return gymnasium_cameras(self.env)
+
+    def open_cameras(self, render: Render) -> ImageStack:
+        """Further views of this environment.  Raises as `gymnasium_stack`."""
+        return gymnasium_stack(self.name, self.env, render)
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time; `DEFAULT_RATE` if the environment does not say."""
+        metadata = getattr(self.env, "metadata", None) or {}
+        return float(metadata.get("render_fps") or DEFAULT_RATE)
 
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Starts an episode."""

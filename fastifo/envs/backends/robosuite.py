@@ -72,6 +72,10 @@ class RobosuiteBackend:
         check_installed(spec.id)
         return _known_info(spec) or _built_info(spec)
 
+    def single(self, spec: EnvSpec) -> RobosuiteEnv:
+        """One environment in this process.  Raises as `RobosuiteEnv`."""
+        return RobosuiteEnv(spec)
+
     def make(self, spec: EnvSpec, num_slots: int, *, threads: int, workers: int) -> VectorEnv:
         """Up to `LANES` environments in each process; by default a process for each core.
 

@@ -24,6 +24,7 @@ from fastifo.data.formats.robosuite import (
     task_of,
 )
 from fastifo.envs.backends.cameras import Frames, ImageStack, mujoco_stack
+from fastifo.envs.backends.offscreen import model_cameras
 from fastifo.envs.backends.quiet import quiet
 from fastifo.envs.render import SETTING, Render
 from fastifo.envs.spec import EnvInfo, EnvSpec
@@ -62,7 +63,7 @@ class RobosuiteEnv:
         with quiet():
             self.env = self._make(arguments)
         render = spec.render
-        self.stack = None if render is None else self._open_cameras(render)
+        self.stack = None if render is None else self.open_cameras(render)
         obs = self.reset(0)
         low, high = (np.asarray(end, np.float64) for end in self.env.action_spec)
         self.info = EnvInfo(
@@ -91,11 +92,21 @@ class RobosuiteEnv:
                 f"{self.name}: robosuite rejects these settings: {arguments} ({error!r})"
             ) from None
 
-    def _open_cameras(self, render: Render) -> ImageStack:
+    def cameras(self) -> list[str]:
+        """Names of the cameras that `open_cameras` can open."""
+        return model_cameras(self.env.sim.model._model)
+
+    def open_cameras(self, render: Render) -> ImageStack:
+        """Views of this environment.  Raises as `MujocoCameras`."""
         sim = self.env.sim  # the model is built once, and so are its cameras
         return mujoco_stack(
             self.name, sim.model._model, lambda: sim.data._data, render, collisions=False
         )
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps in a second of simulated time."""
+        return float(self.env.control_freq)
 
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Starts the episode of a seed; returns its first observation, [D]."""

@@ -6,6 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import fastifo
 from data.formats.files import episodes, write_d4rl, write_minari, write_robomimic
@@ -39,6 +40,23 @@ def test_actions_of_discrete_spaces_are_refused(tmp_path: Path, kind: str, actio
         spec = write(kind, tmp_path, parts)
     with pytest.raises(ValueError, match="actions are whole numbers of a Discrete space; only"):
         fastifo.load(spec)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [[0, 1, 2], [[0], [1], [1]], [[0, 1], [1, 0], [0, 0]], [[True], [False], [True]]],
+    ids=["Discrete", "column", "MultiBinary", "booleans"],
+)
+@pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["NumPy", "torch"])
+def test_integers_in_memory_are_refused(action: Any, make: Any) -> None:
+    episode = {"obs": np.zeros((4, 3)), "action": make(action)}
+    with pytest.raises(ValueError, match=r"'action'\]: actions are whole numbers .* pass floats"):
+        fastifo.Dataset.from_episodes([episode])
+
+
+def test_integers_that_are_minus_one_to_one_in_memory_are_continuous() -> None:
+    episode = {"obs": np.zeros((4, 3)), "action": np.array([[-1], [1], [0]])}
+    assert len(fastifo.Dataset.from_episodes([episode])) == 1
 
 
 @pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
