@@ -84,6 +84,7 @@ def test_success_is_terminal_or_cuts_an_episode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("fastifo.benchmarks.demonstrations.NOISELESS_EPISODES", 1)
     spec = (
         "sibench:metaworld/CoffeeButton/background_noise=0.2,episodes=2,demos=2,"
         "env.max_episode_steps=60,env.success_terminal="
