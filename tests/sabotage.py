@@ -63,14 +63,17 @@ class Sabotage(OpenExecutor):
 
     workers = 1
 
-    def __init__(self, executor: Executor, marks: Path, how: str, last: int = 99) -> None:
+    def __init__(self, executor: Executor, marks: Path, how: str, last: int = -1) -> None:
         """marks: a folder.  last: the call, from 0, after which this process is killed."""
         self.executor, self.marks, self.how, self.last = executor, marks, how, last
         self.calls = 0
 
+    def __enter__(self) -> "Sabotage":
+        opened(self.executor).__enter__()
+        return self
+
     def __exit__(self, *error: object) -> None:
-        with opened(self.executor):
-            pass
+        opened(self.executor).__exit__(None, None, None)
 
     def run(self, jobs: Sequence[Job]) -> None:
         mark = self.marks / f"{self.how}-{self.calls}"
