@@ -68,14 +68,13 @@ class Sabotage(OpenExecutor):
         self.executor, self.marks, self.how, self.last = executor, marks, how, last
         self.calls = 0
 
-    def __enter__(self) -> "Sabotage":
+    def open(self) -> None:
         opened(self.executor).__enter__()
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         opened(self.executor).__exit__(None, None, None)
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run_all(self, jobs: Sequence[Job]) -> None:
         mark = self.marks / f"{self.how}-{self.calls}"
         self.executor.run([Disturbed(jobs[0], mark, self.how), *jobs[1:]])
         if self.calls == self.last:

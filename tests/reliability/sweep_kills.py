@@ -87,15 +87,14 @@ class NodeKiller(OpenExecutor):
         self.cluster.wait_for_nodes()
         self.tasks = make_executor("ray", address=self.cluster.address)
 
-    def __enter__(self) -> "NodeKiller":
-        self.tasks.__enter__()  # type: ignore[attr-defined]
-        return self
+    def open(self) -> None:
+        opened(self.tasks).__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        self.tasks.__exit__(*error)  # type: ignore[attr-defined]
+    def close(self) -> None:
+        opened(self.tasks).__exit__(None, None, None)
         self.cluster.shutdown()
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run_all(self, jobs: Sequence[Job]) -> None:
         mark = self.marks / f"node-{self.calls}"
         self.calls += 1
         killer = threading.Thread(target=self._kill, args=(mark,))
@@ -132,7 +131,7 @@ def drive(folder: Path, name: str, number: int) -> None:
     class Suicidal(OpenExecutor):
         workers = 2
 
-        def run(self, jobs: Sequence[Job]) -> None:
+        def run_all(self, jobs: Sequence[Job]) -> None:
             mark = folder / f"driver-{name}-marks" / f"kill-{number}"
             threading.Thread(target=die_at, args=(mark,), daemon=True).start()
             with opened(make_executor(name, workers=2)) as executor:
@@ -171,7 +170,7 @@ def run_rung(folder: Path, name: str) -> None:
     class One(OpenExecutor):
         workers, calls = 2, 0
 
-        def run(self, jobs: Sequence[Job]) -> None:
+        def run_all(self, jobs: Sequence[Job]) -> None:
             self.calls += 1
             if self.calls > 1:
                 raise TimeoutError
