@@ -160,17 +160,17 @@ def improve(
     env = choose_env(start, env_id, env_kwargs)
     if env is None:
         raise ValueError("env_id: expected the name of an environment, found none in the datasets")
+    if executor is not None and env.make is not None:
+        raise ValueError(
+            "env_id: expected a name that other processes can import, found a function or class; "
+            "pass 'module:function'"
+        )
     describe(env)
     experiment = Experiment(algorithm, env, start, demos, episodes, Path(out), fields, progress)
     with folder_lock(experiment.folder):
         _keep_plan(experiment, seeds)
         if executor is None:
             return _iterate(experiment, iterations, seeds)
-        if env.make is not None:
-            raise ValueError(
-                "env: expected a name that other processes can import, found a function or class; "
-                "pass 'module:function'"
-            )
         with folder_lease(experiment.folder), opened(executor):
             if not (experiment.folder / START).exists():
                 dataclasses.replace(start, expert=demos).save(experiment.folder / START)
