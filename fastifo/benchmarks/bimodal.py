@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fastifo.benchmarks.cache import cached_dataset
 from fastifo.benchmarks.demonstrations import RecordedExpert, find_demonstrator
-from fastifo.benchmarks.sibench import SIBenchSpec, load_set
+from fastifo.benchmarks.sibench import load_set
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes

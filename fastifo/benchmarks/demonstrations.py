@@ -94,6 +94,7 @@ class PlayedExpert:
             return collect(
                 self.expert, self.env, count, self.expert.noise_scale == 0.0,
                 seed=seed, title=title, progress=self.progress,
+                record_images=self.env.render is not None,
             )  # fmt: skip
         finally:
             self.expert.noise_scale = 0.0

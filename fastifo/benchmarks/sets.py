@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastifo.benchmarks.demonstrations import RecordedExpert, find_demonstrator, is_dataset
-from fastifo.benchmarks.sibench import RECIPE, SIBenchSpec, build_sibench, play_noisy
+from fastifo.benchmarks.sibench import build_sibench, check_demonstrator, play_noisy
+from fastifo.benchmarks.sibench_spec import RECIPE, SIBenchSpec
 from fastifo.data.dataset import load_dataset
 from fastifo.data.load import load
 from fastifo.envs.registry import describe
@@ -104,6 +105,7 @@ def keep_demonstrations(spec: SIBenchSpec, source: str, out: Path, progress: boo
             if source
             else find_demonstrator(spec.env, spec.expert, progress=progress)
         )
+        check_demonstrator(spec, demonstrator)
         assert spec.noise is not None
         dataset = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
         dataset.save(path)

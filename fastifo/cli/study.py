@@ -8,7 +8,7 @@ import tyro
 
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sets import SIZES
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.cli.help import make_group
 from fastifo.cli.lists import Floats, Ints, Seeds, Texts
 from fastifo.cli.machines import Machines

@@ -67,8 +67,9 @@ def load(
 
         <file>                             a pack, written by `Dataset.save` or `fastifo data`; or
                                            a file of another format whose layout is recognised
-        sibench:<env>/d=<n>[,...]          generated once and cached; for the options see
-                                           `fastifo.benchmarks.sibench.SIBenchSpec`
+        sibench:<env>/d=<n>[,...]          generated once and cached; <env>/image: with images; for
+                                           the options see
+                                           `fastifo.benchmarks.sibench_spec.SIBenchSpec`
         bimodal:<env>/expert=<n>[,...]     generated once and cached; for the options see
                                            `fastifo.benchmarks.bimodal.BimodalSpec`
         d4rl:<file or name>[,...]          D4RL's HDF5 layout

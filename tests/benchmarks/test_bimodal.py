@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastifo
-from fastifo.benchmarks.sibench import SIBenchSpec, load_sibench
+from fastifo.benchmarks.sibench import load_sibench
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.data.dataset import Dataset
 from support import write_expert
 
