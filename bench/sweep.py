@@ -111,7 +111,8 @@ def make_row(
     wall, cpu = time.monotonic() - started[0], cpu_seconds(os.getpid()) - started[1]
     return Row(
         case, variant, members, round(wall, 1), round(cpu, 1), round(3600 * members / wall),
-        more.get("table", ""), round(os.getloadavg()[0], 1), machine(torch.device("cpu")), current_commit(),
+        more.get("table", ""), round(os.getloadavg()[0], 1), machine(torch.device("cpu")),
+        current_commit(),
     )  # fmt: skip
 
 
