@@ -7,15 +7,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.download import fetch
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats import d4rl, minari, npz, robomimic
 from fastifo.data.formats.actions import from_unit, to_unit
 from fastifo.data.formats.detect import kind_of
-from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
+from fastifo.data.formats.options import FILE_OPTIONS, as_bound, parse_options, split_spec
 from fastifo.data.formats.robosuite import check_same_layout
 from fastifo.data.formats.source import ReadResult
 from fastifo.utils.ambient import standard_torch
@@ -69,8 +67,9 @@ def load(
 
         <file>                             a pack, written by `Dataset.save` or `fastifo data`; or
                                            a file of another format whose layout is recognised
-        sibench:<env>/d=<n>[,...]          generated once and cached; for the options see
-                                           `fastifo.benchmarks.sibench.SIBenchSpec`
+        sibench:<env>/d=<n>[,...]          generated once and cached; <env>/image: with images; for
+                                           the options see
+                                           `fastifo.benchmarks.sibench_spec.SIBenchSpec`
         bimodal:<env>/expert=<n>[,...]     generated once and cached; for the options see
                                            `fastifo.benchmarks.bimodal.BimodalSpec`
         d4rl:<file or name>[,...]          D4RL's HDF5 layout
@@ -81,6 +80,7 @@ def load(
     with these options for the last five:
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
+        cameras=<a>+<b>       whose frames to read, for policies that see; minari and robomimic
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
         max_steps=<n>         the task's time limit; d4rl, npz and minari
@@ -101,12 +101,13 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist; no images. The environment is that of env_args.
+        robot0_gripper_qpos, as far as they exist, with cameras without object. Frames are those of
+        <camera>_image. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
 
-    The packages d4rl, minari, robomimic and gym are not needed. Only observations, and the ends of
-    episodes, have to be in a file; what a method needs beyond them it asks for.
+    The packages d4rl, minari, robomimic and gym are not needed. Only observations and the ends of
+    episodes have to be in a file.
 
     Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
     `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
@@ -158,8 +159,8 @@ def load(
     if spec is None and background is None:
         raise ValueError("background: expected a file or a spec, found none")
     given = {
-        "action_low": _bound("action_low", action_low),
-        "action_high": _bound("action_high", action_high),
+        "action_low": as_bound("action_low", action_low),
+        "action_high": as_bound("action_high", action_high),
         "clip": bool(clip_actions),
     }
     stated = {name: value for name, value in given.items() if value not in (None, False)}
@@ -167,16 +168,6 @@ def load(
         return _combine(expert, background, env_id, stated, progress)
     dataset = _load_one(background if spec is None else spec, stated, progress)
     return dataset if env_id is None else dataclasses.replace(dataset, env_id=_named(env_id))
-
-
-def _bound(name: str, value: Any) -> tuple[float, ...] | None:
-    """A bound as numbers.  Raises TypeError for something else."""
-    if value is None:
-        return None
-    try:
-        return tuple(float(number) for number in np.asarray(value, np.float64).ravel())
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name}: expected a number or an array, found {value!r}") from None
 
 
 def _combine(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastifo.engine.pictures import EPISODE_OF, SHEET
 from fastifo.report import figures, html, tables
 from fastifo.report.aggregates import aggregate_tables, improvement_table
 from fastifo.report.csv import write_results
@@ -130,7 +131,7 @@ def draw_run_figures(runs: Sequence[RunSummary], root: Path, figure: str | Path 
 def draw_detail_figures(
     runs: Sequence[RunSummary], improvements: Sequence[Improvement], root: Path
 ) -> Images:
-    """Figures of sweeps, of TGE's rewards, and of self-improvement."""
+    """Figures of sweeps, of TGE's rewards, of self-improvement, and frames of images."""
     images = []
     if sweeps := figures.find_sweeps(runs):
         images.append(("Sensitivity", root / "sweeps.png"))
@@ -142,4 +143,22 @@ def draw_detail_figures(
     if improvements:
         images.append(("Self-improvement", root / "sawteeth.png"))
         figures.draw_sawteeth(improvements, root / "sawteeth.png")
-    return images
+    return images + frames_of(runs)
+
+
+def frames_of(runs: Sequence[RunSummary]) -> Images:
+    """Frames of each dataset once, and of an episode of each run's policies, as training wrote."""
+    images: dict[str, Path] = {}
+    for run in runs:
+        number = run.config["datasets"].index(run.dataset)
+        sheet = run.folder / SHEET.format(number)
+        if sheet.exists():
+            name = f"{run.env_id} ({run.dataset['fingerprint'][:8]})"
+            images.setdefault(f"Frames of the data of {name}: expert, then background", sheet)
+    for run in {run.folder: run for run in runs}.values():
+        for deterministic, file in EPISODE_OF.items():
+            kind = "the mode" if deterministic else "sampled actions"
+            if (run.folder / file).exists():
+                title = f"An episode of each policy of {run.label}, {kind}"
+                images[title] = run.folder / file
+    return [*images.items()]

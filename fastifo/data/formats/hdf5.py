@@ -105,6 +105,24 @@ class HDF5:
         first = np.cumsum([0, *sizes]).astype(np.int64)
         return [flat[first[i] : first[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
 
+    def rows(self, name: str, first: int, last: int) -> NDArray[np.uint8]:
+        """The rows first .. last - 1 of a dataset of bytes, [last - first, ...].
+
+        Raises ValueError naming the file if the dataset is missing, or too large as in `numbers`.
+        """
+        shape = (last - first, *self.shape(name)[1:])
+        values = np.empty(math.prod(shape), np.uint8)
+        chunk = float(self.objects[name]["chunk"])
+        if max(values.nbytes, chunk) > self.limit:
+            raise self.error(f"{name!r}: a block has {chunk:.3g} values: damaged")
+        flat = self._ask([name], values, self._block_bytes(name, 1), (first, last))[1]
+        return flat.reshape(shape)
+
+    def item_bytes(self, name: str) -> int:
+        """Bytes of one value of a dataset.  Raises ValueError if there is none of this name."""
+        self.shape(name)
+        return int(self.objects[name]["size"])
+
     def _block_bytes(self, name: str, item: int) -> int:
         """Memory for one block of rows of a dataset: stored, and as `item` bytes a value."""
         entry = self.objects[name]
@@ -118,18 +136,24 @@ class HDF5:
         return [str(value) for value in self._ask([name])[0][self._real_name(name)]]
 
     def _ask(
-        self, names: list[str] | None, values: NDArray[Any] = NOTHING, block_bytes: int = 0
+        self,
+        names: list[str] | None,
+        values: NDArray[Any] = NOTHING,
+        block_bytes: int = 0,
+        rows: tuple[int, int] | None = None,
     ) -> tuple[Any, NDArray[Any]]:
         """The reader's result, and `values`, filled with all numeric datasets, end to end.
 
         names: of datasets to read; None lists the file's objects.
         values: as many as the datasets have.  block_bytes: memory for the largest block of rows.
+        rows: the first one and the end of those that are read; None: all.
         """
         request = {
             "path": str(self.path.absolute()),
             "names": None if names is None else [self._real_name(name) for name in names],
             "dtype": values.dtype.str,
             "memory": self.memory + block_bytes,
+            "rows": rows,
         }
         reply = _READER.ask(request, values)
         if "error" in reply:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastifo.data.formats.actions import DISCRETE_SPACES, check_continuous, minari_bounds
 from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
+from fastifo.data.formats.file_frames import FrameColumns, check_frames, with_frames
 from fastifo.data.formats.groups import Column, read_groups
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
@@ -26,7 +27,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The episodes of a Minari dataset.
 
     path: its folder, its `data` folder, main_data.hdf5, or its id below `root()`.
-    options: `keys` are observations of a Dict space to concatenate, in this order.
+    options: `keys` are observations of a Dict space to concatenate, in this order; `cameras` are
+    those that hold frames, uint8 [T + 1, H, W, C].
     The action space, the environment and the reference returns come from metadata.json.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
@@ -36,11 +38,14 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     if not groups:
         raise file.error("expected groups episode_0, episode_1, ..., found none")
     obs_names = _obs_names(file, groups, options.keys)
+    frames = {camera: FrameColumns(f"observations/{camera}") for camera in options.cameras}
     columns = [
         *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
+        *(Column(each.obs, extra=1, ndim=(4,), reads=False) for each in frames.values()),
         Column("actions", ndim=(1, 2)),
         *(Column(name, squeezed=True) for name in ("rewards", "terminations", "truncations")),
     ]
+    _check_cameras(file, groups, options.cameras)
     episodes = read_groups(file, source, groups, columns)
     values, notes = episodes.values, dict(episodes.notes) | source.info["notes"]
     if not set(obs_names) <= set(values):
@@ -61,7 +66,22 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         inside = sum(int((flags[:-1] != 0).sum()) for flags in ended)
         notes["terminations inside an episode, not used"] = inside
     terminal = [False] * len(obs) if ended is None else [bool(flags[-1]) for flags in ended]
-    return from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
+    result = from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
+    lengths = [len(part) for part in obs]
+    return with_frames(file, result, episodes.groups, lengths, frames)
+
+
+def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> None:
+    """Raises ValueError for a camera that is no entry of the observations with frames."""
+    known = next((k for g in groups if (k := file.children(f"{g}/observations"))), [])
+    for camera in cameras:
+        if camera not in known:
+            raise file.error(
+                f"cameras: expected some of {', '.join(sorted(known)) or 'none'}, the observations "
+                f"of the file, found {camera!r}"
+            )
+        names = [f"{group}/observations/{camera}" for group in groups]
+        check_frames(file, [name for name in names if file.has(name)])
 
 
 def _obs_names(file: HDF5, groups: list[str], keys: tuple[str, ...]) -> list[str]:

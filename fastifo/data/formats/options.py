@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FLAT = (
     "ends",
     "terminals",
@@ -14,8 +16,8 @@ FLAT = (
 BOUNDS = ("action_low", "action_high", "clip")
 FILE_OPTIONS = {  # kind of file -> options in its spec
     "d4rl": ("episodes", *FLAT, *BOUNDS),
-    "minari": ("episodes", "keys", "max_steps", *BOUNDS),
-    "robomimic": ("episodes", "keys", "filter", "dones", "object_layout", *BOUNDS),
+    "minari": ("episodes", "keys", "cameras", "max_steps", *BOUNDS),
+    "robomimic": ("episodes", "keys", "cameras", "filter", "dones", "object_layout", *BOUNDS),
     "npz": ("episodes", "keys", *FLAT, *BOUNDS),
 }
 Bound = tuple[float, ...]
@@ -27,6 +29,7 @@ class ReadOptions:
 
     episodes: int = 0  # only the first ones; 0: all
     keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
+    cameras: tuple[str, ...] = ()  # whose frames to read
     filter: str = ""  # robomimic: a mask
     object_layout: str = ""  # robomimic: of `object`, 1.4 or 1.5; empty: the file's own
     # Column that marks the last row of every episode; "file": one episode; "rows": one a row.
@@ -75,7 +78,7 @@ def _parse(text: str, key: str, value: str) -> Any:
         if not (value.isascii() and value.isdigit() and int(value) > 0):
             raise ValueError(f"{text!r}: {key}: expected a number, found {value!r}")
         return int(value)
-    if key == "keys":
+    if key in ("keys", "cameras"):
         return tuple(name for name in value.split("+") if name)
     choices = {
         "dones": ("terminal", "timeout"),
@@ -98,3 +101,13 @@ def _parse(text: str, key: str, value: str) -> Any:
             )
         return bound
     return value
+
+
+def as_bound(name: str, value: Any) -> Bound | None:
+    """A bound as numbers.  Raises TypeError for something else."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(number) for number in np.asarray(value, np.float64).ravel())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: expected a number or an array, found {value!r}") from None

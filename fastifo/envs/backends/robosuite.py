@@ -100,12 +100,14 @@ def _known_info(spec: EnvSpec) -> EnvInfo | None:
         return None
     if not set(settings) <= WIDTHS_STAY:
         return None
-    parts = tuple((key, widths[key]) for key in keys)
+    parts: tuple[tuple[str, int], ...] = tuple((key, widths[key]) for key in keys)
     ones, width = np.ones(ACTION_DIM), sum(width for _, width in parts)
     render = spec.render
     if render is not None:
         check_cameras(spec.id, render.cameras, CAMERAS)
         choose_library(spec.id)
+        if not render.state:
+            parts, width = (), 1
     images = () if render is None else render.images
     return EnvInfo(spec.id, width, -ones, ones, time_limit(spec), versions(), parts, images=images)
 
