@@ -29,13 +29,17 @@ from fastifo.studies.grid import settings_of
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_seeds, plain
 from fastifo.utils.files import keep_plan, write_json
+from fastifo.utils.lease import folder_lease
 from fastifo.utils.locks import folder_lock
+from fastifo.utils.machines import opened
+from fastifo.utils.parallel import Executor
 from fastifo.utils.records import Record
 from fastifo.utils.text import decimals_for
 
 FORMAT = "fastifo-improve"
 SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
 PLAYED = "played.fastifo"  # an iteration's episodes
+START = "start.fastifo"  # first background and expert, for other processes
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,9 +83,13 @@ class Experiment:
     fields: dict[str, Any]  # arguments of `train`
     progress: bool
 
+    def played(self, seed: int, iteration: int) -> Path:
+        """File of an iteration's episodes."""
+        return self.folder / f"seed-{seed}" / f"iteration-{iteration:02d}" / PLAYED
+
     def iterate(self, seed: int, iteration: int) -> float:
         """One iteration of one seed, unless its episodes exist.  Returns their mean return."""
-        folder = self.folder / f"seed-{seed}" / f"iteration-{iteration:02d}"
+        folder = self.played(seed, iteration).parent
         if not (folder / PLAYED).exists():
             background = self.start.background
             if iteration > 0:
@@ -124,6 +132,7 @@ def improve(
     env_id: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
     progress: bool = True,
+    executor: Executor | None = None,
     **fields: Any,
 ) -> Improvement:
     """Trains on the background, plays `episodes` with the stochastic policy, and starts over.
@@ -132,7 +141,9 @@ def improve(
     part.  seed_background: a dataset whose background the first iteration learns from.  episodes:
     played in each iteration.  seeds: each has its own sequence of policies.  env_id,
     env_kwargs: the environment and its settings, as `env` in `fastifo.train`, where the datasets do
-    not state it.  fields: arguments of `fastifo.train`.
+    not state it.  executor: runs an iteration of all seeds at the same time, perhaps on other
+    machines, see `fastifo.utils.machines`; None: this process, one after the other.  fields:
+    arguments of `fastifo.train`.
     Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
     Raises ValueError where `out` holds another improvement, and the errors of `train`.
     """
@@ -149,20 +160,60 @@ def improve(
     env = choose_env(start, env_id, env_kwargs)
     if env is None:
         raise ValueError("env_id: expected the name of an environment, found none in the datasets")
+    if executor is not None and env.make is not None:
+        raise ValueError(
+            "env_id: expected a name that other processes can import, found a function or class; "
+            "pass 'module:function'"
+        )
     describe(env)
     experiment = Experiment(algorithm, env, start, demos, episodes, Path(out), fields, progress)
     with folder_lock(experiment.folder):
         _keep_plan(experiment, seeds)
-        return _iterate(experiment, iterations, seeds)
+        if executor is None:
+            return _iterate(experiment, iterations, seeds)
+        with folder_lease(experiment.folder), opened(executor):
+            if not (experiment.folder / START).exists():
+                dataclasses.replace(start, expert=demos).save(experiment.folder / START)
+            return _iterate(experiment, iterations, seeds, executor)
 
 
-def _iterate(experiment: Experiment, iterations: int, seeds: tuple[int, ...]) -> Improvement:
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of one seed as a job for another process."""
+
+    algorithm: str
+    env: EnvSpec
+    episodes: int
+    folder: Path
+    fields: dict[str, Any]  # arguments of `train`
+    seed: int
+    iteration: int
+
+    def run(self) -> None:
+        """Makes the iteration, unless its episodes exist."""
+        start = load_dataset(self.folder / START)
+        assert start.expert is not None
+        shared = self.algorithm, self.env, start, start.expert, self.episodes, self.folder
+        Experiment(*shared, self.fields, progress=False).iterate(self.seed, self.iteration)
+
+
+def _iterate(
+    experiment: Experiment,
+    iterations: int,
+    seeds: tuple[int, ...],
+    executor: Executor | None = None,
+) -> Improvement:
     """All iterations of all seeds; writes `improve.json` after each."""
     start = experiment.start
     start_returns = start.background.returns()
     start_mean = float("nan") if start_returns is None else float(start_returns.mean())
     means = {seed: [start_mean] for seed in seeds}
     for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
+        if executor is not None:
+            names = ("algorithm", "env", "episodes", "folder", "fields")
+            shared = {name: getattr(experiment, name) for name in names}
+            waiting = [seed for seed in seeds if not experiment.played(seed, iteration).exists()]
+            executor.run([Iteration(**shared, seed=s, iteration=iteration) for s in waiting])
         for seed in seeds:
             means[seed].append(experiment.iterate(seed, iteration))
         returns = [means[seed] for seed in seeds]
