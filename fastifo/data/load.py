@@ -111,14 +111,15 @@ def load(
     'fastifo[lerobot]'). Only observations and the ends of
     episodes have to be in a file.
 
-    Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from any of the columns
-    `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
-    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`, `masks` and `discounts`
-    (`data/formats/end_names.py` has all names), and from `next_observations` that differ from the
-    next row's observation, as in a replay buffer that wrapped around. A file that says nothing of
-    its ends is refused, and so is one with `dones` only, or `terminals` only, unless its time limit
-    is known or an option says what they mean; one with a column that may mark ends under an unknown
-    name; and one whose next observations differ in more than half of the rows.
+    Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from
+    any of the columns `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`,
+    `episode_terminals`, `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`,
+    `masks` and `discounts` (`data/formats/end_names.py` has all names), and from
+    `next_observations` that differ from the next row's observation, as in a replay buffer that
+    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
+    only, or `terminals` only, unless its time limit is known or an option says what they mean;
+    one with a column that may mark ends under an unknown name; and one whose next observations
+    differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
@@ -135,11 +136,12 @@ def load(
     than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
     bounds nobody states.
 
-    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
-    size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
-    block of rows). Links to other files, external storage and virtual datasets are refused. So are
-    Parquet and Arrow files read (20 s per file). .npz files are never unpickled. Observations that are not finite or exceed 1e8, and actions that are
-    not finite or exceed 10 on the scale [-1, 1], are damaged.
+    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the
+    file's size plus 100 MiB), in values (half of the free memory) and in processor time (4 s
+    per object or block of rows). Links to other files, external storage and virtual datasets
+    are refused. Parquet and Arrow files are read likewise (20 s per file). .npz files are never
+    unpickled. Observations that are not finite or exceed 1e8, and actions that are not finite
+    or exceed 10 on the scale [-1, 1], are damaged.
 
     >>> load("sibench:Hopper-v4/d=5,episodes=200")
     >>> load("d4rl:hopper-medium-v2,episodes=100")
