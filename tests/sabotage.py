@@ -63,16 +63,18 @@ class Sabotage(OpenExecutor):
 
     workers = 1
 
-    def __init__(self, executor: Executor, marks: Path, how: str, last: int = 99) -> None:
+    def __init__(self, executor: Executor, marks: Path, how: str, last: int = -1) -> None:
         """marks: a folder.  last: the call, from 0, after which this process is killed."""
         self.executor, self.marks, self.how, self.last = executor, marks, how, last
         self.calls = 0
 
-    def __exit__(self, *error: object) -> None:
-        with opened(self.executor):
-            pass
+    def open(self) -> None:
+        opened(self.executor).__enter__()
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def close(self) -> None:
+        opened(self.executor).__exit__(None, None, None)
+
+    def run_all(self, jobs: Sequence[Job]) -> None:
         mark = self.marks / f"{self.how}-{self.calls}"
         self.executor.run([Disturbed(jobs[0], mark, self.how), *jobs[1:]])
         if self.calls == self.last:
