@@ -23,6 +23,9 @@ from fastifo.engine.train import relabel, train
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import Returns
 from fastifo.studies.improve import Improvement, improve
+from fastifo.studies.space import choice, integers, loguniform, uniform
+from fastifo.studies.sweep import sweep
+from fastifo.studies.sweep_results import Sweep
 
 __version__ = "0.1.0"
 
@@ -33,15 +36,21 @@ __all__ = [
     "Policy",
     "Returns",
     "Run",
+    "Sweep",
     "__version__",
     "benchmarks",
     "callbacks",
+    "choice",
     "improve",
+    "integers",
     "load",
+    "loguniform",
     "open_run",
     "register",
     "relabel",
+    "sweep",
     "train",
+    "uniform",
 ]
 
 # Available after `import fastifo`, and imported on first use where nothing above needs them.

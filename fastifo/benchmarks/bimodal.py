@@ -1,8 +1,10 @@
-"""Bimodal mixtures: background data of expert episodes and random (or a clone's) episodes.
+"""Bimodal mixtures: background data of expert episodes and of others that mostly fail.
+
+The others are random, a clone's, or those of a script that misjudges where the object is.
 
 Source: arXiv 2507.06701, bimodal mixtures. Between all random and all expert the number of episodes
 stays the same. The expert's episodes carry their actions, so the learner's task is to filter. The
-demonstrations without actions are separate episodes.
+demonstrations without actions are separate episodes. Misjudged objects are not in the paper.
 """
 
 import dataclasses
@@ -16,8 +18,9 @@ import torch
 from torch import Tensor
 
 from fastifo.benchmarks.cache import cached_dataset
-from fastifo.benchmarks.demonstrations import RecordedExpert, find_demonstrator
-from fastifo.benchmarks.sibench import SIBenchSpec, load_set
+from fastifo.benchmarks.demonstrations import PlayedExpert, RecordedExpert, find_demonstrator
+from fastifo.benchmarks.sibench import load_set
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
@@ -30,6 +33,7 @@ from fastifo.envs.spec import EnvSpec, as_spec
 RECIPE = 2  # version of how a set is made; part of the cache's file name
 CLONE_DEMOS = 50  # expert episodes played for a clone, as in the studies
 RANDOM_SEED_BLOCK = 2000  # environment seeds of random episodes
+MISJUDGED_SEED_BLOCK = 2100  # environment seeds of episodes with misjudged objects
 EXPERT_SEED_BLOCK = 1000  # added to the seed of the demonstrations for the background's episodes
 
 
@@ -42,6 +46,8 @@ class BimodalSpec:
     total: int = 1000  # episodes in the background
     demos: int = 0  # expert episodes given without actions; 0 is as many as `total`
     clone: int = 0  # demonstrations of the clone that plays the other episodes; 0: random actions
+    object_error: float = 0.0  # above 0: a script plays the other episodes and misjudges where the
+    # object is, by this standard deviation in metres, see `MisjudgingExpert`
     seed: int = 0  # of all episodes; 0 to 99
     noise: float | None = None  # of the expert, as in `SIBenchSpec`
     policy: str = ""  # a policy file, or file or spec of a dataset; empty is the shipped expert
@@ -54,7 +60,7 @@ class BimodalSpec:
             raise ValueError(
                 f"bimodal: expert must be 0 to total={self.total}, found {self.expert}"
             )
-        for name in ("demos", "noise", "clone"):
+        for name in ("demos", "noise", "clone", "object_error"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"bimodal: {name} must be at least 0, found {getattr(self, name)}")
         for name in ("total", "demos"):
@@ -62,6 +68,11 @@ class BimodalSpec:
                 raise ValueError(
                     f"bimodal: {name} must be at most {MAX_RECORDED}, found {getattr(self, name)}"
                 )
+        if self.clone and self.object_error:
+            raise ValueError(
+                "bimodal: expected clone or object_error, found both; each says who plays the "
+                "other episodes"
+            )
         if not 0 <= self.seed < 100:
             raise ValueError(f"bimodal: seed must be 0 to 99, found {self.seed}")
 
@@ -71,8 +82,9 @@ class BimodalSpec:
         return as_spec(self.env_id, kwargs=self.env_kwargs)
 
     def values(self) -> dict[str, Any]:
-        """The options by name, without the policy; settings only if there are any."""
-        return {k: v for k, v in vars(self).items() if k != "policy" and (v or k != "env_kwargs")}
+        """The options by name, without the policy; newer ones only if they are given."""
+        newer = ("env_kwargs", "object_error")
+        return {k: v for k, v in vars(self).items() if k != "policy" and (v or k not in newer)}
 
 
 class RandomPolicy:
@@ -150,8 +162,11 @@ class Parts:
         self.env = as_spec(self.env, settings=dataset.env_kwargs, obs_keys=dataset.obs_keys)
 
     def other_episodes(self) -> Episodes:
-        """`total` episodes of random actions, or of a clone."""
+        """`total` episodes of random actions, of a clone, or of a script that misjudges."""
         spec = self.spec
+        if spec.object_error:
+            key = (spec.total, spec.object_error, *self.expert_key)
+            return self._cached("misjudged", key, self._play_misjudging).background
         if spec.clone:
             key = (spec.total, spec.clone, *self.expert_key)
             return self._cached("clone", key, self._play_clone).background
@@ -192,6 +207,16 @@ class Parts:
             env_kwargs=spec.env_kwargs,
         )
         return load_set(clone, progress=self.progress)
+
+    def _play_misjudging(self) -> Dataset:
+        spec = self.spec
+        if not isinstance(self.demonstrator, PlayedExpert):
+            raise ValueError("bimodal: object_error: expected a script as expert, found a dataset")
+        seed = MISJUDGED_SEED_BLOCK + spec.seed
+        episodes = self.demonstrator.misjudged_episodes(
+            spec.total, seed, self.noise, spec.object_error
+        )
+        return Dataset(episodes, env_id=spec.env_id)
 
     def _play_random(self) -> Dataset:
         spec = self.spec

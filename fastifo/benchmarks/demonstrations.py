@@ -12,8 +12,10 @@ from fastifo.data.episodes import Episodes
 from fastifo.data.formats.detect import kind_of
 from fastifo.data.formats.options import FILE_OPTIONS, split_spec
 from fastifo.data.load import BUILDERS, load
+from fastifo.envs.act import Actor
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.experts import Expert, load_expert
+from fastifo.envs.experts.misjudging import MisjudgingExpert, Script
 from fastifo.envs.registry import find_backend
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import EnvSpec
@@ -88,13 +90,35 @@ class PlayedExpert:
         """Plays `count` episodes from other start states."""
         return self._play(count, SEED_BLOCK + seed, noise, "expert")
 
-    def _play(self, count: int, seed: int, noise: float, title: str) -> Episodes:
+    def misjudged_episodes(self, count: int, seed: int, noise: float, error: float) -> Episodes:
+        """Plays `count` episodes in which the script misjudges where the object is.
+
+        error: standard deviation of its offset along each axis, in metres; see `MisjudgingExpert`.
+        Raises ValueError for an expert that is not a script.
+        """
+        if not isinstance(self.expert, Script):
+            raise ValueError(
+                f"object_error: expected an expert that is a script, as those of robosuite/... and "
+                f"metaworld/...; found a policy for {self.env.id}"
+            )
+        actor = MisjudgingExpert(self.expert, error, seed)
+        return self._play(count, seed, noise, "misjudging expert", actor)
+
+    def _play(
+        self, count: int, seed: int, noise: float, title: str, actor: Actor | None = None
+    ) -> Episodes:
         self.expert.noise_scale = 0.0 if self.expert.deviation is None else noise
         try:
             return collect(
-                self.expert, self.env, count, self.expert.noise_scale == 0.0,
-                seed=seed, title=title, progress=self.progress,
-            )  # fmt: skip
+                actor or self.expert,
+                self.env,
+                count,
+                actor is None and self.expert.noise_scale == 0.0,
+                seed=seed,
+                title=title,
+                progress=self.progress,
+                record_images=self.env.render is not None,
+            )
         finally:
             self.expert.noise_scale = 0.0
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from fastifo.benchmarks.demonstrations import RecordedExpert, find_demonstrator, is_dataset
-from fastifo.benchmarks.sibench import RECIPE, SIBenchSpec, build_sibench, play_noisy
+from fastifo.benchmarks.sibench import build_sibench, check_demonstrator, play_noisy
+from fastifo.benchmarks.sibench_spec import RECIPE, SIBenchSpec
 from fastifo.data.dataset import load_dataset
 from fastifo.data.load import load
 from fastifo.envs.registry import describe
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.files import keep_plan
 from fastifo.utils.locks import folder_lock
-from fastifo.utils.parallel import run_jobs
+from fastifo.utils.parallel import Executor, run_jobs
 from fastifo.utils.text import did_you_mean
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # demonstrations cloned, the paper's ten sets
@@ -30,6 +31,7 @@ def build_sets(
     background_noise: Sequence[float] = (),
     demonstrations: str = "",
     progress: bool = True,
+    executor: Executor | None = None,
     **options: Any,
 ) -> list[Path]:
     """Builds one set per number of cloned demonstrations in `out`; finished sets are kept.
@@ -40,6 +42,7 @@ def build_sets(
     demonstrations: spec of a dataset whose background episodes are cloned; empty plays the expert.
     options: fields of SIBenchSpec; `demos` is the largest size unless given, or `DEMOS` with
     `background_noise`.
+    executor: where sets are built; None: in parallel processes.
     Returns the files, smallest size or noise first.  Raises ValueError where `out` holds sets of
     other options, a size exceeds the number of demonstrations, or recorded demonstrations are to
     be played with noise.
@@ -74,7 +77,7 @@ def build_sets(
             SIBenchSpec(env_id, **{field: rung}, **options | {"demos": count}) for rung in rungs
         ]
         jobs = [BuildJob(spec, out, progress) for spec in specs]
-        run_jobs([job for job in jobs if not job.path.exists()])
+        run_jobs([job for job in jobs if not job.path.exists()], executor)
     return [job.path for job in jobs]
 
 
@@ -102,6 +105,7 @@ def keep_demonstrations(spec: SIBenchSpec, source: str, out: Path, progress: boo
             if source
             else find_demonstrator(spec.env, spec.expert, progress=progress)
         )
+        check_demonstrator(spec, demonstrator)
         assert spec.noise is not None
         dataset = demonstrator.demonstrate(spec.demos, spec.seed, spec.noise)
         dataset.save(path)

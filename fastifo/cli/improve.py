@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from fastifo.cli.lists import Ints, Seeds
+from fastifo.cli.machines import Machines
 from fastifo.cli.options import env_kwargs
 from fastifo.studies.improve import improve
 
@@ -20,6 +21,8 @@ class Improve:
     Example   fastifo improve vfo_bin --background sibench:Hopper-v4/d=5 --out improve
     """
 
+    machines: tyro.conf.OmitArgPrefixes[Machines]
+    """Where to run an iteration of all seeds; by default one seed after the other."""
     algorithm: tyro.conf.Positional[str]
     """The algorithm, such as vfo_bin."""
     background: str
@@ -64,6 +67,7 @@ class Improve:
             env_id=self.env_id or None,
             env_kwargs=env_kwargs(self.env_arg),
             out=self.out,
+            executor=self.machines.make(self.out / "logs"),
             **fields,
         )
         print(f"figure  {report(self.out)}")

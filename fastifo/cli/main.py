@@ -20,6 +20,7 @@ from fastifo.cli.relabel import Relabel
 from fastifo.cli.report import Report
 from fastifo.cli.sibench import SIBench
 from fastifo.cli.study import Study
+from fastifo.cli.sweep import Sweep
 from fastifo.cli.train import Train
 from fastifo.cli.video import Video
 from fastifo.utils.progress import say
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Any] = {
     "export": Export,
     "data": Data,
     "sibench": SIBench,
+    "sweep": Sweep,
     "study": Study,
     "improve": Improve,
     "report": Report,

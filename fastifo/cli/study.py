@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sets import SIZES
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.cli.help import make_group
 from fastifo.cli.lists import Floats, Ints, Seeds, Texts
+from fastifo.cli.machines import Machines
 from fastifo.cli.options import env_kwargs, parse_values
 from fastifo.studies.grid import (
     MIXTURES,
@@ -25,6 +28,8 @@ from fastifo.studies.improve import improve
 class StudyOptions:
     """Flags that every study has."""
 
+    machines: tyro.conf.OmitArgPrefixes[Machines]
+    """Where to run; by default datasets in parallel processes, and runs one after the other."""
     out: Path
     """Folder of datasets, runs and report. Repeating the command continues."""
     algorithms: Texts = ("bc", "vfo_bin", "vfo_disc", "awr")
@@ -57,6 +62,7 @@ class StudyOptions:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "episodes": self.eval_episodes,
+            "executor": self.machines.make(self.out / "logs"),
             **self.overrides,
         }
 
@@ -194,6 +200,7 @@ class ImproveStudy(StudyOptions):
                     seeds=self.seeds,
                     num_updates=self.num_updates,
                     out=self.out / env_id / algorithm,
+                    executor=self.machines.make(self.out / "logs"),
                     **fields_of_algorithm(algorithm, fields),
                 )
         self.write_report()

@@ -30,10 +30,12 @@ class FrameSampler:
         stage: str,
         shift: int,
         steps: int,
+        reuses: bool,
     ) -> None:
         """cameras: their order in a row.  seed: of each member, [P] int64 on the device.
         stage: as in `Sampler`.  shift: frames are moved by up to this many pixels in each
         direction; 0: not at all.  steps: number of successive observations of a row.
+        reuses: whether a batch is written to the memory of the previous one of the same name.
         Raises ValueError if a GPU has no room for the frames.
         """
         self.seed, self.stage, self.shift = seed, stage, shift
@@ -50,6 +52,8 @@ class FrameSampler:
         self.sizes = {camera: episodes.images[camera].size for camera in cameras}
         self.pixels = sum(map(math.prod, self.sizes.values()))
         self.gathered: dict[str, Tensor] = {}  # of each camera, overwritten by every batch
+        self.reuses = reuses
+        self.results: dict[str, Tensor] = {}  # by name of the batch
 
     def append(self, use: str, index: Tensor, obs: Tensor, counter: Tensor) -> Tensor:
         """Observations followed by the pixels of their frames, 0 to 255.
@@ -60,7 +64,10 @@ class FrameSampler:
         """
         rows = self.row[index] + self.step  # [steps, P, B]
         width = obs.shape[-1]
-        result = obs.new_empty(*obs.shape[:-1], width + self.pixels)
+        shape = (*obs.shape[:-1], width + self.pixels)
+        result = self.results.get(use)
+        if result is None or result.shape != shape or not self.reuses:
+            result = self.results[use] = obs.new_empty(shape)
         result[..., :width] = obs
         for camera, frames in self.frames.items():
             gathered = self._gather(camera, frames, rows)

@@ -4,55 +4,40 @@ The docstring of `load` is the reference for the spec grammar, hence its length.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from fastifo.data.dataset import Dataset, load_dataset
-from fastifo.data.download import fetch
-from fastifo.data.episodes import Episodes
-from fastifo.data.formats import d4rl, minari, npz, robomimic
-from fastifo.data.formats.actions import from_unit, to_unit
-from fastifo.data.formats.detect import kind_of
-from fastifo.data.formats.options import FILE_OPTIONS, parse_options, split_spec
-from fastifo.data.formats.robosuite import check_same_layout
-from fastifo.data.formats.source import ReadResult
+from fastifo.data.combine import NO_ENV, load_all, named, with_expert
+from fastifo.data.dataset import Dataset
+from fastifo.data.formats.options import as_bound
+from fastifo.data.specs import BUILDERS, register
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.records import same
 
-NO_ENV = "none"  # as `env_id`
+__all__ = ["BUILDERS", "NO_ENV", "load", "register"]
 
-
-class Builder(Protocol):
-    """Generates the dataset of a spec such as sibench:Hopper-v4/d=5, or opens it from the cache."""
-
-    def __call__(self, spec: str, /, *, progress: bool) -> Dataset: ...
-
-
-BUILDERS: dict[str, Builder] = {}  # kind of spec -> its builder
-
-
-def register(kind: str, build: Builder) -> None:
-    """Makes `load` call `build` for specs that start with `kind:`."""
-    BUILDERS[kind] = build
+Specs = str | Path | Sequence[str | Path]
 
 
 @standard_torch()
 def load(
-    spec: str | Path | None = None,
+    spec: Specs | None = None,
     *,
-    expert: str | Path | None = None,
-    background: str | Path | None = None,
+    expert: Specs | None = None,
+    background: Specs | None = None,
     env_id: str | None = None,
+    action_key: str | None = None,
     action_low: Any = None,
     action_high: Any = None,
     clip_actions: bool = False,
+    skip_bad: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """Reads, downloads or generates a dataset.
 
-    spec: where the dataset comes from, in the grammar below.
+    spec: where the dataset comes from, in the grammar below; or a list, whose episodes become one
+        dataset, as in `expert` and `background`. They must agree in widths, environment and
+        cameras.
     expert, background: two specs instead of one. The expert's episodes are the expert part of the
         first, or its background part if it has no other; their rewards are dropped, and actions
         are kept for the privileged method `sqil`. The background is the background part of the
@@ -62,37 +47,51 @@ def load(
         "none" is no environment: nothing can be evaluated.
     action_low, action_high: bounds of the environment's actions, each a number or [A]; they
         replace those that a file of another format states. Actions are mapped from them to [-1, 1].
+    action_key: the column or dataset that holds the actions, where the format's is another.
     clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.
+    skip_bad: accept files of which more than half of the episodes are damaged; of several files,
+        leave out those that cannot be read. Both are counted in the notes.
     progress: whether to show a progress bar while data are downloaded or generated.
 
     A spec is one of
 
         <file>                             a pack, written by `Dataset.save` or `fastifo data`; or
                                            a file of another format whose layout is recognised
-        sibench:<env>/d=<n>[,...]          generated once and cached; for the options see
-                                           `fastifo.benchmarks.sibench.SIBenchSpec`
+        sibench:<env>/d=<n>[,...]          generated once and cached; <env>/image: with images; for
+                                           the options see
+                                           `fastifo.benchmarks.sibench_spec.SIBenchSpec`
         bimodal:<env>/expert=<n>[,...]     generated once and cached; for the options see
                                            `fastifo.benchmarks.bimodal.BimodalSpec`
         d4rl:<file or name>[,...]          D4RL's HDF5 layout
         minari:<folder or id>[,...]        a Minari dataset
         robomimic:<file>[,...]             robomimic's HDF5 layout, low-dimensional observations
         npz:<file>[,...]                   NumPy arrays under D4RL's names
+        csv:<file>[,...]                   a table with a header and a row per step
+        parquet:<file>[,...]               the same, in Parquet or Arrow
+        lerobot:<folder>[,...]             a LeRobot dataset, version 2 or 3, without its videos
+        ogbench:<file>[,...]               OGBench's trajectories
+        d3rlpy:<file>[,...]                written by version 2 of d3rlpy
+        imitation:<folder or file>[,...]   trajectories of the package imitation
+        maniskill:<file>[,...]             ManiSkill's trajectories, with observations
         robosuite:<file>[,...]             robosuite's own demonstrations, replayed by it
-    with these options for the last five:
+    with these options for files (an error names those that a kind has):
         episodes=<n>          only the first n episodes of the file; all kinds
-        keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
+        keys=<a>+<b>          observations to concatenate, in this order; where they have names
+        action_key=<name>     as the argument
+        cameras=<a>+<b>       whose frames to read, for policies that see; minari and robomimic
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
-        max_steps=<n>         the task's time limit; d4rl, npz and minari
+        max_steps=<n>         the task's time limit
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
-                              one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
-                              and npz
-        terminals=<column>    a column that marks ends of the task; d4rl and npz
+                              one episode; `rows`: each row is one, as in a shuffled buffer; in
+                              flat layouts
+        terminals=<column>    a column that marks ends of the task; in flat layouts
         dones=terminal        ends that the file does not tell apart are the task's (terminal) or
-              timeout         the time limit's (timeout); d4rl, npz and robomimic
+              timeout         the time limit's (timeout)
         action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
         action_high=<x>[+...]
         clip=true             as `clip_actions`; all kinds
+        skip_bad=true         as the argument, of one file; all kinds
 
     d4rl: a name such as hopper-medium-v2 (Gym-MuJoCo) or door-human-v1 (Adroit) is downloaded once
         to the cache, which needs the package pooch (pip install 'fastifo[download]'). `env_id` and
@@ -101,21 +100,26 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist; no images. The environment is that of env_args.
+        robot0_gripper_qpos, as far as they exist, with cameras without object. Frames are those of
+        <camera>_image. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
+    csv, parquet: as npz; numbered columns such as obs_0, obs_1, ... are one column, obs.
+    `fastifo/data/README.md` lists the layouts, their traps, and what is done about them.
 
-    The packages d4rl, minari, robomimic and gym are not needed. Only observations, and the ends of
-    episodes, have to be in a file; what a method needs beyond them it asks for.
+    No project's own package is needed; Parquet and Arrow files need pyarrow (pip install
+    'fastifo[lerobot]'). Only observations and the ends of
+    episodes have to be in a file.
 
-    Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
-    `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
-    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`, `masks` and `discounts`
-    (`data/formats/end_names.py` has all names), and from `next_observations` that differ from the
-    next row's observation, as in a replay buffer that wrapped around. A file that says nothing of
-    its ends is refused, and so is one with `dones` only, or `terminals` only, unless its time limit
-    is known or an option says what they mean; one with a column that may mark ends under an unknown
-    name; and one whose next observations differ in more than half of the rows.
+    Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from
+    any of the columns `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`,
+    `episode_terminals`, `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`,
+    `masks` and `discounts` (`data/formats/end_names.py` has all names), and from
+    `next_observations` that differ from the next row's observation, as in a replay buffer that
+    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
+    only, or `terminals` only, unless its time limit is known or an option says what they mean;
+    one with a column that may mark ends under an unknown name; and one whose next observations
+    differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
@@ -132,11 +136,12 @@ def load(
     than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
     bounds nobody states.
 
-    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
-    size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
-    block of rows). Links to other files, external storage and virtual datasets are refused. .npz
-    files are never unpickled. Observations that are not finite or exceed 1e8, and actions that are
-    not finite or exceed 10 on the scale [-1, 1], are damaged.
+    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the
+    file's size plus 100 MiB), in values (half of the free memory) and in processor time (4 s
+    per object or block of rows). Links to other files, external storage and virtual datasets
+    are refused. Parquet and Arrow files are read likewise (20 s per file). .npz files are never
+    unpickled. Observations that are not finite or exceed 1e8, and actions that are not finite
+    or exceed 10 on the scale [-1, 1], are damaged.
 
     >>> load("sibench:Hopper-v4/d=5,episodes=200")
     >>> load("d4rl:hopper-medium-v2,episodes=100")
@@ -158,145 +163,19 @@ def load(
     if spec is None and background is None:
         raise ValueError("background: expected a file or a spec, found none")
     given = {
-        "action_low": _bound("action_low", action_low),
-        "action_high": _bound("action_high", action_high),
+        "action_key": action_key,
+        "action_low": as_bound("action_low", action_low),
+        "action_high": as_bound("action_high", action_high),
         "clip": bool(clip_actions),
+        "skip_bad": bool(skip_bad),
     }
     stated = {name: value for name, value in given.items() if value not in (None, False)}
     if expert is not None and background is not None:
-        return _combine(expert, background, env_id, stated, progress)
-    dataset = _load_one(background if spec is None else spec, stated, progress)
-    return dataset if env_id is None else dataclasses.replace(dataset, env_id=_named(env_id))
+        return with_expert(_listed(expert), _listed(background), env_id, stated, progress)
+    dataset = load_all(_listed(background if spec is None else spec), stated, progress, env_id)
+    return dataset if env_id is None else dataclasses.replace(dataset, env_id=named(env_id))
 
 
-def _bound(name: str, value: Any) -> tuple[float, ...] | None:
-    """A bound as numbers.  Raises TypeError for something else."""
-    if value is None:
-        return None
-    try:
-        return tuple(float(number) for number in np.asarray(value, np.float64).ravel())
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name}: expected a number or an array, found {value!r}") from None
-
-
-def _combine(
-    expert: str | Path,
-    background: str | Path,
-    env_id: str | None,
-    stated: dict[str, Any],
-    progress: bool,
-) -> Dataset:
-    """One source's expert episodes with another's background."""
-    expert_is_pack, background_is_pack = _is_pack(expert), _is_pack(background)
-    for_base = {} if background_is_pack and not expert_is_pack else stated
-    base = _load_one(background, for_base, progress)
-    source = _load_one(expert, {} if expert_is_pack else stated, progress)
-    demos = source.expert or source.background
-    if demos.obs_dim != base.obs_dim:
-        raise ValueError(
-            f"expert {expert}: observations have width {demos.obs_dim}, those of the background "
-            f"{background} {base.obs_dim}; both must come from the same observation space"
-        )
-    if source.env_id and base.env_id and source.env_id != base.env_id and env_id is None:
-        raise ValueError(
-            f"expert {expert} is from {source.env_id}, background {background} from {base.env_id}; "
-            "if they share observations, name the environment to evaluate in with env_id"
-        )
-    check_same_layout((expert, source.env_id, source.env_kwargs), (base.env_id, base.env_kwargs))
-    settings, others = base.env_kwargs or source.env_kwargs, source.env_kwargs
-    info: dict[str, Any] = {"background": dict(base.info), "expert": dict(source.info)}
-    differing = [name for name in {*settings, *others} if settings.get(name) != others.get(name)]
-    if others and differing:
-        info["notes"] = {"settings of the expert's environment that differ": len(differing)}
-    return dataclasses.replace(
-        base,
-        expert=_rescaled(demos.without_rewards(), source, base),
-        env_id=_named(env_id or base.env_id or source.env_id),
-        env_kwargs=settings,
-        reference_returns=base.reference_returns or source.reference_returns,
-        info=info,
-    )
-
-
-def _named(env_id: str | None) -> str | None:
-    return None if env_id == NO_ENV else env_id
-
-
-def _rescaled(demos: Episodes, source: Dataset, base: Dataset) -> Episodes:
-    """The expert's episodes with their actions on the background's scale."""
-    bounds = [(d.action_low, d.action_high) for d in (source, base)]
-    if demos.action is None or same(*bounds) or demos.action.shape[1] != base.action_dim:
-        return demos
-    action = demos.action
-    for convert, (low, high) in zip((from_unit, to_unit), bounds, strict=True):
-        if low is not None and high is not None:
-            action = convert(action, low, high)
-    return dataclasses.replace(demos, action=action)
-
-
-def _is_pack(spec: str | Path) -> bool:
-    """Whether a spec names no file of another format."""
-    text = str(spec)
-    return text.partition(":")[0] not in FILE_OPTIONS and not kind_of(Path(split_spec(text)[0]))
-
-
-def _load_one(spec: str | Path | None, stated: dict[str, Any], progress: bool) -> Dataset:
-    """stated: options that were given as arguments of `load`."""
-    if not isinstance(spec, str | Path):
-        raise TypeError(
-            f"dataset: expected a Dataset, a file's path or a spec, found {type(spec).__name__}"
-        )
-    text = str(spec)
-    kind, colon, argument = text.partition(":")
-    if kind in FILE_OPTIONS:
-        return _load_file(text, kind, argument, stated, progress)
-    if stated and _is_pack(text):
-        raise ValueError(
-            f"{text!r}: {next(iter(stated))}: expected a file of another format; the actions of "
-            "this dataset are in [-1, 1] already"
-        )
-    if kind in BUILDERS:
-        return BUILDERS[kind](text, progress=progress)
-    kind_of_file = kind_of(Path(split_spec(text)[0]).expanduser())
-    if kind_of_file:
-        return _load_file(text, kind_of_file, text, stated, progress)
-    if colon and kind.isalnum() and not Path(text).exists():
-        known = ", ".join([*BUILDERS, *FILE_OPTIONS])
-        raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: {known}, or a file")
-    if d4rl.is_name(text) and not Path(text).exists():
-        raise FileNotFoundError(f"{text}: no such file; D4RL's dataset of this name is d4rl:{text}")
-    return load_dataset(Path(text))
-
-
-def _load_file(
-    text: str, kind: str, argument: str, stated: dict[str, Any], progress: bool
-) -> Dataset:
-    """text: the spec, for errors.  argument: the part after `kind:`."""
-    name, given = split_spec(argument)
-    options = dataclasses.replace(parse_options(text, kind, given), **stated)
-    path = Path(name).expanduser()
-    if kind == "d4rl":
-        known = ""
-        if not path.exists() and d4rl.is_name(name):
-            path, known = fetch(d4rl.address(name), f"{name}.hdf5", progress=progress), name
-        result = d4rl.read(path, options, known)
-    else:
-        readers = {"minari": minari.read, "robomimic": robomimic.read, "npz": npz.read}
-        result = readers[kind](path, options)
-    return _as_dataset(text, result)
-
-
-def _as_dataset(text: str, result: ReadResult) -> Dataset:
-    """The episodes of a file as a background."""
-    source = result.source
-    info = {"spec": text} | {k: v for k, v in source.info.items() if k != "notes"}
-    return Dataset(
-        result.episodes,
-        env_id=source.env_id,
-        action_low=result.action_low,
-        action_high=result.action_high,
-        info=info | ({"notes": dict(result.notes)} if result.notes else {}),
-        env_kwargs=dict(source.env_kwargs),
-        reference_returns=source.reference_returns,
-        obs_keys=source.obs_keys,
-    )
+def _listed(specs: Any) -> list[Any]:
+    """One or several specs as a list; what is no spec is refused later."""
+    return list(specs) if isinstance(specs, list | tuple) else [specs]

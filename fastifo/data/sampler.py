@@ -176,7 +176,7 @@ class Sampler:
             if cameras:
                 frames = FrameSampler(
                     episodes, cameras, device, seed=self.seed, stage=stage, shift=shift,
-                    steps=self.steps,
+                    steps=self.steps, reuses=reuses,
                 )  # fmt: skip
             return Columns(
                 episodes, device, dtype, encoder, action=action, reward="reward" in needs,

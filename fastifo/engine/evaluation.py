@@ -49,7 +49,11 @@ def evaluate_members(
     if played.successes is not None:
         successes = np.full(returns.shape, np.nan)
         successes[alive] = played.successes
-    return dataclasses.replace(played, returns=returns, lengths=lengths, successes=successes)
+    found = dict(zip(alive, played.strips, strict=True))
+    strips = tuple(found.get(index, []) for index in range(len(policies)))
+    return dataclasses.replace(
+        played, returns=returns, lengths=lengths, successes=successes, strips=strips
+    )
 
 
 def logged_returns(

@@ -15,6 +15,7 @@ from fastifo.algos.config import to_json
 from fastifo.algos.learner import InputSpec, Learner
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.evaluation import evaluate_members, logged_returns
+from fastifo.engine.pictures import write_episodes
 from fastifo.engine.population import Group, Member, group_members
 from fastifo.engine.run_folder import FORMAT, VERSION, new_folder, open_folder, read_config
 from fastifo.engine.summary import with_members
@@ -141,6 +142,7 @@ class Run(RunViews):
         if self.path is not None and members is None:
             try:
                 returns.save(self.path / FILE_OF[deterministic])
+                write_episodes(self.path, returns)
             except OSError as error:  # hours of play are worth more than the file
                 warn(f"{error.strerror or error}")
         return returns

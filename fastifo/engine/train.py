@@ -20,6 +20,7 @@ from fastifo.engine.callbacks import Callback, started
 from fastifo.engine.loop import Stage, run_stage
 from fastifo.engine.native_engine import choose_engine
 from fastifo.engine.options import TrainOptions
+from fastifo.engine.pictures import write_sheets
 from fastifo.engine.population import Group, Member
 from fastifo.engine.reopen import RunFiles, locked_files
 from fastifo.engine.repack import repack
@@ -227,6 +228,8 @@ def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> 
         getattr(callback, "check", lambda run: None)(run)
     with locked_files(run, options.resume) as files:
         run.metric_rows = files.metrics.rows
+        if run.path is not None:
+            write_sheets(run.path, datasets)
         with started(options.callbacks, run):
             _train_populations(run, datasets, options, files)
         if files.checkpoints is not None:

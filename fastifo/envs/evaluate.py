@@ -48,6 +48,7 @@ def evaluate_policies(
         versions=played.versions,
         successes=_successes([episodes.success for episodes in played.episodes]),
         clock=spent,
+        strips=tuple(episodes.strips[0] for episodes in played.episodes),
     )
 
 

@@ -172,8 +172,9 @@ class Policy:
         images: uint8 [B, H, W, C] of each camera that the policy reads.
         """
         member_noise = None if noise is None else noise[None]
-        frames = {name: images[name].unsqueeze(0) for name, *_ in self.cameras} if images else None
-        action = self.learner.act(obs[None].to(self.device), member_noise, frames)[0]
+        frames = {name: images[name].unsqueeze(0) for name, *_ in self.cameras} if images else {}
+        further = {"images": frames} if frames else {}  # a method's own `act` may take none
+        action = self.learner.act(obs[None].to(self.device), member_noise, **further)[0]
         action = action.float().to(obs.device)
         if self.low is None or self.high is None:
             return action

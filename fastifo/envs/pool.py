@@ -16,6 +16,7 @@ from torch import Tensor
 from fastifo.data.streams import purpose
 from fastifo.envs.act import ActorGroup, SamplingStep
 from fastifo.envs.recording import RecordedEpisodes, Recorder, RolloutTask, RolloutTime
+from fastifo.envs.strip import Strip
 from fastifo.envs.vector import EnvStep, VectorEnv
 
 SHARED_ROWS = 32  # mean rows per job below which threads wait for Python's lock more than they work
@@ -49,6 +50,8 @@ class SlotPool:
         self.seeds = [start_seed(task.seed, e) for _, e in slots]
         self.low, self.high = vector.info.action_low, vector.info.action_high
         self.played = RecordedEpisodes.empty(len(slots))
+        # Of the first episode of each policy, by slot.
+        self.strips = {slot: Strip() for slot in np.flatnonzero(self.episode == 0).tolist()}
         self.num_finished = 0
         self.num_made = 0  # steps of all episodes
         self.num_steps = 0  # steps of the episodes that have not ended
@@ -69,6 +72,8 @@ class SlotPool:
             spent.environment_s += time.perf_counter() - started
             active = step.active
             self._count(step, active)
+            if step.images:
+                self._add_frames(step)
             if recorder is not None:
                 recorder.add(step, last_action[step.slots], self.played.lengths[step.slots])
             if active.any():
@@ -80,6 +85,8 @@ class SlotPool:
                 self.vector.send(slots, action)
                 spent.policy_s += time.perf_counter() - started
             yield True
+        for slot, strip in self.strips.items():
+            self.played.strips[slot] = strip.frames()
         if recorder is not None:
             recorder.fill(self.played)
 
@@ -104,6 +111,11 @@ class SlotPool:
         self.num_steps -= int(played.lengths[done].sum())
         gone = slots[step.lost]
         played.lost[gone], played.returns[gone], played.success[gone] = True, np.nan, np.nan
+
+    def _add_frames(self, step: EnvStep) -> None:
+        for row, slot in enumerate(step.slots.tolist()):
+            if slot in self.strips and not step.lost[row]:
+                self.strips[slot].add({camera: view[row] for camera, view in step.images.items()})
 
     def _refuse(self, step: EnvStep) -> None:
         """Raises ValueError naming the first value that is not finite."""

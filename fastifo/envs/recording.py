@@ -49,6 +49,7 @@ class RecordedEpisodes(Record):
     rewards: list[NDArray[np.float32]]  # [T] each
     images: dict[str, Frames]  # by camera, those of several episodes and rows of no meaning
     first_image: NDArray[np.int64]  # [E], row of an episode's first image; T more follow it
+    strips: list[list[NDArray[np.uint8]]]  # [E], some frames of an episode; none of most episodes
 
     @staticmethod
     def empty(count: int) -> "RecordedEpisodes":
@@ -56,7 +57,7 @@ class RecordedEpisodes(Record):
         zeros = np.zeros
         return RecordedEpisodes(
             zeros(count), zeros(count, np.int64), zeros(count, bool), np.full(count, np.nan),
-            zeros(count, bool), [], [], [], {}, zeros(count, np.int64),
+            zeros(count, bool), [], [], [], {}, zeros(count, np.int64), [[]] * count,
         )  # fmt: skip
 
     @staticmethod
@@ -80,6 +81,7 @@ class RecordedEpisodes(Record):
             first_image=np.concatenate(
                 [part.first_image + begin for part, begin in zip(parts, before, strict=True)]
             ),
+            strips=[strip for part in parts for strip in part.strips],
         )
 
     def part(self, episodes: slice) -> "RecordedEpisodes":

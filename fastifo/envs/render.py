@@ -31,6 +31,7 @@ class Render:
     reflections: bool = False
     offsamples: int = 0  # samples of a pixel, for anti-aliasing; MuJoCo's default is 4
     frame_stack: int = 1  # successive frames in the channels of an image, the newest last
+    state: bool = True  # False: policies see the images alone; the observation is one zero
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cameras", _checked_cameras(self.cameras))
@@ -43,7 +44,7 @@ class Render:
                 raise ValueError(
                     f"render: {name}: expected an integer from {low} to {high}, found {value!r}"
                 )
-        for name in ("shadows", "reflections"):
+        for name in ("shadows", "reflections", "state"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(
                     f"render: {name}: expected true or false, found {getattr(self, name)!r}"

@@ -67,6 +67,11 @@ class Returns(Record):
     clock: RolloutTime = field(  # time spent; not kept in files
         default_factory=RolloutTime, compare=False
     )
+    strips: tuple[list[NDArray[np.uint8]], ...] = field(  # [P], frames of each member's first
+        default=(),
+        compare=False,
+        repr=False,  # episode, [H, W, 3]; not kept in files
+    )
 
     def __len__(self) -> int:
         """P, the number of members."""
@@ -182,6 +187,7 @@ class Returns(Record):
             successes=None if self.successes is None else self.successes[rows],
             seeds=tuple(self.seeds[i] for i in rows) if self.seeds else (),
             settings=tuple(self.settings[i] for i in rows) if self.settings else (),
+            strips=tuple(self.strips[i] for i in rows) if self.strips else (),
         )
 
     def save(self, path: str | Path) -> None:

@@ -41,6 +41,7 @@ def finish(search: Search, waves: Sequence[Wave]) -> Sweep:
         num_episodes=count * plan.training.episodes,
         episodes=plan.training.episodes,
         final_episodes=plan.final_episodes,
+        deterministic=plan.training.deterministic,
         final_interval=returns.interval if is_finite and returns is not None else None,
     )
 

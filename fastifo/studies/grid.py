@@ -5,6 +5,7 @@ task; its sets and seeds train together. A stopped study continues when it is ca
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from fastifo.envs.registry import check_id
 from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
+from fastifo.utils.lease import folder_lease
+from fastifo.utils.parallel import Executor, run_jobs
 from fastifo.utils.text import did_you_mean
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
 TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Ant-v4", "Hopper-v4")
 TRAIN_ARGUMENTS = ("preset", "device", "precision", "engine", "log_every", "checkpoint_every")
-STUDY_ARGUMENTS = ("num_updates", "seeds", "episodes", "progress")
+STUDY_ARGUMENTS = ("num_updates", "seeds", "episodes", "progress", "executor")
 
 
 def study_sibench(
@@ -46,10 +49,11 @@ def study_sibench(
     begin_study(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
-            env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True), **options
-        )
+            env_id, out / "data" / env_id, sizes, progress=fields.get("progress", True),
+            executor=fields.get("executor"), **options,
+        )  # fmt: skip
         datasets = [load_dataset(path) for path in paths]
-        train_and_evaluate(out, algorithms, env_id, datasets, **fields)
+        train_and_evaluate(out, algorithms, env_id, datasets, files=paths, **fields)
 
 
 def study_bimodal(
@@ -72,7 +76,8 @@ def study_bimodal(
     for env_id in envs:
         specs = [f"bimodal:{env_id}/expert={count}{options}" for count in mixtures]
         datasets = [load_bimodal(spec, progress=progress) for spec in specs]
-        train_and_evaluate(out, algorithms, env_id, datasets, **fields)
+        files = [out / "data" / env_id / f"expert={count}.fastifo" for count in mixtures]
+        train_and_evaluate(out, algorithms, env_id, datasets, files=files, **fields)
 
 
 def begin_study(
@@ -127,11 +132,15 @@ def train_and_evaluate(
     seeds: Sequence[int] = (0, 1, 2),
     episodes: int = 100,
     progress: bool = True,
+    executor: Executor | None = None,
+    files: Sequence[Path] = (),
     **fields: Any,
 ) -> None:
     """Trains each algorithm on all datasets of one task; finished runs are left as they are.
 
     episodes: evaluation episodes per policy, for sampled actions and again for the mode.
+    executor: trains the runs, perhaps on other machines, which read the datasets from `files`;
+    None: this process, one after the other.  files: one per dataset; written where missing.
     fields: arguments of `fastifo.train`; an algorithm's fields reach the algorithms that have them.
     Raises ValueError before the first training where an algorithm cannot learn from a dataset.
     """
@@ -139,33 +148,73 @@ def train_and_evaluate(
         settings = settings_of(algorithm, fields)
         for dataset in datasets:
             settings.check_data(dataset)
-    with keep_environments():
-        for algorithm in algorithms:
-            _train_algorithm(
-                out / "runs" / env_id / algorithm, algorithm, datasets, num_updates=num_updates,
-                seeds=as_seeds(seeds), episodes=episodes, progress=progress, **fields,
-            )  # fmt: skip
+    jobs = [
+        job
+        for algorithm in algorithms
+        for job in _jobs_of(
+            out / "runs" / env_id / algorithm, algorithm, datasets, num_updates=num_updates,
+            seeds=as_seeds(seeds), episodes=episodes, progress=progress, **fields,
+        )
+    ]  # fmt: skip
+    if executor is None:
+        with keep_environments():
+            for job in jobs:
+                job.run()
+        return
+    file_of = dict(zip(map(id, datasets), files, strict=True))
+    with folder_lease(out):
+        for dataset, path in zip(datasets, files, strict=True):
+            if not path.exists():
+                dataset.save(path)
+        run_jobs(
+            [job.with_files([file_of[id(each)] for each in job.datasets]) for job in jobs], executor
+        )
 
 
-def _train_algorithm(
+@dataclass(frozen=True)
+class TrainJob:
+    """Trains and evaluates one run of a study."""
+
+    algorithm: str  # without backbone
+    datasets: Sequence[Dataset | Path]
+    out: Path  # run folder
+    num_updates: int
+    seeds: Sequence[int]
+    episodes: int
+    progress: bool
+    fields: dict[str, Any]  # arguments of `train`
+
+    def with_files(self, files: Sequence[Path]) -> "TrainJob":
+        """The job for another process, which reads the datasets from files."""
+        return replace(self, datasets=files, progress=False)
+
+    def run(self) -> None:
+        """Trains, and evaluates sampled actions and the mode unless that is done."""
+        run = train(  # returns immediately where the folder holds the finished run
+            self.algorithm, self.datasets, num_updates=self.num_updates, seeds=self.seeds,
+            out=self.out, progress=self.progress, **self.fields,
+        )  # fmt: skip
+        sizes = self.num_updates, len(run.members), self.episodes
+        for deterministic in (False, True):
+            if not is_evaluated(self.out, *sizes, deterministic):
+                run.evaluate(self.episodes, deterministic, progress=self.progress)
+
+
+def _jobs_of(
     folder: Path, algorithm: str, datasets: list[Dataset], *, num_updates: int,
     seeds: Sequence[int], episodes: int, progress: bool, **fields: Any,
-) -> None:  # fmt: skip
-    """Trains and evaluates one algorithm; see `train_and_evaluate`."""
+) -> list[TrainJob]:  # fmt: skip
+    """The runs of one algorithm; see `train_and_evaluate`."""
     name, backbone = algos.split(algorithm)
     train_fields = fields_of_algorithm(algorithm, fields) | backbone
     runs = split_datasets(folder, algorithm, datasets, train_fields)
     if "embeddings" in _defaults_of(algorithm):  # backbones share one diffusion model
         embeddings = str(folder.parent / f"{name}-embeddings")
         train_fields = {"embeddings": embeddings} | train_fields
-    for path, run_datasets in runs:
-        run = train(  # returns immediately where the folder holds the finished run
-            name, run_datasets, num_updates=num_updates, seeds=seeds, out=path,
-            progress=progress, **train_fields,
-        )  # fmt: skip
-        for deterministic in (False, True):
-            if not is_evaluated(path, num_updates, len(run.members), episodes, deterministic):
-                run.evaluate(episodes, deterministic, progress=progress)
+    return [
+        TrainJob(name, part, path, num_updates, seeds, episodes, progress, train_fields)
+        for path, part in runs
+    ]
 
 
 def split_datasets(

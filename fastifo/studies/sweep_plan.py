@@ -212,7 +212,8 @@ def check_data(plan: Plan, dataset: Dataset) -> None:
             "env: a sweep compares returns, and the dataset names no environment; pass "
             "env='Hopper-v4' (for example), on the command line --env-id"
         )
-    check_env(env, dataset.obs_dim, dataset.action_dim, dataset.action_low, dataset.action_high)
+    sizes = (dataset.obs_dim, dataset.action_dim)
+    check_env(env, *sizes, dataset.action_low, dataset.action_high, dataset.cameras)
 
 
 def _as_rungs(rungs: Any) -> tuple[int, ...]:

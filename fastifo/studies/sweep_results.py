@@ -84,6 +84,7 @@ class Sweep(Record):
     num_episodes: int  # that these evaluations played
     episodes: int  # of each
     final_episodes: int  # of each final member
+    deterministic: bool  # the policies' modes; False: sampled actions
     final_interval: tuple[float, float] | None = field(default=None)  # of the final mean
 
     @property

@@ -55,9 +55,10 @@ class RayTasks(OpenExecutor):
         self.workers, self.cpus, self.gpus, self.options = workers, cpus, gpus, options
         self.started = False
 
-    def __enter__(self) -> "RayTasks":
+    def open(self) -> None:
+        """Connects to the cluster, or starts Ray, unless this process is connected."""
         if self.ray.is_initialized():
-            return self
+            return
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address:
             settings["address"] = self.address
@@ -71,19 +72,15 @@ class RayTasks(OpenExecutor):
             total = self.ray.cluster_resources()
             kind, share = ("GPU", self.gpus) if self.gpus else ("CPU", self.cpus)
             self.workers = max(1, math.floor(total.get(kind, 1) / share))
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Disconnects; ends a Ray that was started here."""
         if self.started:
             self.ray.shutdown()
             self.started = False
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run_all(self, jobs: Sequence[Job]) -> None:
         """See `OpenExecutor`."""
-        if not self.started and not self.ray.is_initialized():
-            with self:
-                self.run(jobs)
-            return
         task = self.ray.remote(
             num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=0
         )(run_task)

@@ -64,7 +64,7 @@ class SlurmJobs(OpenExecutor):
             name="fastifo", cpus_per_task=cpus, gpus_per_node=int(gpus), **limits | parameters
         )
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run_all(self, jobs: Sequence[Job]) -> None:
         """See `OpenExecutor`."""
         waiting, failures = list(range(len(jobs))), [0] * len(jobs)
         running: dict[int, Any] = {}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastifo
-from fastifo.benchmarks.sibench import SIBenchSpec, load_sibench
+from fastifo.benchmarks.sibench import load_sibench
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.data.dataset import Dataset
 from support import write_expert
 
@@ -80,6 +81,38 @@ def test_the_other_episodes_may_come_from_a_clone(
     assert mixture.info["spec"]["clone"] == 2
 
 
+def test_a_script_that_misjudges_the_object_plays_the_other_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    spec = (
+        "bimodal:metaworld/CoffeeButton/expert=2,total=6,demos=2,noise=0.3,object_error=0.3,"
+        "env.max_episode_steps=60,env.success_terminal=false"
+    )
+    dataset = fastifo.load(spec, progress=False)
+    background = dataset.background
+    assert dataset.info["spec"]["object_error"] == 0.3
+    assert background.success is not None
+    assert background.success[4:].all()  # the expert's
+    assert not background.success[:4].all()
+    assert not background.terminal.any()
+    others = fastifo.load(spec.replace("expert=2", "expert=0"), progress=False).background
+    assert others.num_episodes == 6
+    assert others.take(range(4)).obs.equal(background.take(range(4)).obs)
+    assert len(list((tmp_path / "fastifo").glob("bimodal-*-misjudged-*"))) == 1
+
+
+def test_objects_are_misjudged_by_scripts_only(expert: Path) -> None:
+    with pytest.raises(ValueError, match=r"object_error: expected an expert that is a script.*Hop"):
+        load(expert, "expert=1,demos=1,object_error=0.1")
+
+
+def test_objects_are_not_misjudged_in_a_dataset(expert: Path, tmp_path: Path) -> None:
+    load(expert, "expert=3,demos=1").save(tmp_path / "recorded.fastifo")
+    with pytest.raises(ValueError, match="expected a script as expert, found a dataset"):
+        load(tmp_path / "recorded.fastifo", "expert=1,demos=1,object_error=0.1")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -89,6 +122,9 @@ def test_the_other_episodes_may_come_from_a_clone(
         ("expert=1,demos=-1", "must be at least 0, found -1"),
         ("expert=1,seed=100", "seed must be 0 to 99"),
         ("expert=1,clone=-2", "clone must be at least 0, found -2"),
+        ("expert=1,object_error=-1", "object_error must be at least 0, found -1"),
+        ("expert=1,object_error=nan", "object_error must be at least 0, found nan"),
+        ("expert=1,clone=2,object_error=1", "expected clone or object_error, found both"),
     ],
 )
 def test_a_wrong_spec_raises_and_names_the_part(expert: Path, options: str, message: str) -> None:

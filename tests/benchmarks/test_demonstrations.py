@@ -16,7 +16,7 @@ from fastifo.benchmarks.demonstrations import (
     find_demonstrator,
     is_dataset,
 )
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.data.dataset import Dataset
 from fastifo.envs.experts import ExpertPolicy

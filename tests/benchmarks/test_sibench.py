@@ -12,7 +12,7 @@ import torch
 
 import fastifo
 from fastifo.benchmarks.sets import build_sets
-from fastifo.benchmarks.sibench import SIBenchSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.data.dataset import Dataset
 from fastifo.envs.experts import load_expert
 from support import contents, full_disk, write_expert

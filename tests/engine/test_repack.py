@@ -43,8 +43,8 @@ def test_repacked_members_end_with_the_bits_of_an_undisturbed_run(
     whole = train_members(name, members, dataset, options(tmp_path / "whole", 12))
     if name == "vfo_bin":
         assert whole.engine == "native"
-    for part, chosen in (("a", [0, 1, 2]), ("b", [3, 4])):
-        train_members(name, [members[i] for i in chosen], dataset, options(tmp_path / part, 8))
+    for part, indices in (("a", [0, 1, 2]), ("b", [3, 4])):
+        train_members(name, [members[i] for i in indices], dataset, options(tmp_path / part, 8))
     survivors = [4, 1, 0]
     sources = [(tmp_path / "b", 1), (tmp_path / "a", 1), (tmp_path / "a", 0)]
     chosen = [members[i] for i in survivors]

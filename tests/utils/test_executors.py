@@ -38,7 +38,8 @@ def test_slurm_jobs_are_submitted_again(tmp_path: Path, monkeypatch: pytest.Monk
     run(executor, tmp_path / "a", ("full", "no"))
     with pytest.raises(ZeroDivisionError):
         executor.run([FailOnce(tmp_path / "c", "wrong")])
-    result, lost = submitit.Job.result, []
+    result = submitit.Job.result
+    lost: list[Any] = []
 
     def result_or_loss(job: Any) -> Any:
         if len(lost) < 2:
@@ -80,7 +81,7 @@ def test_names_and_settings_are_checked(tmp_path: Path) -> None:
         make_executor("processes", workers=-1)
     for settings in ({"address": "auto"}, {"gpus": 1}, {"slurm": {"timeout_min": 5}}):
         with pytest.raises(ValueError, match=f"{next(iter(settings))}: the executor processes has"):
-            make_executor("processes", **settings)  # type: ignore[arg-type]
+            make_executor("processes", **settings)
     with pytest.raises(ValueError, match="workers: the executor in-process has no such"):
         make_executor("in-process", workers=2)
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.ends import Ends
@@ -70,13 +72,14 @@ def from_rows(
     """
     columns = {"observations": obs, "actions": action, "next_observations": next_obs}
     _check_shapes(source, columns, reward)
-    notes = dict(ends.notes)
+    notes, count = dict(ends.notes), len(obs)
+    original = np.arange(count)  # row of the file
     last, terminal = ends.last | ends.terminal, ends.terminal
     if next_obs is not None:
         extra = reset_rows(obs, next_obs, last, reward, TOLERANCE)
         if extra.any():
             notes["rows dropped that only record the reset after an episode"] = int(extra.sum())
-            obs, next_obs = obs[~extra], next_obs[~extra]
+            obs, next_obs, original = obs[~extra], next_obs[~extra], original[~extra]
             last, terminal = last[~extra], terminal[~extra]
             action = None if action is None else action[~extra]
             reward = None if reward is None else reward[~extra]
@@ -85,15 +88,20 @@ def from_rows(
     start = layout.start
     step = np.repeat(layout.first - start[:-1], layout.length) + np.arange(start[-1])  # rows kept
     is_terminal = terminal[layout.final]
+    final = np.minimum(layout.final + 1, layout.last)  # row of the final observation
+    final_rows = np.where(known[layout.final], count + original[layout.final], original[final])
+    final_obs = obs[final]
+    if next_obs is not None:
+        final_obs = np.where(known[layout.final, None], next_obs[layout.final], final_obs)
     episodes = Episodes(
-        obs=torch.from_numpy(_with_final(obs, next_obs, known, layout, step)),
+        obs=torch.from_numpy(_with_final(obs[step], final_obs, layout).astype(np.float32)),
         start=torch.from_numpy(start),
         terminal=_at_end(start, is_terminal),
         timeout=_at_end(start, ~is_terminal),
         action=None if action is None else torch.from_numpy(action[step]),
         reward=None if reward is None else torch.from_numpy(reward[step]),
     )
-    return finish(source, episodes, notes)
+    return finish(source, episodes, notes, _with_final(original[step], final_rows, layout))
 
 
 def check_rows(path: Path, obs: Floats) -> int:
@@ -205,17 +213,15 @@ def check_count(source: Source, found: int) -> None:
         )
 
 
-def _with_final(
-    obs: Floats, next_obs: Floats | None, known: Bools, layout: _Layout, step: Ints
-) -> Floats:
-    """The observations of the rows kept, each episode followed by its final one, [N + E, D]."""
+def _with_final(values: NDArray[Any], final: NDArray[Any], layout: _Layout) -> NDArray[Any]:
+    """Values of the N rows kept, each episode's followed by its final one, [N + E, ...].
+
+    values: [N, ...].  final: [E, ...].
+    """
     start = layout.start
     row = start + np.arange(len(start))  # [E + 1], first row of each episode in the result
-    result = np.empty((row[-1], obs.shape[1]), np.float32)
-    result[np.repeat(row[:-1] - start[:-1], layout.length) + np.arange(start[-1])] = obs[step]
-    final = obs[np.minimum(layout.final + 1, layout.last)]
-    if next_obs is not None:
-        final = np.where(known[layout.final, None], next_obs[layout.final], final)
+    result = np.empty((row[-1], *values.shape[1:]), values.dtype)
+    result[np.repeat(row[:-1] - start[:-1], layout.length) + np.arange(start[-1])] = values
     result[row[1:] - 1] = final
     return result
 
@@ -244,7 +250,7 @@ def from_whole_episodes(
         action=None if action is None else torch.from_numpy(np.concatenate(action)),
         reward=None if reward is None else torch.from_numpy(np.concatenate(reward)),
     )
-    return finish(source, episodes, notes)
+    return finish(source, episodes, notes, np.arange(len(episodes.obs)))
 
 
 def _at_end(start: Ints, flag: Bools) -> torch.Tensor:

@@ -7,17 +7,20 @@ import torch
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.formats.actions import choose_bounds, clip_actions, to_unit
-from fastifo.data.formats.source import ReadResult, Source
+from fastifo.data.formats.source import Ints, ReadResult, Source
 
 LARGEST_OBSERVATION, LARGEST_ACTION = 1e8, 10.0  # larger values are damaged
 LARGEST_REWARD = 1e8  # larger ones are counted
-LARGEST_DROPPED_SHARE = 0.5  # of the episodes; a file with more unusable ones is refused
+LARGEST_DROPPED_SHARE = 0.5  # of the episodes; without `skip_bad` a file with more is refused
 DROPPED = "episodes dropped for damaged or missing values"
 
 
-def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadResult:
+def finish(
+    source: Source, episodes: Episodes, notes: dict[str, int], rows: Ints | None = None
+) -> ReadResult:
     """Drops episodes with damaged values, and maps actions to [-1, 1]; all changes are counted.
 
+    rows: as `ReadResult.rows`.
     Raises ValueError naming the file if more than LARGEST_DROPPED_SHARE of the episodes would be
     dropped, or too many actions clipped.
     """
@@ -29,6 +32,8 @@ def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadRes
     damaged, reasons = _damaged(episodes, action, bounds is not None)
     if action is not episodes.action:
         episodes = _replaced(episodes, action)
+    if rows is not None and bool(damaged.any()):
+        rows = rows[~damaged[torch.repeat_interleave(episodes.lengths + 1)].numpy()]
     episodes = drop_episodes(source, episodes, damaged, notes, reasons)
     if episodes.action is not None:
         clip_actions(source, episodes.action, bounds, notes)
@@ -37,7 +42,7 @@ def finish(source: Source, episodes: Episodes, notes: dict[str, int]) -> ReadRes
         notes["rewards that are not finite or exceed 1e8"] = int(odd.sum())
     low, high = (None, None) if bounds is None else bounds
     notes = {note: count for note, count in notes.items() if count}
-    return ReadResult(episodes, source, low, high, notes)
+    return ReadResult(episodes, source, low, high, notes, rows)
 
 
 def _damaged(
@@ -88,9 +93,16 @@ def drop_episodes(
 
 
 def check_share(source: Source, dropped: int, count: int, reason: str) -> None:
-    """Raises ValueError with the reason if too many of `count` episodes are dropped."""
-    if dropped > LARGEST_DROPPED_SHARE * count:
-        more = f" ({dropped} of {count} episodes are unusable)" if count > 1 else ""
+    """Raises ValueError with the reason if too many of `count` episodes are dropped.
+
+    With the option `skip_bad` that is all of them.
+    """
+    largest = count - 1 if source.options.skip_bad else LARGEST_DROPPED_SHARE * count
+    if dropped > largest:
+        more = ""
+        if count > 1:
+            remedy = "" if dropped == count else "; skip_bad=True (,skip_bad=true) drops them"
+            more = f" ({dropped} of {count} episodes are unusable{remedy})"
         raise source.error(f"{reason}{more}")
 
 

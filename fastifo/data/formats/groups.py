@@ -17,6 +17,7 @@ class Column(NamedTuple):
     extra: int = 0  # rows beyond one per step
     ndim: tuple[int, ...] = (1,)  # dimensions that it may have
     squeezed: bool = False  # a trailing dimension of 1 is dropped
+    reads: bool = True  # False: its shape is checked, its values are left in the file
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class EpisodeColumns:
 
     values: dict[str, list[Floats]]  # column -> [E] arrays; no entry for columns the file lacks
     notes: dict[str, int]
+    groups: list[str]  # [E], their names
 
 
 def common_columns(file: HDF5, groups: Sequence[str], columns: Sequence[Column]) -> list[Column]:
@@ -60,15 +62,16 @@ def read_groups(
             whole.append(group)
     if faults:
         check_share(source, len(faults), len(chosen), faults[0])
-    names = [f"{group}/{column.name}" for group in whole for column in present]
+    read = [column for column in present if column.reads]
+    names = [f"{group}/{column.name}" for group in whole for column in read]
     arrays = iter(file.numbers(names))
-    values: dict[str, list[Floats]] = {column.name: [] for column in present}
+    values: dict[str, list[Floats]] = {column.name: [] for column in read}
     for _ in whole:
-        for column in present:
+        for column in read:
             array = next(arrays)
             squeeze = column.squeezed and array.ndim == 2
             values[column.name].append(array[:, 0] if squeeze else array)
-    return EpisodeColumns(values, {DROPPED: len(faults)} if faults else {})
+    return EpisodeColumns(values, {DROPPED: len(faults)} if faults else {}, whole)
 
 
 def _usual_widths(

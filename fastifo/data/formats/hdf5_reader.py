@@ -4,11 +4,11 @@ The HDF5 library is not hardened against malicious files. A fork therefore answe
 with limits on memory and processor time; it may crash without harm.
 
 A request is one line of JSON on stdin, {"path", "names" or null, "dtype" of the values, "memory" in
-bytes}. The answer is a sequence of frames on stdout, each a letter, its size in bytes (uint64) and
-its content: "n" has values, one dataset after another; "j" comes last, with {"result"} or {"error"}
-as JSON. Nothing is written to the disk. Where the fork dies of a signal, this process exits with 64
-plus the signal; with 64 where the fork ends without an answer. This script imports neither torch
-nor fastifo.
+bytes, "rows" [first, end] or null for all}. The answer is a sequence of frames on stdout, each a
+letter, its size in bytes (uint64) and its content: "n" has values, one dataset after another; "j"
+comes last, with {"result"} or {"error"} as JSON. Nothing is written to the disk. Where the fork
+dies of a signal, this process exits with 64 plus the signal; with 64 where the fork ends without an
+answer. This script imports neither torch nor fastifo.
 """
 
 import json
@@ -157,8 +157,8 @@ def send(kind: bytes, content: Any) -> None:
     sys.stdout.buffer.write(view)
 
 
-def send_numbers(dataset: h5py.Dataset, dtype: str) -> None:
-    """Sends a dataset in blocks of rows."""
+def send_numbers(dataset: h5py.Dataset, dtype: str, limits: list[int] | None) -> None:
+    """Sends a dataset in blocks of rows.  limits: the first row and the end; None: all rows."""
     if dataset.ndim == 0:
         send(b"n", np.asarray(dataset[()], dtype).reshape(1))
         return
@@ -166,10 +166,11 @@ def send_numbers(dataset: h5py.Dataset, dtype: str) -> None:
     rows = max(1, BLOCK_BYTES // max(1, row_bytes))
     if dataset.chunks:  # a multiple of the chunk, so that each chunk is decompressed once
         rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]
-    for first in range(0, dataset.shape[0], rows):
+    begin, end = limits or (0, dataset.shape[0])
+    for first in range(begin, end, rows):
         restart_timer()
         with np.errstate(over="ignore", invalid="ignore"):
-            block = np.ascontiguousarray(dataset[first : first + rows].astype(dtype))
+            block = np.ascontiguousarray(dataset[first : min(first + rows, end)].astype(dtype))
         if block.size:
             send(b"n", block.reshape(-1))
 
@@ -199,7 +200,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                 if dataset.dtype.kind in "SO":
                     strings[name] = texts(name, dataset)
                 else:
-                    send_numbers(dataset, request["dtype"])
+                    send_numbers(dataset, request["dtype"], request["rows"])
             return {"result": strings}
     except RefusedError as error:
         return {"error": str(error)}

@@ -5,18 +5,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FLAT = (
     "ends",
     "terminals",
     "dones",
     "max_steps",
 )  # say where episodes end in files without episodes
-BOUNDS = ("action_low", "action_high", "clip")
+SHARED = ("action_low", "action_high", "clip", "skip_bad")  # options of all kinds
 FILE_OPTIONS = {  # kind of file -> options in its spec
-    "d4rl": ("episodes", *FLAT, *BOUNDS),
-    "minari": ("episodes", "keys", "max_steps", *BOUNDS),
-    "robomimic": ("episodes", "keys", "filter", "dones", "object_layout", *BOUNDS),
-    "npz": ("episodes", "keys", *FLAT, *BOUNDS),
+    "d4rl": ("episodes", *FLAT, "action_key", *SHARED),
+    "minari": ("episodes", "keys", "cameras", "max_steps", *SHARED),
+    "robomimic": (
+        "episodes",
+        "keys",
+        "cameras",
+        "filter",
+        "dones",
+        "object_layout",
+        "action_key",
+        *SHARED,
+    ),
+    **dict.fromkeys(
+        ("npz", "csv", "parquet", "lerobot"), ("episodes", "keys", *FLAT, "action_key", *SHARED)
+    ),
+    "ogbench": ("episodes", "keys", "action_key", *SHARED),
+    "d3rlpy": ("episodes", "dones", "max_steps", *SHARED),
+    "imitation": ("episodes", "dones", "max_steps", *SHARED),
+    "maniskill": ("episodes", "keys", "dones", *SHARED),
 }
 Bound = tuple[float, ...]
 
@@ -27,6 +44,8 @@ class ReadOptions:
 
     episodes: int = 0  # only the first ones; 0: all
     keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
+    action_key: str = ""  # column of the actions; empty: the format's
+    cameras: tuple[str, ...] = ()  # whose frames to read
     filter: str = ""  # robomimic: a mask
     object_layout: str = ""  # robomimic: of `object`, 1.4 or 1.5; empty: the file's own
     # Column that marks the last row of every episode; "file": one episode; "rows": one a row.
@@ -35,6 +54,7 @@ class ReadOptions:
     dones: str = ""  # what an end is that the file only calls "done": terminal | timeout
     max_steps: int = 0  # steps after which the time limit ends an episode; 0: not said
     clip: bool = False  # accept that any share of the actions is clipped to the bounds
+    skip_bad: bool = False  # accept that any share of the episodes is dropped as damaged
     action_low: Bound | None = None  # bounds of the environment's actions: one number or one each
     action_high: Bound | None = None
 
@@ -75,18 +95,19 @@ def _parse(text: str, key: str, value: str) -> Any:
         if not (value.isascii() and value.isdigit() and int(value) > 0):
             raise ValueError(f"{text!r}: {key}: expected a number, found {value!r}")
         return int(value)
-    if key == "keys":
+    if key in ("keys", "cameras"):
         return tuple(name for name in value.split("+") if name)
     choices = {
         "dones": ("terminal", "timeout"),
         "clip": ("true", "false"),
+        "skip_bad": ("true", "false"),
         "object_layout": ("1.4", "1.5"),
     }.get(key)
     if choices is not None:
         if value not in choices:
             raise ValueError(f"{text!r}: {key}: expected {' or '.join(choices)}, found {value!r}")
-        return value == "true" if key == "clip" else value
-    if key.startswith("action_"):
+        return value == "true" if key in ("clip", "skip_bad") else value
+    if key in ("action_low", "action_high"):
         try:
             bound = tuple(float(number) for number in value.split("+"))
         except ValueError:
@@ -98,3 +119,13 @@ def _parse(text: str, key: str, value: str) -> Any:
             )
         return bound
     return value
+
+
+def as_bound(name: str, value: Any) -> Bound | None:
+    """A bound as numbers.  Raises TypeError for something else."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(number) for number in np.asarray(value, np.float64).ravel())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: expected a number or an array, found {value!r}") from None

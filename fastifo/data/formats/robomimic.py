@@ -1,8 +1,8 @@
-"""robomimic's HDF5 files with low-dimensional observations, read without the `robomimic` package.
+"""robomimic's HDF5 files, read without the `robomimic` package.
 
 Layout: `data/demo_<k>` with `actions`, `obs/<key>` and usually `rewards`, `dones` and
-`next_obs/<key>`; `mask/<name>` lists the demonstrations that a filter selects. The attribute
-`env_args` of `data` describes the environment.
+`next_obs/<key>`; the frames of a camera are the key `<camera>_image`. `mask/<name>` lists the
+demonstrations that a filter selects. The attribute `env_args` of `data` describes the environment.
 """
 
 import json
@@ -15,7 +15,8 @@ import numpy as np
 from fastifo.data.formats.actions import check_continuous
 from fastifo.data.formats.assemble import concatenate_columns, from_rows
 from fastifo.data.formats.ends import Ends
-from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
+from fastifo.data.formats.file_frames import FrameColumns, check_frames, with_frames
+from fastifo.data.formats.groups import Column, EpisodeColumns, common_columns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.robosuite import (
@@ -28,41 +29,55 @@ from fastifo.data.formats.robosuite import (
 )
 from fastifo.data.formats.source import Bools, Floats, ReadResult, Source
 
+SUFFIX = "_image"  # of the key of a camera's frames
+
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The demonstrations of a robomimic file; `from_rows` says what is dropped.
 
     options: `keys` are observations to concatenate, in this order, by default those of LOW_DIM that
-    exist; `filter` is the name of a mask; `dones` says what the last step is, whatever the file's
-    own `dones` say, and with `timeout` success does not end the task in the environment either;
-    `object_layout` is the version of robosuite whose layout of `object` is wanted, by default the
-    file's own.
+    exist, with cameras without `object`; `cameras` are those whose frames are read; `filter` is the
+    name of a mask; `dones` says what the last step is, whatever the file's own `dones` say, and
+    with `timeout` success does not end the task in the environment either; `object_layout` is the
+    version of robosuite whose layout of `object` is wanted, by default the file's own.
     The environment and its settings come from `env_args`.
     The last step of a demonstration is terminal if its `dones` says so.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong: an unknown filter or
-    key, an image key, or a damaged file.
+    key, an image key, a camera that the file does not have, or a damaged file.
     """
     file = HDF5(path)
     demos = _demos(file, options.filter)
-    keys = _choose_keys(file, demos, options.keys)
+    keys = _choose_keys(file, demos, options)
+    frames, with_next = _frame_columns(file, demos, options.cameras)
     source = _source(file, options, keys)
+    action_key = options.action_key or "actions"
+    if options.action_key and not any(file.has(f"data/{demo}/{action_key}") for demo in demos):
+        known = ", ".join(sorted(file.children(f"data/{demos[0]}")))
+        raise file.error(f"action_key: expected one of {known}, found {action_key}")
     columns = [
         *(Column(f"obs/{key}", ndim=(1, 2)) for key in keys),
-        *(Column(f"next_obs/{key}", ndim=(1, 2)) for key in keys),
-        Column("actions", ndim=(1, 2)),
+        *(Column(f"next_obs/{key}", ndim=(1, 2)) for key in keys if with_next),
+        Column(action_key, ndim=(1, 2)),
         Column("rewards", squeezed=True),
         Column("dones", squeezed=True),
+        *(
+            Column(name, ndim=(4,), reads=False)
+            for each in frames.values()
+            for name in each
+            if name
+        ),
     ]
     episodes = read_groups(file, source, [f"data/{demo}" for demo in demos], columns)
     _convert_object(source, episodes)
     obs = _joined(file, episodes, [f"obs/{key}" for key in keys])
     assert obs is not None  # `_choose_keys` has checked the keys
-    action = _joined(file, episodes, ["actions"])
+    action = _joined(file, episodes, [action_key])
     if action is not None:
-        kinds = {file.kind(f"data/{d}/actions") for d in demos if file.has(f"data/{d}/actions")}
-        check_continuous(source, "actions", "f" if "f" in kinds else min(kinds), action)
+        names = [f"data/{demo}/{action_key}" for demo in demos]
+        kinds = {file.kind(name) for name in names if file.has(name)}
+        check_continuous(source, action_key, "f" if "f" in kinds else min(kinds), action)
     lengths = [len(part) for part in episodes.values[f"obs/{keys[0]}"]]
-    return from_rows(
+    result = from_rows(
         source,
         obs,
         _ends(source, episodes, lengths),
@@ -70,6 +85,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         action=action,
         reward=_flat(episodes, "rewards"),
     )
+    return with_frames(file, result, episodes.groups, lengths, frames)
 
 
 def _ends(source: Source, episodes: EpisodeColumns, lengths: list[int]) -> Ends:
@@ -132,12 +148,43 @@ def _by_numbers(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(p)) if p.isascii() and p.isdigit() else (1, p) for p in parts]
 
 
-def _choose_keys(file: HDF5, demos: list[str], keys: tuple[str, ...]) -> tuple[str, ...]:
+def _frame_columns(
+    file: HDF5, demos: list[str], cameras: tuple[str, ...]
+) -> tuple[dict[str, FrameColumns], bool]:
+    """The datasets of each camera, and whether the file has next observations with frames.
+
+    Without them the next observations of an episode's last row are not known.
+    Raises ValueError for a camera that the file does not have, and frames of another kind.
+    """
+
+    def below(group: str) -> list[str]:
+        """Datasets that most demonstrations have there."""
+        columns = [Column(f"{group}/{camera}{SUFFIX}") for camera in cameras]
+        return [c.name for c in common_columns(file, [f"data/{d}" for d in demos], columns)]
+
+    obs, next_obs = below("obs"), below("next_obs")
+    if len(obs) < len(cameras):
+        keys = sorted({k for d in demos for k in file.children(f"data/{d}/obs")})
+        known = ", ".join(k.removesuffix(SUFFIX) for k in keys if k.endswith(SUFFIX)) or "none"
+        missing = next(c for c in cameras if f"obs/{c}{SUFFIX}" not in obs)
+        raise file.error(f"cameras: expected some of {known}, found {missing!r}")
+    names = [f"data/{demo}/{name}" for demo in demos for name in obs + next_obs]
+    check_frames(file, [name for name in names if file.has(name)])
+    with_next = len(next_obs) == len(cameras)
+    return {
+        camera: FrameColumns(obs[i], next_obs[i] if with_next else "")
+        for i, camera in enumerate(cameras)
+    }, with_next
+
+
+def _choose_keys(file: HDF5, demos: list[str], options: ReadOptions) -> tuple[str, ...]:
     """The given keys, or the default ones, that the first demonstration with observations has."""
+    keys = options.keys
+    default = LOW_DIM[1:] if options.cameras else LOW_DIM  # what cameras see is not told
     demo = next((demo for demo in demos if file.children(f"data/{demo}/obs")), demos[0])
     known = [k for k in file.children(f"data/{demo}/obs") if file.has(f"data/{demo}/obs/{k}")]
     images = sorted(key for key in known if len(file.shape(f"data/{demo}/obs/{key}")) > 2)
-    keys = keys or tuple(key for key in LOW_DIM if key in known)
+    keys = keys or tuple(key for key in default if key in known)
     bad = [key for key in keys if key in images or key not in known]
     if not known and file.has(f"data/{demo}/states"):
         raise file.error(
@@ -148,8 +195,8 @@ def _choose_keys(file: HDF5, demos: list[str], keys: tuple[str, ...]) -> tuple[s
         low_dim = ", ".join(sorted(set(known) - set(images)))
         raise file.error(
             f"keys: {', '.join(bad) or 'the file has none of the default keys'}: expected "
-            f"low-dimensional observations ({low_dim}); images are not supported yet "
-            f"({', '.join(images) or 'none here'})"
+            f"low-dimensional observations ({low_dim}); images are read by camera, as in "
+            f",cameras=agentview ({', '.join(images) or 'none here'})"
         )
     return keys
 
@@ -172,6 +219,9 @@ def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
         settings.pop("object_layout", None)
     if options.object_layout == OLD and env_id is not None:
         settings["object_layout"] = OLD
+    render = _render(file, options.cameras)
+    if render and env_id is not None:
+        settings["render"] = render
     if options.dones == "timeout" and env_id is not None:
         settings["success_terminal"] = False  # episodes that are played end as those of the file do
     return Source(
@@ -182,6 +232,20 @@ def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
         obs_keys=() if env_id is None or keys == LOW_DIM else keys,
         info=info,
     )
+
+
+def _render(file: HDF5, cameras: tuple[str, ...]) -> dict[str, Any]:
+    """Settings with which the environment renders as robomimic does: robosuite's own.
+
+    Empty without cameras, or if their frames have different sizes, which no environment renders.
+    """
+    names = [next(n for n in file.objects if n.endswith(f"/obs/{c}{SUFFIX}")) for c in cameras]
+    sizes = {file.shape(name)[1:3] for name in names}
+    if len(sizes) != 1:
+        return {}
+    ((height, width),) = sizes
+    quality = {"shadows": True, "reflections": True, "offsamples": 4}  # MuJoCo's defaults
+    return {"cameras": list(cameras), "height": height, "width": width, **quality}
 
 
 def _convert_object(source: Source, episodes: EpisodeColumns) -> None:

@@ -45,3 +45,5 @@ class ReadResult(Record):
     action_low: Tensor | None = None  # [A], None: [-1, 1]
     action_high: Tensor | None = None
     notes: dict[str, int] = field(default_factory=dict)  # change -> how often it was made
+    # [N + E], which row of the file's R each observation is; R more: that row's next observation.
+    rows: Ints | None = None

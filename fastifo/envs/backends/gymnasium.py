@@ -30,6 +30,7 @@ class GymnasiumBackend:
     """Environments with Gymnasium's interface; the prefix gymnasium/ may stand before an id."""
 
     has_async_steps = False
+    max_slots = 2048
 
     def knows(self, env_id: str) -> bool:
         """Whether Gymnasium, or a package that registers with it, has the environment."""
@@ -80,9 +81,12 @@ class GymnasiumEnv:
         self.steps = 0
         render = spec.render
         self.stack = None if render is None else self.open_cameras(render)
+        self.hides_state = render is not None and not render.state
+        parts = () if self.hides_state else self.flattener.parts
         self.info = EnvInfo(
-            self.name, self.flattener.obs_dim, low, high, self.limit, _versions(self.env),
-            self.flattener.parts, tuple(unused), spec.max_episode_steps is not None or bool(own),
+            self.name, 1 if self.hides_state else self.flattener.obs_dim, low, high, self.limit,
+            _versions(self.env), parts, tuple(unused),
+            spec.max_episode_steps is not None or bool(own),
             () if render is None else render.images,
         )  # fmt: skip
 
@@ -133,6 +137,8 @@ class GymnasiumEnv:
         return self._vector(obs), float(reward), ended, truncated and not ended, _success(info)
 
     def _vector(self, obs: Any) -> NDArray[np.float32]:
+        if self.hides_state:
+            return np.zeros(1, np.float32)
         vector = self.flattener.one(obs)
         if vector.shape != (self.info.obs_dim,):
             raise ValueError(

@@ -58,6 +58,7 @@ class RobosuiteBackend:
     """robosuite's environments, which hold the GIL and therefore step in worker processes."""
 
     has_async_steps = False
+    max_slots = 2048
 
     def knows(self, env_id: str) -> bool:
         """Whether the id has robosuite's prefix."""
@@ -100,12 +101,14 @@ def _known_info(spec: EnvSpec) -> EnvInfo | None:
         return None
     if not set(settings) <= WIDTHS_STAY:
         return None
-    parts = tuple((key, widths[key]) for key in keys)
+    parts: tuple[tuple[str, int], ...] = tuple((key, widths[key]) for key in keys)
     ones, width = np.ones(ACTION_DIM), sum(width for _, width in parts)
     render = spec.render
     if render is not None:
         check_cameras(spec.id, render.cameras, CAMERAS)
         choose_library(spec.id)
+        if not render.state:
+            parts, width = (), 1
     images = () if render is None else render.images
     return EnvInfo(spec.id, width, -ones, ones, time_limit(spec), versions(), parts, images=images)
 

@@ -64,6 +64,7 @@ class RobosuiteEnv:
             self.env = self._make(arguments)
         render = spec.render
         self.stack = None if render is None else self.open_cameras(render)
+        self.hides_state = render is not None and not render.state
         obs = self.reset(0)
         low, high = (np.asarray(end, np.float64) for end in self.env.action_spec)
         self.info = EnvInfo(
@@ -163,6 +164,8 @@ class RobosuiteEnv:
         self.env.close()
 
     def _vector(self, obs: Mapping[str, Any]) -> NDArray[np.float32]:
+        if self.hides_state:
+            return np.zeros(1, np.float32)
         return np.concatenate([self._part(obs, key) for key in self.keys]).astype(np.float32)
 
     def _part(self, obs: Mapping[str, Any], key: str) -> NDArray[np.float64]:
@@ -176,6 +179,8 @@ class RobosuiteEnv:
         return other_layout(self.task, part) if key == "object" and self.layout == OLD else part
 
     def _parts(self) -> tuple[tuple[str, int], ...]:
+        if self.hides_state:
+            return ()
         obs = self.env._get_observations()
         return tuple((key, len(self._part(obs, key))) for key in self.keys)
 

@@ -33,8 +33,13 @@ def normal_noise(expert: Expert, stream: int, step: int, rows: int) -> Tensor | 
     """`Expert.noise`: standard normal numbers by the expert's seed, [rows, A]."""
     if expert.deviation is None or expert.noise_scale == 0.0:
         return None
-    size = rows * len(expert.deviation)
     counter = torch.tensor([step], dtype=torch.int64, device="cpu")
-    pairs = uniform(expert.seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
+    return normal(expert.seed, counter, stream, rows, len(expert.deviation))
+
+
+def normal(seed: Tensor, counter: Tensor, stream: int, rows: int, width: int) -> Tensor:
+    """Standard normal numbers, [rows, width]: a function of seed [1], counter [1] and stream."""
+    size = rows * width
+    pairs = uniform(seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
     # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
     return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()

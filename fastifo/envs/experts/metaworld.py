@@ -22,6 +22,7 @@ PREFIX = "metaworld/"
 INSTALL = "pip install 'fastifo[metaworld]' && pip install --no-deps metaworld==3.1.1"
 REVISION = 1  # of the scripts here; part of the names of cached datasets
 OTHER_NAMES = {"PegInsertSide": "PegInsertionSide"}  # of the package's classes
+OBJECT = slice(4, 7)  # entries of an observation: position of the first object
 ACTION_DIM = 4  # velocities of the gripper along x, y, z, and its closing force
 
 
@@ -53,6 +54,12 @@ class MetaworldScript:
         if noise is not None:
             action = (action + self.noise_scale * noise).clamp(-1.0, 1.0)
         return action
+
+    def displaced(self, obs: Tensor, offset: Tensor) -> Tensor:
+        """Observations [B, 39] with the first object displaced by `offset`, [B, 3], in metres."""
+        obs = obs.clone()
+        obs[:, OBJECT] += offset
+        return obs
 
     def identity(self) -> bytes:
         """Name and version of the script."""

@@ -78,12 +78,21 @@ class RobosuiteScript:
 
     def read(self, obs: Tensor) -> Scene:
         """The parts of observations [B, D]."""
-        width = obs.shape[1] - 9
-        first = 7 if self.layout == NEW and width == 14 else 0
+        width, first = obs.shape[1] - 9, self.first_of_object(obs)
         pose, gripper = obs[:, first : first + 7], obs[:, width:]
         return Scene(
             pose[:, :3], pose[:, 3:], gripper[:, :3], gripper[:, 3:7], gripper[:, 7] - gripper[:, 8]
         )
+
+    def first_of_object(self, obs: Tensor) -> int:
+        """Entry of observations [B, D] at which the object's pose begins."""
+        return 7 if self.layout == NEW and obs.shape[1] == 23 else 0
+
+    def displaced(self, obs: Tensor, offset: Tensor) -> Tensor:
+        """Observations [B, D] with the object displaced by `offset`, [B, 3], in metres."""
+        obs, first = obs.clone(), self.first_of_object(obs)
+        obs[:, first : first + 3] += offset
+        return obs
 
     def identity(self) -> bytes:
         """Name and revision of the script."""

@@ -31,11 +31,11 @@ def test_without_next_observations_the_last_step_of_a_timeout_is_dropped(tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (",keys=object+agentview_image", r"agentview_image: expected low-dim.*not supported yet"),
+        (",keys=object+agentview_image", r"agentview_image: expected low-dim.*read by camera"),
         (",keys=nothing", r"nothing: expected low-dimensional observations \(object, robot0_eef"),
         (",filter=valid", "filter: expected one of train, found 'valid'"),
         (",episodes=99", "episodes: expected at most 5, the file's number of episodes, found 99"),
-        (",size=3", "unknown option 'size=3'; known: episodes, keys, filter"),
+        (",size=3", "unknown option 'size=3'; known: episodes, keys, cameras, filter"),
     ],
 )
 def test_unknown_keys_filters_and_options_are_refused(

@@ -1,0 +1,270 @@
+"""Frames per CPU-second of sampling, of each part of a training step and of rendering; memory.
+
+    python -m bench.images [--batch 64] [--seconds 3] [--env HalfCheetah-v4] [--memory]
+
+Times are processor time of all threads, which depends little on what else the machine does; opening
+a pack is in wall time. Data are random frames of 84 x 84 x 3. A training step is one of BC; the
+parts of an update are measured one by one. `--memory` makes a sparse pack of 1e6 frames (21 GB of
+zeros that take no room on the disk), opens it and draws batches in a process of its own; its times
+are those of a file that the system caches. Rendering plays `--env` with a camera, if there is one.
+Rows are added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows that methods learn
+from pixels.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.arguments import make_parser
+from bench.pack import random_dataset
+from bench.timing import current_commit, machine, results_name
+from fastifo import Dataset, Episodes, load
+from fastifo.algos import find
+from fastifo.algos.learner import InputSpec
+from fastifo.data import pack
+from fastifo.data.frames import as_frames, frames_per_block
+from fastifo.data.sampler import Sampler
+from fastifo.nn.encoder import Encoder
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    "part",
+    "setting",
+    "frames_per_cpu_s",
+    "value",
+    "unit",
+    "threads",
+    "load",
+    "machine",
+    "commit",
+)
+SIZE = (84, 84, 3)
+Measured = tuple[str, str, float, float, str]  # part, setting, frames/s, value, unit
+
+
+def make_dataset(count: int) -> Dataset:
+    """Random transitions with random frames of one camera.  count: a multiple of 1000."""
+    episodes = random_dataset(count, 9).background
+    frames = torch.randint(0, 256, (len(episodes.obs), *SIZE), dtype=torch.uint8)
+    return Dataset(Episodes(**episodes.columns(), images={"front": as_frames(frames)}))
+
+
+def seconds_of(call: Callable[[], object], budget_s: float) -> float:
+    """Median CPU-seconds of a call, after two that are not counted."""
+    call(), call()
+    times: list[float] = []
+    while sum(times) < budget_s or len(times) < 3:
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def make_sampler(
+    dataset: Dataset, batch: int, shift: int, encoder: Encoder | None = None
+) -> Sampler:
+    """A sampler of background transitions."""
+    return Sampler(
+        dataset, (0,), batch, frozenset(), "bench", torch.device("cpu"), torch.float32,
+        encoder, cameras=("front",), shift=shift, reuses=True,
+    )  # fmt: skip
+
+
+def sampling(dataset: Dataset, folder: Path, batch: int, budget_s: float) -> Iterator[Measured]:
+    """Batches of frames and their successors, from memory and from a pack."""
+    dataset.save(folder / "frames.fastifo")
+    mapped = load(folder / "frames.fastifo")
+    counter = torch.zeros(1, dtype=torch.int64)
+    for source, data in (("memory", dataset), ("pack", mapped)):
+        for shift in (0, 4):
+            sampler = make_sampler(data, batch, shift)
+
+            def draw(sampler: Sampler = sampler) -> None:
+                sampler.draw(counter)
+                counter.add_(1)
+
+            seconds = seconds_of(draw, budget_s)
+            setting = f"{source}, {'shifted' if shift else 'as stored'}, B={batch}"
+            yield "sampling", setting, 2 * batch / seconds, 1e3 * seconds, "ms"
+
+
+def training(dataset: Dataset, batch: int, budget_s: float) -> Iterator[Measured]:
+    """The parts of an update of BC, with each encoder."""
+    for encoder in ("drqv2", "spatial_softmax"):
+        setting = f"bc, {encoder}, B={batch}"
+        for part, seconds in update_parts(dataset, encoder, batch, budget_s).items():
+            yield f"training: {part}", setting, batch / seconds, 1e3 * seconds, "ms"
+
+
+def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) -> dict[str, float]:
+    """Seconds of each part of an update of BC."""
+    learner_class = find("bc")
+    config = learner_class.Config(image_encoder=encoder, batch_size=batch)
+    spec = InputSpec(dataset.obs_dim, dataset.action_dim, images=dataset.cameras)
+    learner: Any = learner_class([config], [0], spec)
+    sampler = make_sampler(dataset, batch, 4, learner.encoder)
+    counter = torch.zeros(1, dtype=torch.int64)
+    sample, frames = sampler.draw(counter), sampler.background.frames
+    assert frames is not None
+    rows = frames.row[torch.randint(0, len(frames.row), (1, batch))] + frames.step
+    parameters, obs = list(learner.policy.parameters()), sample.background.obs
+
+    def gradients() -> Any:
+        outputs = learner.policy.outputs(obs)
+        return torch.autograd.grad([outputs], parameters, [torch.ones_like(outputs)])
+
+    fixed = gradients()
+    seconds = {
+        "gather": seconds_of(
+            lambda: frames._gather("front", frames.frames["front"], rows), budget_s
+        ),
+        "draw, with gather, shift and float": seconds_of(lambda: sampler.draw(counter), budget_s),
+        "forward": seconds_of(lambda: learner.policy.outputs(obs), budget_s),
+        "forward and backward": seconds_of(gradients, budget_s),
+        "optimizer": seconds_of(lambda: learner.optimizer_step(parameters, fixed), budget_s),
+    }
+    return seconds | {
+        "whole step": seconds_of(lambda: learner.update(sampler.draw(counter)), budget_s)
+    }
+
+
+def rendering(env: str, budget_s: float) -> Iterator[Measured]:
+    """Steps of an environment with one camera, by its own settings."""
+    from fastifo.envs.registry import find_backend
+    from fastifo.envs.render import Render
+    from fastifo.envs.spec import as_spec
+
+    plain = as_spec(env)
+    for setting, render in (
+        ("no camera", None),
+        ("defaults", Render(("free",))),
+        ("shadows, reflections, 4 samples", Render(("free",), 84, 84, True, True, 4)),
+    ):
+        spec = plain.rendered(render)
+        vector = find_backend(spec).make(spec, 1, threads=1, workers=0)
+        vector.start([0])
+        step, count, started = vector.recv(), 0, time.process_time()
+        while step.active.any() and time.process_time() - started < budget_s:
+            low, high = vector.info.action_low, vector.info.action_high
+            vector.send(step.slots, (0.5 * (low + high))[None])
+            step, count = vector.recv(), count + 1
+        seconds = (time.process_time() - started) / max(1, count)
+        vector.close()
+        yield "rendering", f"{env}, {setting}", 1 / seconds, 1e3 * seconds, "ms"
+
+
+def write_sparse(path: Path, count: int) -> None:
+    """A pack with `count` transitions whose frames are zeros that take no room on the disk."""
+    dataset = Dataset(random_dataset(count, 9).background)
+    dataset.save(path)
+    rows = len(dataset.background.obs)
+    header = pack.read_header(path)
+    content = path.read_bytes()[-header["bytes"] :]
+    shape = (rows, *SIZE)
+    block = frames_per_block(shape)
+    frame_bytes = SIZE[0] * SIZE[1] * SIZE[2]
+    whole = f"{zlib.crc32(bytes(block * frame_bytes)):08x}" * (rows // block)
+    rest = f"{zlib.crc32(bytes(rows % block * frame_bytes)):08x}" if rows % block else ""
+    offset = -(-header["bytes"] // 4096) * 4096
+    entry = {"shape": list(shape), "offset": offset, "crc32": whole + rest}
+    header |= {"version": 3, "frames": {"background.front": entry}}
+    header["frame_bytes"] = offset - header["bytes"] + rows * frame_bytes
+    with path.open("wb") as file:
+        file.write(pack._encode_header(header))
+        file.write(content)
+        file.truncate(file.tell() + header["frame_bytes"])
+
+
+def draw_from(path: Path, batch: int, budget_s: float) -> None:
+    """Prints seconds of opening a pack and of its fingerprint, frames/s, and the process's memory.
+
+    See `memory`, which calls it in another process.
+    """
+    started = time.perf_counter()
+    dataset = load(path)
+    opened = time.perf_counter()
+    dataset.fingerprint()
+    hashed = time.perf_counter()
+    sampler, counter = make_sampler(dataset, batch, 4), torch.zeros(1, dtype=torch.int64)
+    count, used = 0, time.process_time()
+    while time.process_time() - used < budget_s:
+        sampler.draw(counter)
+        counter.add_(1)
+        count += 2 * batch
+    rate = count / (time.process_time() - used)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    peak, own = (int(status[name].split()[0]) / 1e6 for name in ("VmHWM", "RssAnon"))
+    print(opened - started, hashed - opened, rate, peak, own)
+
+
+def memory(folder: Path, batch: int, budget_s: float) -> Iterator[Measured]:
+    """Opening a pack of 1e6 frames and drawing from it."""
+    path = folder / "sparse.fastifo"
+    write_sparse(path, 1_000_000)
+    size = f"{path.stat().st_size / 1e9:.1f} GB"
+    code = f"from bench.images import *; draw_from(Path({str(path)!r}), {batch}, {budget_s})"
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    opened, hashed, rate, peak, own = map(float, output.split())
+    yield "open", size, 0.0, opened, "s"
+    yield "fingerprint", size, 0.0, hashed, "s"
+    yield "sampling", f"{size}, first reads, B={batch}", rate, 2e3 * batch / rate, "ms"
+    yield "memory, peak with mapped pages", size, 0.0, peak, "GB"
+    yield "memory, the process's own", size, 0.0, own, "GB"
+
+
+def main() -> None:
+    """Measures, prints a table and adds its rows to the results."""
+    parser = make_parser("bench.images", __doc__)
+    parser.add_argument("--batch", type=int, default=64, help="transitions of a batch")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--env", default="", help="environment to render; nothing if not given")
+    parser.add_argument("--memory", action="store_true", help="also a pack of 21 GB")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dataset = make_dataset(2000)
+    rows: list[Measured] = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows += sampling(dataset, Path(folder), options.batch, options.seconds)
+        rows += training(dataset, options.batch, options.seconds)
+        if options.env:
+            rows += rendering(options.env, options.seconds)
+        if options.memory:
+            rows += memory(Path(folder), options.batch, 10 * options.seconds)
+    print("| part | setting | frames/CPU-s | |\n| --- | --- | ---: | ---: |")
+    for part, setting, rate, value, unit in rows:
+        print(f"| {part} | {setting} | {rate:.0f} | {value:.3g} {unit} |")
+    _save(rows, options.threads)
+
+
+def _save(rows: list[Measured], threads: int) -> None:
+    name = machine(torch.device("cpu"))
+    path = RESULTS / f"images-{results_name(name)}.csv"
+    load_average = round(os.getloadavg()[0], 1)  # of the machine: others may use it too
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        for part, setting, rate, value, unit in rows:
+            writer.writerow(
+                [part, setting, round(rate, 1), f"{value:.4g}", unit, threads, load_average, name,
+                 current_commit()]
+            )  # fmt: skip
+    print(f"added to {path.name}")
+
+
+if __name__ == "__main__":
+    main()
