@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastifo.envs.scores import normalized_score
 from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, stratified_interval
@@ -58,6 +59,54 @@ def study_table(name: str, column: str = "return") -> str:
         for (env_id, which, background), values in sets.items()
     ]
     return markdown(f"task | set | background | {' | '.join(methods)}", lines, left=(0, 1))
+
+
+def success_table(name: str, column: str = "success") -> str:
+    """One line per set: rates of success of every method, in percent, as `study_table`.
+
+    column: `success` for sampled actions, `success_mode` for the policy's mode.
+    """
+    rows = read_rows(f"{name}.csv")
+    methods = list(dict.fromkeys(row["algorithm"] for row in rows))
+    sets: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for row in rows:
+        which = row["set"].removeprefix("background_").replace("=", " ")
+        by_method = sets.setdefault((row["env_id"], which, row["background_success"]), {})
+        by_method.setdefault(row["algorithm"], []).append(100.0 * float(row[column]))
+    lines = [
+        [
+            f"{env_id}, {which}",
+            f"{100.0 * float(background):.0f}",
+            *(_spread(values.get(method, [])) for method in methods),
+        ]
+        for (env_id, which, background), values in sets.items()
+    ]
+    return markdown(f"set | background | {' | '.join(methods)}", lines)
+
+
+def gains_table(name: str) -> str:
+    """One line per method: success minus the background's in points, over sets and per task."""
+    rows = read_rows(f"{name}.csv")
+    tasks = list(dict.fromkeys(row["env_id"] for row in rows))
+    lines = []
+    for method in dict.fromkeys(row["algorithm"] for row in rows):
+        for label, column in (("sampled", "success"), ("mode", "success_mode")):
+            sets: dict[tuple[str, str], list[float]] = {}
+            for row in rows:
+                if row["algorithm"] == method:
+                    gain = 100.0 * (float(row[column]) - float(row["background_success"]))
+                    sets.setdefault((row["env_id"], row["set"]), []).append(gain)
+            cells = []
+            for selected in (tasks, *([task] for task in tasks)):
+                gains = np.array([gain for key, gain in sets.items() if key[0] in selected]).T
+                low, high = stratified_interval(gains, statistic=_mean)
+                cells.append(f"{_mean(gains):+.0f} ({low:+.0f} to {high:+.0f})")
+            lines.append([f"{method}, {label}", *cells])
+    return markdown(f"method | all sets | {' | '.join(tasks)}", lines)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean())
 
 
 def seeds_table(name: str, column: str) -> str:
@@ -118,6 +167,25 @@ def horizon_table() -> str:
     return markdown(header, lines, left=(0, 2))
 
 
+def advantages_table() -> str:
+    """One line per set and method: means over seeds of the numbers of bench.advantages."""
+    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in read_rows("advantages.csv"):
+        which = row["set"].removeprefix("background_").replace("=", " ")
+        groups.setdefault((row["env_id"], which, row["algorithm"]), []).append(row)
+    names = ("correlation", "distance", "weighted_distance", "share")
+    lines = [
+        [
+            f"{env_id}, {which}",
+            method,
+            *(f"{statistics.mean(float(row[name]) for row in rows):.2f}" for name in names),
+        ]
+        for (env_id, which, method), rows in groups.items()
+    ]
+    header = "set | method | correlation | distance | after weighting | share of samples"
+    return markdown(header, lines, left=(0, 1))
+
+
 def precision_table() -> str:
     """One line per task and precision."""
     lines = []
@@ -159,6 +227,17 @@ def improve_table() -> str:
     ]
     header = f"| background | {' | '.join(f'{i}' for i in range(1, returns.shape[1]))}"
     return markdown(header, lines)
+
+
+def success_tables(name: str, *, gains: bool = True) -> dict[str, Callable[[], str]]:
+    """The tables of a study whose measure is success, by the names of their markers.
+
+    gains: whether every method has every set, so that their gains can be compared.
+    """
+    return ({f"{name} gains": partial(gains_table, name)} if gains else {}) | {
+        f"{name} sampled": partial(success_table, name),
+        f"{name} mode": partial(success_table, name, "success_mode"),
+    }
 
 
 def study_tables(

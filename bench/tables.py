@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # finds `bench` when this file 
 
 from bench.study_tables import (
     ablation_table,
+    advantages_table,
     horizon_table,
     improve_table,
     markdown,
@@ -24,6 +25,7 @@ from bench.study_tables import (
     read_rows,
     seeds_table,
     study_tables,
+    success_tables,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -176,6 +178,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     "bench/results/experts.md": {
         f"experts {library}": partial(experts_table, library)
         for library in ("metaworld", "robosuite")
+    },
+    "bench/results/manipulation.md": {
+        **success_tables("manipulation"),
+        **success_tables("misjudged", gains=False),
+        "advantages": advantages_table,
     },
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
