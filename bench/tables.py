@@ -142,8 +142,36 @@ def experts_table(library: str) -> str:
     return markdown(" | ".join(["task", *(f"noise {noise}" for noise in noises)]), lines)
 
 
+def quickstart_table(prefix: str) -> str:
+    """One line per dataset: rates of success with 95 % intervals.
+
+    prefix: empty for sampled actions, `mode_` for the policy's mode.
+    """
+    rows = read_rows("quickstart.csv")
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        sampled = row["policy"] == "background"  # data have no mode
+        names = ("success", "low", "high")
+        if prefix and not sampled:
+            names = ("mode", "mode_low", "mode_high")
+        if row[names[0]]:
+            rate, low, high = (f"{100 * float(row[name]):.0f}" for name in names)
+            text = f"{rate} % ({low} to {high})"
+            cells.setdefault(row["data_seed"], {})[row["policy"]] = text
+    titles = [name if name == "background" else f"`{name}`" for name in policies]
+    return markdown(
+        " | ".join(["data seed", *titles]),
+        [[seed, *(known.get(name, "") for name in policies)] for seed, known in cells.items()],
+    )
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the marker: table}
-    "README.md": {"speed": speed_table},
+    "README.md": {"speed": speed_table, "quickstart": partial(quickstart_table, "")},
+    "bench/results/quickstart.md": {
+        "sampled": partial(quickstart_table, ""),
+        "mode": partial(quickstart_table, "mode_"),
+    },
     "bench/results/README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
     "bench/results/experts.md": {
         f"experts {library}": partial(experts_table, library)

@@ -21,7 +21,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-FORMATS = ("pack", "d4rl", "minari", "robomimic", "npz")
+FORMATS = (
+    "pack", "d4rl", "minari", "robomimic", "npz", "d3rlpy", "maniskill", "csv", "parquet", "arrow",
+)  # fmt: skip
+HDF5 = ("d4rl", "minari", "robomimic", "d3rlpy", "maniskill")
+SPECS = {"arrow": "parquet"}  # kind of spec, where it is not the format's name
 LIMIT_S = 5.0
 STEPS, OBS_DIM, ACTION_DIM = 20, 4, 2
 
@@ -51,11 +55,23 @@ def write(kind: str, path: Path) -> None:
         Dataset.from_episodes([episode], [episode], "Hopper-v4").save(path)
     elif kind == "npz":
         np.savez_compressed(path, **c)  # type: ignore[arg-type]
+    elif kind in ("csv", "parquet", "arrow"):
+        _write_table(kind, path, c)
     else:
         with h5py.File(path, "w") as file:
             if kind == "d4rl":
                 for name, value in c.items():
                     file.create_dataset(name, data=value, compression="gzip")
+            elif kind == "d3rlpy":
+                for name in ("observations", "actions", "rewards"):
+                    file[f"{name}_0"] = c[name]
+                file["terminated_0"] = True
+            elif kind == "maniskill":
+                group = file.create_group("traj_0")
+                group["obs"], group["actions"], group["rewards"] = (
+                    all_obs, c["actions"], c["rewards"],
+                )  # fmt: skip
+                group["terminated"] = c["terminals"]
             elif kind == "minari":
                 group = file.create_group("episode_0")
                 group["observations"], group["actions"] = all_obs, c["actions"]
@@ -70,6 +86,28 @@ def write(kind: str, path: Path) -> None:
                 )  # fmt: skip
 
 
+def _write_table(kind: str, path: Path, columns: dict[str, np.ndarray]) -> None:
+    flat = {
+        f"{name}_{i}" if values.ndim > 1 else name: part
+        for name, values in columns.items()
+        for i, part in enumerate(values.T if values.ndim > 1 else [values])
+    }
+    if kind == "csv":
+        lines = [",".join(flat)]
+        lines += [",".join(map(str, row)) for row in zip(*flat.values(), strict=True)]
+        path.write_text("\n".join(lines) + "\n")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(flat)
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+            out.write_table(table)
+
+
 def mutants(kind: str, folder: Path, count: int, seed: int) -> Iterator[tuple[Path, str]]:
     """Yields a damaged file and the kind of damage; each file replaces the previous one."""
     rng = np.random.default_rng(seed)
@@ -80,7 +118,7 @@ def mutants(kind: str, folder: Path, count: int, seed: int) -> Iterator[tuple[Pa
     valid = path.read_bytes()
     bad = folder / f"bad-{path.name}"
     ways = ["flip", "flips", "cut", "zero", "copy", "huge", "insert"]
-    if kind in ("d4rl", "minari", "robomimic"):
+    if kind in HDF5:
         ways.append("replace")
     for i in range(count):
         way = ways[i % len(ways)]
@@ -115,7 +153,7 @@ def _replace(path: Path, rng: np.random.Generator) -> None:
             lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
         )
         name = str(rng.choice(sorted(names)))
-        value = file[name][()]
+        value = np.atleast_1d(file[name][()])
         del file[name]
         choices: list[Any] = [
             value[:-1], value[..., None], value.T, value.astype("f8") * np.nan, value[:0],
@@ -133,7 +171,7 @@ def outcome(kind: str, path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            dataset = load(path if kind == "pack" else f"{kind}:{path}")
+            dataset = load(path if kind == "pack" else f"{SPECS.get(kind, kind)}:{path}")
     except (ValueError, FileNotFoundError) as error:
         result = (
             "refused" if path.name in str(error) else f"refused without naming the file: {error}"
@@ -142,7 +180,7 @@ def outcome(kind: str, path: Path) -> str:
         result = f"{type(error).__name__}: {error}"
     else:
         valid = path.with_name(path.name.removeprefix("bad-"))
-        expected = load(valid if kind == "pack" else f"{kind}:{valid}")
+        expected = load(valid if kind == "pack" else f"{SPECS.get(kind, kind)}:{valid}")
         result = "same" if dataset.fingerprint() == expected.fingerprint() else "changed"
     return result if time.monotonic() - started < LIMIT_S else f"over {LIMIT_S} s, {result}"
 

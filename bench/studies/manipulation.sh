@@ -28,13 +28,13 @@ study main "$methods" "$meta" temperature=1 $door --eval-episodes 20
 study main "$methods" "max_episode_steps=60 $robot" temperature=1 --envs robosuite/Lift \
   --background-noise 0.2 0.25 0.3 --episodes 80 --demos 30 --eval-episodes 8
 study main "$methods" "$meta" temperature=1 --envs metaworld/PickPlace \
-  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20
+  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20 --num-updates 3000
 study main "$methods" "max_episode_steps=160 $robot" temperature=1 --envs robosuite/PickPlaceCan \
-  --background-noise 0.2 0.3 0.4 --episodes 60 --demos 20 --eval-episodes 5
+  --background-noise 0.2 0.3 0.4 --episodes 40 --demos 20 --eval-episodes 4 --num-updates 3000
 study main "$methods" "$meta" temperature=1 --envs metaworld/DrawerOpen \
-  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20
+  --background-noise 0.3 0.5 0.7 --episodes 100 --demos 50 --eval-episodes 20 --num-updates 3000
 
-# The preset's temperature, and the other reading of success, in which it is terminal.
-study cold "vfo_bin vfo_disc awr" "$meta" temperature=0.1 $door --eval-episodes 20
+# The other reading of success, in which it is terminal, and the preset's temperature.
 study terminal "vfo_bin vfo_disc awr" "max_episode_steps=100 success_terminal=true" temperature=1 \
   $door --eval-episodes 20
+study cold "vfo_bin vfo_disc awr" "$meta" temperature=0.1 $door --eval-episodes 20

@@ -62,19 +62,20 @@ def choose_member(run: Run, text: str) -> int:
 class Source:
     """The data to read: one dataset, or an expert and a background."""
 
-    dataset: str = ""
-    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2."""
-    expert: str = ""
-    """File or spec of the expert's observations; used with --background instead of --dataset."""
-    background: str = ""
-    """File or spec of the background, which has actions; used instead of --dataset."""
+    dataset: tuple[str, ...] = ()
+    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2; or several, whose
+    episodes are put together."""
+    expert: tuple[str, ...] = ()
+    """Files or specs of the expert's observations; used with --background instead of --dataset."""
+    background: tuple[str, ...] = ()
+    """Files or specs of the background, which has actions; used instead of --dataset."""
     env_id: str = ""
     """Environment to play in, for files that do not state it: an id of EnvPool or Gymnasium, or
     module:function; none evaluates nothing."""
 
     def files(self) -> set[Path]:
         """The files that the flags name, as resolved paths."""
-        texts = [text for text in (self.dataset, self.expert, self.background) if text]
+        texts = [*self.dataset, *self.expert, *self.background]
         texts += [split_spec(text.partition(":")[2])[0] for text in texts if ":" in text]
         texts += [split_spec(text)[0] for text in texts]
         return {Path(text).resolve() for text in texts if Path(text).is_file()}

@@ -4,48 +4,33 @@ The docstring of `load` is the reference for the spec grammar, hence its length.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from fastifo.data.dataset import Dataset, load_dataset
-from fastifo.data.download import fetch
-from fastifo.data.episodes import Episodes
-from fastifo.data.formats import d4rl, minari, npz, robomimic
-from fastifo.data.formats.actions import from_unit, to_unit
-from fastifo.data.formats.detect import kind_of
-from fastifo.data.formats.options import FILE_OPTIONS, as_bound, parse_options, split_spec
-from fastifo.data.formats.robosuite import check_same_layout
-from fastifo.data.formats.source import ReadResult
+from fastifo.data.combine import NO_ENV, load_all, named, with_expert
+from fastifo.data.dataset import Dataset
+from fastifo.data.formats.options import as_bound
+from fastifo.data.specs import BUILDERS, register
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.records import same
 
-NO_ENV = "none"  # as `env_id`
+__all__ = ["BUILDERS", "NO_ENV", "load", "register"]
 
-
-class Builder(Protocol):
-    """Generates the dataset of a spec such as sibench:Hopper-v4/d=5, or opens it from the cache."""
-
-    def __call__(self, spec: str, /, *, progress: bool) -> Dataset: ...
-
-
-BUILDERS: dict[str, Builder] = {}  # kind of spec -> its builder
-
-
-def register(kind: str, build: Builder) -> None:
-    """Makes `load` call `build` for specs that start with `kind:`."""
-    BUILDERS[kind] = build
+Specs = str | Path | Sequence[str | Path]
 
 
 @standard_torch()
 def load(
-    spec: str | Path | None = None,
+    spec: Specs | None = None,
     *,
-    expert: str | Path | None = None,
-    background: str | Path | None = None,
+    expert: Specs | None = None,
+    background: Specs | None = None,
     env_id: str | None = None,
+    action_key: str | None = None,
     action_low: Any = None,
     action_high: Any = None,
     clip_actions: bool = False,
+    skip_bad: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """Reads, downloads or generates a dataset.
@@ -159,135 +144,19 @@ def load(
     if spec is None and background is None:
         raise ValueError("background: expected a file or a spec, found none")
     given = {
+        "action_key": action_key,
         "action_low": as_bound("action_low", action_low),
         "action_high": as_bound("action_high", action_high),
         "clip": bool(clip_actions),
+        "skip_bad": bool(skip_bad),
     }
     stated = {name: value for name, value in given.items() if value not in (None, False)}
     if expert is not None and background is not None:
-        return _combine(expert, background, env_id, stated, progress)
-    dataset = _load_one(background if spec is None else spec, stated, progress)
-    return dataset if env_id is None else dataclasses.replace(dataset, env_id=_named(env_id))
+        return with_expert(_listed(expert), _listed(background), env_id, stated, progress)
+    dataset = load_all(_listed(background if spec is None else spec), stated, progress, env_id)
+    return dataset if env_id is None else dataclasses.replace(dataset, env_id=named(env_id))
 
 
-def _combine(
-    expert: str | Path,
-    background: str | Path,
-    env_id: str | None,
-    stated: dict[str, Any],
-    progress: bool,
-) -> Dataset:
-    """One source's expert episodes with another's background."""
-    expert_is_pack, background_is_pack = _is_pack(expert), _is_pack(background)
-    for_base = {} if background_is_pack and not expert_is_pack else stated
-    base = _load_one(background, for_base, progress)
-    source = _load_one(expert, {} if expert_is_pack else stated, progress)
-    demos = source.expert or source.background
-    if demos.obs_dim != base.obs_dim:
-        raise ValueError(
-            f"expert {expert}: observations have width {demos.obs_dim}, those of the background "
-            f"{background} {base.obs_dim}; both must come from the same observation space"
-        )
-    if source.env_id and base.env_id and source.env_id != base.env_id and env_id is None:
-        raise ValueError(
-            f"expert {expert} is from {source.env_id}, background {background} from {base.env_id}; "
-            "if they share observations, name the environment to evaluate in with env_id"
-        )
-    check_same_layout((expert, source.env_id, source.env_kwargs), (base.env_id, base.env_kwargs))
-    settings, others = base.env_kwargs or source.env_kwargs, source.env_kwargs
-    info: dict[str, Any] = {"background": dict(base.info), "expert": dict(source.info)}
-    differing = [name for name in {*settings, *others} if settings.get(name) != others.get(name)]
-    if others and differing:
-        info["notes"] = {"settings of the expert's environment that differ": len(differing)}
-    return dataclasses.replace(
-        base,
-        expert=_rescaled(demos.without_rewards(), source, base),
-        env_id=_named(env_id or base.env_id or source.env_id),
-        env_kwargs=settings,
-        reference_returns=base.reference_returns or source.reference_returns,
-        info=info,
-    )
-
-
-def _named(env_id: str | None) -> str | None:
-    return None if env_id == NO_ENV else env_id
-
-
-def _rescaled(demos: Episodes, source: Dataset, base: Dataset) -> Episodes:
-    """The expert's episodes with their actions on the background's scale."""
-    bounds = [(d.action_low, d.action_high) for d in (source, base)]
-    if demos.action is None or same(*bounds) or demos.action.shape[1] != base.action_dim:
-        return demos
-    action = demos.action
-    for convert, (low, high) in zip((from_unit, to_unit), bounds, strict=True):
-        if low is not None and high is not None:
-            action = convert(action, low, high)
-    return dataclasses.replace(demos, action=action)
-
-
-def _is_pack(spec: str | Path) -> bool:
-    """Whether a spec names no file of another format."""
-    text = str(spec)
-    return text.partition(":")[0] not in FILE_OPTIONS and not kind_of(Path(split_spec(text)[0]))
-
-
-def _load_one(spec: str | Path | None, stated: dict[str, Any], progress: bool) -> Dataset:
-    """stated: options that were given as arguments of `load`."""
-    if not isinstance(spec, str | Path):
-        raise TypeError(
-            f"dataset: expected a Dataset, a file's path or a spec, found {type(spec).__name__}"
-        )
-    text = str(spec)
-    kind, colon, argument = text.partition(":")
-    if kind in FILE_OPTIONS:
-        return _load_file(text, kind, argument, stated, progress)
-    if stated and _is_pack(text):
-        raise ValueError(
-            f"{text!r}: {next(iter(stated))}: expected a file of another format; the actions of "
-            "this dataset are in [-1, 1] already"
-        )
-    if kind in BUILDERS:
-        return BUILDERS[kind](text, progress=progress)
-    kind_of_file = kind_of(Path(split_spec(text)[0]).expanduser())
-    if kind_of_file:
-        return _load_file(text, kind_of_file, text, stated, progress)
-    if colon and kind.isalnum() and not Path(text).exists():
-        known = ", ".join([*BUILDERS, *FILE_OPTIONS])
-        raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: {known}, or a file")
-    if d4rl.is_name(text) and not Path(text).exists():
-        raise FileNotFoundError(f"{text}: no such file; D4RL's dataset of this name is d4rl:{text}")
-    return load_dataset(Path(text))
-
-
-def _load_file(
-    text: str, kind: str, argument: str, stated: dict[str, Any], progress: bool
-) -> Dataset:
-    """text: the spec, for errors.  argument: the part after `kind:`."""
-    name, given = split_spec(argument)
-    options = dataclasses.replace(parse_options(text, kind, given), **stated)
-    path = Path(name).expanduser()
-    if kind == "d4rl":
-        known = ""
-        if not path.exists() and d4rl.is_name(name):
-            path, known = fetch(d4rl.address(name), f"{name}.hdf5", progress=progress), name
-        result = d4rl.read(path, options, known)
-    else:
-        readers = {"minari": minari.read, "robomimic": robomimic.read, "npz": npz.read}
-        result = readers[kind](path, options)
-    return _as_dataset(text, result)
-
-
-def _as_dataset(text: str, result: ReadResult) -> Dataset:
-    """The episodes of a file as a background."""
-    source = result.source
-    info = {"spec": text} | {k: v for k, v in source.info.items() if k != "notes"}
-    return Dataset(
-        result.episodes,
-        env_id=source.env_id,
-        action_low=result.action_low,
-        action_high=result.action_high,
-        info=info | ({"notes": dict(result.notes)} if result.notes else {}),
-        env_kwargs=dict(source.env_kwargs),
-        reference_returns=source.reference_returns,
-        obs_keys=source.obs_keys,
-    )
+def _listed(specs: Any) -> list[Any]:
+    """One or several specs as a list; what is no spec is refused later."""
+    return list(specs) if isinstance(specs, list | tuple) else [specs]

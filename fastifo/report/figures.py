@@ -83,30 +83,55 @@ def _background_means(runs: Sequence[RunSummary]) -> dict[str, float]:
 def _draw_boxes(
     axis: Any, runs: Sequence[RunSummary], names: Sequence[str], *, relative: bool
 ) -> None:
-    """A box over the members of each algorithm and background of one task.
+    """A box, or a rate with its interval, for each algorithm and background of one task.
 
     relative: subtract the background's mean.
     """
     measure, means = _measure(runs), _background_means(runs)
-    backgrounds = list(means)
+    backgrounds, draw = list(means), _draw_rates if measure.is_success else _draw_box
     for i, name in enumerate(names):
         for line in _lines(runs):
             if line.series != name or line.returns is None:
                 continue
             baseline = means[line.dataset["fingerprint"]] if relative else 0.0
-            values = measure.members(line.returns) - baseline
-            values = values[np.isfinite(values)]  # without members that diverged
             group = backgrounds.index(line.dataset["fingerprint"])
             x = group + GROUP_WIDTH * ((i + 0.5) / len(names) - 0.5)
-            box = axis.boxplot(
-                values, positions=[x], widths=0.9 * GROUP_WIDTH / len(names), patch_artist=True,
-                showfliers=False, manage_ticks=False, medianprops={"color": "black"},
-            )  # fmt: skip
-            box["boxes"][0].set(facecolor=color_of(i), alpha=0.5)
-            axis.plot([x] * len(values), values, ".", color=color_of(i), ms=4)
-            if line.deterministic is not None:
-                modes = measure.members(line.deterministic) - baseline
-                axis.plot([x] * len(modes), modes, "D", mfc="none", color=color_of(i), ms=4)
+            draw(axis, line, x, GROUP_WIDTH / len(names), baseline, color_of(i))
+
+
+def _draw_box(
+    axis: Any, line: RunSummary, x: float, width: float, baseline: float, color: str
+) -> None:
+    """A box over the members' returns of sampled actions, and a diamond for each one's mode."""
+    assert line.returns is not None
+    values = line.returns.per_member - baseline
+    values = values[np.isfinite(values)]  # without members that diverged
+    box = axis.boxplot(
+        values, positions=[x], widths=0.9 * width, patch_artist=True, showfliers=False,
+        manage_ticks=False, medianprops={"color": "black"},
+    )  # fmt: skip
+    box["boxes"][0].set(facecolor=color, alpha=0.5)
+    axis.plot([x] * len(values), values, ".", color=color, ms=4)
+    if line.deterministic is not None:
+        modes = line.deterministic.per_member - baseline
+        axis.plot([x] * len(modes), modes, "D", mfc="none", color=color, ms=4)
+
+
+def _draw_rates(
+    axis: Any, line: RunSummary, x: float, width: float, baseline: float, color: str
+) -> None:
+    """Success of all episodes with its Wilson interval, sampled and mode; a dot for each member."""
+    for shift, marker, returns in ((-0.2, "s", line.returns), (0.2, "D", line.deterministic)):
+        rates = None if returns is None else returns.success_per_member
+        if returns is None or rates is None or np.isnan(rates).all():
+            continue
+        rate, low, high = Measure(is_success=True).mean(returns)
+        at, fill = x + shift * width, color if returns is line.returns else "white"
+        axis.plot(np.full(len(rates), at), rates - baseline, ".", color=color, ms=3, alpha=0.6)
+        axis.errorbar(
+            at, rate - baseline, [[rate - low], [high - rate]], fmt=marker, ms=4, lw=1,
+            color=color, mfc=fill,
+        )  # fmt: skip
 
 
 def _lines(runs: Sequence[RunSummary]) -> list[RunSummary]:
@@ -116,44 +141,50 @@ def _lines(runs: Sequence[RunSummary]) -> list[RunSummary]:
 
 def _finish_boxes(axis: Any, runs: Sequence[RunSummary], names: Sequence[str], label: str) -> None:
     """Legend entries of the algorithms, ticks and axis labels."""
+    measure = _measure(runs)
     for i, name in enumerate(names):
         axis.plot([], [], "s", color=color_of(i), alpha=0.5, label=name)
     if any(run.deterministic is not None for run in runs):
-        axis.plot([], [], "D", mfc="none", color="0.3", ms=4, label="mode, each seed")
+        label_of_mode = "mode" if measure.is_success else "mode, each seed"
+        axis.plot([], [], "D", mfc="none", color="0.3", ms=4, label=label_of_mode)
     means = list(_background_means(runs).values())
-    measure = _measure(runs)
     axis.set_xticks(range(len(means)), [measure.text(mean) for mean in means])
     axis.set_xlabel(f"mean {measure.name} of the background")
-    axis.set_ylabel(f"{label}\nboxes: sampled actions")
+    bars = "bars: 95 % Wilson intervals, dots: seeds"
+    axis.set_ylabel(f"{label}\n{bars if measure.is_success else 'boxes: sampled actions'}")
 
 
 def draw_sawteeth(improvements: Sequence[Improvement], path: Path) -> None:
-    """The new policy's return by the return of its data, for each iteration (Figure 6)."""
+    """The new policy's return, or success, by that of its data, per iteration (Figures 6 and 7)."""
     algorithms = list(dict.fromkeys(each.algorithm for each in improvements))
 
     def draw(axis: Any, env_id: str) -> None:
-        for improvement in improvements:
-            if improvement.env_id == env_id:
-                color = color_of(algorithms.index(improvement.algorithm))
-                _draw_sawtooth(axis, improvement, color)
+        own = [improvement for improvement in improvements if improvement.env_id == env_id]
+        shows_success = all(improvement.success is not None for improvement in own)
+        name = "success" if shows_success else "return"
+        for improvement in own:
+            color = color_of(algorithms.index(improvement.algorithm))
+            values = improvement.measured if shows_success else improvement.returns
+            _draw_sawtooth(axis, values, improvement.algorithm, color)
         low, high = axis.get_xlim()
         axis.plot([low, high], [low, high], "k:", lw=1)
-        axis.set_xlabel("return of the data, sampled actions")
-        axis.set_ylabel("return of the new policy, sampled actions")
+        axis.set_xlabel(f"{name} of the data, sampled actions")
+        axis.set_ylabel(f"{name} of the new policy, sampled actions")
 
     draw_panels(list(dict.fromkeys(each.env_id for each in improvements)), draw, path)
 
 
-def _draw_sawtooth(axis: Any, improvement: Improvement, color: str) -> None:
-    """A line for each seed: up to the new policy's return, then right to the diagonal."""
-    for i, returns in enumerate(improvement.returns):
-        x, y = [returns[0]], [returns[0]]
-        for before, after in itertools.pairwise(returns):
+def _draw_sawtooth(
+    axis: Any, values: Sequence[Sequence[float]], algorithm: str, color: str
+) -> None:
+    """A line for each seed: up to the new policy's value, then right to the diagonal."""
+    for i, row in enumerate(values):
+        x, y = [row[0]], [row[0]]
+        for before, after in itertools.pairwise(row):
             x += [before, after]
             y += [after, after]
-        label = improvement.algorithm if i == 0 else None
-        axis.plot(x, y, "-", color=color, label=label, lw=1.2)
-        axis.plot(returns[:-1], returns[1:], "o", ms=4, color=color)
+        axis.plot(x, y, "-", color=color, label=algorithm if i == 0 else None, lw=1.2)
+        axis.plot(row[:-1], row[1:], "o", ms=4, color=color)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastifo.engine.pictures import EPISODE_OF, SHEET
 from fastifo.report import figures, html, tables
+from fastifo.report.aggregates import aggregate_tables, improvement_table
 from fastifo.report.csv import write_results
 from fastifo.report.reward_figures import draw_rewards
 from fastifo.report.run_figures import draw_runs
@@ -102,13 +103,13 @@ def report_tables(runs: Sequence[RunSummary], improvements: Sequence[Improvement
         table = tables.run_table(group)
         table.print()
         parts.append(html.table(table))
-    aggregate = tables.aggregate_table(runs) if figures.runs_by_task(runs) else None
-    if aggregate is not None:
-        aggregate.print()
-        parts.insert(0, html.table(aggregate))
+    aggregates = aggregate_tables(runs) if figures.runs_by_task(runs) else []
+    for table in aggregates:
+        table.print()
+    parts = [*map(html.table, aggregates), *parts]
     for improvement in improvements:
         print(improvement)
-        parts.append(html.table(tables.improvement_table(improvement)))
+        parts.append(html.table(improvement_table(improvement)))
     return parts
 
 
@@ -119,7 +120,7 @@ def draw_run_figures(runs: Sequence[RunSummary], root: Path, figure: str | Path 
         differences, returns = root / "differences.png", root / "returns.png"
         figures.draw_differences(tasks, differences)
         figures.draw_returns(tasks, returns)
-        return [("Return minus the background's", differences), ("Returns", returns)]
+        return [("Differences to the background", differences), ("By background", returns)]
     if not runs:
         return []
     path = Path(figure) if figure is not None else root / "report.png"

@@ -1,4 +1,4 @@
-"""Tables of a report: one per dataset, and one over all datasets.
+"""Tables of a report: one per dataset.
 
 Every table of runs shows sampled actions and the mode side by side, with a line for each setting
 of a sweep.
@@ -15,10 +15,8 @@ from rich.table import Table as RichTable
 from fastifo.engine.train import NO_EVALUATION
 from fastifo.envs.returns import Returns
 from fastifo.envs.scores import normalized_score, score_remark
-from fastifo.report.runs import series_of
 from fastifo.report.summary import RunSummary
-from fastifo.studies.improve import Improvement
-from fastifo.utils.statistics import bootstrap_interval, interquartile_mean, stratified_interval
+from fastifo.utils.statistics import bootstrap_interval
 from fastifo.utils.text import decimals_for
 
 SAMPLED, MODE = "sampled actions", "mode"
@@ -27,12 +25,6 @@ COLUMNS = (
     MODE, "mode, 95 % interval", "mode, by seed", "mode, success", "mode, score",
     "updates", "time",
 )  # fmt: skip
-AGGREGATE_HEADER = (
-    "algorithm", SAMPLED, "95 % interval", MODE, "mode, 95 % interval", "sets",
-)  # fmt: skip
-AGGREGATE_TITLE = (
-    "All sets together: interquartile mean of D4RL scores, stratified bootstrap over seeds"
-)
 
 Cells = dict[str, str]  # column -> text
 
@@ -179,64 +171,3 @@ def _data_cells(
             normalized_score(run.env_id or "", mean, run.reference_returns)
         ),
     }
-
-
-def improvement_table(improvement: Improvement) -> Table:
-    """A line for each iteration, with the return of each seed's data and their mean."""
-    rows = np.array(improvement.returns).T  # [iterations + 1, seeds]
-    digits = decimals_for(rows.ravel())
-    return Table(
-        f"{improvement.env_id}: {improvement.algorithm}, return of each iteration's data, which "
-        "are sampled actions",
-        ["iteration", *(f"seed {seed}" for seed in improvement.seeds), "mean"],
-        [
-            [str(index), *(f"{value:.{digits}f}" for value in (*row, row.mean()))]
-            for index, row in enumerate(rows)
-        ],
-    )
-
-
-def aggregate_table(runs: Sequence[RunSummary]) -> Table | None:
-    """One row per algorithm and setting; None where there is nothing to aggregate."""
-    cells: dict[str, dict[str, str]] = {}
-    for kind, prefix, deterministic in ((SAMPLED, "", False), (MODE, "mode, ", True)):
-        for name, mean, (low, high), num_sets in aggregate(runs, deterministic=deterministic):
-            cells.setdefault(name, {"algorithm": name, "sets": str(num_sets)})
-            cells[name] |= {
-                kind: f"{mean:.1f}",
-                f"{prefix}95 % interval": f"{low:.1f} to {high:.1f}",
-            }
-    rows = [[row.get(column, "") for column in AGGREGATE_HEADER] for row in cells.values()]
-    return Table(AGGREGATE_TITLE, AGGREGATE_HEADER, rows) if rows else None
-
-
-def aggregate(
-    runs: Sequence[RunSummary], *, deterministic: bool = False
-) -> list[tuple[str, float, tuple[float, float], int]]:
-    """(algorithm, interquartile mean of the D4RL score, its 95 % interval, number of sets).
-
-    deterministic: of the policies' modes; False: of sampled actions.
-    The settings of a sweep have rows of their own. Uses the sets that every algorithm was evaluated
-    on. An algorithm whose sets differ in their number of members has no row.
-    """
-    lines = [line for run in runs for line in run.by_setting()]
-    scores: dict[str, dict[str, list[float]]] = {}  # series -> dataset -> members' scores
-    for line in lines:
-        returns = line.deterministic if deterministic else line.returns
-        if returns is None or returns.score_of(0.0) is None:
-            continue
-        by_set = scores.setdefault(line.series, {})
-        members = [returns.score_of(mean) for mean in returns.per_member]
-        by_set.setdefault(line.dataset["fingerprint"], []).extend(
-            score for score in members if score is not None and np.isfinite(score)
-        )
-    shared = set.intersection(*map(set, scores.values())) if scores else set()
-    rows = []
-    for name in series_of(lines):
-        columns = [scores[name][key] for key in sorted(shared)] if name in scores else []
-        if not columns or len({len(column) for column in columns}) > 1 or not columns[0]:
-            continue
-        matrix = np.array(columns).T  # [members, sets]
-        interval = stratified_interval(matrix)
-        rows.append((name, interquartile_mean(matrix), interval, len(columns)))
-    return rows

@@ -7,6 +7,7 @@ scratch on the episodes of the previous policy.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +45,41 @@ START = "start.fastifo"  # first background and expert, for other processes
 
 @dataclass(frozen=True, repr=False)
 class Improvement(Record):
-    """What `improve` returns: the mean undiscounted return of each iteration's data, by seed.
+    """What `improve` returns: return and success of each iteration's data, by seed.
 
-    The data are episodes of sampled actions.
+    The data are episodes of sampled actions; returns are undiscounted means.
     """
 
     algorithm: str  # name of the method
     env_id: str  # the environment
     seeds: tuple[int, ...]  # one sequence of policies each
     returns: list[list[float]]  # [seeds][iterations + 1]; the first is the initial background's
+    success: list[list[float]] | None = None  # rates, as `returns`; None where they are unknown
+
+    @property
+    def measure(self) -> str:
+        """What tables and figures show: success where it is known, otherwise return."""
+        return "return" if self.success is None else "success"
+
+    @property
+    def measured(self) -> list[list[float]]:
+        """Its values, [seeds][iterations + 1]."""
+        return self.returns if self.success is None else self.success
+
+    @property
+    def digits(self) -> int:
+        """Decimals of `measured` in tables."""
+        return decimals_for(np.ravel(self.returns)) if self.success is None else 2
 
     def __str__(self) -> str:
-        table = Table(title=f"{self.env_id}: {self.algorithm}, return of each iteration's data")
+        title = f"{self.env_id}: {self.algorithm}, {self.measure} of each iteration's data"
+        table = Table(title=title)
         table.add_column("iteration", justify="right")
         for seed in self.seeds:
             table.add_column(f"seed {seed}", justify="right")
         table.add_column("mean", justify="right")
-        digits = decimals_for(np.ravel(self.returns))
-        for iteration, row in enumerate(np.array(self.returns).T):
-            cells = [f"{value:.{digits}f}" for value in (*row, row.mean())]
+        for iteration, row in enumerate(np.array(self.measured).T):
+            cells = [f"{value:.{self.digits}f}" for value in (*row, row.mean())]
             table.add_row(str(iteration), *cells)
         console = Console(width=30 + 14 * len(self.seeds))
         with console.capture() as captured:
@@ -87,8 +104,11 @@ class Experiment:
         """File of an iteration's episodes."""
         return self.folder / f"seed-{seed}" / f"iteration-{iteration:02d}" / PLAYED
 
-    def iterate(self, seed: int, iteration: int) -> float:
-        """One iteration of one seed, unless its episodes exist.  Returns their mean return."""
+    def iterate(self, seed: int, iteration: int) -> tuple[float, float]:
+        """One iteration of one seed, unless its episodes exist.
+
+        Returns their mean return and rate of success, see `_means`.
+        """
         folder = self.played(seed, iteration).parent
         if not (folder / PLAYED).exists():
             background = self.start.background
@@ -107,9 +127,7 @@ class Experiment:
                 bounds=(self.start.action_low, self.start.action_high), progress=self.progress,
             )  # fmt: skip
             self._dataset(played, None, iteration=iteration).save(folder / PLAYED)
-        returns = load_dataset(folder / PLAYED).background.returns()
-        assert returns is not None
-        return float(returns.mean())
+        return _means(load_dataset(folder / PLAYED).background)
 
     def _dataset(self, background: Episodes, expert: Episodes | None, **info: Any) -> Dataset:
         """A dataset of the experiment's environment."""
@@ -204,10 +222,7 @@ def _iterate(
     executor: Executor | None = None,
 ) -> Improvement:
     """All iterations of all seeds; writes `improve.json` after each."""
-    start = experiment.start
-    start_returns = start.background.returns()
-    start_mean = float("nan") if start_returns is None else float(start_returns.mean())
-    means = {seed: [start_mean] for seed in seeds}
+    means = {seed: [_means(experiment.start.background)] for seed in seeds}
     for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
         if executor is not None:
             names = ("algorithm", "env", "episodes", "folder", "fields")
@@ -216,12 +231,25 @@ def _iterate(
             executor.run([Iteration(**shared, seed=s, iteration=iteration) for s in waiting])
         for seed in seeds:
             means[seed].append(experiment.iterate(seed, iteration))
-        returns = [means[seed] for seed in seeds]
-        result = Improvement(experiment.algorithm, experiment.env.id, seeds, returns)
-        write_json(
-            experiment.folder / "improve.json", {"format": FORMAT, **dataclasses.asdict(result)}
+        returns, success = (
+            [[pair[column] for pair in means[seed]] for seed in seeds] for column in (0, 1)
         )
+        is_known = not np.isnan(success).any()
+        result = Improvement(
+            experiment.algorithm, experiment.env.id, seeds, returns, success if is_known else None
+        )
+        content = {"format": FORMAT, **dataclasses.asdict(result)}
+        if not is_known:
+            del content["success"]
+        write_json(experiment.folder / "improve.json", content)
     return result
+
+
+def _means(episodes: Episodes) -> tuple[float, float]:
+    """Mean return and rate of success; nan where they are unknown."""
+    values = (episodes.returns(), episodes.success)
+    mean, rate = (nan if value is None else float(value.double().mean()) for value in values)
+    return mean, rate
 
 
 def _keep_plan(experiment: Experiment, seeds: Sequence[int]) -> None:

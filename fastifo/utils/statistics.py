@@ -5,6 +5,7 @@ Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, stratified bo
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,22 @@ def interquartile_mean(scores: Floats) -> float:
 
 
 def stratified_interval(
-    scores: Floats, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    scores: Floats,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    statistic: Callable[[Floats], float] = interquartile_mean,
 ) -> tuple[float, float]:
-    """Stratified percentile bootstrap of the interquartile mean: runs are resampled per task.
+    """Stratified percentile bootstrap of a statistic: runs are resampled per task.
 
-    scores: [runs, tasks].  Returns (low, high).  The interval covers variation between seeds on
-    these tasks, not variation between tasks.
+    scores: [runs, tasks].  statistic: of such an array.  Returns (low, high).  The interval covers
+    variation between seeds on these tasks, not variation between tasks.
     """
     rng = np.random.default_rng(seed)
     runs, tasks = scores.shape
     column = np.arange(tasks)
     means = [
-        interquartile_mean(scores[rng.integers(0, runs, (runs, tasks)), column])
-        for _ in range(resamples)
+        statistic(scores[rng.integers(0, runs, (runs, tasks)), column]) for _ in range(resamples)
     ]
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(means, [tail, 100.0 - tail])

@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,3 +113,10 @@ def decimals_for(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
     visible = [s for s in spreads if math.isfinite(s) and s > 1e-6 * largest]
     needed = -math.floor(math.log10(min(visible))) if visible else 0
     return max(digits, min(needed, digits + 2))
+
+
+def license_of(card: str) -> str | None:
+    """The licence that a dataset card states in the header of its Markdown; None without one."""
+    header = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    stated = re.search(r"^license:\s*(\S.*)$", header[1], re.MULTILINE) if header else None
+    return stated[1].strip().strip("\"'") if stated else None

@@ -23,7 +23,14 @@ def build(expert: str, out: Path, noise: tuple[float, ...], **changes: Any) -> l
     return build_sets("Hopper-v4", out, background_noise=noise, **fields)
 
 
-def test_a_ladder_of_noise_has_the_sets_of_single_specs(expert: str, tmp_path: Path) -> None:
+def test_a_ladder_of_noise_has_the_sets_of_single_specs(
+    expert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_here(jobs: list[Any]) -> None:  # starting processes would take longer
+        for job in jobs:
+            job.run()
+
+    monkeypatch.setattr("fastifo.benchmarks.sets.run_jobs", run_here)
     paths = build(expert, tmp_path / "sets", (2.0, 0.5))
     names = ["background_noise=0.5.fastifo", "background_noise=2.fastifo"]
     assert [path.name for path in paths] == names
@@ -71,3 +78,24 @@ def test_a_ladder_is_of_noise_or_of_sizes() -> None:
     with pytest.raises(ValueError, match="sizes: expected one or more, found none"):
         ladder((), ())
     assert DEMOS == 200
+
+
+def test_success_is_terminal_or_cuts_an_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("fastifo.benchmarks.demonstrations.NOISELESS_EPISODES", 1)
+    spec = (
+        "sibench:metaworld/CoffeeButton/background_noise=0.2,episodes=2,demos=2,"
+        "env.max_episode_steps=60,env.success_terminal="
+    )
+    terminal, cut = (fastifo.load(spec + value, progress=False) for value in ("true", "false"))
+    for first, second in ((terminal.background, cut.background), (terminal.expert, cut.expert)):
+        assert first is not None
+        assert second is not None
+        assert first.obs.equal(second.obs)
+        # The expert succeeds within the limit: the value there is the reward's, or bootstrapped.
+        assert (int(first.terminal.sum()), int(first.timeout.sum())) == (2, 0)
+        assert (int(second.terminal.sum()), int(second.timeout.sum())) == (0, 2)
+    assert terminal.background.success is not None
+    assert terminal.background.success.all()

@@ -65,7 +65,7 @@ def test_settings_and_files_keep_their_commas() -> None:
     assert fields(*STUDY, "--set", "penalty=(1,2)", "a=b")["set"] == ("penalty=(1,2)", "a=b")
     tge = ["train", "tge", "--dataset", "x", "--out", "x", "--embeddings", "a,b/c"]
     assert fields(*tge)["embeddings"] == ("a,b/c",)
-    assert fields("train", "bc", "--dataset", "a,b/c", "--out", "x,y")["dataset"] == "a,b/c"
+    assert fields("train", "bc", "--dataset", "a,b/c", "--out", "x,y")["dataset"] == ("a,b/c",)
 
 
 def test_an_empty_list_is_a_list() -> None:

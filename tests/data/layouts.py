@@ -4,7 +4,8 @@ For each layout the script writes a file, reads it, and compares the result with
 their number and lengths, pairs of observations across episodes (none), terminals, and actions in
 the environment's bounds. Layouts that leave something open have to be refused without an option.
 
-`layout_table.py` lists the layouts, `layout_files.py` writes them.
+`layout_table.py` and `other_layouts.py` list the layouts, `layout_files.py` and `table_files.py`
+write them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))  # where pytest imports tests from
 
 from data.layout_table import LAYOUTS, Layout
+from data.other_layouts import OTHER_LAYOUTS
 
 
 def check(layout: Layout, folder: Path) -> list[str]:
@@ -80,8 +82,8 @@ def compare(layout: Layout, dataset: Any) -> list[str]:
 
 
 def main() -> None:
-    failed = 0
-    for layout in LAYOUTS:
+    failed, layouts = 0, LAYOUTS + OTHER_LAYOUTS
+    for layout in layouts:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 faults = check(layout, Path(folder))
@@ -89,7 +91,7 @@ def main() -> None:
                 faults = [f"{type(error).__name__}: {error}"]
         failed += bool(faults)
         print("FAILS" if faults else "ok   ", layout.name, *faults)
-    print(f"{len(LAYOUTS) - failed} of {len(LAYOUTS)} layouts are right")
+    print(f"{len(layouts) - failed} of {len(layouts)} layouts are right")
     sys.exit(1 if failed else 0)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 import fastifo
 from fastifo.envs.returns import FILE_OF, Returns
+from fastifo.report.aggregates import aggregate, aggregate_tables
 from fastifo.report.report import report
 from fastifo.report.runs import read_runs, series_of
-from fastifo.report.tables import Table, aggregate, aggregate_table, run_table
+from fastifo.report.tables import Table, run_table
 from helpers import SMALL, random_dataset
 
 
@@ -150,8 +151,7 @@ def test_the_settings_of_a_sweep_are_aggregated_apart(tmp_path: Path) -> None:
     rows = aggregate(runs)
     assert [row[0] for row in rows] == names
     assert rows[0][1] == pytest.approx(100 * (100 + 20.272305) / (3234.3 + 20.272305))
-    table = aggregate_table(runs)
-    assert table is not None
+    (table,) = aggregate_tables(runs)
     rows_by_name = cells(table)
     scores = [[f"{100 * (mean + 20.272305) / (3234.3 + 20.272305):.1f}" for mean in pair]
               for pair in ((100, 500), (900, 50))]  # fmt: skip

@@ -1,6 +1,7 @@
 """Success in data, tables, figures and files, where the environment measures it."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from fastifo.data.episodes import Episodes
 from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import as_spec
-from fastifo.report.report import report
+from fastifo.report.aggregates import aggregate_gains, aggregate_tables, improvement_table
+from fastifo.report.figures import draw_differences, runs_by_task
+from fastifo.report.report import read_improvements, report
 from fastifo.report.run_figures import draw_runs
 from fastifo.report.runs import read_runs
 from fastifo.report.tables import run_table
@@ -115,13 +118,90 @@ def test_figures_show_success(study: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Axes, "set_ylabel", note)
     report(study)
-    boxes, of_background = "boxes: sampled actions", "mean success of the background"
-    assert (f"success minus the background's mean\n{boxes}", of_background) in labels
-    assert (f"success\n{boxes}", of_background) in labels
+    bars = "bars: 95 % Wilson intervals, dots: seeds"
+    of_background = "mean success of the background"
+    assert (f"success minus the background's mean\n{bars}", of_background) in labels
+    assert (f"success\n{bars}", of_background) in labels
     labels.clear()
     draw_runs(read_runs(study / "bc")[:1], study / "one.png")
     drawn = [label for label, _ in labels]
     assert drawn == ["success, 95 % interval; dots: seeds", "success, mean over seeds"]
+
+
+def test_figures_show_intervals_of_success_sampled_and_mode(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    drawn: list[list[float]] = []
+
+    def note(self: Any, x: float, y: float, yerr: Any, **k: Any) -> None:
+        drawn.append([float(value) for value in (y, *np.ravel(yerr))])
+
+    monkeypatch.setattr(Axes, "errorbar", note)
+    runs = read_runs(study)
+    draw_differences(runs_by_task(runs), study / "differences.png")
+    expected = []
+    for run in runs:
+        for returns in (run.returns, run.deterministic):
+            assert returns is not None
+            assert returns.success is not None
+            assert returns.success_interval is not None
+            low, high = returns.success_interval
+            rate, background = returns.success, run.background_success
+            assert background is not None
+            expected.append([rate - background, rate - low, high - rate])
+    assert len(drawn) == 8
+    np.testing.assert_allclose(drawn, expected)
+
+
+def test_success_of_all_sets_is_compared_with_the_backgrounds(study: Path) -> None:
+    runs = read_runs(study)
+    rows = {name: rest for name, *rest in aggregate_gains(runs)}
+    assert list(rows) == ["bc", "awr"]
+    for name, (mean, (low, high), num_sets) in rows.items():
+        gains = []
+        for run in runs:
+            if run.algorithm == name:
+                assert run.returns is not None
+                assert run.background_success is not None
+                assert run.returns.success is not None
+                gains.append(run.returns.success - run.background_success)
+        assert mean == pytest.approx(np.mean(gains))
+        assert low <= mean <= high
+        assert num_sets == 2
+    (table,) = aggregate_tables(runs)
+    assert table.title.startswith("All sets together: mean success minus the background's")
+    assert table.rows[0][:2] == ["bc", f"{rows['bc'][0]:+.1%}"]
+
+
+def test_self_improvement_reports_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = dataset(0.2)
+    result = fastifo.improve(
+        "bc", start, start, iterations=1, episodes=5, seeds=[0], out=tmp_path, num_updates=2,
+        hidden_sizes=(8,), progress=False, env_id=own_envs.Line,
+    )  # fmt: skip
+    assert result.success is not None
+    first, second = result.success[0]
+    assert start.background.success is not None
+    assert first == pytest.approx(float(start.background.success.double().mean()))
+    assert second in [0.2 * count for count in range(6)]
+    assert result.measured == result.success
+    assert "bc, success of" in str(result)
+    assert read_improvements(tmp_path) == [result]
+    report(tmp_path)
+    assert "success of each iteration&#x27;s data" in (tmp_path / "report.html").read_text()
+    assert improvement_table(result).rows[0][1] == f"{first:.2f}"
+    # Files from before success was kept have returns alone.
+    path = tmp_path / "improve.json"
+    content = json.loads(path.read_text())
+    del content["success"]
+    path.write_text(json.dumps(content))
+    (old,) = read_improvements(tmp_path)
+    assert (old.success, old.measured, old.measure) == (None, result.returns, "return")
+    capsys.readouterr()
 
 
 def test_success_during_training_is_logged_and_averaged(study: Path) -> None:

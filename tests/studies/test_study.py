@@ -8,9 +8,9 @@ import pytest
 
 import fastifo
 from fastifo.data.dataset import Dataset
+from fastifo.report.aggregates import aggregate
 from fastifo.report.report import read_improvements, report
 from fastifo.report.runs import by_dataset, read_runs
-from fastifo.report.tables import aggregate
 from fastifo.studies.grid import study_bimodal, study_sibench
 from fastifo.studies.improve import Improvement, improve
 from helpers import SMALL

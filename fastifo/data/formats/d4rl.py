@@ -45,19 +45,21 @@ def read(path: Path, options: ReadOptions = DEFAULTS, name: str = "") -> ReadRes
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     file = HDF5(path)
+    action_key = options.action_key or "actions"
+    required = ("observations", options.action_key)
     names = [
         name
-        for name in ("observations", "actions", "rewards", "next_observations")
-        if file.has(name) or name == "observations"
+        for name in ("observations", action_key, "rewards", "next_observations")
+        if file.has(name) or name in required
     ]
     columns = dict(zip(names, file.numbers(names), strict=True))
-    obs, action, reward = (columns.get(n) for n in ("observations", "actions", "rewards"))
+    obs, action, reward = (columns.get(n) for n in ("observations", action_key, "rewards"))
     assert obs is not None
     count = check_rows(path, obs)
     task = task_of(name or path.stem)
     source = _source(file, options, task.env_id, task.max_steps)
     if action is not None:
-        check_continuous(source, "actions", file.kind("actions"), action)
+        check_continuous(source, action_key, file.kind(action_key), action)
     if file.has("discrete_action") and bool(file.numbers(["discrete_action"])[0].any()):
         check_continuous(source, "discrete_action", "b", np.ones(1, bool))
     if reward is not None and reward.shape == (count, 1):

@@ -11,7 +11,7 @@ from fastifo.data.formats.source import Ints, ReadResult, Source
 
 LARGEST_OBSERVATION, LARGEST_ACTION = 1e8, 10.0  # larger values are damaged
 LARGEST_REWARD = 1e8  # larger ones are counted
-LARGEST_DROPPED_SHARE = 0.5  # of the episodes; a file with more unusable ones is refused
+LARGEST_DROPPED_SHARE = 0.5  # of the episodes; without `skip_bad` a file with more is refused
 DROPPED = "episodes dropped for damaged or missing values"
 
 
@@ -93,9 +93,16 @@ def drop_episodes(
 
 
 def check_share(source: Source, dropped: int, count: int, reason: str) -> None:
-    """Raises ValueError with the reason if too many of `count` episodes are dropped."""
-    if dropped > LARGEST_DROPPED_SHARE * count:
-        more = f" ({dropped} of {count} episodes are unusable)" if count > 1 else ""
+    """Raises ValueError with the reason if too many of `count` episodes are dropped.
+
+    With the option `skip_bad` that is all of them.
+    """
+    largest = count - 1 if source.options.skip_bad else LARGEST_DROPPED_SHARE * count
+    if dropped > largest:
+        more = ""
+        if count > 1:
+            remedy = "" if dropped == count else "; skip_bad=True (,skip_bad=true) drops them"
+            more = f" ({dropped} of {count} episodes are unusable{remedy})"
         raise source.error(f"{reason}{more}")
 
 

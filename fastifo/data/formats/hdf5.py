@@ -3,33 +3,20 @@
 `hdf5_reader.py` is that process; it says why and within which limits.
 """
 
-import atexit
-import contextlib
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.data.formats.limits import read_limit
+from fastifo.data.formats.reader_process import ReaderProcess
 from fastifo.utils.files import readable_bytes
 
 READER = Path(__file__).with_name("hdf5_reader.py")
 NOTHING = np.empty(0, np.float32)
-HEAD_BYTES = 9  # of a frame: its kind and its size
-MAX_JSON_BYTES = 1 << 30
-DIED = 64  # exit code of a reader whose fork died of signal n: 64 + n
-REASONS = {
-    int(signal.SIGPROF): "reading it makes no progress",
-}
 
 
 class HDF5:
@@ -165,129 +152,4 @@ class HDF5:
         return str(self.objects[name].get("at", name))
 
 
-def _read(pipe: IO[bytes], size: int) -> bytes:
-    """Exactly `size` bytes.  Raises EOFError if the pipe ends before."""
-    content = pipe.read(size)
-    if len(content) < size:
-        raise EOFError
-    return content
-
-
-def _read_head(pipe: IO[bytes]) -> tuple[bytes, int]:
-    """The kind and the size of the next frame."""
-    head = _read(pipe, HEAD_BYTES)
-    return head[:1], int.from_bytes(head[1:], "little")
-
-
-class _Reader:
-    """The process that opens the files: started on first use, and again if it has died.
-
-    It answers in frames, see `hdf5_reader.py`. A process that was interrupted in an answer is
-    ended, as the next request would read the rest of that answer.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, request: dict[str, Any], values: NDArray[Any]) -> dict[str, Any]:
-        """Sends a request, fills `values` with the numbers of the answer and returns the rest."""
-        with self.lock:
-            try:
-                reply = self._answer(self._started(), request, values)
-            except BaseException:
-                self.close()
-                raise
-            if reply is None:
-                reply = {"error": self._reason()}
-            return reply
-
-    def _answer(
-        self, process: "subprocess.Popen[bytes]", request: dict[str, Any], values: NDArray[Any]
-    ) -> dict[str, Any] | None:
-        """The answer of a process; None if it died or sent something else."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        room = memoryview(values.data).cast("B") if len(values) else memoryview(bytearray())
-        filled = 0
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            while True:
-                kind, size = _read_head(process.stdout)
-                if kind == b"n" and size <= len(room) - filled:
-                    room[filled : filled + size] = _read(process.stdout, size)
-                    filled += size
-                elif kind == b"n":
-                    self.close()
-                    return {"error": "it has more values than it declares"}
-                elif kind == b"j" and size <= MAX_JSON_BYTES:
-                    text = _read(process.stdout, size)
-                    break
-                else:
-                    return None
-        except (BrokenPipeError, EOFError):  # not OSError: a timeout's alarm may raise one
-            return None
-        if filled < len(room) and not text.startswith(b'{"error"'):
-            found = filled // values.itemsize
-            return {"error": f"expected {len(values)} values, found {found}: truncated"}
-        reply: dict[str, Any] = json.loads(text)
-        return reply
-
-    def _started(self) -> "subprocess.Popen[bytes]":
-        if self.process is None or self.process.poll() is not None:
-            self.close()
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", str(READER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for this process, which ends the reader
-            )
-        return self.process
-
-    def _reason(self) -> str:
-        """Why the process died in an answer; ends it."""
-        code = 0
-        if self.process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = self.process.wait(1.0)
-        self.close()
-        number = code - DIED
-        return REASONS.get(number, "") or (
-            f"the HDF5 library crashed on it (signal {number})"
-            if 0 < number < 65
-            else "the reader exited without an answer"
-        )
-
-    def close(self) -> None:
-        """Ends the process and the fork of it that reads."""
-        process, self.process = self.process, None
-        if process is not None:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
-            process.wait()
-
-    def forget(self) -> None:
-        """Leaves the process to the parent of this fork; the next request starts another one."""
-        process, self.process, self.lock = self.process, None, threading.Lock()
-        if process is None:
-            return
-        process.returncode = 0  # not this process's child: nothing to wait for
-        # The parent's pipes must end with the parent. A thread of it may have been reading, whose
-        # lock nobody releases here: replace the pipes without touching the objects.
-        with open(os.devnull, "r+b") as nothing:
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                os.dup2(nothing.fileno(), pipe.fileno(), inheritable=False)
-        _FORGOTTEN.append(process)
-
-
-_FORGOTTEN: list[Any] = []  # processes of the parent
-_READER = _Reader()
-atexit.register(_READER.close)
-os.register_at_fork(after_in_child=_READER.forget)
+_READER = ReaderProcess(READER, "HDF5")

@@ -1,13 +1,16 @@
-"""Minari's HDF5 datasets, read without the `minari` package.
+"""Minari's datasets, read without the `minari` package: HDF5, or Arrow and Parquet.
 
 Layout: `<id>/data/main_data.hdf5` with groups `episode_<k>`, each with T + 1 `observations` and T
 `actions`, `rewards`, `terminations` and `truncations`; `metadata.json` is in the same folder.
-Observations of a Dict space are groups with a dataset for each key.
+Observations of a Dict space are groups with a dataset for each key. `minari_arrow.py` has the
+layout of the other storages, whose `metadata.json` states their `data_format`.
 """
 
+import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,14 @@ import numpy as np
 from fastifo.data.formats.actions import DISCRETE_SPACES, check_continuous, minari_bounds
 from fastifo.data.formats.assemble import concatenate_columns, from_whole_episodes
 from fastifo.data.formats.file_frames import FrameColumns, check_frames, with_frames
-from fastifo.data.formats.groups import Column, read_groups
+from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
+from fastifo.data.formats.minari_arrow import read_episodes
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
 from fastifo.utils.files import home_folder, read_json
+
+METADATA = "metadata.json"
 
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
@@ -32,32 +38,18 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     The action space, the environment and the reference returns come from metadata.json.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
-    file = HDF5(_main_file(path))
-    source = _source(file.path, options)
-    groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
-    if not groups:
-        raise file.error("expected groups episode_0, episode_1, ..., found none")
-    obs_names = _obs_names(file, groups, options.keys)
+    main = _main_file(path)
+    source = _source(main, options)
+    file = HDF5(main) if main.name != METADATA else None
     frames = {camera: FrameColumns(f"observations/{camera}") for camera in options.cameras}
-    columns = [
-        *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
-        *(Column(each.obs, extra=1, ndim=(4,), reads=False) for each in frames.values()),
-        Column("actions", ndim=(1, 2)),
-        *(Column(name, squeezed=True) for name in ("rewards", "terminations", "truncations")),
-    ]
-    _check_cameras(file, groups, options.cameras)
-    episodes = read_groups(file, source, groups, columns)
+    episodes, kind = _from_arrow(source) if file is None else _from_hdf5(source, file, frames)
     values, notes = episodes.values, dict(episodes.notes) | source.info["notes"]
-    if not set(obs_names) <= set(values):
-        raise file.error(f"expected observations in every episode, found {_known(file, groups[0])}")
-    parts = zip(*(values[name] for name in obs_names), strict=True)
-    obs = [concatenate_columns(file.path, "observations", part) for part in parts]
+    obs = values["observations"]
     action = values.get("actions")
     if action is not None:
-        kind = file.kind(next(f"{g}/actions" for g in groups if file.has(f"{g}/actions")))
         check_continuous(source, "actions", kind, np.concatenate(action))
         if action[0].ndim != 2:
-            raise file.error(f"actions: expected (steps, width), found {action[0].shape}")
+            raise source.error(f"actions: expected (steps, width), found {action[0].shape}")
     ended = values.get("terminations")
     if ended is None:
         name = "ends of episodes counted as time limits, since the file has no terminations"
@@ -68,7 +60,41 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     terminal = [False] * len(obs) if ended is None else [bool(flags[-1]) for flags in ended]
     result = from_whole_episodes(source, obs, terminal, action, values.get("rewards"), notes)
     lengths = [len(part) for part in obs]
-    return with_frames(file, result, episodes.groups, lengths, frames)
+    return result if file is None else with_frames(file, result, episodes.groups, lengths, frames)
+
+
+def _from_arrow(source: Source) -> tuple[EpisodeColumns, str]:
+    """The episodes of a dataset with `data_format` arrow or parquet, and the actions' kind."""
+    if source.options.cameras:
+        raise source.error("cameras: frames of datasets in Arrow or Parquet files are not read")
+    folder = dataclasses.replace(source, path=source.path.parent)
+    return read_episodes(folder, source.options.keys)
+
+
+def _from_hdf5(
+    source: Source, file: HDF5, frames: Mapping[str, FrameColumns]
+) -> tuple[EpisodeColumns, str]:
+    """The episodes of main_data.hdf5, and the actions' kind."""
+    options = source.options
+    groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
+    if not groups:
+        raise file.error("expected groups episode_0, episode_1, ..., found none")
+    obs_names = _obs_names(file, groups, options.keys)
+    columns = [
+        *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
+        *(Column(each.obs, extra=1, ndim=(4,), reads=False) for each in frames.values()),
+        Column("actions", ndim=(1, 2)),
+        *(Column(name, squeezed=True) for name in ("rewards", "terminations", "truncations")),
+    ]
+    _check_cameras(file, groups, options.cameras)
+    episodes = read_groups(file, source, groups, columns)
+    values = episodes.values
+    if not set(obs_names) <= set(values):
+        raise file.error(f"expected observations in every episode, found {_known(file, groups[0])}")
+    parts = list(zip(*(values.pop(name) for name in obs_names), strict=True))
+    values["observations"] = [concatenate_columns(file.path, "observations", p) for p in parts]
+    name = next((f"{g}/actions" for g in groups if file.has(f"{g}/actions")), None)
+    return episodes, "f" if name is None else file.kind(name)
 
 
 def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> None:
@@ -111,9 +137,12 @@ def _number(name: str) -> tuple[int, str]:
 
 
 def _main_file(path: Path) -> Path:
-    candidates = [path, path / "main_data.hdf5", path / "data" / "main_data.hdf5"]
+    """main_data.hdf5, or the metadata.json of a dataset in other files."""
+    folders = [path, path / "data"]
     if not path.exists() and not path.is_absolute():
-        candidates.append(root() / path / "data" / "main_data.hdf5")
+        folders.append(root() / path / "data")
+    candidates = [path, *(folder / "main_data.hdf5" for folder in folders)]
+    candidates += [folder / METADATA for folder in folders if has_arrow(folder)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -121,6 +150,13 @@ def _main_file(path: Path) -> Path:
         f"minari:{path}: expected a dataset's folder, or its id below {root()}, found neither; "
         f"download it there with Minari (`minari download {path}`) or set MINARI_DATASETS_PATH"
     )
+
+
+def has_arrow(folder: Path) -> bool:
+    """Whether a folder is the `data` folder of a dataset in Arrow or Parquet files."""
+    path = folder / METADATA
+    content = read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and content.get("data_format") in ("arrow", "parquet")
 
 
 def root() -> Path:
@@ -131,7 +167,7 @@ def root() -> Path:
 
 def _source(path: Path, options: ReadOptions) -> Source:
     """What metadata.json states: environment, settings, action space and reference returns."""
-    metadata = path.with_name("metadata.json")
+    metadata = path.with_name(METADATA)
     content = read_json(metadata) if metadata.is_file() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{metadata}: expected a JSON object, found {type(content).__name__}")

@@ -13,12 +13,27 @@ FLAT = (
     "dones",
     "max_steps",
 )  # say where episodes end in files without episodes
-BOUNDS = ("action_low", "action_high", "clip")
+SHARED = ("action_low", "action_high", "clip", "skip_bad")  # options of all kinds
 FILE_OPTIONS = {  # kind of file -> options in its spec
-    "d4rl": ("episodes", *FLAT, *BOUNDS),
-    "minari": ("episodes", "keys", "cameras", "max_steps", *BOUNDS),
-    "robomimic": ("episodes", "keys", "cameras", "filter", "dones", "object_layout", *BOUNDS),
-    "npz": ("episodes", "keys", *FLAT, *BOUNDS),
+    "d4rl": ("episodes", *FLAT, "action_key", *SHARED),
+    "minari": ("episodes", "keys", "cameras", "max_steps", *SHARED),
+    "robomimic": (
+        "episodes",
+        "keys",
+        "cameras",
+        "filter",
+        "dones",
+        "object_layout",
+        "action_key",
+        *SHARED,
+    ),
+    **dict.fromkeys(
+        ("npz", "csv", "parquet", "lerobot"), ("episodes", "keys", *FLAT, "action_key", *SHARED)
+    ),
+    "ogbench": ("episodes", "keys", "action_key", *SHARED),
+    "d3rlpy": ("episodes", "dones", "max_steps", *SHARED),
+    "imitation": ("episodes", "dones", "max_steps", *SHARED),
+    "maniskill": ("episodes", "keys", "dones", *SHARED),
 }
 Bound = tuple[float, ...]
 
@@ -29,6 +44,7 @@ class ReadOptions:
 
     episodes: int = 0  # only the first ones; 0: all
     keys: tuple[str, ...] = ()  # observations to concatenate; empty: the format's default
+    action_key: str = ""  # column of the actions; empty: the format's
     cameras: tuple[str, ...] = ()  # whose frames to read
     filter: str = ""  # robomimic: a mask
     object_layout: str = ""  # robomimic: of `object`, 1.4 or 1.5; empty: the file's own
@@ -38,6 +54,7 @@ class ReadOptions:
     dones: str = ""  # what an end is that the file only calls "done": terminal | timeout
     max_steps: int = 0  # steps after which the time limit ends an episode; 0: not said
     clip: bool = False  # accept that any share of the actions is clipped to the bounds
+    skip_bad: bool = False  # accept that any share of the episodes is dropped as damaged
     action_low: Bound | None = None  # bounds of the environment's actions: one number or one each
     action_high: Bound | None = None
 
@@ -83,13 +100,14 @@ def _parse(text: str, key: str, value: str) -> Any:
     choices = {
         "dones": ("terminal", "timeout"),
         "clip": ("true", "false"),
+        "skip_bad": ("true", "false"),
         "object_layout": ("1.4", "1.5"),
     }.get(key)
     if choices is not None:
         if value not in choices:
             raise ValueError(f"{text!r}: {key}: expected {' or '.join(choices)}, found {value!r}")
-        return value == "true" if key == "clip" else value
-    if key.startswith("action_"):
+        return value == "true" if key in ("clip", "skip_bad") else value
+    if key in ("action_low", "action_high"):
         try:
             bound = tuple(float(number) for number in value.split("+"))
         except ValueError:

@@ -16,6 +16,7 @@ def _continues(obs: Floats, next_obs: Floats, ends: Ints, tolerance: float) -> B
     after = np.minimum(ends + 1, len(obs) - 1)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.abs(next_obs[ends] - obs[after]) > tolerance * (1 + np.abs(obs[after]))
+    gap |= np.isnan(obs[after]) & ~np.isnan(next_obs[ends])  # a damaged row; not a filler
     return np.asarray(~gap.any(1) & (ends + 1 < len(obs)))
 
 

@@ -50,10 +50,14 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     keys = _choose_keys(file, demos, options)
     frames, with_next = _frame_columns(file, demos, options.cameras)
     source = _source(file, options, keys)
+    action_key = options.action_key or "actions"
+    if options.action_key and not any(file.has(f"data/{demo}/{action_key}") for demo in demos):
+        known = ", ".join(sorted(file.children(f"data/{demos[0]}")))
+        raise file.error(f"action_key: expected one of {known}, found {action_key}")
     columns = [
         *(Column(f"obs/{key}", ndim=(1, 2)) for key in keys),
         *(Column(f"next_obs/{key}", ndim=(1, 2)) for key in keys if with_next),
-        Column("actions", ndim=(1, 2)),
+        Column(action_key, ndim=(1, 2)),
         Column("rewards", squeezed=True),
         Column("dones", squeezed=True),
         *(
@@ -67,10 +71,11 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     _convert_object(source, episodes)
     obs = _joined(file, episodes, [f"obs/{key}" for key in keys])
     assert obs is not None  # `_choose_keys` has checked the keys
-    action = _joined(file, episodes, ["actions"])
+    action = _joined(file, episodes, [action_key])
     if action is not None:
-        kinds = {file.kind(f"data/{d}/actions") for d in demos if file.has(f"data/{d}/actions")}
-        check_continuous(source, "actions", "f" if "f" in kinds else min(kinds), action)
+        names = [f"data/{demo}/{action_key}" for demo in demos]
+        kinds = {file.kind(name) for name in names if file.has(name)}
+        check_continuous(source, action_key, "f" if "f" in kinds else min(kinds), action)
     lengths = [len(part) for part in episodes.values[f"obs/{keys[0]}"]]
     result = from_rows(
         source,

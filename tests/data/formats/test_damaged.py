@@ -13,6 +13,7 @@ import torch
 import fastifo
 from data.formats.files import assert_same, episodes, write_d4rl
 from fastifo.data.formats import hdf5, limits
+from fastifo.data.formats.reader_process import ReaderProcess
 from fuzz import FORMATS, mutants, outcome
 
 
@@ -148,8 +149,7 @@ def test_the_reader_keeps_its_limits(
         "def list_objects(file", f"def list_objects(file):\n    {harm}\ndef _(file"
     )
     (tmp_path / "reader.py").write_text(text)
-    monkeypatch.setattr(hdf5, "READER", tmp_path / "reader.py")
-    reader = hdf5._Reader()
+    reader = ReaderProcess(tmp_path / "reader.py", "HDF5")
     monkeypatch.setattr(hdf5, "_READER", reader)
     write_d4rl(tmp_path / "a.hdf5", episodes())
     started = time.monotonic()
