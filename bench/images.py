@@ -1,12 +1,14 @@
-"""Frames per second of sampling, of each part of a training step and of rendering; memory.
+"""Frames per CPU-second of sampling, of each part of a training step and of rendering; memory.
 
     python -m bench.images [--batch 64] [--seconds 3] [--env HalfCheetah-v4] [--memory]
 
-Data are random frames of 84 x 84 x 3. A training step is one of BC; the parts of an update are
-measured one by one. `--memory` makes a sparse pack of 1e6 frames (21 GB of zeros that take no room
-on the disk), opens it and draws batches in a process of its own; its times are those of a file that
-the system caches. Rendering plays `--env` with a camera, if there is one. Rows are added to
-`bench/results/images-<machine>.csv`. `bench.image_toy` shows that methods learn from pixels.
+Times are processor time of all threads, which depends little on what else the machine does; opening
+a pack is in wall time. Data are random frames of 84 x 84 x 3. A training step is one of BC; the
+parts of an update are measured one by one. `--memory` makes a sparse pack of 1e6 frames (21 GB of
+zeros that take no room on the disk), opens it and draws batches in a process of its own; its times
+are those of a file that the system caches. Rendering plays `--env` with a camera, if there is one.
+Rows are added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows that methods learn
+from pixels.
 """
 
 import csv
@@ -31,12 +33,13 @@ from fastifo.algos.learner import InputSpec
 from fastifo.data import pack
 from fastifo.data.frames import as_frames, frames_per_block
 from fastifo.data.sampler import Sampler
+from fastifo.nn.encoder import Encoder
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     "part",
     "setting",
-    "frames_per_s",
+    "frames_per_cpu_s",
     "value",
     "unit",
     "threads",
@@ -56,21 +59,23 @@ def make_dataset(count: int) -> Dataset:
 
 
 def seconds_of(call: Callable[[], object], budget_s: float) -> float:
-    """Median seconds of a call, after two that are not counted."""
+    """Median CPU-seconds of a call, after two that are not counted."""
     call(), call()
     times: list[float] = []
     while sum(times) < budget_s or len(times) < 3:
-        started = time.perf_counter()
+        started = time.process_time()
         call()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return sorted(times)[len(times) // 2]
 
 
-def make_sampler(dataset: Dataset, batch: int, shift: int) -> Sampler:
+def make_sampler(
+    dataset: Dataset, batch: int, shift: int, encoder: Encoder | None = None
+) -> Sampler:
     """A sampler of background transitions."""
     return Sampler(
         dataset, (0,), batch, frozenset(), "bench", torch.device("cpu"), torch.float32,
-        cameras=("front",), shift=shift, reuses=True,
+        encoder, cameras=("front",), shift=shift, reuses=True,
     )  # fmt: skip
 
 
@@ -106,7 +111,7 @@ def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) ->
     config = learner_class.Config(image_encoder=encoder, batch_size=batch)
     spec = InputSpec(dataset.obs_dim, dataset.action_dim, images=dataset.cameras)
     learner: Any = learner_class([config], [0], spec)
-    sampler = make_sampler(dataset, batch, 4)
+    sampler = make_sampler(dataset, batch, 4, learner.encoder)
     counter = torch.zeros(1, dtype=torch.int64)
     sample, frames = sampler.draw(counter), sampler.background.frames
     assert frames is not None
@@ -147,12 +152,12 @@ def rendering(env: str, budget_s: float) -> Iterator[Measured]:
         spec = plain.rendered(render)
         vector = find_backend(spec).make(spec, 1, threads=1, workers=0)
         vector.start([0])
-        step, count, started = vector.recv(), 0, time.perf_counter()
-        while step.active.any() and time.perf_counter() - started < budget_s:
+        step, count, started = vector.recv(), 0, time.process_time()
+        while step.active.any() and time.process_time() - started < budget_s:
             low, high = vector.info.action_low, vector.info.action_high
             vector.send(step.slots, (0.5 * (low + high))[None])
             step, count = vector.recv(), count + 1
-        seconds = (time.perf_counter() - started) / max(1, count)
+        seconds = (time.process_time() - started) / max(1, count)
         vector.close()
         yield "rendering", f"{env}, {setting}", 1 / seconds, 1e3 * seconds, "ms"
 
@@ -190,12 +195,12 @@ def draw_from(path: Path, batch: int, budget_s: float) -> None:
     dataset.fingerprint()
     hashed = time.perf_counter()
     sampler, counter = make_sampler(dataset, batch, 4), torch.zeros(1, dtype=torch.int64)
-    count = 0
-    while time.perf_counter() - hashed < budget_s:
+    count, used = 0, time.process_time()
+    while time.process_time() - used < budget_s:
         sampler.draw(counter)
         counter.add_(1)
         count += 2 * batch
-    rate = count / (time.perf_counter() - hashed)
+    rate = count / (time.process_time() - used)
     lines = Path("/proc/self/status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
     peak, own = (int(status[name].split()[0]) / 1e6 for name in ("VmHWM", "RssAnon"))
@@ -238,7 +243,7 @@ def main() -> None:
             rows += rendering(options.env, options.seconds)
         if options.memory:
             rows += memory(Path(folder), options.batch, 10 * options.seconds)
-    print("| part | setting | frames/s | |\n| --- | --- | ---: | ---: |")
+    print("| part | setting | frames/CPU-s | |\n| --- | --- | ---: | ---: |")
     for part, setting, rate, value, unit in rows:
         print(f"| {part} | {setting} | {rate:.0f} | {value:.3g} {unit} |")
     _save(rows, options.threads)

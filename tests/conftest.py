@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fastifo import _C
+from fastifo.envs.backends import offscreen
 
 # Child processes of a test also import the installed package, not the checkout they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -31,6 +32,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Hides the GPU from unmarked tests, so that `auto` is the CPU on every machine."""
     marked = item.get_closest_marker("cuda") is not None
     setattr(torch.cuda, "is_available", SEES_GPU if marked else lambda: False)  # noqa: B010
+
+
+@pytest.fixture(scope="session")
+def rendering() -> None:
+    """MuJoCo's renderer, which needs one of the system's libraries; see `needs_rendering`."""
+    try:
+        offscreen.open_context(offscreen.choose_library("tests"))
+    except ImportError as error:
+        pytest.skip(f"rendering needs a library, as from apt-get install libosmesa6: {error}")
 
 
 @pytest.fixture(params=["cpu", cuda_param])

@@ -11,21 +11,8 @@ import torch
 from torch import Tensor
 
 from fastifo.data.streams import uniform
-from fastifo.envs.backends import offscreen
 
-
-def can_render() -> bool:
-    """Whether MuJoCo can render here: it needs one of the system's libraries."""
-    try:
-        offscreen.open_context(offscreen.choose_library("tests"))
-    except ImportError:
-        return False
-    return True
-
-
-needs_rendering = pytest.mark.skipif(
-    not can_render(), reason="rendering needs a library: apt-get install libosmesa6"
-)
+needs_rendering = pytest.mark.usefixtures("rendering")  # skips where nothing can render
 
 
 class LinearPolicy:

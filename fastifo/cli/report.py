@@ -11,7 +11,8 @@ class Report:
     """Make tables, figures, a CSV file and an HTML page from runs.
 
     Needs     folders with runs of `fastifo train`, `study` or `improve`; several are compared
-    Writes    report.html, results.csv and figures (*.png) in --out
+    Writes    report.html, results.csv and figures (*.png) in --out, and a card of each run:
+              card.md, or cards/<run>.md where there are several
     Example   fastifo report runs
     Example   fastifo report runs/bc old/runs/vfo_bin --out comparison
     """

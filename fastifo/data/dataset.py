@@ -194,6 +194,7 @@ class Dataset(Record):
         The columns are `observations`, `next_observations`, `actions`, `rewards`, `terminals` and
         `timeouts`. Actions are mapped back to the environment's bounds, if those are known. The
         bounds, `env_id` and `env_kwargs` are attributes of the file, which `fastifo.load` reads.
+        Images are left out.
 
         path: the file; an existing one is replaced only once the new one is complete.
         Raises ValueError if the background has no actions or no rewards, or if each member of a

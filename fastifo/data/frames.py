@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK_BYTES = 1 << 18  # of frames that share a checksum, rounded down to whole frames
+# Bytes of frames that share a checksum, rounded down to whole frames; part of a pack's format.
+BLOCK_BYTES = 1 << 18
 IN_MEMORY_BYTES = 256 << 20  # more frames than this are kept in a temporary file
 RESIDENT_BYTES = 512 << 20  # of a mapped file that a process reads before it lets go of its pages
 READ_BYTES = 16 << 20  # of frames that a pass over all of them reads at a time
@@ -113,14 +114,15 @@ class Frames:
         return f"Frames(uint8{list(self.shape)})"
 
     def __eq__(self, other: object) -> bool:
-        """Whether all frames are equal."""
+        """Whether all frames are equal; those of packs are if their checksums are."""
         if not isinstance(other, Frames):
             return NotImplemented
-        if self is other:
-            return True
-        return self.shape == other.shape and all(
-            torch.equal(a, b) for a, b in zip(self.chunks(), other.chunks(), strict=True)
-        )
+        if self is other or self.shape != other.shape:
+            return self is other
+        ours, theirs = self.stored_checksums, other.stored_checksums
+        if ours is not None and theirs is not None:
+            return np.array_equal(ours, theirs)
+        return all(torch.equal(a, b) for a, b in zip(self.chunks(), other.chunks(), strict=True))
 
     def __hash__(self) -> int:
         return hash(self.shape)
@@ -138,6 +140,7 @@ class Frames:
         """
         if out is None:
             out = torch.empty(len(index), *self.size, dtype=torch.uint8, device="cpu")
+        assert out.is_contiguous()
         rows = index if self.rows is None else self.rows[index]
         if len(self.stores) == 1:
             self.stores[0].read(rows, out)
@@ -174,11 +177,16 @@ class Frames:
         ]
         return Frames(stores, torch.cat(rows))
 
+    @property
+    def stored_checksums(self) -> NDArray[np.uint32] | None:
+        """The checksums of a pack, if these are all of its frames of a camera in order."""
+        return self.stores[0].crc32 if self.rows is None and len(self.stores) == 1 else None
+
     def checksums(self) -> NDArray[np.uint32]:
         """CRC-32 of each block of frames.  Those of a pack are not computed again."""
-        (store, *others) = self.stores
-        if self.rows is None and not others and store.crc32 is not None:
-            return store.crc32
+        stored = self.stored_checksums
+        if stored is not None:
+            return stored
         blocks = self.chunks(frames_per_block(self.shape))
         return np.array([zlib.crc32(block.numpy().data) for block in blocks], np.uint32)
 

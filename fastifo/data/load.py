@@ -35,7 +35,9 @@ def load(
 ) -> Dataset:
     """Reads, downloads or generates a dataset.
 
-    spec: where the dataset comes from, in the grammar below.
+    spec: where the dataset comes from, in the grammar below; or a list, whose episodes become one
+        dataset, as in `expert` and `background`. They must agree in widths, environment and
+        cameras.
     expert, background: two specs instead of one. The expert's episodes are the expert part of the
         first, or its background part if it has no other; their rewards are dropped, and actions
         are kept for the privileged method `sqil`. The background is the background part of the
@@ -45,7 +47,10 @@ def load(
         "none" is no environment: nothing can be evaluated.
     action_low, action_high: bounds of the environment's actions, each a number or [A]; they
         replace those that a file of another format states. Actions are mapped from them to [-1, 1].
+    action_key: the column or dataset that holds the actions, where the format's is another.
     clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.
+    skip_bad: accept files of which more than half of the episodes are damaged; of several files,
+        leave out those that cannot be read. Both are counted in the notes.
     progress: whether to show a progress bar while data are downloaded or generated.
 
     A spec is one of
@@ -61,23 +66,32 @@ def load(
         minari:<folder or id>[,...]        a Minari dataset
         robomimic:<file>[,...]             robomimic's HDF5 layout, low-dimensional observations
         npz:<file>[,...]                   NumPy arrays under D4RL's names
+        csv:<file>[,...]                   a table with a header and a row per step
+        parquet:<file>[,...]               the same, in Parquet or Arrow
+        lerobot:<folder>[,...]             a LeRobot dataset, version 2 or 3, without its videos
+        ogbench:<file>[,...]               OGBench's trajectories
+        d3rlpy:<file>[,...]                written by version 2 of d3rlpy
+        imitation:<folder or file>[,...]   trajectories of the package imitation
+        maniskill:<file>[,...]             ManiSkill's trajectories, with observations
         robosuite:<file>[,...]             robosuite's own demonstrations, replayed by it
-    with these options for the last five:
+    with these options for files (an error names those that a kind has):
         episodes=<n>          only the first n episodes of the file; all kinds
-        keys=<a>+<b>          observations to concatenate, in this order; minari, robomimic and npz
+        keys=<a>+<b>          observations to concatenate, in this order; where they have names
+        action_key=<name>     as the argument
         cameras=<a>+<b>       whose frames to read, for policies that see; minari and robomimic
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
-        max_steps=<n>         the task's time limit; d4rl, npz and minari
+        max_steps=<n>         the task's time limit
         ends=<column>         a column that marks the last row of every episode; `file`: the file is
-                              one episode; `rows`: each row is one, as in a shuffled buffer; d4rl
-                              and npz
-        terminals=<column>    a column that marks ends of the task; d4rl and npz
+                              one episode; `rows`: each row is one, as in a shuffled buffer; in
+                              flat layouts
+        terminals=<column>    a column that marks ends of the task; in flat layouts
         dones=terminal        ends that the file does not tell apart are the task's (terminal) or
-              timeout         the time limit's (timeout); d4rl, npz and robomimic
+              timeout         the time limit's (timeout)
         action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
         action_high=<x>[+...]
         clip=true             as `clip_actions`; all kinds
+        skip_bad=true         as the argument, of one file; all kinds
 
     d4rl: a name such as hopper-medium-v2 (Gym-MuJoCo) or door-human-v1 (Adroit) is downloaded once
         to the cache, which needs the package pooch (pip install 'fastifo[download]'). `env_id` and
@@ -90,18 +104,22 @@ def load(
         <camera>_image. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
+    csv, parquet: as npz; numbered columns such as obs_0, obs_1, ... are one column, obs.
+    `fastifo/data/README.md` lists the layouts, their traps, and what is done about them.
 
-    The packages d4rl, minari, robomimic and gym are not needed. Only observations and the ends of
+    No project's own package is needed; Parquet and Arrow files need pyarrow (pip install
+    'fastifo[lerobot]'). Only observations and the ends of
     episodes have to be in a file.
 
-    Ends of episodes in the flat layouts, d4rl and npz. They come from any of the columns
-    `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`, `episode_terminals`,
-    `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`, `masks` and `discounts`
-    (`data/formats/end_names.py` has all names), and from `next_observations` that differ from the
-    next row's observation, as in a replay buffer that wrapped around. A file that says nothing of
-    its ends is refused, and so is one with `dones` only, or `terminals` only, unless its time limit
-    is known or an option says what they mean; one with a column that may mark ends under an unknown
-    name; and one whose next observations differ in more than half of the rows.
+    Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from
+    any of the columns `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`,
+    `episode_terminals`, `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`,
+    `masks` and `discounts` (`data/formats/end_names.py` has all names), and from
+    `next_observations` that differ from the next row's observation, as in a replay buffer that
+    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
+    only, or `terminals` only, unless its time limit is known or an option says what they mean;
+    one with a column that may mark ends under an unknown name; and one whose next observations
+    differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
@@ -118,11 +136,12 @@ def load(
     than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
     bounds nobody states.
 
-    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the file's
-    size plus 100 MiB), in values (half of the free memory) and in processor time (4 s per object or
-    block of rows). Links to other files, external storage and virtual datasets are refused. .npz
-    files are never unpickled. Observations that are not finite or exceed 1e8, and actions that are
-    not finite or exceed 10 on the scale [-1, 1], are damaged.
+    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the
+    file's size plus 100 MiB), in values (half of the free memory) and in processor time (4 s
+    per object or block of rows). Links to other files, external storage and virtual datasets
+    are refused. Parquet and Arrow files are read likewise (20 s per file). .npz files are never
+    unpickled. Observations that are not finite or exceed 1e8, and actions that are not finite
+    or exceed 10 on the scale [-1, 1], are damaged.
 
     >>> load("sibench:Hopper-v4/d=5,episodes=200")
     >>> load("d4rl:hopper-medium-v2,episodes=100")

@@ -25,7 +25,6 @@ from fastifo.utils.interrupt import checked_interrupt
 from fastifo.utils.parallel import one_thread
 from fastifo.utils.progress import ProgressBar, warn
 
-MAX_SLOTS = 2048  # environments alive at the same time; further episodes follow in later batches
 MAX_EPISODES = 1_000_000  # of one policy: more would play for weeks
 MAX_RECORDED = 100_000  # of them with every step in memory
 MAX_PLAYED = 10_000_000  # of all policies
@@ -148,17 +147,17 @@ def rollout(
     backend = find_backend(spec)
     spent = spent or RolloutTime()
     started = time.perf_counter()
-    total = len(policies) * num_episodes
+    slots = min(len(policies) * num_episodes, backend.max_slots)
     task = RolloutTask(num_episodes, deterministic, seed, record, record_images)
     with (
         checked_interrupt(f"in {title} {spec.id}") as check,
-        open_vectors(backend, spec, min(total, MAX_SLOTS), num_workers) as vectors,
+        open_vectors(backend, spec, slots, num_workers) as vectors,
     ):
         for policy in {id(policy): policy for policy in policies}.values():
             check_policy(policy, vectors[0].info)
         block = 0 if backend.has_async_steps else LANE_ROWS
         parts = _play_all(
-            task, policies, vectors, block, f"{title} {spec.id}", progress, spent, check
+            task, policies, vectors, slots, block, f"{title} {spec.id}", progress, spent, check
         )
     spent.total_s += time.perf_counter() - started
     episodes = RecordedEpisodes.joined(parts)
@@ -190,13 +189,14 @@ def _play_all(
     task: RolloutTask,
     policies: Sequence[Actor],
     vectors: Sequence[VectorEnv],
+    slots: int,
     block: int,
     title: str,
     progress: bool,
     spent: RolloutTime,
     check: Callable[[], None],
 ) -> list[RecordedEpisodes]:
-    """Plays all slots, as many at a time as fit; parts in the order of policies and episodes.
+    """Plays all episodes, `slots` at a time; parts in the order of policies and episodes.
 
     check: raises KeyboardInterrupt if Ctrl-C was pressed; called at every step.
     """
@@ -214,8 +214,8 @@ def _play_all(
         ThreadPoolExecutor(threads) as workers,
         ProgressBar(title, total * limit, "steps", enabled=progress) as bar,
     ):
-        for first in range(0, total, MAX_SLOTS):
-            last = min(first + MAX_SLOTS, total)
+        for first in range(0, total, slots):
+            last = min(first + slots, total)
             batch = [divmod(slot, task.num_episodes) for slot in range(first, last)]
             half = -(-len(batch) // len(vectors))
             pools = [

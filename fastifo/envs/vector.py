@@ -110,6 +110,7 @@ class Backend(Protocol):
     """A library of environments.  An object of it can be sent to other processes."""
 
     has_async_steps: bool  # steps go on between `send` and `recv`, in threads
+    max_slots: int  # of one `start`; further episodes follow in later ones
 
     def knows(self, env_id: str) -> bool:
         """Whether this library has the environment."""

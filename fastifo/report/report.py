@@ -6,6 +6,7 @@ from pathlib import Path
 from fastifo.engine.pictures import EPISODE_OF, SHEET
 from fastifo.report import figures, html, tables
 from fastifo.report.aggregates import aggregate_tables, improvement_table
+from fastifo.report.card import write_card
 from fastifo.report.csv import write_results
 from fastifo.report.reward_figures import draw_rewards
 from fastifo.report.run_figures import draw_runs
@@ -25,7 +26,10 @@ def report(
     figure: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Path:
-    """Prints tables, and writes figures, `results.csv` and `report.html`.
+    """Prints tables, and writes figures, `results.csv`, `report.html` and cards of the runs.
+
+    A card says of one run what its policies are, where they come from and how they do. It is
+    `card.md`, or where there are several runs `cards/<run>.md`.
 
     folders: one folder, or several whose runs are compared.
     figure: file of the figure when all runs share one dataset; report.png unless given.
@@ -53,6 +57,7 @@ def report(
     base = base_folder(roots)
     if runs and not (target / SWEEP_FILE).exists():  # a sweep's own file has all its members
         write_results(runs, base, target / "results.csv")
+        write_cards(runs, base, target)
     pictures = [html.image(title, path) for title, path in images]
     configs = {run.folder: run.config for run in runs}
     details = [html.config(name_below(base, path), content) for path, content in configs.items()]
@@ -71,6 +76,17 @@ def _report_sweep(sweep: Sweep) -> list[str]:
     table = sweep_table(sweep)
     table.print()
     return [html.table(table)]
+
+
+def write_cards(runs: Sequence[RunSummary], base: Path, target: Path) -> None:
+    """Writes `card.md` of a single run, or a file below `cards` for each of several.
+
+    base: the folder that run folders are named relative to.
+    """
+    folders = list(dict.fromkeys(run.folder for run in runs))
+    for folder in folders:
+        name = "card.md" if len(folders) == 1 else f"cards/{name_below(base, folder)}.md"
+        write_card([run for run in runs if run.folder == folder], target / name)
 
 
 def output_folder(roots: Sequence[Path], out: str | Path | None) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastifo.utils.files import write_atomic
 
-INSTALL = "pip install av"
+INSTALL = "pip install 'fastifo[video]'"
 MAX_GIF_RATE = 50.0  # frames in a second that every viewer plays
 PALETTE_FRAMES = 16  # that the colors of a GIF are chosen from
 BIT_RATE = 4_000_000  # of MP4, bits in a second

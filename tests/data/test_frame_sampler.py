@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import fastifo
+from fastifo.data import frame_sampler
 from fastifo.data import frames as frames_module
 from fastifo.data.frame_sampler import shifted
 from fastifo.data.sampler import Batch, Sampler, Transitions
@@ -104,6 +105,16 @@ def test_a_shifted_frame_is_a_crop_of_the_padded_one() -> None:
     ):
         crop = frame[:, 3 + down : 3 + down + HEIGHT, 3 + right : 3 + right + WIDTH]
         assert torch.equal(result, crop.permute(1, 2, 0).to(torch.uint8))
+
+
+def test_frames_that_do_not_fit_a_gpu_are_refused(monkeypatch: Any) -> None:
+    frames = list(image_dataset().images.values())
+    needed = sum(each.size_bytes for each in frames)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * needed, 3 * needed))
+    frame_sampler._check_room(frames, torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed, 3 * needed))
+    with pytest.raises(ValueError, match=r"images: expected frames of at most .* fit the GPU"):
+        frame_sampler._check_room(frames, torch.device("cuda"))
 
 
 @pytest.mark.parametrize("camera", CHANNELS)

@@ -12,6 +12,7 @@ import pytest
 import fastifo
 from fastifo.data.pack import MAGIC, PAGE
 from helpers import random_dataset
+from image_data import image_dataset
 
 
 def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
@@ -118,3 +119,42 @@ def test_listing_a_pack_that_is_no_set_names_it(
     with pytest.raises(SystemExit):
         main(["sibench", "show", str(tmp_path)])
     assert "info.spec: expected an object, found nothing" in capsys.readouterr().err
+
+
+@pytest.fixture
+def image_pack(tmp_path: Path) -> Path:
+    image_dataset().save(tmp_path / "images.fastifo")
+    return tmp_path / "images.fastifo"
+
+
+def rename(header: Any) -> None:
+    """Gives frames to a part that the pack does not have."""
+    header["frames"]["nobody.front"] = header["frames"].pop("background.front")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("frames", [1]), "frames: expected an object"),
+        (put("frames", "background.front", "shape", [18, 16, 17]), "front' are damaged"),
+        (put("frames", "background.front", "shape", [17, 16, 17, 3]), "expected 18 frames, found"),
+        (put("frames", "background.front", "shape", [18, 2**40, 2**40, 3]), "front' are damaged"),
+        (put("frames", "background.front", "shape", [18, 0, 17, 3]), "frames.*shape"),
+        (put("frames", "background.front", "offset", 1), "front' are damaged"),
+        (put("frames", "background.front", "offset", 0), "front' are damaged"),
+        (put("frames", "background.front", "offset", 2**62), "front' are damaged"),
+        (put("frames", "background.front", "crc32", "00"), "front' are damaged"),
+        (put("frames", "background.front", "crc32", "zzzzzzzz"), "front' are damaged"),
+        (put("frames", "background.front", "crc32", 3), "crc32: expected text|crc32"),
+        (put("frame_bytes", 2**62), "truncated"),
+        (put("frame_bytes", -1), "frame_bytes"),
+        (rename, r"nobody\.front: expected 0 frames"),
+    ],
+)
+def test_odd_entries_of_frames_are_named(
+    image_pack: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    rewrite(image_pack, change)
+    with pytest.raises(ValueError, match=message) as caught:
+        fastifo.load(image_pack)
+    assert "images.fastifo" in str(caught.value)

@@ -109,7 +109,7 @@ def test_skip_bad_drops_any_share_of_the_episodes(tmp_path: Path) -> None:
     for spec, arguments in cases:
         dataset = fastifo.load(f"d4rl:{tmp_path / 'a.hdf5'}{spec}", **arguments)
         assert_same(dataset.background, parts[:1])
-        assert dataset.notes() == ["episodes dropped for damaged or missing values: 4"]
+        assert "episodes dropped for damaged or missing values: 4" in dataset.notes()
 
     (tmp_path / "b.hdf5").write_bytes((tmp_path / "a.hdf5").read_bytes()[:900])
     files: list[str | Path] = [tmp_path / "a.hdf5", f"d4rl:{tmp_path / 'b.hdf5'}"]

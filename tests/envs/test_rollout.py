@@ -1,6 +1,5 @@
 """Rollouts in EnvPool: one episode per slot, equal start states, no rows of the automatic reset."""
 
-import sys
 from typing import Any
 
 import envpool
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastifo.envs.backends.envpool import EnvPoolBackend
 from fastifo.envs.evaluate import evaluate_policies
 from fastifo.envs.experts import load_expert
 from fastifo.envs.registry import check_id
@@ -58,7 +58,7 @@ def test_returns_do_not_depend_on_how_many_slots_play_together(
 ) -> None:
     policies = [LinearPolicy(s) for s in (0, 1)]
     together = play(policies, 5)
-    monkeypatch.setattr(sys.modules["fastifo.envs.rollout"], "MAX_SLOTS", 3)
+    monkeypatch.setattr(EnvPoolBackend, "max_slots", 3)
     in_batches = play(policies, 5)
     assert np.array_equal(in_batches.returns, together.returns)
     assert np.array_equal(in_batches.lengths, together.lengths)
@@ -189,7 +189,7 @@ def test_the_rate_counts_the_steps_that_were_made(monkeypatch: pytest.MonkeyPatc
             bars.append(self)
 
     monkeypatch.setattr("fastifo.envs.rollout.ProgressBar", Seen)
-    monkeypatch.setattr("fastifo.envs.rollout.MAX_SLOTS", 8)  # three batches
+    monkeypatch.setattr(EnvPoolBackend, "max_slots", 8)  # three batches
     returns = play([LinearPolicy()], 20, True)
     (bar,) = bars
     assert bar.made == returns.lengths.sum()

@@ -126,6 +126,7 @@ def test_a_report_needs_only_the_folder_and_changes_no_run(tmp_path: Path) -> No
     assert after.pop("report.png").startswith(PNG)
     page = after.pop("report.html").decode()
     assert after.pop("results.csv").startswith(b"env_id,set,background,algorithm,run,")
+    assert after.pop("card.md").startswith(b"---\nlibrary_name: fastifo")
     assert after == before
     assert page.count("<img") == 1
     for word in ("moved", "&quot;learning_rate&quot;", "95 % interval", "data:image/png"):

@@ -8,6 +8,7 @@ tasks are known from the files' names.
 `write` keeps the action bounds and the environment as attributes of the file.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from fastifo.utils.files import write_atomic
 
 __all__ = ["HOST", "address", "is_name", "read", "write"]
 
+LICENCE = "CC BY 4.0"  # of the datasets that D4RL distributes
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
 
@@ -58,6 +60,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS, name: str = "") -> ReadRes
     count = check_rows(path, obs)
     task = task_of(name or path.stem)
     source = _source(file, options, task.env_id, task.max_steps)
+    if name:
+        source = dataclasses.replace(source, info={"license": LICENCE})
     if action is not None:
         check_continuous(source, action_key, file.kind(action_key), action)
     if file.has("discrete_action") and bool(file.numbers(["discrete_action"])[0].any()):

@@ -25,6 +25,7 @@ class EnvPoolBackend:
     """EnvPool's environments; the prefix envpool/ may stand before their names."""
 
     has_async_steps = True
+    max_slots = 2048
     own_settings: Mapping[str, Any] = {}  # that the backend adds to EnvPool's, and their defaults
     hint = " gymnasium/{name} takes those of Gymnasium"  # at the end of the error for unknown ones
 
@@ -117,6 +118,7 @@ class EnvPoolVector:
         """Makes a new pool: EnvPool fixes its seeds when it is made."""
         import envpool
 
+        self.pool = None  # frees the old one first
         with quiet():
             self.pool = envpool.make(
                 self.name,

@@ -30,6 +30,7 @@ class GymnasiumBackend:
     """Environments with Gymnasium's interface; the prefix gymnasium/ may stand before an id."""
 
     has_async_steps = False
+    max_slots = 2048
 
     def knows(self, env_id: str) -> bool:
         """Whether Gymnasium, or a package that registers with it, has the environment."""

@@ -30,6 +30,7 @@ OWN = {"reward_shaping": False, "success_terminal": True}
 class MetaworldBackend(EnvPoolBackend):
     """Meta-World's tasks, played by EnvPool."""
 
+    max_slots = 64  # an environment takes about 14 MB
     own_settings = OWN
     hint = ""
 

@@ -58,6 +58,7 @@ class RobosuiteBackend:
     """robosuite's environments, which hold the GIL and therefore step in worker processes."""
 
     has_async_steps = False
+    max_slots = 2048
 
     def knows(self, env_id: str) -> bool:
         """Whether the id has robosuite's prefix."""
