@@ -162,7 +162,11 @@ def test_success_of_all_sets_is_compared_with_the_backgrounds(study: Path) -> No
     runs = read_runs(study)
     rows = aggregate_gains(runs)
     assert [row[0] for row in rows] == ["bc", "awr"]
-    for name, mean, (low, high), num_sets in rows:
+    name: Any
+    mean: Any
+    bounds: Any
+    for name, mean, bounds, num_sets in rows:
+        low, high = bounds
         gains = []
         for run in runs:
             if run.algorithm == name:
