@@ -107,7 +107,7 @@ def main() -> None:
     print("| method | background | success | with other frames | wall s | CPU s |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     clean, wavering = make_dataset(1.0, 0.3), make_dataset(0.3, 0.0)
-    value: dict[str, Any] = {"gamma": 0.9, "target_period": 50}
+    value: dict[str, Any] = {"gamma": 0.9, "target_period": 50, "temperature": 0.2}
     for name, data, label in (
         ("bc", clean, "noisy expert"),
         ("vfo_bin", wavering, "3 of 10 actions"),

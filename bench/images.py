@@ -12,6 +12,7 @@ from pixels.
 """
 
 import csv
+import itertools
 import os
 import subprocess
 import sys
@@ -33,6 +34,9 @@ from fastifo.algos.learner import InputSpec
 from fastifo.data import pack
 from fastifo.data.frames import as_frames, frames_per_block
 from fastifo.data.sampler import Sampler
+from fastifo.envs.registry import find_backend
+from fastifo.envs.render import Render
+from fastifo.envs.spec import as_spec
 from fastifo.nn.encoder import Encoder
 
 RESULTS = Path(__file__).parent / "results"
@@ -115,7 +119,8 @@ def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) ->
     counter = torch.zeros(1, dtype=torch.int64)
     sample, frames = sampler.draw(counter), sampler.background.frames
     assert frames is not None
-    rows = frames.row[torch.randint(0, len(frames.row), (1, batch))] + frames.step
+    indices = torch.randint(0, len(frames.row), (50, 1, batch))  # fresh ones in every call
+    rows = itertools.cycle((frames.row[indices].unsqueeze(1) + frames.step).unbind(0))
     parameters, obs = list(learner.policy.parameters()), sample.background.obs
 
     def gradients() -> Any:
@@ -124,8 +129,8 @@ def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) ->
 
     fixed = gradients()
     seconds = {
-        "gather": seconds_of(
-            lambda: frames._gather("front", frames.frames["front"], rows), budget_s
+        "gather of frames and their successors": seconds_of(
+            lambda: frames._gather("front", frames.frames["front"], next(rows)), budget_s
         ),
         "draw, with gather, shift and float": seconds_of(lambda: sampler.draw(counter), budget_s),
         "forward": seconds_of(lambda: learner.policy.outputs(obs), budget_s),
@@ -139,10 +144,6 @@ def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) ->
 
 def rendering(env: str, budget_s: float) -> Iterator[Measured]:
     """Steps of an environment with one camera, by its own settings."""
-    from fastifo.envs.registry import find_backend
-    from fastifo.envs.render import Render
-    from fastifo.envs.spec import as_spec
-
     plain = as_spec(env)
     for setting, render in (
         ("no camera", None),

@@ -13,6 +13,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import fastifo
 from bench.envs import cpu_s
 from bench.timing import current_commit, machine
@@ -82,7 +84,7 @@ def measure(method: str, sees: str, data: Dataset, options: argparse.Namespace) 
         "seeds": options.seeds, "played": returns.returns.size, **interval(returns),
         "updates_per_cpu_s": f"{rate:.2f}", "frames_per_cpu_s": f"{frames:.0f}",
         "steps_per_cpu_s": f"{returns.lengths.sum() / (cpu_s() - trained):.1f}",
-        "machine": machine(), "commit": current_commit(),
+        "machine": machine(torch.device("cpu")), "commit": current_commit(),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from fastifo.algos.bc import BC
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.utils.executors import OpenExecutor, Processes
 from fastifo.utils.machines import opened
@@ -29,6 +30,12 @@ TINY: dict[str, Any] = {  # arguments of a sweep over four settings
     "progress": False,
     **{name: value for name, value in SMALL.items() if name != "hidden_sizes"},
 }
+
+
+class OwnBC(BC):
+    """A method of a user's own, which workers import."""
+
+    name = "own_bc"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from fastifo.cli.help import make_group
 from fastifo.cli.lists import Floats, Ints, Seeds, Texts
 from fastifo.cli.machines import Machines
 from fastifo.cli.options import env_kwargs, parse_values
+from fastifo.engine.callbacks import EvaluateEvery
 from fastifo.studies.grid import (
     MIXTURES,
     TASKS,
@@ -52,6 +53,9 @@ class StudyOptions:
     """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
     eval_episodes: int = 100
     """Episodes per policy, for sampled actions and again for the mode."""
+    eval_every: int = 0
+    """Updates between evaluations of sampled actions during training, of 20 episodes each;
+    fastifo evaluate RUN --protocol last_half averages them, as the paper does on Robomimic."""
     seed: int = 0
     """Seed of the datasets."""
 
@@ -62,6 +66,7 @@ class StudyOptions:
             "num_updates": self.num_updates,
             "seeds": self.seeds,
             "episodes": self.eval_episodes,
+            "callbacks": [EvaluateEvery(self.eval_every)] if self.eval_every else [],
             "executor": self.machines.make(self.out / "logs"),
             **self.overrides,
         }
@@ -144,6 +149,11 @@ class BimodalStudy(StudyOptions):
     """Expert episodes given to the learner without actions; 0 is as many as --total."""
     clone: int = 0
     """Take the other episodes from a clone of this many demonstrations; 0: random actions."""
+    object_error: float = 0.0
+    """Take them from a script that misjudges where the object is, by this standard deviation in
+    metres."""
+    noise: float | None = None
+    """Action noise of the expert; without the flag 0.5 of a policy's own, 0.1 of a script."""
 
     def main(self) -> None:
         """Runs the study and writes the report."""
@@ -152,8 +162,9 @@ class BimodalStudy(StudyOptions):
             "seed": self.seed,
             "demos": self.demos,
             "clone": self.clone,
+            "object_error": self.object_error,
             "policy": self.policy,
-        }
+        } | ({} if self.noise is None else {"noise": self.noise})
         study_bimodal(
             self.out,
             self.algorithms,

@@ -108,8 +108,7 @@ def load(
     `fastifo/data/README.md` lists the layouts, their traps, and what is done about them.
 
     No project's own package is needed; Parquet and Arrow files need pyarrow (pip install
-    'fastifo[lerobot]'). Only observations and the ends of
-    episodes have to be in a file.
+    'fastifo[lerobot]'). Only observations and the ends of episodes have to be in a file.
 
     Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from
     any of the columns `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`,

@@ -51,7 +51,10 @@ class Convolutions(nn.Module):
                 (n + 2 * spec.padding - spec.kernel) // spec.stride + 1 for n in (height, width)
             )
             if min(height, width) < 1:
-                raise ValueError(f"images: frames of {size[0]} x {size[1]} are too small")
+                raise ValueError(
+                    f"images: frames of {size[0]} x {size[1]} are too small for this encoder; "
+                    "image_encoder='spatial_softmax' takes any size"
+                )
             weight, bias = init.conv(channels, spec.outputs, spec.kernel)
             weights.append(nn.Parameter(weight))  # [P, outputs, inputs, kernel, kernel]
             biases.append(nn.Parameter(bias))  # [P, outputs]

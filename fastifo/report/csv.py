@@ -18,6 +18,7 @@ from fastifo.utils.text import decimals_for
 COLUMNS = (
     "env_id", "set", "background", "algorithm", "run", "member", "seed", "swept", "updates",
     "episodes", "return", "std", "mode", "score", "success", "success_mode",
+    "background_success",
 )  # fmt: skip
 
 
@@ -28,8 +29,9 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
     the folder below `root`, which is resolved.  swept: the fields in which a run's members differ.
     return, std: over episodes of sampled actions; mode: mean return of the policy's mode.  score:
     D4RL's, of sampled actions.  success, success_mode: share of episodes in which the task
-    succeeded, of samples and of the mode.  Columns of sampled actions are empty for a run of which
-    only the mode was played; updates and episodes are then the mode's.
+    succeeded, of samples and of the mode; background_success: of the data.  Columns of sampled
+    actions are empty for a run of which only the mode was played; updates and episodes are then the
+    mode's.
     """
     rows = []
     for run in runs:
@@ -61,6 +63,9 @@ def result_rows(runs: Sequence[RunSummary], root: Path) -> list[dict[str, Any]]:
                     "score": score,
                     "success": _success(run.returns, index),
                     "success_mode": _success(mode, index),
+                    "background_success": ""
+                    if run.background_success is None
+                    else f"{run.background_success:.3f}",
                 }
             )
     return rows

@@ -26,7 +26,9 @@ from fastifo.utils.text import did_you_mean
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
 TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Ant-v4", "Hopper-v4")
-TRAIN_ARGUMENTS = ("preset", "device", "precision", "engine", "log_every", "checkpoint_every")
+TRAIN_ARGUMENTS = (
+    "preset", "device", "precision", "engine", "log_every", "checkpoint_every", "callbacks",
+)  # fmt: skip
 STUDY_ARGUMENTS = ("num_updates", "seeds", "episodes", "progress", "executor")
 
 

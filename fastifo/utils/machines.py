@@ -48,6 +48,7 @@ def make_executor(
         "slurm": slurm and executor != "slurm",
         "gpus": gpus and executor not in ("ray", "slurm"),
         "workers": workers > 1 and executor == "in-process",
+        "cpus": cpus > 1 and executor == "in-process",
     }
     for name, is_given in unused.items():
         if is_given:

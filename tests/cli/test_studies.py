@@ -56,7 +56,7 @@ def test_a_study_of_noisy_experts_reports_success(
     ]  # fmt: skip
     noise = ["--background-noise", "0.1", "1"]
     out = tmp_path / "study"
-    small = ["--hidden-sizes", "8", "8"]
+    small = ["--hidden-sizes", "8", "8", "--eval-every", "1"]
     status, text, err = run(capsys, "study", "sibench", *tiny, *noise, *small, "--out", out)
     assert status == 0, err
     for words in ("background_noise=0.1: returns", "background_noise=1.0: returns", "success"):
@@ -66,6 +66,8 @@ def test_a_study_of_noisy_experts_reports_success(
     assert (config.weight_decay, config.hidden_sizes) == (0.1, (8, 8))
     settings = {"max_episode_steps": 40, "success_terminal": False}
     assert trained.env_kwargs == settings
+    half = trained.evaluate(protocol="last_half")
+    assert half.returns.shape == (4, 1)  # two sets and two seeds; after the second update
     rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 5  # two sets and two seeds, below the header
     assert rows[1].startswith("metaworld/CoffeeButton,background_noise=0.1,")
@@ -75,6 +77,28 @@ def test_a_study_of_noisy_experts_reports_success(
     )
     assert status == 2
     assert "expected --sizes or --background-noise, found both" in err
+
+
+def test_a_bimodal_study_passes_on_what_says_who_plays(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(
+        "fastifo.cli.study.study_bimodal", lambda *args, **fields: given.update(fields)
+    )
+    monkeypatch.setattr("fastifo.cli.study.StudyOptions.write_report", lambda self: None)
+    flags = ["--object-error", "0.1", "--noise", "0.3", "--env-arg", "max_episode_steps=80"]
+    status, _, err = run(capsys, "study", "bimodal", *flags, "--out", tmp_path)
+    assert status == 0, err
+    options = given["set_options"]
+    assert isinstance(options, dict)
+    kept = {name: options[name] for name in ("object_error", "noise", "env.max_episode_steps")}
+    assert kept == {"object_error": 0.1, "noise": 0.3, "env.max_episode_steps": 80}
+    run(capsys, "study", "bimodal", "--out", tmp_path)
+    options = given["set_options"]
+    assert isinstance(options, dict)
+    assert "noise" not in options
+    assert options["object_error"] == 0
 
 
 @pytest.mark.parametrize("kind", ["sibench", "improve"])

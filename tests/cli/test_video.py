@@ -41,7 +41,7 @@ def test_what_cannot_be_filmed_is_said_in_one_line(
 ) -> None:
     for flags, message in (
         (["--out", "a.avi"], "a.avi: expected a name that ends in .mp4 or .gif"),
-        (["--camera", "bakc"], "has no camera 'bakc'; did you mean 'back'?"),
+        (["--camera", "bck"], "has no camera 'bck'; did you mean 'back'?"),
         (["--member", 3], "--member: expected best or a number below 1, found 3"),
     ):
         named = ["--env-id", "own_envs:Boxes", "--out", folder / "a.gif"]

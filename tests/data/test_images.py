@@ -72,6 +72,15 @@ def test_a_pack_keeps_frames_and_reads_none_when_opened(tmp_path: Path, small_bl
     assert pack.read_header(tmp_path / "a.fastifo")["version"] == 3
 
 
+def test_selected_episodes_are_saved_with_their_frames(tmp_path: Path) -> None:
+    dataset = image_dataset()
+    background = type(dataset.background).joined([dataset.background.take([2]), dataset.background])
+    Dataset(background, dataset.expert).save(tmp_path / "a.fastifo")
+    loaded = fastifo.load(tmp_path / "a.fastifo")
+    assert loaded.background == background
+    assert torch.equal(loaded[0].images["front"][3], stamp("front", "background", 2, 3))
+
+
 def test_a_pack_without_images_is_one_that_older_versions_read(tmp_path: Path) -> None:
     image_dataset().with_cameras().save(tmp_path / "a.fastifo")
     header = pack.read_header(tmp_path / "a.fastifo")

@@ -14,7 +14,7 @@ import pytest
 import fastifo
 import sabotage
 from fastifo.report.report import report
-from fastifo.studies.population import Advance
+from fastifo.studies.population import Advance, Population
 from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.executors import InProcess
 from fastifo.utils.lease import folder_lease
@@ -147,6 +147,18 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_nothing(
     assert not list(out.rglob(".fastifo-*"))
 
 
+@pytest.mark.slow
+def test_a_lost_ray_node_changes_nothing(reference: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is large and not in the extra test")
+    from reliability.sweep_kills import NodeKiller
+
+    marks = tmp_path / "marks"
+    run(data, tmp_path / "sweep", executor=NodeKiller(marks))
+    assert sorted(path.name for path in marks.iterdir()) == ["node-0", "node-1", "node-2"]
+    table = (tmp_path / "sweep/results.csv").read_bytes()
+    assert table == (reference / "results.csv").read_bytes()
+
+
 def test_population_based_training_repeats_the_winners_schedule(data: Path, tmp_path: Path) -> None:
     result = run(
         data, tmp_path, scheduler="pbt", rungs=[2, 4, 6], hidden_sizes=(8,),
@@ -209,6 +221,22 @@ def test_a_population_can_be_advanced_by_anyone(reference: Path, tmp_path: Path)
     assert len(weights) == 2
     assert all(after[name] == before[name] for name in weights)
     assert after.keys() == before.keys()
+
+
+def test_a_worker_imports_a_method_of_the_users_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastifo.algos, "ALGORITHMS", dict(fastifo.algos.ALGORITHMS))
+    fields = TINY | {"final_seeds": [], "rungs": [2]}
+    del fields["temperature"]
+    fastifo.sweep(sabotage.OwnBC, data, out=tmp_path, **fields)
+    folder = tmp_path / "search/wave-0/rung-0/part-0"
+    del fastifo.algos.ALGORITHMS["own_bc"]  # as in another process
+    assert Population.read(folder).training.learner == "sabotage:OwnBC"
+    assert fastifo.algos.ALGORITHMS["own_bc"] is sabotage.OwnBC
+    monkeypatch.setattr(sabotage.OwnBC, "__module__", "__main__")
+    with pytest.raises(ValueError, match="other processes cannot import __main__:OwnBC"):
+        fastifo.sweep(sabotage.OwnBC, data, out=tmp_path / "b", executor="processes", **fields)
 
 
 @pytest.mark.parametrize(

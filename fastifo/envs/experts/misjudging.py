@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fastifo.data.sampler import purpose
+from fastifo.data.streams import purpose
 from fastifo.envs.experts.expert import Expert, normal
 
 OFFSET_DIM = 3  # along x, y and z

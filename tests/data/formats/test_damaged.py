@@ -163,7 +163,8 @@ def test_the_reader_keeps_its_limits(
 @pytest.mark.slow
 def test_damaged_files_are_refused_or_load_without_a_crash(tmp_path: Path, kind: str) -> None:
     counts: dict[str, int] = {}
-    for path, _ in mutants(kind, tmp_path, count=60, seed=1):
+    count = 60 if kind in ("pack", "d4rl", "minari", "robomimic", "npz") else 21
+    for path, _ in mutants(kind, tmp_path, count=count, seed=1):
         result = outcome(kind, path)
         counts[result] = counts.get(result, 0) + 1
     assert set(counts) <= {"refused", "same", "changed"}
