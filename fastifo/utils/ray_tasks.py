@@ -65,7 +65,7 @@ class RayTasks(OpenExecutor):
         else:
             cores = len(os.sched_getaffinity(0))
             count = max(cores, self.workers * self.cpus) if self.workers else cores
-            settings |= {"num_cpus": count, "include_dashboard": False}
+            settings |= {"address": "local", "num_cpus": count, "include_dashboard": False}
         self.ray.init(**settings | self.options)
         self.started = True
         if not self.workers:

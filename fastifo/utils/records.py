@@ -17,7 +17,7 @@ class Record:
     """A dataclass whose `==` compares arrays by content, and whose `repr` shows only their sizes.
 
     Use it with `@dataclass(eq=False, repr=False)`. Fields with `compare=False` or `repr=False` are
-    left out as usual; `repr` also leaves out what is None.
+    left out as usual; `repr` also leaves out what is None and mappings without entries.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -33,12 +33,16 @@ class Record:
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name)) for f in _fields(self) if f.repr]
-        cells = [f"{name}={brief(value)}" for name, value in shown if value is not None]
+        cells = [f"{name}={brief(value)}" for name, value in shown if not _is_absent(value)]
         return f"{type(self).__name__}({', '.join(cells)})"
 
 
 def _fields(record: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(record)
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and not value)
 
 
 def _size(value: Any) -> Any:

@@ -4,11 +4,16 @@ A backend only proposes candidates, a few more than asked for; their distances a
 again from the differences, so that the results of all backends agree. Candidates are compared in
 float32: of points closer to each other than a thousandth of their norm, one may replace another.
 
-`pip install 'fastifo[faiss]'` installs FAISS for CPUs; `'fastifo[faiss-gpu]'` has wheels for
-CUDA 12 and GPUs of compute capability 7 and 8. `python -m bench.knn` compares the backends' speed.
+`pip install 'fastifo[faiss]'` installs FAISS for CPUs, `'fastifo[faiss-gpu]'` for GPUs with its
+libraries of CUDA 12. FAISS aborts the process on a GPU that it has no code for, so another process
+tries a small search there first. `python -m bench.knn` compares the backends' speed.
 """
 
+import functools
 import importlib
+import subprocess
+import sys
+import warnings
 from typing import Any
 
 import torch
@@ -22,12 +27,25 @@ SPARE = 8  # candidates beyond the neighbours asked for
 MAX_CANDIDATES_GPU = 2048  # limit of FAISS on a GPU
 BLOCK = 16_384  # queries that FAISS searches for together
 BLOCK_PRODUCTS = 1 << 24  # in torch: queries times points of one block
+TRIAL_SECONDS = 120  # for importing torch and FAISS and starting CUDA
+TRIAL = """
+import sys
+import torch
+import faiss
+import faiss.contrib.torch_utils
+points = torch.arange(64.0, device=f"cuda:{sys.argv[1]}").view(32, 2)
+index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 2)
+index.add(points)
+nearest = index.search(points, 1)[1].flatten().tolist()
+assert nearest == list(range(32)), f"wrong neighbours {nearest}"
+"""
 
 
 def choose_backend(backend: str, device: torch.device) -> str:
     """The backend to use: for auto the first of `BACKENDS` that is available, else `backend`.
 
-    device: of the tensors.  Raises ValueError if the backend is unknown or not available.
+    device: of the tensors.  Warns if FAISS for GPUs is installed but does not run on this one.
+    Raises ValueError if the backend is unknown or not available.
     """
     if backend not in ("auto", *BACKENDS):
         suggestion = did_you_mean(backend, ("auto", *BACKENDS))
@@ -35,8 +53,16 @@ def choose_backend(backend: str, device: torch.device) -> str:
     faiss = _faiss()
     on_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources")
     available = {"faiss-gpu": on_gpu, "faiss": faiss is not None, "torch": True}
-    if backend == "auto" and on_gpu and torch.cuda.get_device_capability(device)[0] not in (7, 8):
-        return "torch"  # the faiss-gpu wheels have no code for other GPUs and abort the process
+    if on_gpu and backend in ("auto", "faiss-gpu"):
+        reason = trial_search(device.index or 0)
+        if reason and backend == "auto":
+            warnings.warn(f"FAISS does not run on this GPU, torch is used: {reason}", stacklevel=2)
+            return "torch"
+        if reason:
+            raise ValueError(
+                f"neighbour_backend: faiss-gpu expects a GPU that FAISS runs on, found {reason}; "
+                "use 'torch'"
+            )
     if backend == "auto":
         return next(name for name in BACKENDS if available[name])
     if not available[backend]:
@@ -53,6 +79,27 @@ def choose_backend(backend: str, device: torch.device) -> str:
             "or use 'torch'"
         )
     return backend
+
+
+@functools.cache
+def trial_search(gpu: int) -> str:
+    """Why FAISS cannot search on a GPU; empty if it can. Another process tries it, once per GPU.
+
+    gpu: its index among those that this process sees.
+    """
+    command = [sys.executable, "-P", "-c", TRIAL, str(gpu)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=TRIAL_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no result of a trial search within {TRIAL_SECONDS} s"
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    said = f": {lines[-1]}" if lines else ""
+    return f"a trial search that ended with status {done.returncode}{said}"
 
 
 def check_neighbours(neighbours: int, count: int, points: str) -> None:

@@ -1,6 +1,7 @@
 """Nearest neighbours against brute force in float64, and the choice of the backend."""
 
 import importlib.util
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,13 +97,48 @@ def test_faiss_for_cpus_is_refused_as_faiss_gpu(
         knn.choose_backend("faiss-gpu", gpu)
 
 
-@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "faiss-gpu"), ((9, 0), "torch")])
-def test_auto_uses_torch_on_gpus_that_the_faiss_wheels_do_not_support(
-    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def pretend_faiss_for_gpus(monkeypatch: pytest.MonkeyPatch, reason: str = "") -> None:
+    """Installs a FAISS whose trial search ends with `reason`."""
     monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
-    assert knn.choose_backend("auto", torch.device("cuda")) == expected
+    monkeypatch.setattr(knn, "trial_search", lambda gpu: reason)
+
+
+def test_auto_uses_faiss_on_a_gpu_where_its_trial_search_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_faiss_for_gpus(monkeypatch)
+    assert knn.choose_backend("auto", torch.device("cuda")) == "faiss-gpu"
+
+
+def test_a_gpu_that_faiss_does_not_run_on_gets_torch_and_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_faiss_for_gpus(monkeypatch, "no kernel image")
+    gpu = torch.device("cuda", 1)
+    with pytest.warns(UserWarning, match="not run on this GPU, torch is used: no kernel image"):
+        assert knn.choose_backend("auto", gpu) == "torch"
+    with pytest.raises(ValueError, match="faiss-gpu expects a GPU that FAISS runs on, found no ke"):
+        knn.choose_backend("faiss-gpu", gpu)
+    assert knn.choose_backend("torch", gpu) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("", "^$"),
+        ("import os; os.abort()", "^a trial search that ended with status -6$"),
+        ("raise RuntimeError('no image')", "ended with status 1: RuntimeError: no image$"),
+        ("import sys; assert sys.argv[1] == '1'", "ended with status 1: AssertionError$"),
+        ("import time; time.sleep(60)", "^no result of a trial search within 0.5 s$"),
+    ],
+)
+def test_a_trial_search_says_how_it_ended_and_does_not_end_this_process(
+    program: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn, "TRIAL", program)
+    if "sleep" in program:
+        monkeypatch.setattr(knn, "TRIAL_SECONDS", 0.5)
+    assert re.search(reason, knn.trial_search.__wrapped__(0))
 
 
 def test_a_faiss_that_cannot_be_loaded_counts_as_not_installed(
@@ -117,7 +153,7 @@ def test_a_faiss_that_cannot_be_loaded_counts_as_not_installed(
 
 @pytest.mark.parametrize("name", ["tge", "seabo"])
 def test_faiss_gpu_requires_a_run_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knn, "_faiss", lambda: SimpleNamespace(StandardGpuResources=object))
+    pretend_faiss_for_gpus(monkeypatch)
     learner_class: Any = ALGORITHMS[name]
     config = learner_class.Config(**small(name), neighbour_backend="faiss-gpu")
     learner_class.check_config(config, torch.device("cuda"))
@@ -131,6 +167,11 @@ def test_faiss_gpu_requires_a_run_on_a_gpu(name: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(knn, "_faiss", lambda module=module: module)
         with pytest.raises(ValueError, match=expected + found):
             learner_class.check_config(config, torch.device("cuda"))
+
+
+@pytest.mark.skipif(not FAISS, reason="needs FAISS")
+def test_the_trial_search_fails_where_there_is_no_gpu() -> None:
+    assert "Error" in knn.trial_search.__wrapped__(99)
 
 
 def test_distances_on_a_gpu_agree_with_brute_force(cuda_device: torch.device) -> None:
