@@ -234,10 +234,13 @@ def success_tables(name: str, *, gains: bool = True) -> dict[str, Callable[[], s
 
     gains: whether every method has every set, so that their gains can be compared.
     """
-    return ({f"{name} gains": partial(gains_table, name)} if gains else {}) | {
+    tables: dict[str, Callable[[], str]] = {
         f"{name} sampled": partial(success_table, name),
         f"{name} mode": partial(success_table, name, "success_mode"),
     }
+    if gains:
+        tables[f"{name} gains"] = partial(gains_table, name)
+    return tables
 
 
 def study_tables(
