@@ -43,8 +43,9 @@ def load_all(
     datasets = list(parts.values())
     notes: dict[str, int] = {LEFT_OUT: len(errors)} if errors else {}
     for dataset in datasets:
-        for name, count in dataset.info.get("notes", {}).items():
-            notes[name] = notes.get(name, 0) + count
+        given = dataset.info.get("notes")  # of a pack it can be anything
+        for name, count in given.items() if isinstance(given, dict) else ():
+            notes[name] = notes.get(name, 0) + (count if isinstance(count, int) else 0)
     if len(datasets) == 1:
         (dataset,) = datasets
         return dataset if not errors else _noted(dataset, dict(dataset.info), notes)

@@ -33,12 +33,12 @@ class Strip:
 def newest_frame(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The frames of all cameras in one, below each other; of stacked frames the newest.
 
-    images: by camera, [H, W, C].  Returns [sum of H, largest W, 3].
+    images: by camera, [H, W, C]; C is a multiple of 3, or the frames are shades of grey.
+    Returns [sum of H, largest W, 3].
     """
     width = max(image.shape[1] for image in images.values())
-    return np.concatenate(
-        [
-            np.pad(image[..., -3:], ((0, 0), (0, width - image.shape[1]), (0, 0)))
-            for image in images.values()
-        ]
-    )
+    frames = []
+    for image in images.values():
+        newest = image[..., -3:] if image.shape[2] % 3 == 0 else image[..., -1:].repeat(3, 2)
+        frames.append(np.pad(newest, ((0, 0), (0, width - newest.shape[1]), (0, 0))))
+    return np.concatenate(frames)

@@ -93,8 +93,11 @@ def _acquire(path: Path, waits: bool) -> Lease:
     try:
         while not _create(draft, path, token):
             holder = _read(path)
-            if holder is None or _is_abandoned(path, holder):
-                _remove(path, holder, token)
+            if holder is None:
+                continue  # its owner gave it back
+            if not holder or _is_abandoned(path, holder):
+                if _take_over(path, holder, draft):
+                    break
                 continue
             if not waits:
                 raise BlockingIOError(
@@ -119,7 +122,8 @@ def _create(draft: Path, path: Path, token: str) -> bool:
         draft.write_text(json.dumps({"token": token} | _identity()))
         os.link(draft, path)
     except FileExistsError:
-        return _token_of(path) == token  # a network file system can lose the answer
+        # Ours, if a network file system lost the answer.
+        return (_read(path) or {}).get("token") == token
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise OSError(
@@ -157,38 +161,37 @@ def _is_abandoned(path: Path, holder: dict[str, Any]) -> bool:
     return True
 
 
-def _remove(path: Path, holder: dict[str, Any] | None, token: str) -> None:
-    """Removes an abandoned lease, unless another process has replaced it in the meantime."""
-    aside = path.with_name(f"{path.name}.old-{token}{TEMPORARY}")
+def _take_over(path: Path, holder: dict[str, Any], draft: Path) -> bool:
+    """Puts a draft in the place of an abandoned lease; returns whether this process did.
+
+    holder: what the lease said when it was found abandoned.
+    One process at a time does this, by a lease of its own, so that a lease is only replaced while
+    it still is the abandoned one. The file never disappears, so that nobody else can create it.
+    """
+    guard = _acquire(path.with_name(f"{path.name}.takeover"), waits=True)
     try:
-        os.rename(path, aside)  # only one process can do that
-    except FileNotFoundError:
-        return
-    try:
-        found = _token_of(aside)
-        if found is not None and (holder is None or found != holder["token"]):
-            with contextlib.suppress(OSError):
-                os.link(aside, path)  # a newer lease: put it back
+        found = _read(path)
+        if found is None or found.get("token") != holder.get("token"):
+            return False
+        os.replace(draft, path)
+        return True
     finally:
-        aside.unlink(missing_ok=True)
+        guard.end()
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What the lease says of its owner; None if there is no lease or it is incomplete."""
+    """What the lease says of its owner; None if there is no lease, empty if it is incomplete."""
     for attempt in range(3):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             content = json.loads(path.read_text())
-            if isinstance(content, dict) and {"token", "machine", "pid", "started"} <= set(content):
-                return content
-        if not path.exists():
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError):
+            content = None
+        if isinstance(content, dict) and {"token", "machine", "pid", "started"} <= set(content):
+            return content
         time.sleep(0.05 * attempt)  # it may be just being written
-    return None
-
-
-def _token_of(path: Path) -> str | None:
-    holder = _read(path)
-    return None if holder is None else str(holder["token"])
+    return {}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

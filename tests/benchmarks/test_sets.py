@@ -26,7 +26,7 @@ def build(expert: str, out: Path, noise: tuple[float, ...], **changes: Any) -> l
 def test_a_ladder_of_noise_has_the_sets_of_single_specs(
     expert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_here(jobs: list[Any]) -> None:  # starting processes would take longer
+    def run_here(jobs: list[Any], executor: Any) -> None:  # starting processes would take longer
         for job in jobs:
             job.run()
 

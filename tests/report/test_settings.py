@@ -122,7 +122,7 @@ def test_several_folders_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     figure = report(folders, out=tmp_path / "compared")
     assert figure == tmp_path / "compared/report.png"
     assert sorted(path.name for path in (tmp_path / "compared").iterdir()) == [
-        "report.html", "report.png", "results.csv",
+        "cards", "report.html", "report.png", "results.csv",
     ]  # fmt: skip
     (table,) = [run_table(runs) for runs in [read_runs(folders)]]
     assert {k: v["sampled actions"] for k, v in cells(table).items() if k != "background"} == {
