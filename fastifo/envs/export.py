@@ -5,13 +5,10 @@ observations, the encoder, the net and the policy head. What is exported is the 
 traced: a method with an `act` of its own is exported as it acts.
 """
 
-import contextlib
 import importlib
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastifo.algos.learner import Learner
+from fastifo.envs.backends.quiet import quiet
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.encoder import Encoder
 from fastifo.nn.heads import DeterministicPolicy
@@ -120,7 +118,7 @@ def export_policy(
         **facts,
     }
     text = json.dumps(metadata)
-    with _quiet():
+    with quiet():
         program = _trace(path, module, inputs)
         content, run = (_onnx if path.suffix == ".onnx" else _pt2)(program, text, inputs)
         result = _compare(path, learner, module, run, act_rows, inputs)
@@ -292,17 +290,3 @@ def _compare(
             f"random rows, by up to {float(difference.max()):.3g}; nothing was written"
         )
     return Export(path, dict(inputs), CHECK_ROWS, differing, float(difference.max()))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what torch's exporters say of their own code."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

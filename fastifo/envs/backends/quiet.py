@@ -1,4 +1,4 @@
-"""Silences simulators while they are imported and create environments."""
+"""Silences libraries: simulators that are imported or create environments, exporters."""
 
 import contextlib
 import io
