@@ -12,6 +12,7 @@
 #include "losses/iql.h"
 #include "losses/smodice.h"
 #include "losses/sqil.h"
+#include "losses/tailo.h"
 #include "losses/vfo.h"
 
 namespace fastifo {
@@ -21,7 +22,7 @@ struct TypeList {};
 
 template <typename Real>
 using Losses = TypeList<AWR<Real>, BC<Real>, DILO<Real>, Discriminator<Real>, Inverse<Real>,
-                        IQL<Real>, SMODICE<Real>, SQIL<Real>, VfO<Real>>;
+                        IQL<Real>, SMODICE<Real>, SQIL<Real>, TAILO<Real>, VfO<Real>>;
 
 // Calls visit<Loss>() for the loss of that name; false if there is none.
 template <typename... Types, typename Visit>

@@ -8,7 +8,7 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 
 | preset | methods | settings |
 | --- | --- | --- |
-| `orig` | bc, bco, smodice, dilo | the authors' code, or the usual reference implementation |
+| `orig` | bc, bco, smodice, dilo, tailo | the authors' code, or a usual reference implementation |
 | `robomimic` | the methods of the VfO study | the study's column for Robomimic |
 | `robomimic-image` | the same | the same, for data with images; the paper gives no encoder |
 | `true_mdp` | awr | no absorbing bootstrap at terminals |
@@ -161,6 +161,20 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "policy_decay_updates": 1_000_000,
         },
         "Sikchi et al. 2024, arXiv:2406.08805, the authors' code, which trains for 3e5 updates",
+    ),
+    ("tailo", "orig"): Preset(
+        ORIGINAL_NETS
+        | {
+            "batch_size": 8192,
+            "learning_rate": 1e-4,
+            "policy_weight_decay": 1e-5,
+            "decoupled_weight_decay": False,
+            "policy_head": "gaussian",
+            "standardize_obs": True,
+            "disc_batch_size": 512,
+            "disc_activation": "tanh",
+        },
+        "Yan et al. 2023, arXiv:2311.01329, the authors' code, which trains for about 1e6 updates",
     ),
     ("iql", "adroit"): Preset(
         {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},

@@ -19,6 +19,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "smodice": {"disc_updates": 2, "disc_batch_size": 8, "gradient_penalty": 10},
     "oril": {"disc_updates": 2, "disc_batch_size": 8},
     "bco": {"inverse_updates": 2},
+    "tailo": {"first_disc_updates": 2, "disc_updates": 2, "disc_batch_size": 8},
 }
 
 
@@ -33,7 +34,7 @@ def frames(dataset: fastifo.Dataset, row: int = 0) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "name",
-    ["bc", "bco", "awr", "vfo_bin", "vfo_disc", "smodice", "dilo", "oril", "sqil", "iql", "rebrac"],
+    [*STAGES, "bc", "awr", "dilo", "sqil", "iql", "rebrac"],
 )
 def test_every_method_of_nets_learns_from_frames(name: str, dataset: fastifo.Dataset) -> None:
     run = fastifo.train(name, dataset, num_updates=2, **FIELDS, **STAGES.get(name, {}))

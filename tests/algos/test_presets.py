@@ -128,7 +128,10 @@ def test_presets_are_the_published_numbers(
 
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [*((name, "orig") for name in ("bc", "bco", "smodice", "dilo")), ("iql", "hopper-medium")],
+    [
+        *((name, "orig") for name in ("bc", "bco", "smodice", "dilo", "tailo")),
+        ("iql", "hopper-medium"),
+    ],
 )
 def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path: object) -> None:
     fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)

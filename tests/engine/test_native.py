@@ -43,6 +43,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("smodice", {"divergence": "chi2", "absorbing": True, "weight_decay": 0.1}),
     ("smodice", {"normalizes": False, "max_weight": 2.0, "logit_clamp": [0.1, 10.0]}),
     ("smodice", {"divergence": "chi2", "normalizes": False, "value_weight_decay": 0.1}),
+    ("tailo", {"negative_share": [0.3, 0.9], "gradient_penalty": 0, "batch_size": 33}),
     ("dilo", {"beta": [0.3, 0.9], "inverse_temperature": 1.0, "policy_learning_rate": 1e-2}),
     ("dilo", {"residual_share": 0.4, "max_weight": 1.001, "batch_size": 40}),
     ("oril", {"disc_loss": "pu", "target_period": 7}),

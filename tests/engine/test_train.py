@@ -97,7 +97,7 @@ def test_nan_in_rewards_does_not_change_imitation(name: str) -> None:
     ("name", "fields"),
     [
         *((name, {}) for name in ALL if name != "sqil"),
-        *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "dilo")),
+        *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "dilo", "tailo")),
         *((name, {"engine": "torch"}) for name in NATIVE if name != "sqil"),
     ],
     ids=str,
