@@ -109,6 +109,11 @@ def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     assert distance(solve(name, dataset, **scaled)) < 0.2
 
 
+def test_the_authors_iql_moves_a_point_to_where_the_expert_goes() -> None:
+    # An inverse temperature of 1 suits the scaled rewards of the preset.
+    assert distance(solve("iql", worlds(adrift), preset="jax")) < 0.2
+
+
 def test_cloning_drifts_as_the_background_does() -> None:
     assert distance(solve("bc", worlds(adrift))) > 1.0
 

@@ -19,6 +19,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("vfo_bin", {"standardize_obs": True, "kernel_reading": "probs"}),
     ("vfo_disc", {"policy_batch": "separate", "batch_mode": "bernoulli"}),
     ("smodice", {"divergence": "chi2", "gradient_penalty": 10}),
+    ("iql", {"preset": "jax"}),
     ("iql", {"policy_dropout": 0.1, "policy_decay_updates": 15}),
     ("tge", {"diffusion_updates": 25, "ema_start": 12}),
 ]

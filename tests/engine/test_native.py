@@ -129,8 +129,8 @@ def test_a_log_std_outside_its_limits_does_not_change_in_either_engine(
 ) -> None:
     original = NormalPolicy.__init__
 
-    def extreme(self: NormalPolicy, body: Any) -> None:
-        original(self, body)
+    def extreme(self: NormalPolicy, *arguments: Any) -> None:
+        original(self, *arguments)
         torch.nn.init.constant_(self.log_std, log_std)
 
     monkeypatch.setattr(NormalPolicy, "__init__", extreme)
