@@ -1,8 +1,8 @@
 """What a learner is built from: hyperparameter tensors, nets, target copies and the optimizer.
 
 `fastifo/algos/learner.py` is the contract of an algorithm. The helpers here are what an algorithm
-calls in `build` (`make_policy`, `scalar_net`, `critic_net`, `target_copy`, `param_group`) and at
-the end of `update` (`minimise`, `apply_gradients`).
+calls in `build` (`make_policy`, `scalar_net`, `critic_net`, `vector_net`, `target_copy`,
+`param_group`) and at the end of `update` (`minimise`, `apply_gradients`).
 """
 
 import copy
@@ -148,6 +148,12 @@ class Construction(nn.Module):
         return ScalarNet(
             init, widths, self.cfg.activation, self.bf16, layer_norm=layer_norm, front=front
         )
+
+    def vector_net(self, name: str, outputs: int, hidden_sizes: Sequence[int]) -> MLP:
+        """A net [P, B, width] -> [P, B, outputs].  name: as in `make_policy`."""
+        init, widths, front = self._net(name, outputs, 1)
+        sizes = [widths[0], *hidden_sizes, outputs]
+        return MLP(init, sizes, self.cfg.activation, self.bf16, front=front)
 
     def _net(
         self, name: str, outputs: int, inputs: int
