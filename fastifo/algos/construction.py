@@ -1,8 +1,8 @@
 """What a learner is built from: hyperparameter tensors, nets, target copies and the optimizer.
 
 `fastifo/algos/learner.py` is the contract of an algorithm. The helpers here are what an algorithm
-calls in `build` (`make_policy`, `scalar_net`, `critic_net`, `vector_net`, `target_copy`,
-`param_group`) and at the end of `update` (`minimise`, `apply_gradients`).
+calls in `build` (`make_policy`, `scalar_net`, `critic_net`, `target_copy`, `param_group`) and at
+the end of `update` (`minimise`, `apply_gradients`).
 """
 
 import copy
@@ -19,7 +19,12 @@ from fastifo.algos.config import float_fields
 from fastifo.data.episodes import Episodes
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.encoder import Encoder
-from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
+from fastifo.nn.heads import (
+    NORMAL_LOG_STD_LIMITS,
+    DeterministicPolicy,
+    GaussianPolicy,
+    NormalPolicy,
+)
 from fastifo.nn.mlp import MLP, Init, ScalarNet
 from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
 from fastifo.nn.pixels import CameraSpec, PixelInputs, with_frames
@@ -107,12 +112,18 @@ class Construction(nn.Module):
     # Nets
 
     def make_policy(
-        self, name: str = "policy", inputs: int = 1, *, sums_error: bool = False
+        self,
+        name: str = "policy",
+        inputs: int = 1,
+        *,
+        sums_error: bool = False,
+        log_std_limits: tuple[float, float] = NORMAL_LOG_STD_LIMITS,
     ) -> Policy:
         """A policy with the config's `policy_head`.
 
         name: seeds the initial weights, see `Init`.  inputs: the number of observations that it
         reads, concatenated, each with its pixels.  sums_error: see `DeterministicPolicy`.
+        log_std_limits: see `NormalPolicy`.
         """
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
@@ -124,7 +135,7 @@ class Construction(nn.Module):
         if cfg.policy_head == "gaussian":
             return GaussianPolicy(body)
         if cfg.policy_head == "normal":
-            return NormalPolicy(body)
+            return NormalPolicy(body, log_std_limits)
         kernel_widths = self.hp.kernel_width.squeeze(1).tolist()
         return BinnedPolicy(
             body, self.spec.action_dim, cfg.num_bins, kernel_widths, cfg.kernel_reading, self.ops
@@ -148,12 +159,6 @@ class Construction(nn.Module):
         return ScalarNet(
             init, widths, self.cfg.activation, self.bf16, layer_norm=layer_norm, front=front
         )
-
-    def vector_net(self, name: str, outputs: int, hidden_sizes: Sequence[int]) -> MLP:
-        """A net [P, B, width] -> [P, B, outputs].  name: as in `make_policy`."""
-        init, widths, front = self._net(name, outputs, 1)
-        sizes = [widths[0], *hidden_sizes, outputs]
-        return MLP(init, sizes, self.cfg.activation, self.bf16, front=front)
 
     def _net(
         self, name: str, outputs: int, inputs: int

@@ -76,16 +76,37 @@ class PWDICEConfig(DiscriminatorConfig):
         require(self, "embedding_batch_size", self.embedding_batch_size >= 2, "at least 2")
 
 
-class ContrastiveEncoder(Learner):
-    """An encoder z(s) on the unit sphere in which successive observations are close."""
+class EmbeddingLearner(Learner):
+    """What `ContrastiveEncoder` and `PWDICE` share: the encoder z(s)."""
 
     Config = PWDICEConfig
-    name: ClassVar[str] = "embedding"
     deviation_epsilon: ClassVar[float] = 1e-4  # authors' code
+    embedding: MLP
+
+    def vector_net(self, name: str, outputs: int, hidden_sizes: Sequence[int]) -> MLP:
+        """A net [P, B, width] -> [P, B, outputs].  name: as in `make_policy`."""
+        init, widths, front = self._net(name, outputs, 1)
+        sizes = [widths[0], *hidden_sizes, outputs]
+        return MLP(init, sizes, self.cfg.activation, self.bf16, front=front)
+
+    def embedding_net(self) -> MLP:
+        """The encoder without its projection to the sphere."""
+        cfg = self.cfg
+        return self.vector_net("embedding", cfg.embedding_dim, cfg.embedding_hidden_sizes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """z(s), of length 1, [P, B, embedding_dim].  x: observations as nets read them."""
+        return F.normalize(self.embedding(x), dim=-1)
+
+
+class ContrastiveEncoder(EmbeddingLearner):
+    """An encoder z(s) on the unit sphere in which successive observations are close."""
+
+    name: ClassVar[str] = "embedding"
 
     def build(self) -> None:
         """Builds the encoder and the factor W of the similarity z^T A z', A = f(W) f(W)^T."""
-        self.embedding = embedding_net(self)
+        self.embedding = self.embedding_net()
         init = Init(self.seeds, "factor", self.cfg.init, self.dtype)
         size = self.cfg.embedding_dim
         factor = [torch.rand(size, size, generator=generator) for generator in init.generators]
@@ -100,7 +121,7 @@ class ContrastiveEncoder(Learner):
         Source: van den Oord et al. 2018, arXiv:1807.03748; A as in the authors' code.
         """
         rows = batch.background
-        z, next_z = embed(self.embedding, rows.obs), embed(self.embedding, rows.next_obs)
+        z, next_z = self.embed(rows.obs), self.embed(rows.next_obs)
         factor = F.softplus(self.factor)
         logits = (z @ factor) @ (next_z @ factor).mT  # [P, B, B]
         right = logits.diagonal(dim1=1, dim2=2)
@@ -117,13 +138,11 @@ class ContrastiveEncoder(Learner):
         return {"embedding_loss": loss.detach(), "embedding_accuracy": ranked_first}
 
 
-class PWDICE(Learner):
+class PWDICE(EmbeddingLearner):
     """Primal Wasserstein matching of occupancies in its dual form, and weighted cloning."""
 
-    Config = PWDICEConfig
     name: ClassVar[str] = "pw_dice"
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
-    deviation_epsilon: ClassVar[float] = 1e-4  # authors' code
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
@@ -154,7 +173,7 @@ class PWDICE(Learner):
         self.duals = self.vector_net("duals", 3, self.cfg.hidden_sizes)
         output: Any = self.duals.layers[-1]
         output.bf16 = False
-        self.embedding = embedding_net(self).requires_grad_(False)
+        self.embedding = self.embedding_net().requires_grad_(False)
 
     def adopt(self, helpers: Mapping[str, Learner]) -> None:
         """Takes over the trained encoder."""
@@ -223,18 +242,6 @@ class PWDICE(Learner):
         hp = self.hp
         assert rows.reward is not None
         ratio = torch.maximum(torch.minimum(rows.reward, hp.logit_clamp), -hp.logit_clamp)
-        z, expert_z = embed(self.embedding, rows.obs), embed(self.embedding, expert.obs)
-        squared = (z - expert_z).square().sum(-1)
+        squared = (self.embed(rows.obs) - self.embed(expert.obs)).square().sum(-1)
         result: Tensor = hp.distance_scale * squared - hp.ratio_scale * ratio
         return result
-
-
-def embedding_net(learner: Learner) -> MLP:
-    """The encoder before it is projected to the sphere, [P, B, width] -> [P, B, embedding_dim]."""
-    cfg = learner.cfg
-    return learner.vector_net("embedding", cfg.embedding_dim, cfg.embedding_hidden_sizes)
-
-
-def embed(net: MLP, x: Tensor) -> Tensor:
-    """z(s), of length 1, [P, B, embedding_dim].  x: observations as nets read them."""
-    return F.normalize(net(x), dim=-1)

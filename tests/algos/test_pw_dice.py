@@ -17,7 +17,7 @@ from algos.parity import (
 )
 from engine.runs import assert_equal_bits, train
 from fastifo.algos.presets import preset_fields
-from fastifo.algos.pw_dice import ContrastiveEncoder, embed
+from fastifo.algos.pw_dice import ContrastiveEncoder
 from fastifo.data.dataset import Dataset
 from helpers import SMALL, RawSampler, make_learner, make_sampler, random_dataset, run_updates
 from oracles import pw_dice as oracle
@@ -144,7 +144,7 @@ def test_the_encoder_learns_which_observation_comes_next() -> None:
     assert float(metrics[-1]["embedding_accuracy"]) > 3 * float(metrics[0]["embedding_accuracy"])
     obs = encoder.encoder(dataset.background.obs.double())
     with torch.no_grad():
-        z = embed(encoder.embedding, obs.unsqueeze(0))[0]
+        z = encoder.embed(obs.unsqueeze(0))[0]
     torch.testing.assert_close(z.norm(dim=1), torch.ones(len(z)).double())
     rows = dataset.background.rows()
     near = (z[rows] - z[rows + 1]).square().sum(1).mean()
