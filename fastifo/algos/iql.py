@@ -68,7 +68,7 @@ class IQL(Learner):
     name: ClassVar[str] = "iql"
     native_loss = NativeLoss(
         "iql",
-        heads=("binned", "normal"),
+        heads=("binned", "deterministic", "normal"),
         precisions=("fp32", "fp64"),
         unsupported=("policy_dropout",),
     )
