@@ -9,6 +9,7 @@ from fastifo.algos.bco import BCO
 from fastifo.algos.dilo import DILO
 from fastifo.algos.iql import IQL
 from fastifo.algos.learner import Learner
+from fastifo.algos.lobsdice import LobsDICE
 from fastifo.algos.oril import ORIL
 from fastifo.algos.rebrac import ReBRAC
 from fastifo.algos.rewards.otr import OTRIQL, OTRReBRAC
@@ -22,8 +23,8 @@ from fastifo.utils.text import did_you_mean
 ALGORITHMS: dict[str, type[Learner]] = {
     learner.name: learner
     for learner in (
-        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, DILO, ORIL, SQIL, IQL, ReBRAC, TGEIQL, SEABOIQL,
-        OTRIQL,
+        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, DILO, ORIL, SQIL, IQL, ReBRAC,
+        TGEIQL, SEABOIQL, OTRIQL,
     )
 }  # fmt: skip
 # Methods that make rewards for an offline RL method, by the name of that backbone.

@@ -149,6 +149,20 @@ PRESETS: dict[tuple[str, str], Preset] = {
         "Ma et al. 2022, arXiv:2202.02433, the authors' code, which trains for 1e6 updates and "
         "only the last two layers of its discriminator",
     ),
+    ("lobsdice", "orig"): Preset(
+        ORIGINAL_NETS
+        | {
+            "batch_size": 512,
+            "policy_head": "gaussian",
+            "standardize_obs": True,
+            "joint": True,
+            "bootstraps_terminals": True,
+            "max_weight": math.inf,
+            "logit_clamp": math.inf,
+            "init": "he_normal",
+        },
+        "Kim et al. 2022, arXiv:2202.13536, the authors' code, which trains for 2e6 updates",
+    ),
     ("dilo", "orig"): Preset(
         ORIGINAL_NETS
         | {
@@ -211,7 +225,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     },
     **{
         (name, preset): base
-        for name in ("bc", "bco", "smodice", "dilo")
+        for name in ("bc", "bco", "smodice", "lobsdice", "dilo")
         for preset, base in (("robomimic", ROBOMIMIC), ("robomimic-image", ROBOMIMIC_IMAGE))
     },
 }

@@ -17,6 +17,7 @@ FIELDS: dict[str, Any] = {
 STAGES: dict[str, dict[str, Any]] = {
     "vfo_disc": {"disc_updates": 2, "disc_batch_size": 8},
     "smodice": {"disc_updates": 2, "disc_batch_size": 8, "gradient_penalty": 10},
+    "lobsdice": {"disc_updates": 2, "disc_batch_size": 8},
     "oril": {"disc_updates": 2, "disc_batch_size": 8},
     "bco": {"inverse_updates": 2},
 }
@@ -33,7 +34,20 @@ def frames(dataset: fastifo.Dataset, row: int = 0) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "name",
-    ["bc", "bco", "awr", "vfo_bin", "vfo_disc", "smodice", "dilo", "oril", "sqil", "iql", "rebrac"],
+    [
+        "bc",
+        "bco",
+        "awr",
+        "vfo_bin",
+        "vfo_disc",
+        "smodice",
+        "lobsdice",
+        "dilo",
+        "oril",
+        "sqil",
+        "iql",
+        "rebrac",
+    ],
 )
 def test_every_method_of_nets_learns_from_frames(name: str, dataset: fastifo.Dataset) -> None:
     run = fastifo.train(name, dataset, num_updates=2, **FIELDS, **STAGES.get(name, {}))
