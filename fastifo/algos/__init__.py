@@ -17,13 +17,14 @@ from fastifo.algos.rewards.seabo import SEABOIQL, SEABOReBRAC
 from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
 from fastifo.algos.smodice import SMODICE
 from fastifo.algos.sqil import SQIL
+from fastifo.algos.tailo import TAILO
 from fastifo.algos.vfo import VfOBin, VfODisc
 from fastifo.utils.text import did_you_mean
 
 ALGORITHMS: dict[str, type[Learner]] = {
     learner.name: learner
     for learner in (
-        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, DILO, ORIL, SQIL, IQL, ReBRAC,
+        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, DILO, TAILO, ORIL, SQIL, IQL, ReBRAC,
         TGEIQL, SEABOIQL, OTRIQL,
     )
 }  # fmt: skip

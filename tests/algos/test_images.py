@@ -20,6 +20,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "lobsdice": {"disc_updates": 2, "disc_batch_size": 8},
     "oril": {"disc_updates": 2, "disc_batch_size": 8},
     "bco": {"inverse_updates": 2},
+    "tailo": {"first_disc_updates": 2, "disc_updates": 2, "disc_batch_size": 8},
 }
 
 
@@ -34,20 +35,7 @@ def frames(dataset: fastifo.Dataset, row: int = 0) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "bc",
-        "bco",
-        "awr",
-        "vfo_bin",
-        "vfo_disc",
-        "smodice",
-        "lobsdice",
-        "dilo",
-        "oril",
-        "sqil",
-        "iql",
-        "rebrac",
-    ],
+    [*STAGES, "bc", "awr", "vfo_bin", "dilo", "sqil", "iql", "rebrac"],
 )
 def test_every_method_of_nets_learns_from_frames(name: str, dataset: fastifo.Dataset) -> None:
     run = fastifo.train(name, dataset, num_updates=2, **FIELDS, **STAGES.get(name, {}))

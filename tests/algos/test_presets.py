@@ -122,6 +122,16 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "policy_penalty": 0.001, "critic_penalty": 0.0005, "gamma": 0.999, "batch_size": 256,
             "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "reward_multiplier": 100.0,
         }),
+        ("iql", "jax", {
+            "standardize_obs": False, "init": "orthogonal", "narrow_log_std": True,
+            "value_first": True, "sums_critic_errors": True, "reward_scaling": "return_range",
+        }),
+        ("otr", "orig", {
+            "standardize_obs": False, "init": "orthogonal", "value_first": True,
+            "reward_scaling": "return_range", "standardizes_cost": False,
+        }),
+        ("otr", "adroit", {"narrow_log_std": True, "reward_scaling": "return_range"}),
+        ("seabo", "orig", {"policy_head": "deterministic", "value_first": True}),
         ("rebrac", "door-human", {"learning_rate": 3e-4, "critic_learning_rate": 3e-4}),
     ],
 )  # fmt: skip
@@ -135,7 +145,7 @@ def test_presets_are_the_published_numbers(
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
-        *((name, "orig") for name in ("bc", "bco", "smodice", "lobsdice", "dilo")),
+        *((name, "orig") for name in ("bc", "bco", "smodice", "lobsdice", "dilo", "tailo")),
         ("iql", "hopper-medium"),
     ],
 )

@@ -17,6 +17,7 @@ NATIVE = [  # methods that the native engine trains, less those that only make r
 ]
 STAGES = {  # fields that set the length of a pre-training stage
     "disc_updates": 20,
+    "first_disc_updates": 20,
     "inverse_updates": 20,
     "diffusion_updates": 20,
 }

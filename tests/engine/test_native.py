@@ -50,6 +50,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("smodice", {"divergence": "chi2", "normalizes": False, "value_weight_decay": 0.1}),
     ("lobsdice", {"kl_weight": [0.0, 2.0], "absorbing": True, "disc_loss": "pu"}),
     ("lobsdice", {"max_weight": 1.5, "logit_clamp": 0.1, "weight_decay": 0.1, "batch_size": 17}),
+    ("tailo", {"negative_share": [0.3, 0.9], "gradient_penalty": 0, "batch_size": 33}),
     ("dilo", {"beta": [0.3, 0.9], "inverse_temperature": 1.0, "policy_learning_rate": 1e-2}),
     ("dilo", {"residual_share": 0.4, "max_weight": 1.001, "batch_size": 40}),
     ("dilo", {"policy_head": "deterministic", "batch_size": 17, "seeds": [0, 1]}),
@@ -142,8 +143,8 @@ def test_a_log_std_outside_its_limits_does_not_change_in_either_engine(
 ) -> None:
     original = NormalPolicy.__init__
 
-    def extreme(self: NormalPolicy, body: Any) -> None:
-        original(self, body)
+    def extreme(self: NormalPolicy, *arguments: Any) -> None:
+        original(self, *arguments)
         torch.nn.init.constant_(self.log_std, log_std)
 
     monkeypatch.setattr(NormalPolicy, "__init__", extreme)
