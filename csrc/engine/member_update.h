@@ -151,7 +151,7 @@ class MemberUpdate {
         slot.to[2][0] = next.from_row(width_);
         if (in_policy) slot.to[0][1] = policy_obs_.view().part(policy_first, stride_);
       }
-    } else if (policy_pair_) {
+    } else if (policy_pair_ || scalar_pair_) {
       slot.to[1][0] = obs.from_row(width_);
     } else if (plan_.scalar.target != nullptr) {
       slot.to[1][0] = next_obs_.view().part(first, stride_);

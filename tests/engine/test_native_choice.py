@@ -83,5 +83,7 @@ def test_a_subclass_inherits_the_native_loss_unless_it_writes_its_own_update() -
 
 def test_these_methods_have_a_native_loss() -> None:
     assert set(NATIVE) >= {
-        "awr", "bc", "bco", "dilo", "iql", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc",
+        "awr", "bc", "bco", "dilo", "iql", "lobsdice", "oril", "smodice", "sqil", "tailo",
+        "vfo_bin",
+        "vfo_disc",
     }  # fmt: skip
