@@ -84,6 +84,13 @@ class DAgger(Experiment):
     schedule: Schedule
     learner: ClassVar[str] = "bc"
 
+    def __post_init__(self) -> None:
+        if self.env.render is not None and self.schedule.beta(1) > 0.0:
+            raise ValueError(
+                "betas: a policy that sees images cannot take turns with the expert; expected 0 "
+                f"after the first data, found {self.schedule.beta(1)}"
+            )
+
     def plan(self) -> dict[str, Any]:
         """Identifies the expert, the demonstrations and the schedule."""
         return {
@@ -101,15 +108,10 @@ class DAgger(Experiment):
         """The experiment without data, which it reads from its folder."""
         return dataclasses.replace(self, demos=None, progress=False)
 
-    def begin(self) -> None:
-        """Makes the first data, unless they exist."""
-        if (self.folder / START).exists():
+    def begin(self, is_new: bool) -> None:
+        """Makes the first data, unless the folder has them."""
+        if not is_new and (self.folder / START).exists():
             return
-        if self.env.render is not None and self.schedule.beta(1) > 0.0:
-            raise ValueError(
-                "betas: a policy that sees images cannot take turns with the expert; expected 0 "
-                f"after the first data, found {self.schedule.beta(1)}"
-            )
         expert = self.asked_expert()
         if self.demos is None:
             low, high = action_bounds(self.env)

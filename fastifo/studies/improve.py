@@ -2,7 +2,8 @@
 
 Source: arXiv 2507.06701. The expert's observations stay the same; each iteration trains from
 scratch on the episodes of the previous policy. With `dagger` an expert labels the episodes and all
-are kept, see `fastifo.studies.dagger`.
+are kept, see `fastifo.studies.dagger`. The function is longer than 50 lines because its docstring
+is the reference of the API.
 """
 
 import dataclasses
@@ -97,8 +98,12 @@ def improve(
         _check_names(experiment)
     describe(experiment.env)
     with folder_lock(experiment.folder):
-        keep_plan(experiment.folder / "plan.json", plan_of(experiment, seeds))
-        experiment.begin()
+        path, plan = experiment.folder / "plan.json", plan_of(experiment, seeds)
+        is_new = not path.exists()
+        if not is_new:
+            keep_plan(path, plan)
+        experiment.begin(is_new)
+        keep_plan(path, plan)  # only now, so that an expert that fails at once leaves no plan
         if executor is None:
             return run_iterations(experiment, iterations, seeds)
         with folder_lease(experiment.folder), opened(executor):

@@ -48,8 +48,11 @@ class Experiment:
         """What `plan.json` says of the data."""
         return {"background": self.first.fingerprint()}
 
-    def begin(self) -> None:
-        """Called once in a locked folder, before the first iteration."""
+    def begin(self, is_new: bool) -> None:
+        """Called once in a locked folder, before the first iteration.
+
+        is_new: the folder has no plan yet.
+        """
 
     def keep_start(self) -> None:
         """Writes the first data for other processes, unless that is done."""

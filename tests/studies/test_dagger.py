@@ -24,7 +24,7 @@ from fastifo.studies.iterations import SEED_BLOCK
 from fastifo.utils.executors import OpenExecutor
 from fastifo.utils.parallel import Job
 from helpers import SMALL, random_dataset
-from support import write_expert
+from support import needs_rendering, write_expert
 
 TINY: dict[str, Any] = {"num_updates": 3, "episodes": 3, "progress": False, **SMALL}
 STEPS = 30
@@ -231,6 +231,37 @@ def test_an_expert_that_cannot_answer_is_refused_before_training(
     with pytest.raises(kind, match=message):
         run_dagger(tmp_path, expert=expert)
     assert not list(tmp_path.rglob("run"))
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_folder_is_free_after_an_expert_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected finite actions"):
+        run_dagger(tmp_path, expert=lambda obs: np.nan * obs)
+    (tmp_path / "start.fastifo").write_bytes(b"of a process that was killed before its plan")
+    assert run_dagger(tmp_path, 1).returns[0][0] == 0.0
+
+
+def test_a_policy_of_images_takes_no_turns_with_the_expert(tmp_path: Path) -> None:
+    render = {"render": {"cameras": ["render"], "height": 8, "width": 8}}
+    fields: dict[str, Any] = {"env_id": own_envs.Drawn, "env_kwargs": render}
+    with pytest.raises(ValueError, match="betas: a policy that sees images cannot take turns"):
+        run_dagger(tmp_path / "x", beta_decay=0.5, **fields)
+    assert not (tmp_path / "x").exists()
+
+
+@needs_rendering
+def test_a_learner_sees_images_and_the_expert_observations(tmp_path: Path) -> None:
+    render = {"render": {"cameras": ["render"], "height": 8, "width": 8}}
+    small: dict[str, Any] = {
+        "image_encoder": "spatial_softmax",
+        "image_features": 4,
+        "env_kwargs": render,
+    }
+    run_dagger(tmp_path, 2, env_id=own_envs.Drawn, **small)
+    data = played(tmp_path, 1).background
+    assert data.images["render"].shape == (len(data.obs), 8, 8, 3)
+    expected = (-data.obs[data.rows()][:, :1]).clamp(-1.0, 1.0) / 2.0
+    torch.testing.assert_close(data.action, expected)
 
 
 def test_a_wrong_answer_to_a_learner_is_refused(tmp_path: Path) -> None:
