@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastifo.envs.backends.quiet import quiet
 from fastifo.envs.experts.asked import Answer
-from fastifo.envs.export import METADATA, ONNX_EXTRA
+from fastifo.envs.export_formats import METADATA, ONNX_EXTRA
 from fastifo.utils.files import check_regular
 
 SUFFIXES = (".onnx", ".pt2")
