@@ -15,9 +15,11 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # finds `bench` when this file is run by its path
 
+from bench.claims.page import TABLES as CLAIMS
 from bench.study_tables import (
     ablation_table,
     advantages_table,
+    dagger_table,
     horizon_table,
     improve_table,
     markdown,
@@ -187,7 +189,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
     "bench/results/long-training.md": {"horizon": horizon_table},
-    "bench/results/improve.md": {"improve": improve_table},
+    "bench/results/improve.md": {"improve": improve_table, "dagger": dagger_table},
     "bench/results/tge.md": {
         **study_tables("tge", "mode"),
         **study_tables("tge-medium", "mode"),
@@ -196,6 +198,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     },
     "bench/results/true-rewards.md": {"true-rewards": partial(seeds_table, "true-rewards", "mode")},
     "bench/results/precision.md": {"precision": precision_table},
+    "bench/results/studies.md": CLAIMS,
 }
 
 

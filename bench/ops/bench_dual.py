@@ -27,7 +27,8 @@ def cases(device: torch.device) -> Iterator[Case]:
     """A background batch; for DILO an expert batch comes before it."""
     for members in populations(device):
         gamma = torch.full((members, 1), 0.99, device=device)
-        half, cap = torch.full_like(gamma, 0.5), torch.full_like(gamma, 100.0)
+        one, half = torch.ones_like(gamma), torch.full_like(gamma, 0.5)
+        cap = torch.full_like(gamma, 100.0)
         outer = torch.ones(members, device=device)
         for name, rows in (("smodice", BATCH_SIZE), ("dilo", 2 * BATCH_SIZE)):
             make = partial(torch.randn, members, rows, device=device)
@@ -37,7 +38,7 @@ def cases(device: torch.device) -> Iterator[Case]:
             eager: Any
             if name == "smodice":
                 leaves.append(make(requires_grad=True))
-                constants: tuple[Any, ...] = (make(), terminal, gamma, cap, "kl", False, True)
+                constants: tuple[Any, ...] = (make(), terminal, gamma, one, cap, "kl", False, True)
                 ours, eager = smodice, smodice_loss
             else:
                 constants = (terminal, gamma, half, half, half, cap, BATCH_SIZE)

@@ -1,6 +1,7 @@
 // SMODICE: the dual of matching the expert's occupancy (fastifo/algos/smodice.py and the op
 // `smodice`). Source: Ma et al. 2022, arXiv:2202.02433; the chi2 conjugate is not rectified
 // (authors' code). Nothing is held constant: the gradient passes through v(s), v(s') and v(s0).
+// With a temperature other than 1 it is the dual of LobsDICE (lobsdice.h).
 #pragma once
 
 #include "losses/advantage.h"
@@ -15,7 +16,7 @@ struct SMODICE {
       "residual_std", "weight_mean", "clip_fraction"};
 
   struct Config {
-    Real gamma, max_weight;
+    Real gamma, temperature, max_weight;
     bool chi2;  // the divergence; else KL
     bool absorbing;
     bool normalizes;  // divides the weights by their mean
@@ -38,8 +39,11 @@ struct SMODICE {
   template <typename Numbers>
   SMODICE(const Numbers& plan, int64_t member)
       : config{static_cast<Real>(plan.number("gamma", member)),
-               static_cast<Real>(plan.number("max_weight", member)), plan.flag("chi2"),
-               plan.flag("absorbing"), plan.flag("normalizes")},
+               Real(1),
+               static_cast<Real>(plan.number("max_weight", member)),
+               plan.flag("chi2"),
+               plan.flag("absorbing"),
+               plan.flag("normalizes")},
         logit_clamp(static_cast<Real>(plan.number("logit_clamp", member))) {}
 
   // Sources: initial observations, background.
@@ -80,7 +84,9 @@ struct SMODICE {
         x.statistics);
 
     // Cost of the residuals, and rows * d cost / d delta, kept in `v_gradient`.
-    const double cost = config.chi2 ? chi2_cost(team, x) : kl_cost(team, x);
+    const Real temperature = config.temperature;
+    const double cost =
+        config.chi2 ? chi2_cost(team, temperature, x) : kl_cost(team, temperature, x);
 
     // Gradients in v(s) and v(s').
     team.each(x.rows, [&](int64_t i) {
@@ -89,14 +95,16 @@ struct SMODICE {
       x.next_v_gradient[i] = x.terminal[i] > Real(0) ? Real(0) : config.gamma * slope;
     });
 
-    // Policy: w = exp(delta) or max(0, delta + 1), over the mean if normalised, then the cap.
+    // Policy: w = exp(delta / temperature) or max(0, delta / temperature + 1), over the mean if
+    // normalised, then the cap.
     if (config.chi2) {
       chi2_weights(team, config, x);
     } else {
-      const Real log_mean = config.normalizes ? static_cast<Real>(cost) : Real(0);
+      const double log_mean = config.normalizes ? cost / static_cast<double>(temperature) : 0.0;
+      const Real shift = static_cast<Real>(log_mean);
       exponential_weights(
-          team, x.rows, [&](int64_t i) { return x.weight[i] - log_mean; }, config.max_weight,
-          x.weight, x.statistics + 2);
+          team, x.rows, [&](int64_t i) { return x.weight[i] / temperature - shift; },
+          config.max_weight, x.weight, x.statistics + 2);
     }
 
     // Initial states: (1 - gamma) E[v(s0)].
@@ -109,27 +117,28 @@ struct SMODICE {
   }
 
  private:
-  // KL: log E[exp(delta)], whose slope is the softmax.
+  // KL: temperature log E[exp(delta / temperature)], whose slope is the softmax.
   template <typename Team>
-  FASTIFO_HOST_DEVICE static double kl_cost(const Team& team, const Values& x) {
+  FASTIFO_HOST_DEVICE static double kl_cost(const Team& team, Real temperature, const Values& x) {
     Real largest = team.max(x.rows, [&](int64_t i) { return x.weight[i]; });
     if (!std::isfinite(largest)) largest = Real(0);  // infinities and NaN then reach the loss
     const Sums<2> total = team.capped_exp(
-        x.rows, [&](int64_t i) { return x.weight[i] - largest; }, kInfinity<Real>, x.v_gradient);
+        x.rows, [&](int64_t i) { return (x.weight[i] - largest) / temperature; }, kInfinity<Real>,
+        x.v_gradient);
     const double mean = total[0] / static_cast<double>(x.rows);
     team.each(x.rows, [&](int64_t i) {
       x.v_gradient[i] = static_cast<Real>(static_cast<double>(x.v_gradient[i]) / mean);
     });
-    return static_cast<double>(largest) + std::log(mean);
+    return static_cast<double>(largest) + static_cast<double>(temperature) * std::log(mean);
   }
 
-  // chi2: E[delta + delta^2 / 2].
+  // chi2: E[delta + delta^2 / (2 temperature)].
   template <typename Team>
-  FASTIFO_HOST_DEVICE static double chi2_cost(const Team& team, const Values& x) {
+  FASTIFO_HOST_DEVICE static double chi2_cost(const Team& team, Real temperature, const Values& x) {
     return mean_of(team, x.rows, [&](int64_t i) {
       const double delta = static_cast<double>(x.weight[i]);
-      x.v_gradient[i] = x.weight[i] + Real(1);
-      return delta + 0.5 * delta * delta;
+      x.v_gradient[i] = x.weight[i] / temperature + Real(1);
+      return delta + 0.5 * delta * delta / static_cast<double>(temperature);
     });
   }
 
@@ -137,7 +146,7 @@ struct SMODICE {
   FASTIFO_HOST_DEVICE static void chi2_weights(const Team& team, const Config& config,
                                                const Values& x) {
     const Real mean = static_cast<Real>(mean_of(team, x.rows, [&](int64_t i) {
-      const Real weight = x.weight[i] + Real(1);
+      const Real weight = x.weight[i] / config.temperature + Real(1);
       x.weight[i] = weight < Real(0) ? Real(0) : weight;  // a NaN stays
       return x.weight[i];
     }));

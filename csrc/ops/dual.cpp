@@ -24,15 +24,14 @@ void each_member(int64_t members, int64_t rows, const Body& body) {
 
 template <typename T>
 void smodice_cpu(const T* v, const T* next_v, const T* initial_v, const T* reward,
-                 const T* terminal, const T* gamma, const T* max_weight, T* loss, T* v_gradient,
-                 T* next_v_gradient, T* initial_v_gradient, T* weight, T* statistics,
-                 int64_t members, int64_t rows, int64_t initial_rows, int64_t divergence,
-                 int64_t absorbing, int64_t normalizes) {
+                 const T* terminal, const T* gamma, const T* temperature, const T* max_weight,
+                 T* loss, T* v_gradient, T* next_v_gradient, T* initial_v_gradient, T* weight,
+                 T* statistics, int64_t members, int64_t rows, int64_t initial_rows,
+                 int64_t divergence, int64_t absorbing, int64_t normalizes) {
   const SmodiceArguments<T> arguments{
-      v,          next_v,  initial_v,  reward,          terminal,           gamma,
-      max_weight, loss,    v_gradient, next_v_gradient, initial_v_gradient, weight,
-      statistics, members, rows,       initial_rows,    divergence,         absorbing,
-      normalizes};
+      v,          next_v, initial_v,    reward,          terminal,           gamma,     temperature,
+      max_weight, loss,   v_gradient,   next_v_gradient, initial_v_gradient, weight,    statistics,
+      members,    rows,   initial_rows, divergence,      absorbing,          normalizes};
   each_member(members, rows,
               [=](int64_t member) { smodice_member(SerialTeam(), arguments, member); });
 }

@@ -32,10 +32,10 @@ __global__ void __launch_bounds__(kThreads) dilo_kernel(const DiloArguments<T> a
 
 template <typename T>
 void smodice_cuda(const T* v, const T* next_v, const T* initial_v, const T* reward,
-                  const T* terminal, const T* gamma, const T* max_weight, T* loss, T* v_gradient,
-                  T* next_v_gradient, T* initial_v_gradient, T* weight, T* statistics,
-                  int64_t members, int64_t rows, int64_t initial_rows, int64_t divergence,
-                  int64_t absorbing, int64_t normalizes, cudaStream_t stream) {
+                  const T* terminal, const T* gamma, const T* temperature, const T* max_weight,
+                  T* loss, T* v_gradient, T* next_v_gradient, T* initial_v_gradient, T* weight,
+                  T* statistics, int64_t members, int64_t rows, int64_t initial_rows,
+                  int64_t divergence, int64_t absorbing, int64_t normalizes, cudaStream_t stream) {
   FASTIFO_CHECK(rows >= 1 && initial_rows >= 1, "v: expected at least one row and one start, found "
                                                     << rows << " and " << initial_rows);
   FASTIFO_CHECK(divergence == kKL || divergence == kChi2,
@@ -43,10 +43,9 @@ void smodice_cuda(const T* v, const T* next_v, const T* initial_v, const T* rewa
   if (members <= 0) return;  // a launch of zero blocks is an error
   const auto blocks = static_cast<unsigned>(std::min(members, kMaxBlocks));
   const SmodiceArguments<T> arguments{
-      v,          next_v,  initial_v,  reward,          terminal,           gamma,
-      max_weight, loss,    v_gradient, next_v_gradient, initial_v_gradient, weight,
-      statistics, members, rows,       initial_rows,    divergence,         absorbing,
-      normalizes};
+      v,          next_v, initial_v,    reward,          terminal,           gamma,     temperature,
+      max_weight, loss,   v_gradient,   next_v_gradient, initial_v_gradient, weight,    statistics,
+      members,    rows,   initial_rows, divergence,      absorbing,          normalizes};
   smodice_kernel<<<blocks, kThreads, 0, stream>>>(arguments);
   check_launch("smodice");
 }

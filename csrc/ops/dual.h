@@ -1,5 +1,5 @@
-// Dual value losses with gradients through both values: SMODICE and DILO. The formulas are in
-// losses/smodice.h and losses/dilo.h.
+// Dual value losses with gradients through both values: SMODICE, LobsDICE and DILO. The formulas
+// are in losses/smodice.h and losses/dilo.h.
 #pragma once
 
 #include <cstdint>
@@ -16,20 +16,22 @@ enum Divergence : int64_t { kKL = 0, kChi2 = 1 };
 FASTIFO_EACH_ISA(
     // delta = reward + gamma * next_v - v (no bootstrap at a terminal; absorbing: reward / (1 -
     // gamma))
-    //   kl:   loss = (1 - gamma) mean(initial_v) + log mean exp(delta),        weight = exp(delta)
-    //   chi2: loss = (1 - gamma) mean(initial_v) + mean(delta + delta^2 / 2),  weight = max(0,
-    //   delta + 1)
-    // `normalizes` divides the weights by their mean; then the cap.
+    //   kl:   loss = (1 - gamma) mean(initial_v) + t log mean exp(delta / t)
+    //         weight = exp(delta / t)
+    //   chi2: loss = (1 - gamma) mean(initial_v) + mean(delta + delta^2 / (2 t))
+    //         weight = max(0, delta / t + 1)
+    // t: the temperature, 1 in SMODICE. `normalizes` divides the weights by their mean; then the
+    // cap.
     template <typename T>
-    void smodice_cpu(const T* v, const T* next_v,          // [members, rows]
-                     const T* initial_v,                   // [members, initial_rows]
-                     const T* reward, const T* terminal,   // [members, rows]
-                     const T* gamma, const T* max_weight,  // [members]
-                     T* loss,                              // [members]
-                     T* v_gradient, T* next_v_gradient,    // [members, rows]
-                     T* initial_v_gradient,                // [members, initial_rows]
-                     T* weight,                            // [members, rows]
-                     T* statistics,                        // [members, 4] of delta
+    void smodice_cpu(const T* v, const T* next_v,         // [members, rows]
+                     const T* initial_v,                  // [members, initial_rows]
+                     const T* reward, const T* terminal,  // [members, rows]
+                     const T* gamma, const T* temperature, const T* max_weight,  // [members]
+                     T* loss,                                                    // [members]
+                     T* v_gradient, T* next_v_gradient,                          // [members, rows]
+                     T* initial_v_gradient,  // [members, initial_rows]
+                     T* weight,              // [members, rows]
+                     T* statistics,          // [members, 4] of delta
                      int64_t members, int64_t rows, int64_t initial_rows, int64_t divergence,
                      int64_t absorbing, int64_t normalizes);
 
@@ -49,10 +51,10 @@ FASTIFO_EACH_ISA(
 
 template <typename T>
 void smodice_cuda(const T* v, const T* next_v, const T* initial_v, const T* reward,
-                  const T* terminal, const T* gamma, const T* max_weight, T* loss, T* v_gradient,
-                  T* next_v_gradient, T* initial_v_gradient, T* weight, T* statistics,
-                  int64_t members, int64_t rows, int64_t initial_rows, int64_t divergence,
-                  int64_t absorbing, int64_t normalizes, cudaStream_t stream);
+                  const T* terminal, const T* gamma, const T* temperature, const T* max_weight,
+                  T* loss, T* v_gradient, T* next_v_gradient, T* initial_v_gradient, T* weight,
+                  T* statistics, int64_t members, int64_t rows, int64_t initial_rows,
+                  int64_t divergence, int64_t absorbing, int64_t normalizes, cudaStream_t stream);
 
 template <typename T>
 void dilo_cuda(const T* v, const T* next_v, const T* terminal, const T* gamma, const T* beta,
@@ -63,7 +65,7 @@ void dilo_cuda(const T* v, const T* next_v, const T* terminal, const T* gamma, c
 // The arguments of smodice_cpu, in their order.
 template <typename T>
 struct SmodiceArguments {
-  const T *v, *next_v, *initial_v, *reward, *terminal, *gamma, *max_weight;
+  const T *v, *next_v, *initial_v, *reward, *terminal, *gamma, *temperature, *max_weight;
   T *loss, *v_gradient, *next_v_gradient, *initial_v_gradient, *weight, *statistics;
   int64_t members, rows, initial_rows, divergence, absorbing, normalizes;
 };
@@ -86,8 +88,8 @@ FASTIFO_HOST_DEVICE void smodice_member(const Team& team, const SmodiceArguments
                                            statistics};
   const double loss =
       SMODICE<T>::compute_loss(team,
-                               {a.gamma[member], a.max_weight[member], a.divergence == kChi2,
-                                a.absorbing != 0, a.normalizes != 0},
+                               {a.gamma[member], a.temperature[member], a.max_weight[member],
+                                a.divergence == kChi2, a.absorbing != 0, a.normalizes != 0},
                                values, [&](int64_t i) { return a.reward[first + i]; });
   if (!team.leads()) return;
   a.loss[member] = static_cast<T>(loss);

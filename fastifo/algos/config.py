@@ -20,7 +20,9 @@ import numpy as np
 from fastifo.utils.text import did_you_mean
 
 LIMITS = ("max_weight", "logit_clamp", "noise_clip")  # fields that may be inf, which is no limit
-INITS = ("fan_in_uniform", "orthogonal", "xavier_uniform")  # of nets, see `fastifo.nn.mlp.Init`
+INITS = (  # of nets, see `fastifo.nn.mlp.Init`
+    "fan_in_uniform", "orthogonal", "xavier_uniform", "he_normal",
+)  # fmt: skip
 FOLDERS = ("embeddings",)  # fields that name a folder; results do not depend on them
 
 
@@ -31,7 +33,7 @@ class Config:
     batch_size: int = 256  # transitions drawn from each source in one update
     hidden_sizes: tuple[int, ...] = (512, 512)  # hidden widths of every net; () is linear
     activation: str = "relu"  # relu | elu | silu | tanh; not in the paper
-    init: str = "fan_in_uniform"  # fan_in_uniform (torch's default) | orthogonal | xavier_uniform
+    init: str = "fan_in_uniform"  # fan_in_uniform | orthogonal | xavier_uniform | he_normal
     learning_rate: float = 3e-4  # learning rate of Adam
     weight_decay: float = 0.0  # weight decay of every net; 0.1 on Robomimic
     decoupled_weight_decay: bool = True  # AdamW; False adds the decay to the gradient

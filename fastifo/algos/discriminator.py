@@ -1,5 +1,5 @@
 """A classifier of expert against background observations: the pre-training stage of VfO-disc,
-ORIL and SMODICE.
+ORIL and SMODICE, and on successive observations of LobsDICE.
 
 Source: Zolna et al. 2020, arXiv:2011.13885 (ORIL); flat loss as in arXiv 2507.06701; gradient
 penalty of Gulrajani et al. 2017, arXiv:1704.00028, as in the SMODICE authors' code.
@@ -19,7 +19,7 @@ from fastifo.algos.learner import Learner, Metrics, StageTrainer
 from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
-from fastifo.data.sampler import Batch
+from fastifo.data.sampler import Batch, Transitions
 from fastifo.data.stack import member_ranges
 from fastifo.utils.parallel import in_blocks, one_thread
 
@@ -54,6 +54,7 @@ class Discriminator(Learner):
         flags={"positive_unlabelled": ("disc_loss", "pu")},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
+    inputs_per_row: ClassVar[int] = 1  # observations that the net reads
 
     @classmethod
     def batch_needs(cls, config: Any) -> frozenset[str]:
@@ -62,15 +63,16 @@ class Discriminator(Learner):
 
     def build(self) -> None:
         """Builds the net of the logit c(s)."""
-        self.logit = self.scalar_net("discriminator")  # c(s)
+        self.logit = self.scalar_net("discriminator", inputs=self.inputs_per_row)  # c(s)
         self.num_frozen = int(getattr(self.cfg, "disc_frozen_layer", False))  # first layers
         self.logit.layers[: self.num_frozen].requires_grad_(False)
 
     def update(self, batch: Batch) -> Metrics:
         """Steps the net; returns the loss and the mean probability d on each source."""
         assert batch.expert is not None
-        expert = self.logit(batch.expert.obs)  # [P, B]
-        background = self.logit(batch.background.obs)
+        expert_input, background_input = map(self.input_of, (batch.expert, batch.background))
+        expert = self.logit(expert_input)  # [P, B]
+        background = self.logit(background_input)
 
         # Classification: L_d = E_{D_E}[-log d(s)] + E_{D_B}[-log(1 - d(s))], or with pu and the
         # prior eta: eta E_E[-log d] + max(0, E_B[-log(1 - d)] - eta E_E[-log(1 - d)]).
@@ -83,7 +85,7 @@ class Discriminator(Learner):
         # (Gulrajani et al. 2017, Eq. 3).
         if batch.uniform is not None:
             u = batch.uniform.unsqueeze(-1)
-            x = (u * batch.expert.obs + (1.0 - u) * batch.background.obs).requires_grad_()
+            x = (u * expert_input + (1.0 - u) * background_input).requires_grad_()
             (gradient,) = torch.autograd.grad(self.logit(x).sum(), x, create_graph=True)
             penalty = (gradient.square().sum(-1).sqrt() - 1.0).square().mean(1)
             loss = loss + self.cfg.gradient_penalty * penalty
@@ -96,21 +98,59 @@ class Discriminator(Learner):
             "prob_background": background.detach().sigmoid().mean(1),
         }
 
+    def input_of(self, rows: Transitions) -> Tensor:
+        """What the net reads of each transition, [P, B, inputs_per_row * width]."""
+        return rows.obs
+
     def logits(self, member: int, episodes: Episodes, obs_rows: Tensor) -> Tensor:
         """The logit c(s) of some of the observations under one member, [n] in the training dtype.
 
-        obs_rows: their rows in `episodes.obs`, [n] int64.
+        obs_rows: their rows in `episodes.obs`, [n] int64; of a pair, that of its first one.
         """
         result = torch.empty(len(obs_rows), dtype=self.dtype)
         single = self.member(member)  # its outputs do not depend on the other members
         assert isinstance(single, Discriminator)
 
         def compute(rows: slice) -> None:
-            x = single.inputs_of(episodes, obs_rows[rows])
+            first = obs_rows[rows]
+            later = range(single.inputs_per_row)
+            x = torch.cat([single.inputs_of(episodes, first + steps) for steps in later], -1)
             result[rows] = single.logit(x.unsqueeze(0)).squeeze(0).cpu()
 
         in_blocks(compute, len(obs_rows), self.block_rows)
         return result
+
+
+class PairDiscriminator(Discriminator):
+    """A discriminator d(s, s') = sigmoid(c(s, s')) of successive observations."""
+
+    native_loss = NativeLoss(
+        "discriminator",
+        pairs=("scalar",),
+        unsupported=("gradient_penalty", "disc_frozen_layer"),
+        flags={"positive_unlabelled": ("disc_loss", "pu")},
+    )
+    inputs_per_row: ClassVar[int] = 2
+
+    def input_of(self, rows: Transitions) -> Tensor:
+        """The observation and its successor, concatenated, [P, B, 2 width]."""
+        return torch.cat([rows.obs, rows.next_obs], -1)
+
+
+def stage_configs(configs: Sequence[Any], **fields: Any) -> list[Any]:
+    """The configs of a discriminator's stage, one per member.
+
+    configs: of the method; the fields disc_learning_rate, disc_batch_size, disc_hidden_sizes,
+    disc_activation and disc_init replace learning_rate and so on where they are set.
+    fields: values of further fields, for every member.
+    """
+    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation", "init")
+    result = []
+    for config in configs:
+        values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
+        given = {name: value for name, value in values.items() if value}
+        result.append(dataclasses.replace(config, **given, **fields))
+    return result
 
 
 def relabel_with_discriminator(
@@ -122,24 +162,17 @@ def relabel_with_discriminator(
     next_obs: bool,
     background_only: bool = False,
     train_on: Dataset | None = None,
+    kind: type[Discriminator] = Discriminator,
 ) -> Dataset:
     """Trains a discriminator and returns the dataset with rewards made from its logits, [P, N].
 
-    configs: of the method, one per member; the fields disc_learning_rate, disc_batch_size,
-    disc_hidden_sizes, disc_activation and disc_init replace learning_rate and so on where they are
-    set.
+    configs: of the method, one per member, see `stage_configs`.
     reward_of: maps logits [n] to rewards [n].  next_obs: reward the state that a transition leads
     to, not the one it starts from.  background_only: leave the expert without rewards.
-    train_on: what the discriminator trains on; None is `dataset`.
+    train_on: what the discriminator trains on; None is `dataset`.  kind: the discriminator's class.
     """
-    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation", "init")
-    stage_configs = []
-    for config in configs:
-        values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
-        given = {name: value for name, value in values.items() if value}
-        stage_configs.append(dataclasses.replace(config, **given))
     discriminator = trainer.train(
-        Discriminator, stage_configs, configs[0].disc_updates, train_on or dataset
+        kind, stage_configs(configs), configs[0].disc_updates, train_on or dataset
     )
     assert isinstance(discriminator, Discriminator)
 

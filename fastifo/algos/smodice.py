@@ -126,8 +126,9 @@ class SMODICE(Learner):
         value_loss, *value_gradients, weight, statistics = self.ops.smodice(
             v=now, next_v=after, initial_v=initial,
             reward=torch.maximum(torch.minimum(b.reward, hp.logit_clamp), -hp.logit_clamp),
-            terminal=b.terminal, gamma=hp.gamma, max_weight=hp.max_weight,
-            divergence=cfg.divergence, absorbing=cfg.absorbing, normalizes=cfg.normalizes,
+            terminal=b.terminal, gamma=hp.gamma, temperature=torch.ones_like(hp.gamma),
+            max_weight=hp.max_weight, divergence=cfg.divergence, absorbing=cfg.absorbing,
+            normalizes=cfg.normalizes,
         )  # fmt: skip
 
         # Policy: L_pi = -E_{D_O}[xi log pi(a | s)], with the entropy's term if it is constrained.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from fastifo.algos.config import require
+from fastifo.algos.expert_actions import check_expert_actions
 from fastifo.algos.learner import Learner, Metrics
 from fastifo.algos.native import NativeLoss
 from fastifo.algos.vfo import NATIVE_FLAGS, STATISTICS, AdvantageConfig
@@ -50,19 +51,7 @@ class SQIL(Learner):
     ) -> None:
         """The expert's actions are required, in the format of the background's."""
         super().check_data(dataset, config, device, relabel_only=relabel_only)
-        assert dataset.expert is not None
-        action = dataset.expert.action
-        if action is None:
-            raise ValueError(
-                "sqil needs the expert's actions; the dataset has none. Pass 'action' in every "
-                "expert episode, or train vfo_bin, which needs none"
-            )
-        if action.shape[1] != dataset.action_dim or not bool((action.abs() <= 1.0 + 1e-5).all()):
-            raise ValueError(
-                f"sqil learns from the expert's actions; expected {dataset.action_dim} numbers in "
-                f"[-1, 1] each, found {action.shape[1]}, from {float(action.min()):.4g} to "
-                f"{float(action.max()):.4g}"
-            )
+        check_expert_actions(cls.name, dataset, "train vfo_bin, which needs none")
 
     def build(self) -> None:
         """Builds the policy, and the value with its target copy."""

@@ -27,7 +27,7 @@ class Dataset(Record):
 
     Build one with `Dataset.from_episodes` or `fastifo.load`. Imitation methods see neither the
     background's rewards, which are for reports and for methods that learn from true rewards, nor
-    the expert's actions, which are for the privileged method `sqil`.
+    the expert's actions, which are for privileged methods (`sqil`, and `bc` of the expert).
 
     All tensors are on the CPU. Actions of both parts are on the scale [-1, 1].
     Two datasets are equal if everything but `info` and `unverified` is.
@@ -106,8 +106,8 @@ class Dataset(Record):
             that belong to the observations.
         expert: one mapping per demonstration, with "obs" and optionally "terminal" and "image" as
             above.
-            "action", [T, A], is kept for the privileged method `sqil` if every demonstration has
-            it; its values are not checked. "reward" is dropped.
+            "action", [T, A], is kept for privileged methods (`sqil`, and `bc` of the expert) if
+            every demonstration has it; its values are not checked. "reward" is dropped.
         env_id: the environment's id in EnvPool or Gymnasium, as in "Hopper-v4"; needed only for
             evaluation.
         action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by

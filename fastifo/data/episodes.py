@@ -243,7 +243,7 @@ class Episodes(Record):
     def without_rewards(self) -> "Episodes":
         """The same episodes without rewards, as an expert's are stored.
 
-        Actions are kept, if there are any: the privileged method `sqil` needs them.
+        Actions are kept, if there are any: privileged methods such as `sqil` need them.
         """
         return Episodes(
             self.obs, self.start, self.terminal, self.timeout, self.action, images=self.images

@@ -40,7 +40,7 @@ def load(
         cameras.
     expert, background: two specs instead of one. The expert's episodes are the expert part of the
         first, or its background part if it has no other; their rewards are dropped, and actions
-        are kept for the privileged method `sqil`. The background is the background part of the
+        are kept for privileged methods such as `sqil`. The background is the background part of the
         second. Both must have the same observation width and, unless `env_id` is given, the same
         environment. Without `expert`, `background` is the same as `spec`.
     env_id: the environment's id in EnvPool or Gymnasium; replaces the one that the source names.

@@ -14,6 +14,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
+CUT_DEVIATION = 0.87962566  # standard deviation of a normal distribution that is cut at -2 and 2
+
 
 class Init:
     """Draws the initial weights of one net of every member.
@@ -24,8 +26,8 @@ class Init:
 
     def __init__(self, seeds: Sequence[int], net: str, kind: str, dtype: torch.dtype) -> None:
         """seeds: one per member.  net: the net's name; the first four letters count, so the nets
-        of a learner must differ in them.  kind: fan_in_uniform | orthogonal |
-        xavier_uniform.  dtype: of the result.
+        of a learner must differ in them.  kind: fan_in_uniform | orthogonal | xavier_uniform |
+        he_normal.  dtype: of the result.
         """
         self.kind = kind
         self.dtype = dtype
@@ -43,6 +45,8 @@ class Init:
         orthogonal: weights with gain sqrt(2), biases 0.
         xavier_uniform: weights uniform within sqrt(6 / (fan_in + fan_out / heads)), biases 0
         (Glorot & Bengio 2010, Eq. 16).  heads: the outputs stand for this many layers side by side.
+        he_normal: weights normal with deviation sqrt(2 / fan_in), cut at two deviations of the
+        normal distribution before the cut, biases 0 (He et al. 2015, Eq. 10; as in Keras).
         """
         weights, biases = [], []
         bound = fan_in**-0.5
@@ -54,6 +58,9 @@ class Init:
                 nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
             elif self.kind == "xavier_uniform":
                 weight.uniform_(-xavier_bound, xavier_bound, generator=generator)
+            elif self.kind == "he_normal":
+                std = (2.0 / fan_in) ** 0.5 / CUT_DEVIATION
+                nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
             else:
                 weight.uniform_(-bound, bound, generator=generator)
                 bias.uniform_(-bound, bound, generator=generator)

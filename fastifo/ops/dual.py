@@ -1,4 +1,4 @@
-"""Dual value losses with gradients through both values: SMODICE (KL, chi2) and DILO."""
+"""Dual value losses with gradients through both values: SMODICE (KL, chi2), LobsDICE and DILO."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def smodice_loss(
     reward: Tensor,
     terminal: Tensor,
     gamma: Tensor,
+    temperature: Tensor,
     max_weight: Tensor,
     divergence: str,
     absorbing: bool,
@@ -31,25 +32,27 @@ def smodice_loss(
     """
     final = reward / (1.0 - gamma) if absorbing else reward
     delta = torch.where(terminal > 0, final, reward + gamma * next_v) - v
+    scaled = delta / temperature
     if divergence == "kl":
-        cost = delta.logsumexp(1) - math.log(max(1, delta.shape[1]))
-        log_weight = (delta - cost.unsqueeze(1) if normalizes else delta).detach()
+        cost = scaled.logsumexp(1) - math.log(max(1, delta.shape[1]))
+        log_weight = (scaled - cost.unsqueeze(1) if normalizes else scaled).detach()
         clipped = log_weight >= max_weight.log()
         weight = torch.where(clipped, max_weight, torch.minimum(log_weight, max_weight.log()).exp())
     else:
-        cost = (delta + 0.5 * delta.square()).mean(1)
-        weight = (delta + 1.0).clamp(min=0.0).detach()
+        cost = (scaled + 0.5 * scaled.square()).mean(1)
+        weight = (scaled + 1.0).clamp(min=0.0).detach()
         if normalizes:
             weight = weight / weight.mean(1, True).clamp(min=torch.finfo(v.dtype).tiny)
         clipped = weight >= max_weight
         weight = torch.minimum(weight, max_weight)
-    loss = (1.0 - gamma.squeeze(1)) * initial_v.mean(1) + cost
+    loss = (1.0 - gamma.squeeze(1)) * initial_v.mean(1) + temperature.squeeze(1) * cost
     return loss, weight, statistics_of(delta, weight, clipped)
 
 
 @op(
     "smodice(Tensor v, Tensor next_v, Tensor initial_v, Tensor reward, Tensor terminal,"
-    " Tensor gamma, Tensor max_weight, str divergence, bool absorbing, bool normalizes)"
+    " Tensor gamma, Tensor temperature, Tensor max_weight, str divergence, bool absorbing,"
+    " bool normalizes)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=with_gradients(smodice_loss, 3),
     fake=lambda v, next_v, initial_v, *rest: (
@@ -68,31 +71,34 @@ def smodice(
     reward: Tensor,
     terminal: Tensor,
     gamma: Tensor,
+    temperature: Tensor,
     max_weight: Tensor,
     divergence: str,
     absorbing: bool,
     normalizes: bool,
 ) -> tuple[Tensor, ...]:
-    """Value loss and policy weights of SMODICE. Nothing is held constant.
+    """Value loss and policy weights of SMODICE and LobsDICE. Nothing is held constant.
 
     The residual is delta = reward + gamma * next_v - v; at a terminal gamma * next_v is left out,
-    or with `absorbing` the target is reward / (1 - gamma). The loss is (1 - gamma) mean(initial_v)
-    plus log mean exp(delta) for kl or mean(delta + delta^2 / 2) for chi2. The weight is exp(delta)
-    or max(0, delta + 1), divided by its mean where `normalizes`, then capped at max_weight.
+    or with `absorbing` the target is reward / (1 - gamma). With the temperature t, which is 1 in
+    SMODICE, the loss is (1 - gamma) mean(initial_v) plus t log mean exp(delta / t) for kl or
+    mean(delta + delta^2 / (2 t)) for chi2. The weight is exp(delta / t) or max(0, delta / t + 1),
+    divided by its mean where `normalizes`, then capped at max_weight.
 
     v, next_v, reward (the discriminator's logit), terminal (0 or 1): [P, B], B >= 1.  initial_v:
-    [P, B0], B0 >= 1.  gamma, max_weight: [P, 1].  divergence: kl or chi2.
+    [P, B0], B0 >= 1.  gamma, temperature (above 0), max_weight: [P, 1].  divergence: kl or chi2.
     Returns the loss [P], its gradients in v [P, B], next_v [P, B] and initial_v [P, B0], the
     weights [P, B], and the statistics of `advantage` for delta [P, 4].
     Raises TypeError for a wrong dtype and ValueError for any other mismatch.
-    Source: Ma et al. 2022, arXiv:2202.02433; the chi2 conjugate is not rectified (authors' code).
+    Source: Ma et al. 2022, arXiv:2202.02433; the chi2 conjugate is not rectified (authors' code);
+    with a temperature: Kim et al. 2022, arXiv:2202.13536.
     """
     dtype = expect_float("v", v, (None, None))  # [P, B]
     members, rows = v.shape
     for name, tensor in (("next_v", next_v), ("reward", reward), ("terminal", terminal)):
         expect(name, tensor, dtype, (members, rows), v.device)
     expect("initial_v", initial_v, dtype, (members, None), v.device)  # [P, B0]
-    expect_members(v, gamma=gamma, max_weight=max_weight)
+    expect_members(v, gamma=gamma, temperature=temperature, max_weight=max_weight)
     if divergence not in DIVERGENCES:
         raise ValueError(f"divergence: expected one of kl, chi2, found {divergence!r}.")
     if rows < 1 or initial_v.shape[1] < 1:
@@ -102,8 +108,8 @@ def smodice(
     gradients = [torch.empty_like(tensor) for tensor in (v, next_v, initial_v)]
     launch(
         kernel_name("smodice", v), v.device, v, next_v, initial_v, reward, terminal, gamma,
-        max_weight, loss, *gradients, weight, statistics, members, rows, initial_v.shape[1],
-        DIVERGENCES.index(divergence), int(absorbing), int(normalizes),
+        temperature, max_weight, loss, *gradients, weight, statistics, members, rows,
+        initial_v.shape[1], DIVERGENCES.index(divergence), int(absorbing), int(normalizes),
     )  # fmt: skip
     return loss, *gradients, weight, statistics
 

@@ -13,6 +13,7 @@ from algos.parity import (
     oracle_batches,
     oracle_config,
     pair,
+    prepared,
 )
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
@@ -39,6 +40,65 @@ def test_20_updates_equal_the_oracle(overrides: dict[str, object]) -> None:
     after, history = oracle.run(start, batches, oracle_config(learner))
     assert_layers_equal(layers(learner.policy), after["policy"])
     assert_metrics_equal(metrics, history, ["policy_loss"])
+
+
+def test_20_updates_on_the_expert_equal_the_oracle() -> None:
+    learner = make_learner("bc", source="expert")
+    dataset, *_ = prepared(learner)
+    sampler = make_sampler(learner, dataset)
+    start, batches = nets_of(learner), oracle_batches(sampler, 20, 0, 0.5)
+    metrics = run_updates(learner, sampler, 20)
+    after, history = oracle.run(start, batches, oracle_config(learner))
+    assert_layers_equal(layers(learner.policy), after["policy"])
+    assert_metrics_equal(metrics, history, ["policy_loss"])
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+@pytest.mark.parametrize("standardize_obs", [False, True])
+def test_cloning_the_expert_reads_the_expert_alone(engine: str, standardize_obs: bool) -> None:
+    dataset = random_dataset()
+    assert dataset.expert is not None
+    fields: dict[str, Any] = {"num_updates": 20, "engine": engine, "progress": False, **SMALL}
+    fields["standardize_obs"] = standardize_obs
+    poisoned = dataclasses.replace(
+        dataset, background=dataclasses.replace(dataset.background, action=torch.zeros(45, 2))
+    )
+    expert_only = dataclasses.replace(dataset, background=dataset.expert, expert=None)
+    expected = fastifo.train("bc", expert_only, **fields)
+    run = fastifo.train("bc", poisoned, source="expert", **fields)
+    for tensor, other in zip(
+        run.learners[0].parameters(), expected.learners[0].parameters(), strict=True
+    ):
+        assert torch.equal(tensor, other)
+
+
+def test_cloning_the_expert_and_the_background_train_in_one_run() -> None:
+    fields: dict[str, Any] = {"num_updates": 5, "progress": False, **SMALL}
+    run = fastifo.train("bc", random_dataset(), source=["background", "expert"], **fields)
+    for member, source in enumerate(("background", "expert")):
+        alone = fastifo.train("bc", random_dataset(), source=source, **fields)
+        obs = random_dataset().background.obs
+        assert torch.equal(run.policy(member).act(obs), alone.policy(0).act(obs))
+
+
+@pytest.mark.parametrize("expert", [False, True])
+def test_cloning_the_expert_is_refused_without_its_actions(expert: bool) -> None:
+    dataset = random_dataset(expert=expert)
+    if dataset.expert is not None:
+        object.__setattr__(dataset.expert, "action", None)
+    with pytest.raises(ValueError, match=r"source='expert' needs the expert's actions; the data"):
+        fastifo.train("bc", dataset, source="expert", progress=False)
+
+
+def test_cloning_the_expert_refuses_nan_and_a_share_of_the_episodes() -> None:
+    dataset = random_dataset()
+    assert dataset.expert is not None
+    assert dataset.expert.action is not None
+    dataset.expert.action[3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"learns from the expert's actions; .* 2 .*nan"):
+        fastifo.train("bc", dataset, source="expert", progress=False)
+    with pytest.raises(ValueError, match=r"top_share: expected 1 with source='expert'.*found 0.5"):
+        fastifo.train("bc", random_dataset(), source="expert", top_share=0.5, progress=False)
 
 
 def test_top_share_requires_returns() -> None:

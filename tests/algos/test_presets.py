@@ -19,7 +19,7 @@ def test_a_preset_is_a_config_of_its_method(key: tuple[str, str]) -> None:
     assert PRESETS[key].source
 
 
-STUDY = ("bc", "awr", "vfo_bin", "vfo_disc", "bco", "smodice", "dilo", "oril", "sqil")
+STUDY = ("bc", "awr", "vfo_bin", "vfo_disc", "bco", "smodice", "lobsdice", "dilo", "oril", "sqil")
 TABLE = {  # the study's hyperparameters on D4RL, for the methods that have them
     "learning_rate": 3e-4, "policy_learning_rate": 3e-4, "batch_size": 256, "num_bins": 101,
     "hidden_sizes": (512, 512), "weight_decay": 0.0, "target_period": 200, "temperature": 1.0,
@@ -92,6 +92,17 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "policy_head": "gaussian", "standardize_obs": True, "absorbing_indicator": True,
             "init": "xavier_uniform", "disc_init": "fan_in_uniform", "disc_frozen_layer": True,
         }),
+        ("lobsdice", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 512, "kl_weight": 0.1, "joint": True,
+            "joint_gradient_penalty": 0.1, "value_gradient_penalty": 1e-4, "learning_rate": 3e-4,
+            "disc_learning_rate": 3e-4, "policy_head": "gaussian", "init": "he_normal",
+        }),
+        ("pw_dice", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 1024, "gamma": 0.999, "temperature": 0.5,
+            "coupling_temperature": 0.5, "distance_scale": 5.0, "ratio_scale": 1.0,
+            "learning_rate": 3e-4, "policy_learning_rate": 1e-3, "gradient_penalty": 10,
+            "embedding_hidden_sizes": (128, 128), "embedding_dim": 32, "disc_updates": 40_000,
+        }),
         ("dilo", "orig", {
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
             "inverse_temperature": 0.06, "residual_share": 0.8, "policy_head": "deterministic",
@@ -117,18 +128,35 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "policy_penalty": 0.001, "critic_penalty": 0.0005, "gamma": 0.999, "batch_size": 256,
             "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "reward_multiplier": 100.0,
         }),
+        ("iql", "jax", {
+            "standardize_obs": False, "init": "orthogonal", "narrow_log_std": True,
+            "value_first": True, "sums_critic_errors": True, "reward_scaling": "return_range",
+        }),
+        ("otr", "orig", {
+            "standardize_obs": False, "init": "orthogonal", "value_first": True,
+            "reward_scaling": "return_range", "standardizes_cost": False,
+        }),
+        ("otr", "adroit", {"narrow_log_std": True, "reward_scaling": "return_range"}),
+        ("seabo", "orig", {"policy_head": "deterministic", "value_first": True}),
         ("rebrac", "door-human", {"learning_rate": 3e-4, "critic_learning_rate": 3e-4}),
     ],
 )  # fmt: skip
 def test_presets_are_the_published_numbers(
     name: str, preset: str, expected: dict[str, object]
 ) -> None:
-    assert preset_fields(name, preset).items() >= expected.items()
+    (config,) = expand(find(name).Config, preset_fields(name, preset))
+    assert vars(config).items() >= expected.items()
 
 
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [*((name, "orig") for name in ("bc", "bco", "smodice", "dilo")), ("iql", "hopper-medium")],
+    [
+        *(
+            (name, "orig")
+            for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
+        ),
+        ("iql", "hopper-medium"),
+    ],
 )
 def test_the_authors_settings_train_and_reopen(name: str, preset: str, tmp_path: object) -> None:
     fields = {k: v for k, v in QUIET.items() if k != "num_bins"} | short(name)

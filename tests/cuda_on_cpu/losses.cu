@@ -97,6 +97,7 @@ Numbers settings(unsigned bits) {
            {"beta", 0.4},
            {"residual_share", 0.6},
            {"logit_clamp", 1.0},
+           {"kl_weight", 0.4},
            {"pu_prior", 0.2}},
           {{"absorbing", has(0)},
            {"advantage_absorbing", has(1)},

@@ -113,12 +113,16 @@ void iql(int64_t rows, bool absorbing) {
   expect_close("iql critic loss", critic.metrics, half_op.loss);
 }
 
+// SMODICE, or at another temperature LobsDICE, which is KL and normalises.
 template <typename Real>
-void smodice(int64_t rows, bool absorbing, bool chi2, bool normalizes) {
+void smodice(int64_t rows, bool absorbing, bool chi2, bool normalizes, Real temperature) {
   Numbers plan = numbers(absorbing);
   plan.flags["chi2"] = chi2, plan.flags["normalizes"] = normalizes;
+  plan.numbers["kl_weight"] = static_cast<double>(temperature) - 1.0;
   const Batch<Real> batch(2, rows, 4);
-  const auto results = engine<Real>(SMODICE<Real>(plan, 0), batch, false, true, false);
+  const auto results = temperature == Real(1)
+                           ? engine<Real>(SMODICE<Real>(plan, 0), batch, false, true, false)
+                           : engine<Real>(LobsDICE<Real>(plan, 0), batch, false, true, false);
   const auto background = [&](const std::vector<Real>& x) { return batch.dense(x, 1, 1); };
   const auto initial_v = batch.dense(batch.output, 0, 1);
   const Real gamma = Real(0.97), cap = Real(1.5);
@@ -128,11 +132,13 @@ void smodice(int64_t rows, bool absorbing, bool chi2, bool normalizes) {
   }
   smodice_cpu<Real>(background(batch.output).data(), background(batch.next_value).data(),
                     initial_v.data(), background(batch.reward).data(),
-                    background(batch.terminal).data(), &gamma, &cap, op.loss.data(),
+                    background(batch.terminal).data(), &gamma, &temperature, &cap, op.loss.data(),
                     op.gradient.data(), op.next_gradient.data(), op.initial_gradient.data(),
                     op.weight.data(), op.statistics.data(), 1, rows, rows, chi2 ? kChi2 : kKL,
                     absorbing, normalizes);
-  const std::string name = chi2 ? "smodice chi2" : "smodice kl";
+  const std::string name = temperature != Real(1) ? "lobsdice"
+                           : chi2                 ? "smodice chi2"
+                                                  : "smodice kl";
   expect_same(name + " gradient", background(results.gradient), op.gradient);
   expect_same(name + " next", background(results.next_gradient), op.next_gradient);
   expect_same(name + " initial", batch.dense(results.gradient, 0, 1), op.initial_gradient);
@@ -189,9 +195,10 @@ void all() {
       iql<Real>(rows, absorbing);
       for (const bool chi2 : {false, true}) {
         for (const bool normalizes : {false, true}) {
-          smodice<Real>(rows, absorbing, chi2, normalizes);
+          smodice<Real>(rows, absorbing, chi2, normalizes, Real(1));
         }
       }
+      smodice<Real>(rows, absorbing, false, true, Real(1.5));
     }
     dilo<Real>(rows);
   }

@@ -67,6 +67,6 @@ def test_every_loss_of_the_list_compiles_for_a_block_of_any_size(tmp_path: Path)
     kernels = subprocess.run(
         ["nm", "-C", str(tmp_path / "losses.o")], check=True, capture_output=True, text=True
     ).stdout
-    for name in ("AWR", "DILO", "Discriminator", "IQL", "SMODICE", "SQIL", "VfO"):
+    for name in ("AWR", "DILO", "Discriminator", "IQL", "LobsDICE", "SMODICE", "SQIL", "VfO"):
         for number in ("float", "double"):
             assert f"fastifo::{name}<{number}>" in kernels, (name, number)

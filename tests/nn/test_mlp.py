@@ -47,6 +47,16 @@ def test_xavier_weights_have_the_bound_of_each_head(fan_in: int, fan_out: int, h
     assert not bool(bias.any())
 
 
+@pytest.mark.parametrize("fan_in", [8, 200])
+def test_he_weights_have_the_variance_2_by_fan_in_and_are_cut(fan_in: int) -> None:
+    weight, bias = Init(range(20), "net", "he_normal", DOUBLE).linear(fan_in, 100)
+    deviation = (2 / fan_in) ** 0.5
+    assert float(weight.std()) == pytest.approx(deviation, rel=0.02)
+    assert float(weight.mean()) == pytest.approx(0.0, abs=0.02 * deviation)
+    assert float(weight.abs().max()) == pytest.approx(2 * deviation / 0.87962566, rel=0.01)
+    assert not bool(bias.any())
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_only_the_output_layer_has_heads(heads: int) -> None:
     init = Init(range(200), "net", "xavier_uniform", DOUBLE)

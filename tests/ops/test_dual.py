@@ -26,9 +26,11 @@ def smodice_arguments(
     """All arguments of `smodice`, random; a fifth of the rows are terminal."""
     terminal = (numbers(4, members, rows) > 0.8).double()
     gamma, cap = 0.5 + 0.4 * numbers(5, members, 1).sigmoid(), 1 + numbers(6, members, 1).exp()
+    temperature = 0.5 + numbers(7, members, 1).exp()
     return [
         numbers(0, members, rows), numbers(1, members, rows), numbers(2, members, starts),
-        numbers(3, members, rows), terminal, gamma, cap, divergence, absorbing, normalizes,
+        numbers(3, members, rows), terminal, gamma, temperature, cap, divergence, absorbing,
+        normalizes,
     ]  # fmt: skip
 
 
@@ -86,8 +88,8 @@ def test_equal_the_references_for_any_shape(
 
 @pytest.mark.parametrize("divergence", ["kl", "chi2"])
 def test_smodices_gradients_pass_finite_differences(divergence: str) -> None:
-    *leaves, reward, terminal, gamma, cap, _, _, _ = smodice_arguments()
-    constants = (reward, terminal, gamma, cap, divergence, True, True)
+    *leaves, reward, terminal, gamma, temperature, cap, _, _, _ = smodice_arguments()
+    constants = (reward, terminal, gamma, temperature, cap, divergence, True, True)
     compare.assert_gradients_equal_finite_differences("smodice", leaves, *constants)
 
 
@@ -97,15 +99,16 @@ def test_dilos_gradients_pass_finite_differences() -> None:
 
 
 def smodice_of_delta(
-    delta: list[float], divergence: str, cap: float = math.inf
+    delta: list[float], divergence: str, cap: float = math.inf, temperature: float = 1.0
 ) -> tuple[Tensor, ...]:
     """SMODICE's outputs at gamma 0 and v 0, where delta is the reward; weights not normalized."""
     reward = torch.tensor([delta], dtype=torch.float64)
     zero, gamma = torch.zeros_like(reward), torch.zeros(1, 1).double()
-    cap_column = torch.full_like(gamma, cap)
+    temperature_column = torch.full_like(gamma, temperature)
     outputs: tuple[Tensor, ...] = smodice(
-        zero, zero, zero[:, :1], reward, zero, gamma, cap_column, divergence, False, False
-    )
+        zero, zero, zero[:, :1], reward, zero, gamma, temperature_column,
+        torch.full_like(gamma, cap), divergence, False, False,
+    )  # fmt: skip
     return outputs
 
 
@@ -123,6 +126,16 @@ def test_kl_weights_are_exponential_up_to_the_cap() -> None:
     assert float(statistics[0, 3]) == pytest.approx(1 / 3)
 
 
+def test_the_temperature_divides_delta_in_weights_and_multiplies_the_cost() -> None:
+    loss, *_, weight, statistics = smodice_of_delta([0.0, 1.0, 3.0], "kl", temperature=2.0)
+    assert float(loss) == pytest.approx(2 * math.log((1 + math.exp(0.5) + math.exp(1.5)) / 3))
+    assert weight[0].tolist() == pytest.approx([1.0, math.exp(0.5), math.exp(1.5)])
+    assert float(statistics[0, 0]) == pytest.approx(4 / 3)
+    loss, *_, weight, _ = smodice_of_delta([-4.0, 1.0], "chi2", temperature=2.0)
+    assert float(loss) == pytest.approx((-4 + 16 / 4 + 1 + 1 / 4) / 2)
+    assert weight[0].tolist() == [0.0, 1.5]
+
+
 def test_kl_loss_is_invariant_to_a_constant_in_v_without_terminals() -> None:
     inputs = smodice_arguments()
     inputs[4] = torch.zeros_like(inputs[4])
@@ -133,8 +146,8 @@ def test_kl_loss_is_invariant_to_a_constant_in_v_without_terminals() -> None:
 def test_kl_gradient_in_next_v_is_gamma_times_the_softmax() -> None:
     inputs = smodice_arguments()
     inputs[4] = torch.zeros_like(inputs[4])
-    v, next_v, _, reward, _, gamma = inputs[:6]
-    expected = gamma * (reward + gamma * next_v - v).softmax(1)
+    v, next_v, _, reward, _, gamma, temperature = inputs[:7]
+    expected = gamma * ((reward + gamma * next_v - v) / temperature).softmax(1)
     torch.testing.assert_close(smodice(*inputs)[2], expected)
 
 
@@ -192,8 +205,8 @@ def test_pass_opcheck(device: torch.device) -> None:
 
 SMODICE = dict(
     zip(
-        ("v", "next_v", "initial_v", "reward", "terminal", "gamma", "max_weight", "divergence",
-         "absorbing", "normalizes"),
+        ("v", "next_v", "initial_v", "reward", "terminal", "gamma", "temperature", "max_weight",
+         "divergence", "absorbing", "normalizes"),
         compare.cast(smodice_arguments(), torch.float32, compare.CPU), strict=True,
     )
 )  # fmt: skip
@@ -218,6 +231,7 @@ DILO = dict(
         ("smodice", {"initial_v": torch.zeros(3, 4)}, ValueError, "initial_v: expected shape"),
         ("smodice", {"initial_v": torch.zeros(2, 0)}, ValueError, "at least one row and one start"),
         ("smodice", {"gamma": torch.zeros(2)}, ValueError, r"gamma: expected shape \[2, 1\]"),
+        ("smodice", {"temperature": torch.ones(2)}, ValueError, "temperature: expected shape"),
         ("smodice", {"max_weight": torch.zeros(2)}, ValueError, "max_weight: expected shape"),
         ("smodice", {"divergence": "js"}, ValueError, "divergence: expected one of kl, chi2"),
         ("dilo", {"v": torch.zeros(2, 9).half()}, TypeError, "v: expected torch.float32 or"),

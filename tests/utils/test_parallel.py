@@ -22,7 +22,7 @@ NEEDS_CORES = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", ["bco", "oril", "otr", "seabo", "smodice", "vfo_disc"])
+@pytest.mark.parametrize("name", ["bco", "lobsdice", "oril", "otr", "seabo", "smodice", "vfo_disc"])
 @pytest.mark.slow
 def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
     name: str, monkeypatch: pytest.MonkeyPatch
