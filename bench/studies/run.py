@@ -95,9 +95,9 @@ def run_cell(cell: Cell, dataset: Dataset, folder: Path, precision: str) -> dict
     if cell.iteration:
         return improve_cell(cell, dataset, folder, precision)
     run = fastifo.train(
-        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds, precision=precision,
+        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds,
         out=folder / "run", hidden_sizes=(cell.hidden, cell.hidden), progress=False,
-        **cell.fields,
+        **{"precision": precision, **cell.fields},
     )  # fmt: skip
     sampled = run.evaluate(EPISODES, progress=False)
     mode = run.evaluate(EPISODES, deterministic=True, progress=False)

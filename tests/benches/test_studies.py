@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fastifo
-from bench.studies import run
+from bench.studies import precision, run
 from bench.studies.cells import COLUMNS, Cell, Results
 from bench.studies.main import TASKS, all_cells
 from fastifo.utils.lease import folder_lease
@@ -129,3 +130,18 @@ def test_the_main_study_lists_each_cell_once_and_middle_sets_first(paper: bool) 
     assert middle >= {(t, m) for t in TASKS for m in ("bc", "vfo_bin", "vfo_disc", "awr")}
     assert max(cell.updates for cell in cells) == (1_000_000 if paper else 200_000)
     assert all(cell.minutes() > 0 for cell in cells)
+
+
+def test_each_case_of_the_precision_study_differs_in_its_precision_alone() -> None:
+    cells = precision.all_cells(paper=False)
+    assert len({cell.folder for cell in cells}) == len(cells) == 12
+    for fp32, bf16 in zip(cells[::2], cells[1::2], strict=True):
+        assert (fp32.fields["precision"], bf16.fields["precision"]) == ("fp32", "bf16")
+        assert replace(fp32, variant="bf16", fields=bf16.fields) == bf16
+        assert fp32.seeds == (0, 1, 2)
+
+
+def test_a_cell_can_set_its_own_precision(cells: list[Cell], tmp_path: Path) -> None:
+    cell = replace(cells[0], fields={**FIELDS, "precision": "fp64"})
+    dataset = fastifo.load(cell.spec, progress=False)
+    assert run.run_cell(cell, dataset, tmp_path / "out", "fp32")["precision"] == "fp64"
