@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # finds `bench` when this file is run by its path
 
+from bench.claims.page import TABLES as CLAIMS
 from bench.study_tables import (
     ablation_table,
     advantages_table,
@@ -232,6 +233,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     },
     "bench/results/true-rewards.md": {"true-rewards": partial(seeds_table, "true-rewards", "mode")},
     "bench/results/precision.md": {"precision": precision_table},
+    "bench/results/studies.md": CLAIMS,
 }
 
 

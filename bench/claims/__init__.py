@@ -1,0 +1,1 @@
+"""Which of the papers' claims hold, from the committed rows of the studies."""

@@ -1,0 +1,164 @@
+"""The tables of bench/results/studies.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+from bench.claims.claims import TGE_CLAIMS, VFO, Answer, Claim
+from bench.claims.sources import PAPER_SIZE, read
+from bench.studies import main, tge
+from bench.studies.cells import KEY, Cell
+from bench.study_tables import markdown
+
+VERDICTS = {True: "holds", False: "does not hold", None: "undecided"}
+SIGNS = {True: "as claimed", False: "against", None: "undecided"}
+
+
+@cache
+def answers(claim: Claim) -> list[Answer]:
+    """What the sources say about a claim."""
+    return claim.answers()
+
+
+def study_answer(claim: Claim) -> Answer | None:
+    """The answer of a study whose rows are all there, otherwise None."""
+    complete = [a for a in answers(claim) if not a.source.is_small and not a.missing]
+    return complete[0] if complete else None
+
+
+def small_answer(claim: Claim) -> Answer | None:
+    """The first answer of a small study that decides the claim, or else that has any row."""
+    known = [a for a in answers(claim) if a.source.is_small and a.missing < len(a.findings)]
+    decided = [a for a in known if a.holds is not None and not a.missing]
+    return (decided or known or [None])[0]
+
+
+def verdict(claim: Claim) -> str:
+    """Holds, does not hold, or open; below the paper's size with the size."""
+    answer = study_answer(claim)
+    if answer is None or answer.holds is None:
+        return "open"
+    paper = f"{PAPER_SIZE[0]} x 2, {PAPER_SIZE[1]:,} updates"
+    size = "" if answer.source.size == paper else f" at {answer.source.size}"
+    return VERDICTS[answer.holds] + size
+
+
+def small_verdict(claim: Claim) -> str:
+    """What the small studies say, with their size."""
+    answer = small_answer(claim)
+    return "" if answer is None else f"{VERDICTS[answer.holds]} ({answer.source.size})"
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """One line per claim: its verdict, what small studies say, the rows and the figure."""
+    lines = []
+    for claim in claims:
+        known = [a.source for a in answers(claim) if a.missing < len(a.findings)]
+        rows = ", ".join(dict.fromkeys(f"[{s.file}]({s.file})" for s in known))
+        figures = ", ".join(dict.fromkeys(f"[figure]({s.figure})" for s in known if s.figure))
+        lines.append(
+            [f"[{claim.number}](#{claim.number.lower()})", claim.text, f"**{verdict(claim)}**",
+             small_verdict(claim), rows, figures]
+        )  # fmt: skip
+    return markdown(
+        "| the paper's claim | verdict | at small size | rows | figure", lines, range(6)
+    )
+
+
+def summary() -> str:
+    """The verdicts, counted."""
+    lines = []
+    for name, claims in (("VfO", VFO), ("TGE", TGE_CLAIMS)):
+        count = Counter(verdict(claim).partition(" at ")[0] for claim in claims)
+        small = Counter(small_verdict(claim).partition(" (")[0] for claim in claims)
+        lines.append(
+            f"- *{name}, {len(claims)} claims.* Hold: {count['holds']}. Do not hold: "
+            f"{count['does not hold']}. Open: {count['open']}. By small studies alone: hold "
+            f"{small['holds']}, do not hold {small['does not hold']}, undecided "
+            f"{small['undecided']}, without rows {small['']}."
+        )
+    return "\n".join(lines)
+
+
+def evidence() -> str:
+    """The comparisons behind every verdict."""
+    parts = []
+    for claim in (*VFO, *TGE_CLAIMS):
+        anchor = f'<a id="{claim.number.lower()}"></a>**{claim.number}**'
+        parts.append(f"{anchor} {claim.text} *Verdict: {verdict(claim)}.*\n")
+        lines = [answer_line(answer) for answer in answers(claim)]
+        parts.append("\n".join(line for line in lines if line) or "- No rows yet.")
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def answer_line(answer: Answer) -> str:
+    """What one source says, sorted by agreement; empty for a small one without rows."""
+    source, count = answer.source, len(answer.findings)
+    if answer.missing == count:
+        return "" if source.is_small else f"- `{source.file}`: no rows yet."
+    small = "small: " if source.is_small else ""
+    more = f", [more]({source.document})" if source.document else ""
+    lines = [f"- `{source.file}` ({small}{source.size}{more})"]
+    for outcome, sign in SIGNS.items():
+        texts = [f.text for f in answer.findings if f.holds is outcome and not f.is_missing]
+        lines += [f"  - *{sign}:* {'; '.join(texts)}"] if texts else []
+    if answer.missing:
+        lines.append(f"  - *missing:* {answer.missing} of {count} comparisons")
+    return "\n".join(lines)
+
+
+def progress() -> str:
+    """How many cells of each part of the studies are done."""
+    lines = []
+    for study, cells, name in (
+        ("main", main.all_cells(False), "main.csv"), ("tge", tge.all_cells(False), "tge-study.csv"),
+    ):  # fmt: skip
+        done = {tuple(row[column] for column in KEY) for row in read(name)}
+        parts: dict[str, list[Cell]] = {}
+        for cell in cells:
+            wide = ", 512 x 2" if cell.hidden == 512 else ""
+            parts.setdefault(f"{cell.set.partition('=')[0]}{wide}", []).append(cell)
+        for part, members in parts.items():
+            count = sum(cell.key in done for cell in members)
+            left = [cell for cell in members if cell.key not in done]
+            hours = sum(cell.minutes(before(cell, cells)) for cell in left) / 60
+            lines.append([study, part, f"{count} of {len(members)}", f"{hours:.0f}"])
+    return markdown("study | part | cells done | processor hours left", lines, (0, 1))
+
+
+def before(cell: Cell, cells: Sequence[Cell]) -> int:
+    """Updates of the longest shorter cell of the same run."""
+    same = (c.updates for c in cells if c.folder == cell.folder and c.updates < cell.updates)
+    return max(same, default=0)
+
+
+def rows_table(name: str) -> str:
+    """The rows of a study as they are."""
+    lines = []
+    for row in read(name):
+        iteration = f" {row['iteration']}" if row["iteration"] != "0" else ""
+        interval = f"{row['return']} ({row['low']} to {row['high']})"
+        lines.append(
+            [row["task"], f"{row['set']}{iteration}", row["background"],
+             f"{row['method']} {row['variant']}".strip(), f"{row['hidden']} x 2",
+             f"{int(row['updates']):,}", interval, row["per_seed"], row["mode"], row["precision"]]
+        )  # fmt: skip
+    header = (
+        "task | set | background | method | network | updates | sampled | of each seed | mode "
+        "| precision"
+    )
+    return markdown(header, lines, (0, 1, 3, 9)) if lines else "No cell is finished yet."
+
+
+TABLES: dict[str, Callable[[], str]] = {  # of studies.md, by the name of the marker
+    "summary": summary,
+    "claims vfo": partial(claims_table, VFO),
+    "claims tge": partial(claims_table, TGE_CLAIMS),
+    "evidence": evidence,
+    "progress": progress,
+    "rows main": partial(rows_table, "main.csv"),
+    "rows tge": partial(rows_table, "tge-study.csv"),
+}

@@ -1,0 +1,125 @@
+"""Verdicts on the papers' claims follow from rows: large ones decide, small ones do not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.claims import figure, page, sources
+from bench.claims.claims import TGE_CLAIMS, VFO, Claim
+from bench.claims.evidence import Finding, Sample, decide, is_above, mean_sample
+from bench.studies.cells import COLUMNS, Cell, Results
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Results]:
+    for path in sources.RESULTS.glob("*.csv"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "improve.json").symlink_to(sources.RESULTS / "improve.json")
+    for name in ("main.csv", "tge-study.csv"):
+        (tmp_path / name).unlink(missing_ok=True)
+    monkeypatch.setattr(sources, "RESULTS", tmp_path)
+    page.answers.cache_clear()
+    yield Results(tmp_path / "main.csv")
+    page.answers.cache_clear()
+
+
+def add(results: Results, cell: Cell, mean: float, background: float = 100.0) -> None:
+    values: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {
+        "return": mean, "low": mean - 5, "high": mean + 5, "per_seed": f"{mean - 2} {mean + 2}",
+        "background": background, "background_low": background - 5, "precision": "bf16",
+        "background_high": background + 5, "expert": 300.0, "mode": mean,
+    }  # fmt: skip
+    results.add(cell, values)
+
+
+def add_hopper(results: Results, mean: float, hidden: int = 256, updates: int = 200_000) -> None:
+    """The rows that V2 needs."""
+    for method in ("bc", "awr", "vfo_bin", "vfo_disc"):
+        add(results, Cell("Hopper-v4", "middle", "spec", method, hidden, updates), mean)
+
+
+def claim(number: str) -> Claim:
+    return next(c for c in (*VFO, *TGE_CLAIMS) if c.number == number)
+
+
+def test_a_difference_needs_its_interval_and_all_seeds_on_one_side() -> None:
+    data = Sample(100.0, 97.0, 103.0)
+    assert is_above(Sample(120.0, 116.0, 124.0, (118.0, 122.0)), data) == (True, 15.0, 25.0)
+    assert is_above(Sample(80.0, 76.0, 84.0, (78.0, 82.0)), data) == (False, -25.0, -15.0)
+    assert is_above(Sample(120.0, 116.0, 124.0, (99.0, 141.0)), data)[0] is None
+    assert is_above(Sample(102.0, 98.0, 106.0, (101.0, 103.0)), data)[0] is None
+
+
+def test_seeds_of_two_methods_are_compared_in_pairs() -> None:
+    one, two = Sample(20.0, 19.0, 21.0, (10.0, 30.0)), Sample(15.0, 14.0, 16.0, (5.0, 25.0))
+    assert is_above(one, two)[0] is True
+
+
+def test_undecided_comparisons_leave_a_claim_open_until_they_cannot_matter() -> None:
+    yes, no, open_ = Finding(True, ""), Finding(False, ""), Finding(None, "")
+    assert decide([yes, yes]) is True
+    assert decide([yes, open_]) is None
+    assert decide([no, open_]) is False
+    assert decide([yes, yes, yes, no], 0.75) is True
+    assert decide([yes, yes, open_, no], 0.75) is None
+    assert decide([yes, no, open_, no], 0.75) is False
+    assert decide([]) is None
+
+
+def test_the_interval_of_a_small_study_is_the_noise_of_its_episodes() -> None:
+    sample = mean_sample([10.0, 20.0], [3.0, 4.0], 4)
+    assert sample.mean == 15.0
+    assert sample.high - sample.mean == pytest.approx(1.96 * 2.5 / 2)
+    assert mean_sample([10.0, 20.0], [], 4) == Sample(15.0, 10.0, 20.0, (10.0, 20.0))
+
+
+def test_without_rows_of_a_study_every_claim_is_open(results: Results) -> None:
+    assert {page.verdict(c) for c in (*VFO, *TGE_CLAIMS)} == {"open"}
+    assert page.small_verdict(claim("V2")).startswith("holds (128 x 2")
+
+
+@pytest.mark.parametrize(("mean", "words"), [(50.0, "holds"), (150.0, "does not hold")])
+def test_complete_rows_decide_and_name_their_size(
+    results: Results, mean: float, words: str
+) -> None:
+    add_hopper(results, mean)
+    assert page.verdict(claim("V2")) == f"{words} at 256 x 2, 200,000 updates"
+
+
+def test_only_rows_of_the_papers_size_give_a_verdict_without_a_size(results: Results) -> None:
+    add_hopper(results, 50.0, 512, 1_000_000)
+    assert page.verdict(claim("V2")) == "holds"
+
+
+def test_rows_that_are_short_or_incomplete_decide_nothing(results: Results) -> None:
+    add_hopper(results, 50.0, updates=50_000)
+    assert page.verdict(claim("V2")) == "open"
+    assert page.small_verdict(claim("V2")) == "holds (256 x 2, 50,000 updates)"
+    page.answers.cache_clear()
+    add(results, Cell("Hopper-v4", "middle", "spec", "bc", 256, 200_000), 50.0)
+    assert page.verdict(claim("V2")) == "open"
+    assert "3 of 4 comparisons" in page.evidence()
+
+
+def test_overlapping_intervals_are_open(results: Results) -> None:
+    add_hopper(results, 108.0)
+    assert page.verdict(claim("V2")) == "open"
+
+
+def test_the_page_lists_13_claims_of_vfo_and_those_of_tge() -> None:
+    assert [c.number for c in VFO] == [f"V{i}" for i in range(1, 14)]
+    assert page.claims_table(VFO).count("\n") == 14
+    assert page.claims_table(TGE_CLAIMS).count("\n") == 5
+    assert all(f'id="{c.number.lower()}"' in page.evidence() for c in (*VFO, *TGE_CLAIMS))
+
+
+def test_the_figure_has_a_panel_for_each_set(results: Results) -> None:
+    assert figure.draw("main.csv") is None
+    add_hopper(results, 50.0)
+    add(results, Cell("Ant-v4", "weak", "spec", "awr", 256, 200_000, "true_mdp"), 5.0)
+    path = figure.draw("main.csv")
+    assert path is not None
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "| Ant-v4 | weak | 100.0 | awr true_mdp |" in page.rows_table("main.csv")
