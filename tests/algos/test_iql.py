@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from algos.parity import (
     oracle_config,
     prepared,
 )
+from engine.runs import assert_equal_bits, train
 from fastifo.algos.learner import InputSpec
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
@@ -173,6 +175,14 @@ def test_the_authors_variant_trains_in_torch_and_is_refused_by_the_native_engine
     assert fastifo.train("iql", random_dataset(), **fields).engine == "torch"
     with pytest.raises(ValueError, match=r"engine: native cannot train this: .*narrow_log_std"):
         fastifo.train("iql", random_dataset(), engine="native", **fields)
+
+
+def test_a_resumed_run_of_the_authors_variant_has_the_bits_of_one_that_never_stopped(
+    tmp_path: Path,
+) -> None:
+    train("iql", random_dataset(), 5, preset="jax", out=tmp_path / "run")
+    resumed = train("iql", random_dataset(), 12, preset="jax", out=tmp_path / "run")
+    assert_equal_bits(resumed, train("iql", random_dataset(), 12, preset="jax"))
 
 
 def test_rewards_are_scaled_by_the_range_of_returns() -> None:

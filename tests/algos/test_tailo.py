@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from algos.parity import (
     pair,
     standardise,
 )
+from engine.runs import assert_equal_bits, train
 from fastifo.algos.presets import preset_fields
 from fastifo.algos.tailo import TAILO, episode_weights, negative_episodes
 from fastifo.data.dataset import Dataset
@@ -173,6 +175,14 @@ def test_three_members_equal_three_single_runs(preset: str) -> None:
         pairs = zip(together.learners[0].parameters(), single.learners[0].parameters(), strict=True)
         for actual, expected in pairs:
             torch.testing.assert_close(actual[index], expected[0], rtol=0, atol=1e-9)
+
+
+def test_a_resumed_run_of_the_authors_settings_has_the_bits_of_one_that_never_stopped(
+    tmp_path: Path,
+) -> None:
+    train("tailo", random_dataset(), 5, preset="orig", out=tmp_path / "run")
+    resumed = train("tailo", random_dataset(), 12, preset="orig", out=tmp_path / "run")
+    assert_equal_bits(resumed, train("tailo", random_dataset(), 12, preset="orig"))
 
 
 def test_only_a_share_above_0_and_at_most_1_is_accepted() -> None:
