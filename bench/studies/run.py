@@ -99,9 +99,9 @@ def run_cell(cell: Cell, dataset: Dataset, folder: Path, precision: str) -> dict
         return improve_cell(cell, dataset, folder, precision)
     shared = {"embeddings": str(folder.parent / "embeddings")} if cell.method == "tge" else {}
     run = fastifo.train(
-        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds, precision=precision,
+        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds,
         out=folder / "run", hidden_sizes=(cell.hidden, cell.hidden), progress=False,
-        **cell.fields, **shared,
+        **{"precision": precision, **cell.fields, **shared},
     )  # fmt: skip
     sampled = run.evaluate(EPISODES, progress=False)
     mode = run.evaluate(EPISODES, deterministic=True, progress=False)

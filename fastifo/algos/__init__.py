@@ -11,20 +11,22 @@ from fastifo.algos.iql import IQL
 from fastifo.algos.learner import Learner
 from fastifo.algos.lobsdice import LobsDICE
 from fastifo.algos.oril import ORIL
+from fastifo.algos.pw_dice import PWDICE
 from fastifo.algos.rebrac import ReBRAC
 from fastifo.algos.rewards.otr import OTRIQL, OTRReBRAC
 from fastifo.algos.rewards.seabo import SEABOIQL, SEABOReBRAC
 from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
 from fastifo.algos.smodice import SMODICE
 from fastifo.algos.sqil import SQIL
+from fastifo.algos.tailo import TAILO
 from fastifo.algos.vfo import VfOBin, VfODisc
 from fastifo.utils.text import did_you_mean
 
 ALGORITHMS: dict[str, type[Learner]] = {
     learner.name: learner
     for learner in (
-        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, DILO, ORIL, SQIL, IQL, ReBRAC,
-        TGEIQL, SEABOIQL, OTRIQL,
+        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, PWDICE, DILO, TAILO, ORIL, SQIL, IQL,
+        ReBRAC, TGEIQL, SEABOIQL, OTRIQL,
     )
 }  # fmt: skip
 # Methods that make rewards for an offline RL method, by the name of that backbone.

@@ -19,7 +19,12 @@ from fastifo.algos.config import float_fields
 from fastifo.data.episodes import Episodes
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.encoder import Encoder
-from fastifo.nn.heads import DeterministicPolicy, GaussianPolicy, NormalPolicy
+from fastifo.nn.heads import (
+    NORMAL_LOG_STD_LIMITS,
+    DeterministicPolicy,
+    GaussianPolicy,
+    NormalPolicy,
+)
 from fastifo.nn.mlp import MLP, Init, ScalarNet
 from fastifo.nn.optimizer import Adam, ParamGroup, TargetUpdate
 from fastifo.nn.pixels import CameraSpec, PixelInputs, with_frames
@@ -107,12 +112,18 @@ class Construction(nn.Module):
     # Nets
 
     def make_policy(
-        self, name: str = "policy", inputs: int = 1, *, sums_error: bool = False
+        self,
+        name: str = "policy",
+        inputs: int = 1,
+        *,
+        sums_error: bool = False,
+        log_std_limits: tuple[float, float] = NORMAL_LOG_STD_LIMITS,
     ) -> Policy:
         """A policy with the config's `policy_head`.
 
         name: seeds the initial weights, see `Init`.  inputs: the number of observations that it
         reads, concatenated, each with its pixels.  sums_error: see `DeterministicPolicy`.
+        log_std_limits: see `NormalPolicy`.
         """
         cfg = self.cfg
         outputs_per_action = {"binned": cfg.num_bins, "gaussian": 2}.get(cfg.policy_head, 1)
@@ -124,7 +135,7 @@ class Construction(nn.Module):
         if cfg.policy_head == "gaussian":
             return GaussianPolicy(body)
         if cfg.policy_head == "normal":
-            return NormalPolicy(body)
+            return NormalPolicy(body, log_std_limits)
         kernel_widths = self.hp.kernel_width.squeeze(1).tolist()
         return BinnedPolicy(
             body, self.spec.action_dim, cfg.num_bins, kernel_widths, cfg.kernel_reading, self.ops

@@ -137,6 +137,22 @@ class PairDiscriminator(Discriminator):
         return torch.cat([rows.obs, rows.next_obs], -1)
 
 
+def stage_configs(configs: Sequence[Any], **fields: Any) -> list[Any]:
+    """The configs of a discriminator's stage, one per member.
+
+    configs: of the method; the fields disc_learning_rate, disc_batch_size, disc_hidden_sizes,
+    disc_activation and disc_init replace learning_rate and so on where they are set.
+    fields: values of further fields, for every member.
+    """
+    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation", "init")
+    result = []
+    for config in configs:
+        values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
+        given = {name: value for name, value in values.items() if value}
+        result.append(dataclasses.replace(config, **given, **fields))
+    return result
+
+
 def relabel_with_discriminator(
     dataset: Dataset,
     configs: Sequence[Any],
@@ -150,21 +166,14 @@ def relabel_with_discriminator(
 ) -> Dataset:
     """Trains a discriminator and returns the dataset with rewards made from its logits, [P, N].
 
-    configs: of the method, one per member; the fields disc_learning_rate, disc_batch_size,
-    disc_hidden_sizes, disc_activation and disc_init replace learning_rate and so on where they are
-    set.
+    configs: of the method, one per member, see `stage_configs`.
     reward_of: maps logits [n] to rewards [n].  next_obs: reward the state that a transition leads
     to, not the one it starts from.  background_only: leave the expert without rewards.
     train_on: what the discriminator trains on; None is `dataset`.  kind: the discriminator's class.
     """
-    renamed = ("learning_rate", "batch_size", "hidden_sizes", "activation", "init")
-    stage_configs = []
-    for config in configs:
-        values = {name: getattr(config, f"disc_{name}", None) for name in renamed}
-        given = {name: value for name, value in values.items() if value}
-        stage_configs.append(dataclasses.replace(config, **given))
-    num_updates = configs[0].disc_updates
-    discriminator = trainer.train(kind, stage_configs, num_updates, train_on or dataset)
+    discriminator = trainer.train(
+        kind, stage_configs(configs), configs[0].disc_updates, train_on or dataset
+    )
     assert isinstance(discriminator, Discriminator)
 
     def relabel(episodes: Episodes) -> Episodes:

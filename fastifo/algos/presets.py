@@ -8,11 +8,12 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 
 | preset | methods | settings |
 | --- | --- | --- |
-| `orig` | bc, bco, smodice, dilo | the authors' code, or the usual reference implementation |
+| `orig` | bc, bco, smodice, lobsdice, dilo, tailo, seabo, otr | the authors' code or a usual one |
+| `jax` | iql, tge, seabo, otr | the authors' code of IQL on MuJoCo, where `iql` follows CORL |
 | `robomimic` | the methods of the VfO study | the study's column for Robomimic |
 | `robomimic-image` | the same | the same, for data with images; the paper gives no encoder |
 | `true_mdp` | awr | no absorbing bootstrap at terminals |
-| `adroit`, `antmaze` | iql, seabo, otr, tge | the settings of IQL for these domains |
+| `adroit`, `antmaze` | iql, tge, seabo, otr | CORL's for these domains; seabo, otr: the authors' |
 | `hopper-medium-expert`, ... | iql, tge, seabo, otr | CORL's settings for single datasets |
 | `<environment>-<dataset>` | rebrac, and tge, seabo, otr with it | penalties per dataset |
 
@@ -31,6 +32,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastifo.algos import BACKBONES
+from fastifo.algos.preset_tables import (
+    ADROIT,
+    IQL_ANTMAZE,
+    IQL_JAX,
+    OTR_COST,
+    REBRAC_PENALTIES,
+    REBRAC_RATES,
+    REWARD_FIELDS,
+    SEABO_IQL,
+)
 from fastifo.utils.text import did_you_mean
 
 
@@ -53,64 +64,6 @@ ROBOMIMIC_IMAGE = Preset(
     f"{ROBOMIMIC.source}; the paper does not say how it encodes images: encoder, width and shift "
     "are those of Yarats et al. 2021, arXiv:2107.09645 (DrQ-v2)",
 )
-
-ADROIT = ("pen", "door", "hammer", "relocate")
-# (method, domain) -> how it makes its rewards there, with any backbone. Source: the authors' code.
-REWARD_FIELDS: dict[tuple[str, str], dict[str, Any]] = {
-    ("seabo", "adroit"): {"divides_by_actions": False},
-    ("seabo", "antmaze"): {"reward_slope": 5.0},
-    ("seabo", "hopper"): {"reward_scaling": "none"},
-    ("otr", "antmaze"): {"reward_slope": 1.0, "divides_by_observations": False},
-}
-IQL_ANTMAZE: dict[str, Any] = {
-    "inverse_temperature": 10.0, "expectile": 0.9, "reward_scaling": "none", "reward_shift": -1.0,
-}  # fmt: skip
-# Environment -> ReBRAC's settings that do not depend on the dataset.
-REBRAC_RATES: dict[str, dict[str, Any]] = {
-    **{
-        env: {"batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 3e-4}
-        for env in ADROIT
-    },
-    "antmaze": {
-        "batch_size": 256, "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "gamma": 0.999,
-        "reward_multiplier": 100.0,
-    },
-}  # fmt: skip
-# (environment, dataset) -> policy_penalty, critic_penalty. Source: the authors' code.
-REBRAC_PENALTIES = {
-    (env, kind): pair
-    for kind, row in {
-        "random": {"halfcheetah": (0.001, 0.1), "hopper": (0.001, 0.01), "walker2d": (0.01, 0.0)},
-        "medium": {"halfcheetah": (0.001, 0.01), "hopper": (0.01, 0.01), "walker2d": (0.05, 0.1)},
-        "expert": {"halfcheetah": (0.01, 0.01), "hopper": (0.1, 0.1), "walker2d": (0.01, 0.5)},
-        "medium-expert": {
-            "halfcheetah": (0.01, 0.1), "hopper": (0.1, 0.01), "walker2d": (0.01, 0.01),
-        },
-        "medium-replay": {
-            "halfcheetah": (0.01, 0.001), "hopper": (0.05, 0.5), "walker2d": (0.05, 0.01),
-        },
-        "full-replay": {
-            "halfcheetah": (0.001, 0.1), "hopper": (0.01, 0.01), "walker2d": (0.01, 0.01),
-        },
-        "human": {
-            "pen": (0.1, 0.5), "door": (0.1, 0.1), "hammer": (0.01, 0.5), "relocate": (0.1, 0.01),
-        },
-        "cloned": {
-            "pen": (0.05, 0.5), "door": (0.01, 0.1), "hammer": (0.1, 0.5), "relocate": (0.1, 0.01),
-        },
-        "adroit-expert": {
-            "pen": (0.01, 0.01), "door": (0.05, 0.01), "hammer": (0.01, 0.01),
-            "relocate": (0.05, 0.01),
-        },
-        "umaze": {"antmaze": (0.003, 0.002)},
-        "umaze-diverse": {"antmaze": (0.003, 0.001)},
-        "medium-play": {"antmaze": (0.001, 0.0005)},
-        "medium-diverse": {"antmaze": (0.001, 0.0)},
-        "large-play": {"antmaze": (0.002, 0.001)},
-        "large-diverse": {"antmaze": (0.002, 0.002)},
-    }.items()
-    for env, pair in row.items()
-}  # fmt: skip
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("bc", "orig"): Preset(
@@ -163,6 +116,26 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
         "Kim et al. 2022, arXiv:2202.13536, the authors' code, which trains for 2e6 updates",
     ),
+    ("pw_dice", "orig"): Preset(
+        ORIGINAL_NETS
+        | {
+            "batch_size": 1024,
+            "gamma": 0.999,
+            "policy_head": "gaussian",
+            "policy_learning_rate": 1e-3,
+            "standardize_obs": True,
+            "max_weight": math.inf,
+            "logit_clamp": math.inf,
+            "disc_updates": 40_000,
+            "disc_batch_size": 512,
+            "disc_activation": "tanh",
+            "gradient_penalty": 10,
+            "embedding_updates": 50_000,
+            "embedding_batch_size": 4096,
+        },
+        "Yan et al. 2024, arXiv:2311.01331, the authors' code, which trains for 1,050,000 updates "
+        "and its encoder for 200 passes over the data: 50,000 updates are those over 1e6 rows",
+    ),
     ("dilo", "orig"): Preset(
         ORIGINAL_NETS
         | {
@@ -176,26 +149,55 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
         "Sikchi et al. 2024, arXiv:2406.08805, the authors' code, which trains for 3e5 updates",
     ),
+    ("tailo", "orig"): Preset(
+        ORIGINAL_NETS
+        | {
+            "batch_size": 8192,
+            "learning_rate": 1e-4,
+            "policy_weight_decay": 1e-5,
+            "decoupled_weight_decay": False,
+            "policy_head": "gaussian",
+            "standardize_obs": True,
+            "disc_batch_size": 512,
+            "disc_activation": "tanh",
+        },
+        "Yan et al. 2023, arXiv:2311.01329, the authors' code, which trains for about 1e6 updates",
+    ),
     ("iql", "adroit"): Preset(
         {"expectile": 0.8, "policy_dropout": 0.1, "reward_scaling": "none"},
         "CORL's iql, Adroit: expectile 0.8, dropout 0.1 (which CORL's policy ignores), unscaled "
         "rewards",
     ),
+    ("iql", "jax"): Preset(
+        IQL_JAX, "Kostrikov et al. 2021, arXiv:2110.06169, the authors' JAX code on MuJoCo"
+    ),
+    ("seabo", "orig"): Preset(
+        SEABO_IQL,
+        "Lyu et al. 2024, arXiv:2402.03807, the authors' code on MuJoCo, where actions count in "
+        "the distance too by default",
+    ),
     ("seabo", "adroit"): Preset(
-        {"inverse_temperature": 0.5, "policy_dropout": 0.1} | REWARD_FIELDS["seabo", "adroit"],
+        SEABO_IQL
+        | {"inverse_temperature": 0.5, "policy_dropout": 0.1}
+        | REWARD_FIELDS["seabo", "adroit"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on Adroit",
     ),
+    ("otr", "orig"): Preset(
+        IQL_JAX | OTR_COST, "Luo et al. 2023, arXiv:2303.13971, the authors' code on MuJoCo"
+    ),
     ("otr", "adroit"): Preset(
-        {"inverse_temperature": 0.5, "policy_dropout": 0.1},
+        IQL_JAX | OTR_COST | {"inverse_temperature": 0.5, "policy_dropout": 0.1},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on Adroit",
     ),
     ("iql", "antmaze"): Preset(IQL_ANTMAZE, "CORL's iql, AntMaze: rewards minus 1"),
     ("seabo", "antmaze"): Preset(
-        IQL_ANTMAZE | REWARD_FIELDS["seabo", "antmaze"],
+        SEABO_IQL | IQL_ANTMAZE | REWARD_FIELDS["seabo", "antmaze"],
         "Lyu et al. 2024, arXiv:2402.03807, the authors' code on AntMaze",
     ),
     ("otr", "antmaze"): Preset(
-        IQL_ANTMAZE
+        IQL_JAX
+        | OTR_COST
+        | IQL_ANTMAZE
         | REWARD_FIELDS["otr", "antmaze"]
         | {"reward_scaling": "return_range", "reward_shift": -2.0},
         "Luo et al. 2023, arXiv:2303.13971, the authors' code on AntMaze",
@@ -225,7 +227,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     },
     **{
         (name, preset): base
-        for name in ("bc", "bco", "smodice", "lobsdice", "dilo")
+        for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo")
         for preset, base in (("robomimic", ROBOMIMIC), ("robomimic-image", ROBOMIMIC_IMAGE))
     },
 }

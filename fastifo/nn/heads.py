@@ -131,10 +131,13 @@ class NormalPolicy(nn.Module):
     arXiv:2110.06169) to -5 to 2.
     """
 
-    def __init__(self, body: MLP) -> None:
-        """body: maps [P, B, in] to [P, B, A]."""
+    def __init__(
+        self, body: MLP, log_std_limits: tuple[float, float] = NORMAL_LOG_STD_LIMITS
+    ) -> None:
+        """body: maps [P, B, in] to [P, B, A].  log_std_limits: lower and upper limit of log s."""
         super().__init__()
         self.body = body
+        self.log_std_limits = log_std_limits
         last_bias = body.layers[-1].bias
         assert isinstance(last_bias, Tensor)
         self.log_std = nn.Parameter(torch.zeros_like(last_bias))  # [P, 1, A]
@@ -155,7 +158,7 @@ class NormalPolicy(nn.Module):
         outputs: from `outputs`.  action: [P, B, A].  weight: [P, B], None for ones.
         """
         raw, raw_log_std = outputs.detach().chunk(2, -1)
-        mean, log_std = raw.tanh(), raw_log_std.clamp(*NORMAL_LOG_STD_LIMITS)
+        mean, log_std = raw.tanh(), raw_log_std.clamp(*self.log_std_limits)
         row_weight = torch.ones_like(action[..., 0]) if weight is None else weight
         z = (action - mean) * (-log_std).exp()
         nll = (0.5 * z.square() + log_std + 0.5 * math.log(2.0 * math.pi)).sum(-1)
@@ -178,7 +181,7 @@ class NormalPolicy(nn.Module):
         which make one normal number, [P, B, A]; both are required.
         """
         assert jitter is not None
-        deviation = self.log_std.clamp(*NORMAL_LOG_STD_LIMITS).exp()
+        deviation = self.log_std.clamp(*self.log_std_limits).exp()
         return (self.mode(x) + deviation * box_muller(uniform, jitter)).clamp(-1.0, 1.0)
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from algos.parity import (
     oracle_config,
     prepared,
 )
+from engine.runs import assert_equal_bits, train
 from fastifo.algos.learner import InputSpec
+from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
-from helpers import make_learner, make_sampler, random_dataset, run_updates
+from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import iql as oracle
 from oracles import tge as scaling
 
+JAX = preset_fields("iql", "jax") | SMALL
 NETS = ("policy", "value", "critic", "twin", "critic_target", "twin_target")
 PARTS = ["value_loss", "critic_loss", "policy_loss", "weight_mean", "clip_fraction"]
 
@@ -43,6 +47,11 @@ def batches_of(sampler: Any, count: int) -> list[dict[str, Any]]:
         {"absorbing": True, "gamma": 0.9},
         {"policy_head": "deterministic", "polyak": 0.001, "learning_rate": 1e-2},
         {"policy_head": "deterministic", "policy_dropout": 0.3, "inverse_temperature": 10.0},
+        JAX,
+        JAX | {"learning_rate": 1e-2, "absorbing": True, "policy_dropout": 0.3, "gamma": 0.9},
+        {"value_first": True, "inverse_temperature": 10.0, "learning_rate": 1e-2},
+        {"sums_critic_errors": True},
+        preset_fields("seabo", "orig") | SMALL,
     ],
 )
 def test_20_updates_equal_the_oracle(overrides: dict[str, Any]) -> None:
@@ -111,6 +120,69 @@ def test_the_weight_is_capped_from_an_advantage_of_ln_100_over_beta() -> None:
     assert float(weight[0, 0]) < 100.0
     torch.testing.assert_close(weight[0, 1:], torch.full((2,), 100.0, dtype=torch.float64))
     torch.testing.assert_close(float(statistics[0, 3]), 2.0 / 3.0)
+
+
+def test_value_first_uses_the_value_after_its_step() -> None:
+    learner = make_learner("iql", value_first=True, learning_rate=1e-2, gamma=0.9)
+    sampler = make_sampler(learner, random_dataset())
+    b = sampler.draw(learner.counter).background
+    assert b.action is not None
+    assert b.reward is not None
+    pair = torch.cat([b.obs, b.action], -1)
+    q = torch.minimum(learner.critic_target(pair), learner.twin_target(pair)).detach()
+    before = [critic(pair).detach() for critic in (learner.critic, learner.twin)]
+    metrics = learner.update(sampler.draw(learner.counter))
+    # The value takes no other step than the first one.
+    advantage = (q - learner.value(b.obs)).mean(1)
+    torch.testing.assert_close(metrics["advantage_mean"], advantage.detach(), rtol=1e-10, atol=0)
+    y = b.reward + 0.9 * (1.0 - b.terminal) * learner.value(b.next_obs)
+    errors = [(y - q_i).square().mean(1) for q_i in before]
+    expected = 0.5 * (errors[0] + errors[1])
+    torch.testing.assert_close(metrics["critic_loss"], expected.detach(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(("narrow", "limit"), [(False, -20.0), (True, -5.0)])
+def test_the_log_deviation_has_its_lower_limit(narrow: bool, limit: float) -> None:
+    learner = make_learner("iql", narrow_log_std=narrow)
+    policy = learner.policy
+    with torch.no_grad():
+        policy.log_std.fill_(-30.0)
+    obs = torch.zeros(1, 1, 3, dtype=torch.float64)
+    mean = policy.mode(obs)
+    quarter, zero = torch.full_like(mean, 0.25), torch.zeros_like(mean)
+    sample = policy.sample(obs, quarter, zero)  # the cosine in Box-Muller is 1
+    deviation = math.exp(limit) * math.sqrt(-2.0 * math.log(0.75))
+    torch.testing.assert_close(sample - mean, torch.full_like(mean, deviation), rtol=1e-4, atol=0)
+    gradient = policy.loss(policy.outputs(obs), mean.detach())[1]
+    assert not bool(gradient[..., 2:].any())  # nothing pulls it back within the limits
+
+
+def test_the_authors_nets_start_from_orthogonal_weights() -> None:
+    learner = make_learner("iql", **JAX)
+    for name in NETS:
+        for weight, bias in layers(getattr(learner, name)):
+            rows = weight if weight.shape[0] <= weight.shape[1] else weight.T
+            square = rows @ rows.T
+            torch.testing.assert_close(
+                square, 2.0 * torch.eye(len(square)).double(), rtol=0, atol=1e-5
+            )
+            assert not bool(bias.any())
+    assert not learner.encoder.standardizes
+
+
+def test_the_authors_variant_trains_in_torch_and_is_refused_by_the_native_engine() -> None:
+    fields: dict[str, Any] = {"preset": "jax", "num_updates": 5, "progress": False} | SMALL
+    assert fastifo.train("iql", random_dataset(), **fields).engine == "torch"
+    with pytest.raises(ValueError, match=r"engine: native cannot train this: .*narrow_log_std"):
+        fastifo.train("iql", random_dataset(), engine="native", **fields)
+
+
+def test_a_resumed_run_of_the_authors_variant_has_the_bits_of_one_that_never_stopped(
+    tmp_path: Path,
+) -> None:
+    train("iql", random_dataset(), 5, preset="jax", out=tmp_path / "run")
+    resumed = train("iql", random_dataset(), 12, preset="jax", out=tmp_path / "run")
+    assert_equal_bits(resumed, train("iql", random_dataset(), 12, preset="jax"))
 
 
 def test_rewards_are_scaled_by_the_range_of_returns() -> None:

@@ -97,6 +97,12 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "joint_gradient_penalty": 0.1, "value_gradient_penalty": 1e-4, "learning_rate": 3e-4,
             "disc_learning_rate": 3e-4, "policy_head": "gaussian", "init": "he_normal",
         }),
+        ("pw_dice", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 1024, "gamma": 0.999, "temperature": 0.5,
+            "coupling_temperature": 0.5, "distance_scale": 5.0, "ratio_scale": 1.0,
+            "learning_rate": 3e-4, "policy_learning_rate": 1e-3, "gradient_penalty": 10,
+            "embedding_hidden_sizes": (128, 128), "embedding_dim": 32, "disc_updates": 40_000,
+        }),
         ("dilo", "orig", {
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
             "inverse_temperature": 0.06, "residual_share": 0.8, "policy_head": "deterministic",
@@ -122,6 +128,16 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "policy_penalty": 0.001, "critic_penalty": 0.0005, "gamma": 0.999, "batch_size": 256,
             "learning_rate": 3e-4, "critic_learning_rate": 5e-5, "reward_multiplier": 100.0,
         }),
+        ("iql", "jax", {
+            "standardize_obs": False, "init": "orthogonal", "narrow_log_std": True,
+            "value_first": True, "sums_critic_errors": True, "reward_scaling": "return_range",
+        }),
+        ("otr", "orig", {
+            "standardize_obs": False, "init": "orthogonal", "value_first": True,
+            "reward_scaling": "return_range", "standardizes_cost": False,
+        }),
+        ("otr", "adroit", {"narrow_log_std": True, "reward_scaling": "return_range"}),
+        ("seabo", "orig", {"policy_head": "deterministic", "value_first": True}),
         ("rebrac", "door-human", {"learning_rate": 3e-4, "critic_learning_rate": 3e-4}),
     ],
 )  # fmt: skip
@@ -135,7 +151,10 @@ def test_presets_are_the_published_numbers(
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
-        *((name, "orig") for name in ("bc", "bco", "smodice", "lobsdice", "dilo")),
+        *(
+            (name, "orig")
+            for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
+        ),
         ("iql", "hopper-medium"),
     ],
 )

@@ -87,7 +87,9 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
     general: dict[str, Any] = {
         "num_updates": 1500, "hidden_sizes": (64, 64), "batch_size": 128, "num_bins": 21,
         "kernel_width": 0.1, "learning_rate": 1e-3, "gamma": 0.9, "disc_updates": 500,
-        "inverse_updates": 1000, "temperature": 0.1, "inverse_temperature": 1.0,
+        "first_disc_updates": 500, "inverse_updates": 1000, "embedding_updates": 200,
+        "embedding_batch_size": 64, "temperature": 0.1,
+        "inverse_temperature": 1.0,
     }  # fmt: skip
     known = {*vars(ALGORITHMS[name].Config()), "num_updates"}
     settings = {k: v for k, v in general.items() if k in known} | fields
@@ -97,7 +99,19 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
 # The expert's transitions cover this plane, so rewards for being close to them say little.
 @pytest.mark.parametrize(
     "name",
-    ["awr", "bco", "dilo", "iql", "lobsdice", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc"],
+    [
+        "awr",
+        "bco",
+        "dilo",
+        "iql",
+        "lobsdice",
+        "oril",
+        "pw_dice",
+        "smodice",
+        "sqil",
+        "vfo_bin",
+        "vfo_disc",
+    ],
 )
 def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     dataset = worlds(adrift)
@@ -108,8 +122,19 @@ def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     assert distance(solve(name, dataset, **scaled)) < 0.2
 
 
+def test_the_authors_iql_moves_a_point_to_where_the_expert_goes() -> None:
+    # An inverse temperature of 1 suits the scaled rewards of the preset.
+    assert distance(solve("iql", worlds(adrift), preset="jax")) < 0.2
+
+
 def test_cloning_drifts_as_the_background_does() -> None:
     assert distance(solve("bc", worlds(adrift))) > 1.0
+
+
+def test_tailo_finds_hidden_expert_episodes_among_random_ones() -> None:
+    # It weights episodes as a whole, so it needs some that are the expert's. The gradient penalty
+    # would slow down the discriminators, which have little time here.
+    assert distance(solve("tailo", worlds(mixed), gradient_penalty=0)) < 0.1
 
 
 @pytest.mark.slow

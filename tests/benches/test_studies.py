@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fastifo
-from bench.studies import main, run, tge
+from bench.studies import main, precision, run, tge
 from bench.studies.cells import COLUMNS, Cell, Results
 from fastifo.benchmarks.bimodal import BimodalSpec
 from fastifo.benchmarks.sibench_spec import SIBenchSpec
@@ -147,7 +148,7 @@ def test_the_main_study_lists_each_cell_once_and_middle_sets_first(paper: bool) 
 
 
 @pytest.mark.parametrize("paper", [False, True])
-@pytest.mark.parametrize("study", [main, tge])
+@pytest.mark.parametrize("study", [main, precision, tge])
 def test_every_cell_has_fields_and_data_that_exist(study: Any, paper: bool) -> None:
     cells = study.all_cells(paper)
     for cell in {(c.method, c.variant): c for c in cells}.values():
@@ -160,3 +161,18 @@ def test_every_cell_has_fields_and_data_that_exist(study: Any, paper: bool) -> N
             SIBenchSpec.parse(spec)
         else:
             parse_spec(BimodalSpec, spec, "expert", "")
+
+
+def test_each_case_of_the_precision_study_differs_in_its_precision_alone() -> None:
+    cells = precision.all_cells(paper=False)
+    assert len({cell.folder for cell in cells}) == len(cells) == 12
+    for fp32, bf16 in zip(cells[::2], cells[1::2], strict=True):
+        assert (fp32.fields["precision"], bf16.fields["precision"]) == ("fp32", "bf16")
+        assert replace(fp32, variant="bf16", fields=bf16.fields) == bf16
+        assert fp32.seeds == (0, 1, 2)
+
+
+def test_a_cell_can_set_its_own_precision(cells: list[Cell], tmp_path: Path) -> None:
+    cell = replace(cells[0], fields={**FIELDS, "precision": "fp64"})
+    dataset = fastifo.load(cell.spec, progress=False)
+    assert run.run_cell(cell, dataset, tmp_path / "out", "fp32")["precision"] == "fp64"

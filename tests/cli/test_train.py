@@ -21,6 +21,7 @@ def test_an_algorithm_trains_from_a_file(
     fields = vars(ALGORITHMS[name].Config())
     small_stages = {
         "disc_updates": 2,
+        "first_disc_updates": 2,
         "inverse_updates": 2,
         "diffusion_updates": 2,
         "unet_width": 8,

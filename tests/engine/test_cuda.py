@@ -14,11 +14,15 @@ from helpers import SMALL, random_dataset, small
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ALL),
-    *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "lobsdice", "dilo")),
+    *(
+        (name, {"preset": "orig"})
+        for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
+    ),
     ("vfo_bin", {"seeds": [0]}),  # products of a single member take another path
     ("vfo_bin", {"standardize_obs": True, "kernel_reading": "probs"}),
     ("vfo_disc", {"policy_batch": "separate", "batch_mode": "bernoulli"}),
     ("smodice", {"divergence": "chi2", "gradient_penalty": 10}),
+    ("iql", {"preset": "jax"}),
     ("iql", {"policy_dropout": 0.1, "policy_decay_updates": 15}),
     ("tge", {"diffusion_updates": 25, "ema_start": 12}),
 ]

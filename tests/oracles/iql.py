@@ -1,17 +1,20 @@
 """Oracle of IQL: expectile value, two critics, advantage-weighted Gaussian policy.
 
     value: E[|tau - 1(u < 0)| u^2] with u = min_i Qbar_i(s, a) - V(s)
-    critics: mean over i of E[(r + gamma (1 - T) V(s') - Q_i(s, a))^2]
+    critics: mean (or sum) over i of E[(r + gamma (1 - T) V(s') - Q_i(s, a))^2]
     policy: -E[min(exp(beta u), cap) log pi(a|s)], or with a deterministic policy the squared error,
         summed over action dimensions, in place of -log pi
 Source: Kostrikov et al. 2021, arXiv:2110.06169. Where the paper gives no details: Adam with torch's
-betas and eps and no weight decay, one per net; log_std is trained with the policy.
+betas and eps and no weight decay, one per net; log_std is trained with the policy. V in the
+critics' target and in the policy's weight is the one before its step, as in CORL, or with
+value_first the one after it, as in the authors' code (github.com/ikostrikov/implicit_q_learning).
 
 config keys: gamma, expectile, inverse_temperature (beta), max_weight, polyak, learning_rate,
 policy_decay_updates (0: constant rate), policy_dropout (0: none).  Keys that may be missing:
 standardize_obs (with obs_mean and obs_std, [d] each; obs enters as (obs - mean) / std),
 encoder_scales (missing: none), activation (missing: "relu"), absorbing (missing: False),
-policy_head ("normal" | "deterministic", missing: "normal").
+policy_head ("normal" | "deterministic", missing: "normal"), value_first, sums_critic_errors and
+narrow_log_std (missing: False).
 """
 
 import math
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 from .parts import MLP, Batch, Config, History, Layers, Nets, Rows, copied_nets, frozen_copy
 
 LOG_STD_RANGE = (-20.0, 2.0)
+NARROW_RANGE = (-5.0, 2.0)  # with narrow_log_std
 
 
 def run(
@@ -56,9 +60,14 @@ def run(
             next_value = value.scalar(rows["next_obs"])
 
         # Value: E[|tau - 1(u < 0)| u^2], u = min_i Qbar_i(s, a) - V(s).
-        u = smallest_q(targets.values(), rows) - value.scalar(rows["obs"])
+        q = smallest_q(targets.values(), rows)
+        u = q - value.scalar(rows["obs"])
         value_loss = expectile_loss(u, config["expectile"])
         step([value_optimizer], value_loss)
+        if config.get("value_first", False):
+            with torch.no_grad():
+                next_value = value.scalar(rows["next_obs"])
+                u = q - value.scalar(rows["obs"])
 
         # Critics: mean over i of E[(y - Q_i(s, a))^2]; then Qbar <- (1 - p) Qbar + p Q.
         critic_loss = residual_loss(rows, next_value, critics.values(), config)
@@ -66,7 +75,7 @@ def run(
         for name, net in critics.items():
             track_polyak(targets[name], net, config["polyak"])
 
-        # Policy: -E[min(exp(beta u), cap) log pi(a|s)], with the u of the value loss.
+        # Policy: -E[min(exp(beta u), cap) log pi(a|s)].
         policy_loss, statistics = cloning_loss(batch, u.detach(), policy, deviation, config)
         for group in policy_optimizer.param_groups:
             group["lr"] = policy_rate(number, config)
@@ -106,10 +115,11 @@ def smallest_q(targets: Iterable[MLP], rows: Rows) -> Tensor:
 
 
 def residual_loss(rows: Rows, next_value: Tensor, critics: Iterable[MLP], config: Config) -> Tensor:
-    """Mean over critics and rows of (y - Q_i(s, a))^2, with y from `bootstrapped`."""
+    """Mean over critics (or sum) and rows of (y - Q_i(s, a))^2, with y from `bootstrapped`."""
     y = bootstrapped(rows, next_value, config)
     errors = [((y - q_value(net, rows["obs"], rows["action"])) ** 2).mean() for net in critics]
-    return torch.stack(errors).mean()
+    stacked = torch.stack(errors)
+    return stacked.sum() if config.get("sums_critic_errors", False) else stacked.mean()
 
 
 def bootstrapped(rows: Rows, after: Tensor, config: Config) -> Tensor:
@@ -144,7 +154,8 @@ def cloning_loss(
     if config.get("policy_head", "normal") == "deterministic":
         error = ((mean - rows["action"]) ** 2).sum(dim=1)
     else:
-        error = -log_density(mean, log_std, rows["action"])
+        limits = NARROW_RANGE if config.get("narrow_log_std", False) else LOG_STD_RANGE
+        error = -log_density(mean, log_std.clamp(*limits), rows["action"])
     loss = (weight * error).mean()
     return loss, {
         "policy_loss": loss.item(),

@@ -2,11 +2,11 @@
 observation to an expert episode under an optimal transport plan.
 
 Source: Luo et al. 2023, arXiv:2303.13971, and the authors' code. IQL or ReBRAC learns from the
-rewards (field `backbone`). Differs: costs are between standardised observations, in the authors'
-code between raw ones (`standardizes_cost=False`); and the backbone is CORL's IQL, see
-`fastifo/algos/iql.py`, where the authors ran a port of the JAX one. As there, rewards are scaled by
-the range of returns first. The authors' cosine has 1e-8 added to the product of lengths, ours is
-exact.
+rewards (field `backbone`). The authors' costs are between raw observations, and their IQL is a port
+of the JAX one: so are those of the presets `orig`, `adroit` and `antmaze`. By default, costs are
+between standardised observations and the backbone is CORL's IQL, see `fastifo/algos/iql.py`. In
+both, rewards are scaled by the range of returns first. The authors' cosine has 1e-8 added to the
+product of lengths, ours is exact.
 """
 
 import hashlib
