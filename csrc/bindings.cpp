@@ -55,7 +55,7 @@ void bind_net_plan(py::module_& m) {
   using fastifo::NetPlan;
   py::class_<NetPlan> net(m, "NetPlan");
   net.def(py::init<>()).def_readwrite("widths", &NetPlan::widths);
-  net.def_readwrite("size", &NetPlan::size);
+  net.def_readwrite("layer_norm", &NetPlan::layer_norm).def_readwrite("size", &NetPlan::size);
   bind_pointer(net, "weights", &NetPlan::weights);
   bind_pointer(net, "first", &NetPlan::first);
   bind_pointer(net, "second", &NetPlan::second);
@@ -90,6 +90,7 @@ void bind_plan(py::module_& m) {
   plan.def_readwrite("members", &Plan::members).def_readwrite("batch", &Plan::batch);
   plan.def_readwrite("obs_dim", &Plan::obs_dim).def_readwrite("scale", &Plan::scale);
   plan.def_readwrite("sources", &Plan::sources).def_readwrite("mix_purpose", &Plan::mix_purpose);
+  plan.def_readwrite("noise_purpose", &Plan::noise_purpose);
   plan.def_readwrite("policy_sources", &Plan::policy_sources);
   plan.def_readwrite("next_from", &Plan::next_from);
   plan.def_readwrite("policy", &Plan::policy).def_readwrite("scalar", &Plan::scalar);
@@ -105,6 +106,7 @@ void bind_plan(py::module_& m) {
   bind_pointer(plan, "deviation", &Plan::deviation);
   bind_pointer(plan, "taps", &Plan::taps);
   bind_pointer(plan, "norm", &Plan::norm);
+  bind_pointer(plan, "policy_loss", &Plan::policy_loss);
 }
 
 void bind_names(py::module_& m) {

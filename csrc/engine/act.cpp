@@ -23,7 +23,7 @@ class Actor {
         bins_(shape.bins),
         radius_(shape.radius),
         scratch_(1),
-        tile_(shape.bins, shape.radius),
+        tile_(std::max<int64_t>(1, shape.bins), shape.radius),
         raw_(shape.obs_dim * kPanel) {
     for (int64_t width : widths_) layer_.push_back(std::make_unique<Matrix>(width, kRows));
   }
@@ -32,8 +32,9 @@ class Actor {
     return plan.policy.widths == widths_ && plan.bins == bins_ && plan.radius == radius_;
   }
 
-  // Actions of up to kRows rows of one policy.  uniform: for each row [action_dim] numbers in [0,
-  // 1) to sample with; or null, for the most likely action.
+  // Actions of up to kRows rows of one policy, which is deterministic if it has no bins.  uniform:
+  // for each row [action_dim] numbers in [0, 1) to sample with; or null, for the most likely
+  // action.
   void act(const Plan& plan, const Real* obs, const Real* const* uniform, int64_t count,
            Real* action) {
     for (int64_t row = 0; row < count; row += kPanel) {
@@ -44,7 +45,30 @@ class Actor {
       net.forward(i, false, layer(i).part(0, padded(count)), layer(i + 1).part(0, padded(count)),
                   scratch_);
     }
-    const Panels logits = layer(net.depth());
+    if (bins_ == 0) {
+      write_modes(layer(net.depth()), count, plan.action_dim, action);
+    } else {
+      write_binned(plan, layer(net.depth()), uniform, count, action);
+    }
+  }
+
+ private:
+  Panels layer(int index) const { return *layer_[static_cast<size_t>(index)]; }
+
+  // action(row, dim) = tanh(raw(dim, row))
+  static void write_modes(const Panels& raw, int64_t count, int64_t dims, Real* action) {
+    for (int64_t row = 0; row < count; row += kLanes<Real>) {
+      for (int64_t dim = 0; dim < dims; ++dim) {
+        const Vec<Real> mode = tanh(load(raw.line(row / kPanel, dim) + row % kPanel));
+        for (int64_t i = 0; i < std::min<int64_t>(kLanes<Real>, count - row); ++i) {
+          action[(row + i) * dims + dim] = mode[i];
+        }
+      }
+    }
+  }
+
+  void write_binned(const Plan& plan, const Panels& logits, const Real* const* uniform,
+                    int64_t count, Real* action) {
     const Real width = static_cast<Real>(2.0 / static_cast<double>(bins_ - 1));
     tile_.use(static_cast<const Real*>(plan.taps), static_cast<const Real*>(plan.norm));
     constexpr int64_t kWidth = kLanes<Real>;
@@ -64,9 +88,6 @@ class Actor {
       }
     }
   }
-
- private:
-  Panels layer(int index) const { return *layer_[static_cast<size_t>(index)]; }
 
   void encode(const Plan& plan, const Real* obs, int64_t count, int64_t panel) {
     Real* const raw = raw_.data();  // [obs_dim, 16]

@@ -27,15 +27,16 @@ class ActorCritic {
         obs_(width_, stride_),
         next_obs_(width_, stride_),
         pair_(width_ + plan.action_dim, stride_),
-        value_(plan.scalar.widths, stride_, threads_.scalar(0).size),
-        critic_(plan.critic.widths, stride_, threads_.scalar(0).size),
-        twin_(plan.twin.widths, stride_, threads_.policy(0).size),
-        policy_(plan.policy.widths, stride_, threads_.policy(0).size),
+        value_(plan.scalar, stride_, threads_.scalar(0).size),
+        critic_(plan.critic, stride_, threads_.scalar(0).size),
+        twin_(plan.twin, stride_, threads_.policy(0).size),
+        policy_(plan.policy, stride_, threads_.policy(0).size),
         arrays_((kArrays + threads * 2) * stride_),
         log_std_gradient_(padded(plan.action_dim)),
         head_(plan, stride_) {
     for (int i = 0; i < threads; ++i) {
-      slot_.push_back(std::make_unique<ThreadSlot>(plan, largest_operand()));
+      slot_.push_back(std::make_unique<ThreadSlot>(
+          plan, largest_operand({&plan.policy, &plan.scalar, &plan.critic}, stride_)));
     }
   }
 
@@ -109,24 +110,11 @@ class ActorCritic {
 
   Real* array(Array which) const { return arrays_.data() + which * stride_; }
 
-  // The size of the largest operand of any product, in numbers.
-  int64_t largest_operand() const {
-    int64_t widest = kBlock;
-    for (const NetPlan* net : {&plan_.policy, &plan_.scalar, &plan_.critic}) {
-      for (int64_t width : net->widths) widest = std::max(widest, padded(width));
-    }
-    return widest * stride_;
-  }
-
   // Batch: index i is Philox(seed, purpose, update, i). The critics read the encoded observation
   // followed by the action.
   void sample_batch(Step& step) {
     const Panels pair = pair_;
-    BatchSlot slot{{},
-                   array(kTerminal),
-                   array(kReward),
-                   plan_.bins > 0 ? head_.bins() : nullptr,
-                   pair.from_row(width_)};
+    BatchSlot slot{{}, array(kTerminal), array(kReward), head_.bins(), pair.from_row(width_)};
     slot.to[0][0] = obs_;
     slot.to[0][1] = pair;
     slot.to[1][0] = next_obs_;
@@ -207,26 +195,27 @@ class ActorCritic {
     if (group.is_leader()) critic_loss_[index] = loss;
   }
 
-  // Policy: mean(w * -log p(a | s)) (Eq. 7), for the binned or the normal head. The gradient in
-  // log_std sums over all rows, so the leading thread computes the normal head's loss.
+  // Policy: mean(w * -log p(a | s)) (Eq. 7), for a deterministic head the squared error. The normal
+  // head's gradient in log_std sums over all rows, so the leading thread computes that loss.
   void update_policy(Step& step) {
     ThreadSlot& slot = step.slot;
     const ThreadGroup& group = step.policy_group;
     const Panels out = policy_.output(step.policy.depth() - 1);
-    if (plan_.bins > 0) {
-      head_.compute_loss(slot.tile, step.member, out, group.share(stride_), stride_, step.weight);
+    const Panels action = pair_.view().from_row(width_);
+    const bool is_normal = plan_.log_std.size > 0;
+    if (!is_normal) {
+      head_.compute_loss(slot.tile, step.member, out, group.share(stride_), stride_, step.weight,
+                         action);
     } else if (group.is_leader()) {
-      const Panels pair = pair_;
-      head_.set_loss(normal_loss(out, pair.from_row(width_), log_std(plan_.log_std.weights, step),
-                                 step.weight, plan_.batch, plan_.action_dim,
-                                 log_std_gradient_.data()));
+      head_.set_loss(normal_loss(out, action, log_std(plan_.log_std.weights, step), step.weight,
+                                 plan_.batch, plan_.action_dim, log_std_gradient_.data()));
     }
     slot.clock.lap(kHead);
-    if (plan_.bins == 0) group.wait(slot.clock);
+    if (is_normal) group.wait(slot.clock);
     const double rate = rate_share(step.update) * plan_.number("policy_rate", step.member);
     const AdamFactors<Real> policy_factors = factors(step, rate, "policy_decay");
     backward_and_step(step.policy, obs_, policy_, policy_factors, group, slot.scratch, slot.clock);
-    if (plan_.bins == 0 && group.is_leader()) update_log_std(step, policy_factors);
+    if (is_normal && group.is_leader()) update_log_std(step, policy_factors);
   }
 
   // Cosine decay of the policy's learning rate, from 1 to 0 over `policy_decay_updates`.

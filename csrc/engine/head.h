@@ -1,7 +1,9 @@
-// The loss of the discretised-action head on logits in panels. The gradient replaces the logits.
+// The losses of the discretised-action head and of the deterministic head on panels. The gradient
+// replaces the net's output.
 #pragma once
 
 #include "common/bins.h"
+#include "engine/deterministic.h"
 #include "engine/panels.h"
 #include "engine/plan.h"
 
@@ -52,29 +54,38 @@ FASTIFO_INLINE double head_loss(Tile<Real>& tile, const Panels& logits, const in
 
 namespace {
 
-// The head's state for one batch, shared by a member's threads.
+// The head's state for one batch, shared by a member's threads. Without bins it is deterministic.
 class Head {
  public:
   Head(const Plan& plan, int64_t rows)
       : plan_(plan),
-        bin_(rows * std::max<int64_t>(1, plan.action_dim)),
+        bin_(plan.bins > 0 ? rows * plan.action_dim : 0),
+        error_(plan.action_dim, plan.bins > 0 ? 0 : rows),
+        distance_(plan.bins > 0 ? 0 : rows),
         loss_(rows / kBlock * kWords),
         blocks_(rows / kBlock) {}
 
-  // The bins of the actions, int32 [rows, action_dim].
-  int32_t* bins() const { return reinterpret_cast<int32_t*>(bin_.data()); }
+  // The bins of the actions, int32 [rows, action_dim]; null for a head without bins.
+  int32_t* bins() const {
+    return plan_.bins > 0 ? reinterpret_cast<int32_t*>(bin_.data()) : nullptr;
+  }
 
-  // Computes the loss of some rows and replaces their logits by the gradient. Each source's rows
-  // begin at a multiple of `stride`.
-  void compute_loss(Tile<Real>& tile, int64_t member, const Panels& logits, const Range& rows,
-                    int64_t stride, const Real* weight) const {
-    tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
-             static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+  // Computes the loss of some rows and replaces their outputs by the gradient. Each source's rows
+  // begin at a multiple of `stride`.  action: [action_dim, rows] of the data, unused with bins.
+  void compute_loss(Tile<Real>& tile, int64_t member, const Panels& outputs, const Range& rows,
+                    int64_t stride, const Real* weight, const Panels& action) const {
+    const int64_t total_rows = plan_.batch * plan_.policy_sources;
+    if (plan_.bins > 0) {
+      tile.use(static_cast<const Real*>(plan_.taps) + member * (plan_.radius + 1),
+               static_cast<const Real*>(plan_.norm) + member * plan_.bins);
+    }
     for (int64_t row = rows.first; row < rows.last; row += kBlock) {
       const int64_t count = std::clamp<int64_t>(plan_.batch - row % stride, 0, kBlock);
       losses()[row / kBlock] =
-          head_loss(tile, logits.part(row, kBlock), bins() + row * plan_.action_dim, weight + row,
-                    count, plan_.action_dim, plan_.bins, plan_.batch * plan_.policy_sources);
+          plan_.bins > 0
+              ? head_loss(tile, outputs.part(row, kBlock), bins() + row * plan_.action_dim,
+                          weight + row, count, plan_.action_dim, plan_.bins, total_rows)
+              : squared_error(outputs, {row, row + kBlock}, count, weight, action, total_rows);
     }
   }
 
@@ -89,13 +100,37 @@ class Head {
   }
 
  private:
+  // The deterministic head: sum over some rows of weight * |tanh(outputs) - action|^2, divided by
+  // `total_rows` and, unless `sums_error`, by the number of dimensions. Rows from `count` on,
+  // counted from the first of them, are padding.
+  double squared_error(const Panels& outputs, const Range& rows, int64_t count, const Real* weight,
+                       const Panels& action, int64_t total_rows) const {
+    const int64_t terms = plan_.flag("sums_error") ? total_rows : total_rows * plan_.action_dim;
+    const ActionPanels actions{plan_.action_dim, outputs, action, error_, distance_.data()};
+    actions.write(rows, [&](int64_t panel, int64_t dim, int64_t v) {
+      return tanh(load(outputs.line(panel, dim) + v));
+    });
+    double loss = 0.0;
+    for (int64_t row = rows.first; row < rows.first + count; ++row) {
+      loss += static_cast<double>(weight[row]) * static_cast<double>(distance_.data()[row]);
+    }
+    const Real share = Real(2) / static_cast<Real>(terms);
+    const auto slope = [&](int64_t panel, int64_t dim, int64_t v) {
+      return share * load(weight + panel * kPanel + v) * load(actions.error.line(panel, dim) + v);
+    };
+    actions.write_gradient(rows, rows.first + count, slope, outputs);
+    return loss / static_cast<double>(terms);
+  }
+
   static constexpr int64_t kWords = sizeof(double) / sizeof(Real);  // numbers that hold a double
 
   double* losses() const { return reinterpret_cast<double*>(loss_.data()); }
 
   const Plan& plan_;
   Buffer bin_;
-  Buffer loss_;  // double [rows / kBlock]: one per block, so that threads do not share an entry
+  Matrix error_;     // of the deterministic head, [action_dim, rows]
+  Buffer distance_;  // [rows]
+  Buffer loss_;      // double [rows / kBlock]: one per block, so that threads do not share an entry
   int64_t blocks_;
 };
 

@@ -15,15 +15,6 @@ namespace {
 constexpr int64_t kTargetChunk = 256;  // rows at a time: two layers of 512 units fit in L2
 constexpr int kMaxMetrics = 16;
 
-// The size of the largest operand of any product, in numbers.
-int64_t largest_operand(const Plan& plan, int64_t rows) {
-  int64_t widest = kBlock;
-  for (const NetPlan* net : {&plan.policy, &plan.scalar}) {
-    for (int64_t width : net->widths) widest = std::max(widest, padded(width));
-  }
-  return widest * std::max(rows, kTargetChunk);
-}
-
 template <typename Method>
 constexpr int metric_index(const char* name) {
   for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
@@ -54,13 +45,16 @@ class MemberUpdate {
         obs_((scalar_pair_ || policy_pair_ ? 2 : 1) * width_, scalar_rows_),
         next_obs_(width_, rows_),
         policy_obs_(width_, scalar_pair_ ? policy_rows_ : kBlock),
-        scalar_(plan.scalar.widths, scalar_rows_, threads_.scalar(0).size),
-        policy_(plan.policy.widths, policy_rows_, threads_.policy(0).size),
+        action_(plan.action_dim, plan.bins > 0 ? 0 : policy_rows_),
+        scalar_(plan.scalar, scalar_rows_, threads_.scalar(0).size),
+        policy_(plan.policy, policy_rows_, threads_.policy(0).size),
         arrays_((kArrays + threads * 2) * scalar_rows_),
         head_(plan, policy_rows_) {
     for (int i = 0; i < threads; ++i) {
-      slot_.push_back(std::make_unique<ThreadSlot>(plan, largest_operand(plan, scalar_rows_)));
-      chunk_.push_back(std::make_unique<Activations>(plan.scalar.widths, kTargetChunk, 1));
+      slot_.push_back(std::make_unique<ThreadSlot>(
+          plan,
+          largest_operand({&plan.policy, &plan.scalar}, std::max(scalar_rows_, kTargetChunk))));
+      chunk_.push_back(std::make_unique<Activations>(plan.scalar, kTargetChunk, 1));
     }
   }
 
@@ -136,11 +130,12 @@ class MemberUpdate {
     const SourcePlan& source = plan_.sources[static_cast<size_t>(s)];
     const int64_t first = s * stride_, policy_first = first - (rows_ - policy_rows_);
     const bool in_policy = policy_first >= 0 && !plan_.policy.widths.empty();
-    BatchSlot slot{{},
-                   array(kTerminal) + first,
-                   source.reward == nullptr ? nullptr : array(kReward) + first,
-                   in_policy ? head_.bins() + policy_first * plan_.action_dim : nullptr,
-                   {}};
+    BatchSlot slot{
+        {},
+        array(kTerminal) + first,
+        source.reward == nullptr ? nullptr : array(kReward) + first,
+        in_policy && plan_.bins > 0 ? head_.bins() + policy_first * plan_.action_dim : nullptr,
+        in_policy && plan_.bins == 0 ? action_.view().part(policy_first, stride_) : Panels{}};
     const Panels obs = obs_.view().part(first, stride_);
     slot.to[0][0] = obs;
     if (next_shift_ > 0 && s >= plan_.next_from) {
@@ -197,8 +192,9 @@ class MemberUpdate {
   }
 
   // Losses: the method's batch loss gives the gradient in V(s), and in V(s') where it reaches that
-  // far, and the policy's weights w (csrc/losses). The policy's loss is mean(w * -log p(a | s)).
-  // Every thread computes the batch loss of all rows, which is cheaper than waiting for another.
+  // far, and the policy's weights w (csrc/losses). The policy's loss is mean(w * -log p(a | s)), or
+  // with a deterministic head the mean of w times the squared error. Every thread computes the
+  // batch loss of all rows, which is cheaper than waiting for another.
   void compute_losses(Step& step) {
     const Method method(plan_, step.member);
     std::fill_n(step.weight, policy_rows_, Real(1));
@@ -207,7 +203,7 @@ class MemberUpdate {
                              step.weight, step.metrics});
     if (step.updates_policy) {
       head_.compute_loss(step.slot.tile, step.member, policy_.output(step.policy.depth() - 1),
-                         step.policy_group.share(policy_rows_), stride_, step.weight);
+                         step.policy_group.share(policy_rows_), stride_, step.weight, action_);
     }
     step.slot.clock.lap(kHead);
   }
@@ -269,6 +265,7 @@ class MemberUpdate {
   bool scalar_pair_, policy_pair_;  // the net reads two successive observations
   int64_t width_;                   // of an encoded observation
   Matrix obs_, next_obs_, policy_obs_;
+  Matrix action_;  // of the policy's rows, for a head without bins
   Activations scalar_, policy_;
   Buffer arrays_;  // kArrays of [scalar_rows], then each thread's gradient and weight
   Head head_;

@@ -5,17 +5,19 @@
 #include "common/adam_step.h"
 #include "engine/gemm.h"
 #include "engine/gemm_bf16.h"
+#include "engine/layer_norm.h"
 #include "engine/plan.h"
+#include "engine/scalar_layer.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// Where one layer lies in a net's state. The state holds, layer after layer, the weights in panels
-// and then the biases.
+// Where one layer lies in a net's state (engine/plan.h).
 struct Layer {
   int64_t inputs, outputs;  // sizes without padding
   int64_t weights, biases;  // offsets, in numbers
   int64_t packs;            // offset of the packed weights, in bf16 numbers
+  int64_t norm;             // offset of the layer norm's scales, then its shifts; 0: it has none
 
   int64_t rows() const { return padded(inputs); }
   int64_t columns() const { return padded(outputs); }
@@ -45,9 +47,13 @@ class Mlp {
     int64_t offset = 0, packs = 0;
     for (size_t i = 0; i + 1 < plan.widths.size(); ++i) {
       Layer& layer = layers_[i];
-      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs};
+      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs, 0};
       layer.biases = offset + layer.size();
       offset = layer.biases + layer.columns();
+      if (plan.layer_norm && i + 2 < plan.widths.size()) {
+        layer.norm = offset;
+        offset += 2 * layer.columns();
+      }
       packs += kPacks * kParts * layer.size();
     }
     depth_ = static_cast<int>(plan.widths.size()) - 1;
@@ -55,6 +61,12 @@ class Mlp {
 
   int depth() const { return depth_; }
   const Layer& layer(int index) const { return layers_[index]; }
+  bool has_norm(int index) const { return layers_[index].norm > 0; }
+  NormParams norm(int index, bool target) const {
+    const Layer& layer = layers_[index];
+    const Real* const scale = (target ? target_ : weights_) + layer.norm;
+    return {scale, scale + layer.columns(), layer.outputs};
+  }
 
   // out(n, b) = sum over k of w(k, n) x(k, b) + bias(n), with ReLU unless the layer is the last.
   // `target` reads the target's weights instead.
@@ -85,20 +97,26 @@ class Mlp {
     }
   }
 
-  // Gradient in a layer's input, through the ReLU that produced it:
-  // out(k, b) = sum over n of w(k, n) gradient(n, b) where x(k, b) > 0, else 0.
+  // Gradient in a layer's input: out(k, b) = sum over n of w(k, n) gradient(n, b). If `x` has data,
+  // through the ReLU that produced it: where x(k, b) > 0, else 0.
   void backward(int index, const Panels& gradient, const Panels& x, const Panels& out,
                 Scratch& scratch) const {
     const Layer& layer = layers_[index];
     const auto finish = [&](int64_t row, int64_t panel,
                             const Real* line) __attribute__((always_inline)) {
-      const Real* active = x.line(panel, row);
       Real* to = out.line(panel, row);
+      if (x.data == nullptr) {
+        std::memcpy(to, line, kPanel * sizeof(Real));
+        return;
+      }
+      const Real* active = x.line(panel, row);
       for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
         store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
       }
     };
-    if (layer.outputs == 1) return backward_scalar(layer, gradient, finish);
+    if (layer.outputs == 1) {
+      return backward_scalar(weights_ + layer.weights, layer.rows(), gradient, finish);
+    }
     if constexpr (kParts == 0) {  // all rows: the padding must become 0
       gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
     } else {
@@ -149,12 +167,23 @@ class Mlp {
                                                pack(layer, kTransposed));
                         });
     }
-    for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
-      alignas(64) Real sums[kPanel];
-      for (int64_t i = 0; i < kPanel; ++i) sums[i] = row_sum(gradient, row + i);
-      const int64_t at = layer.biases + row;
-      step_line<kTargetUpdate>(weights_ + at, first_ + at, second_ + at, target_ + at, sums, f);
-    }
+    step_vector<kTargetUpdate>(layer, layer.biases, outputs, f,
+                               [&](int64_t row) { return row_sum(gradient, row); });
+  }
+
+  // Adam's step for the scales and shifts of some of a layer's outputs.
+  //
+  // gradient: in the norm's output.  x, statistics: as in layer_norm_backward.
+  template <TargetUpdate kTargetUpdate>
+  void apply_norm_gradients(int index, const Panels& gradient, const Panels& x,
+                            const Panels& statistics, const Range& outputs,
+                            const AdamFactors<Real>& factors) const {
+    const Layer& layer = layers_[index];
+    step_vector<kTargetUpdate>(layer, layer.norm, outputs, factors, [&](int64_t row) {
+      return scale_gradient(gradient, x, statistics, row);
+    });
+    step_vector<kTargetUpdate>(layer, layer.norm + layer.columns(), outputs, factors,
+                               [&](int64_t row) { return row_sum(gradient, row); });
   }
 
   // Adam's step on one line of parameters that belong to no layer.
@@ -223,60 +252,16 @@ class Mlp {
     }
   }
 
-  // A layer with one output: its weights are element 0 of every line, its result is row 0.
-  static void forward_scalar(const Real* w, Real bias, bool relu, const Panels& x,
-                             const Panels& out) {
-    constexpr int kSums = 4;  // independent sums, to hide latency
-    for (int64_t panel = 0; panel < x.panels(); ++panel) {
-      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-        Vec<Real> sum[kSums] = {fill(bias)};
-        for (int64_t row = 0; row < x.rows; row += kSums) {
-          for (int i = 0; i < kSums; ++i) {
-            sum[i] += w[(row + i) * kPanel] * load(x.line(panel, row + i) + v);
-          }
-        }
-        const Vec<Real> y = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        store(out.line(panel, 0) + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
-      }
+  // Adam's step for some of the numbers of a layer that start at `offset`, one per output.
+  template <TargetUpdate kTargetUpdate, typename Gradient>
+  void step_vector(const Layer& layer, int64_t offset, const Range& outputs,
+                   const AdamFactors<Real>& f, const Gradient& gradient) const {
+    for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
+      alignas(64) Real line[kPanel];
+      for (int64_t i = 0; i < kPanel; ++i) line[i] = gradient(row + i);
+      const int64_t at = offset + row;
+      step_line<kTargetUpdate>(weights_ + at, first_ + at, second_ + at, target_ + at, line, f);
     }
-  }
-
-  template <typename Finish>
-  void backward_scalar(const Layer& layer, const Panels& gradient, const Finish& finish) const {
-    const Real* w = weights_ + layer.weights;
-    for (int64_t panel = 0; panel < gradient.panels(); ++panel) {
-      for (int64_t row = 0; row < layer.rows(); ++row) {
-        alignas(64) Real line[kPanel];
-        for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-          store(line + v, load(gradient.line(panel, 0) + v) * w[row * kPanel]);
-        }
-        finish(row, panel, line);
-      }
-    }
-  }
-
-  static FASTIFO_INLINE Real dot(const Panels& x, int64_t row, const Panels& other) {
-    Vec<Real> sum{};
-    for (int64_t panel = 0; panel < x.panels(); ++panel) {
-      for (int64_t i = 0; i < kPanel; i += kLanes<Real>) {
-        sum += load(x.line(panel, row) + i) * load(other.line(panel, 0) + i);
-      }
-    }
-    return sum_lanes(sum);
-  }
-
-  static FASTIFO_INLINE Real row_sum(const Panels& values, int64_t row) {
-    Vec<Real> sum{};
-    for (int64_t panel = 0; panel < values.panels(); ++panel) {
-      for (int64_t i = 0; i < kPanel; i += kLanes<Real>) sum += load(values.line(panel, row) + i);
-    }
-    return sum_lanes(sum);
-  }
-
-  static FASTIFO_INLINE Real sum_lanes(Vec<Real> sum) {
-    Real total = Real(0);
-    for (int i = 0; i < kLanes<Real>; ++i) total += sum[i];
-    return total;
   }
 
   static constexpr int kMaxDepth = 16;

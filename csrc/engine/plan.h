@@ -13,9 +13,11 @@
 namespace fastifo {
 
 // One net of all members. A member's state holds, layer after layer, the weights [inputs, outputs]
-// in panels of 16 columns and then the biases, all sizes padded to multiples of 32.
+// in panels of 16 columns, the biases and, in hidden layers with layer norm, its scales and shifts,
+// all sizes padded to multiples of 32.
 struct NetPlan {
   std::vector<int64_t> widths;  // inputs, hidden layers, outputs
+  bool layer_norm = false;      // normalises after the ReLU of each hidden layer
   int64_t size = 0;             // numbers per member
   void* weights = nullptr;      // [members, size]
   void* first = nullptr;        // [members, size], Adam's first moments
@@ -63,27 +65,30 @@ struct Plan {
   int64_t policy_sources = 1;       // how many of them the policy learns from
   // The first source whose next observations are rows of the scalar net too; -1: no source.
   int64_t next_from = -1;
-  int64_t mix_purpose = -1;  // the stream of one uniform number per row; -1: none are drawn
+  int64_t mix_purpose = -1;    // the stream of one uniform number per row; -1: none are drawn
+  int64_t noise_purpose = -1;  // the stream of two numbers per row and action dimension; -1: none
 
   // Nets without widths are absent.
   NetPlan policy;
   NetPlan scalar;             // value or discriminator
-  int64_t target_period = 1;  // updates between copies of `scalar` to its target
+  int64_t target_period = 1;  // updates between refreshes of the targets
   NetPlan critic;             // the two critics of observation and action, each with a target
   NetPlan twin;
-  NetPlan log_std;  // not a net: one parameter per action dimension of a normal policy
+  NetPlan log_std;              // not a net: one parameter per action dimension of a normal policy
+  void* policy_loss = nullptr;  // [members], of the last step of a policy that seldom makes one
   int64_t policy_decay_updates = 0;  // cosine decay of the policy's rate to 0; 0: constant rate
 
   int64_t action_dim = 0;
-  int64_t bins = 0;            // per action dimension; 0: the policy is normal
+  int64_t bins = 0;            // per action dimension; 0: the policy is normal or deterministic
   int64_t radius = 0;          // of the head's kernel, in bins
   const void* taps = nullptr;  // [members, radius + 1], the kernel by distance
   const void* norm = nullptr;  // [members, bins], the factor of each smoothed logit
 
-  // Hyperparameters, one number per member; also policy_rate, policy_decay, scalar_rate and
-  // scalar_decay.
+  // Hyperparameters, one number per member; also policy_rate, policy_decay and the same of the
+  // scalar net and of the critics.
   std::map<std::string, std::vector<double>> numbers;
-  // Options; also scalar_pair and policy_pair: that net reads two successive observations.
+  // Options; also scalar_pair and policy_pair: that net reads two successive observations; and
+  // sums_error: a deterministic policy's error sums over dimensions, else it is their mean.
   std::map<std::string, bool> flags;
 
   // Throws std::invalid_argument for an unknown name.

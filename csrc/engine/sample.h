@@ -17,10 +17,11 @@ struct BatchSlot {
   // Up to two destinations for the observation and for each of those that follow it; null data
   // means none. [features, batch], one column per row of the batch.
   Panels to[kMaxSteps][2];
-  Real* terminal;  // [batch]
-  Real* reward;    // [batch], or null
-  int32_t* bin;    // [batch, action_dim], the actions' bins, or null
-  Panels action;   // [action_dim, batch], the actions themselves, or null data
+  Real* terminal;           // [batch]
+  Real* reward;             // [batch], or null
+  int32_t* bin;             // [batch, action_dim], the actions' bins, or null
+  Panels action;            // [action_dim, batch], the actions themselves, or null data
+  Panels next_action = {};  // those of the next transitions, likewise
 
   // How many successive observations a row needs.
   int64_t steps() const { return to[2][0].data ? 3 : to[1][0].data ? 2 : 1; }
@@ -29,7 +30,9 @@ struct BatchSlot {
 class Sampler {
  public:
   explicit Sampler(const Plan& plan)
-      : plan_(plan), index_(2 * padded(plan.batch)), raw_(kMaxSteps * plan.obs_dim * kPanel) {}
+      : plan_(plan),
+        index_(2 * padded(plan.batch) * std::max<int64_t>(1, noise_width(plan))),
+        raw_(kMaxSteps * plan.obs_dim * kPanel) {}
 
   // Draws the batch that update `update` of the member takes from `source` and writes some of its
   // rows to `slot`.
@@ -57,7 +60,32 @@ class Sampler {
     }
   }
 
+  // Draws standard normal numbers for some rows, from two uniform ones each (Box and Muller 1958):
+  // sqrt(-2 log(1 - u)) cos(2 pi u').  out: [action_dim, batch].
+  void normal(int64_t member, int64_t update, const Range& rows, const Panels& out) {
+    constexpr Real kUnit = Real(1) / (1 << 24),
+                   kTwoPi = static_cast<Real>(2.0 * 3.14159265358979323846);
+    int64_t* const index = reinterpret_cast<int64_t*>(index_.data());
+    const int64_t width = noise_width(plan_);
+    draw_cpu(plan_.seed + member, &update, index, 1, plan_.batch * width, plan_.noise_purpose,
+             1 << 24);
+    for (int64_t i = rows.first; i < std::min(rows.last, plan_.batch); ++i) {
+      const int64_t *const first = index + i * width, *const second = first + plan_.action_dim;
+      for (int64_t a = 0; a < plan_.action_dim; ++a) {
+        const Real radius =
+            std::sqrt(Real(-2) * std::log(Real(1) - static_cast<Real>(first[a]) * kUnit));
+        out.line(i / kPanel, a)[i % kPanel] =
+            radius * std::cos(kTwoPi * static_cast<Real>(second[a]) * kUnit);
+      }
+    }
+  }
+
  private:
+  // Uniform numbers per row for `normal`.
+  static int64_t noise_width(const Plan& plan) {
+    return plan.noise_purpose < 0 ? 0 : 2 * plan.action_dim;
+  }
+
   // The columns of a source as one member sees them.
   struct Columns {
     Columns(const SourcePlan& source, int64_t member)
@@ -66,12 +94,14 @@ class Sampler {
           terminal(static_cast<const Real*>(source.terminal)),
           action(static_cast<const Real*>(source.action) + member * source.action_stride),
           reward(static_cast<const Real*>(source.reward) + member * source.reward_stride),
+          transitions(source.transitions),
           has_actions(source.action != nullptr) {}
     const int64_t* row;
     const Real* obs;
     const Real* terminal;
     const Real* action;
     const Real* reward;
+    int64_t transitions;
     bool has_actions;
   };
 
@@ -100,15 +130,20 @@ class Sampler {
     if (slot.reward != nullptr) {
       slot.reward[row] = columns.reward[at];
     }
-    if (slot.action.data != nullptr) {
-      for (int64_t a = 0; a < plan_.action_dim; ++a) {
-        slot.action.line(row / kPanel, a)[row % kPanel] = columns.action[at * plan_.action_dim + a];
-      }
-    }
+    copy_action(columns, at, row, slot.action);
+    copy_action(columns, at + 1 < columns.transitions ? at + 1 : 0, row, slot.next_action);
     if (slot.bin == nullptr) return;
     for (int64_t a = 0; a < plan_.action_dim; ++a) {
       slot.bin[row * plan_.action_dim + a] =
           static_cast<int32_t>(bin_of(columns.action[at * plan_.action_dim + a], plan_.bins));
+    }
+  }
+
+  FASTIFO_INLINE void copy_action(const Columns& columns, int64_t at, int64_t row,
+                                  const Panels& out) const {
+    if (out.data == nullptr) return;
+    for (int64_t a = 0; a < plan_.action_dim; ++a) {
+      out.line(row / kPanel, a)[row % kPanel] = columns.action[at * plan_.action_dim + a];
     }
   }
 
@@ -141,7 +176,7 @@ class Sampler {
   }
 
   const Plan& plan_;
-  Buffer index_;  // int64 [batch]
+  Buffer index_;  // int64 [batch], or [batch, noise_width]
   Buffer raw_;    // [kMaxSteps, obs_dim, 16]
 };
 

@@ -6,15 +6,30 @@
 
 #include "engine/actor_critic.h"
 #include "engine/member_update.h"
+#include "engine/rebrac.h"
 #include "losses/list.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-// Whether the loss trains critics of actions: then ActorCritic updates a member, else MemberUpdate.
+// Whether the loss trains critics of actions.
 template <typename Loss>
 constexpr bool kHasCritics = requires { Loss::kHasCritics; };
+
+// The class that updates a member.
+template <typename Loss, int kParts>
+struct UpdaterOf {
+  using type = MemberUpdate<Loss, kParts>;
+};
+template <int kParts>
+struct UpdaterOf<IQL<Real>, kParts> {
+  using type = ActorCritic<kParts>;
+};
+template <int kParts>
+struct UpdaterOf<ReBRAC<Real>, kParts> {
+  using type = ReBRACUpdate<kParts>;
+};
 
 // Sets up the calling thread's processor state and restores it: subnormal numbers count as 0,
 // because they are slow and never matter here, and AMX gets its tile shape.
@@ -109,8 +124,7 @@ class Training {
   }
 
  private:
-  using Updater =
-      std::conditional_t<kHasCritics<Method>, ActorCritic<kParts>, MemberUpdate<Method, kParts>>;
+  using Updater = typename UpdaterOf<Method, kParts>::type;
   static constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
   enum class Start { kUndecided, kGranted, kCancelled };
   struct Done {

@@ -11,6 +11,7 @@
 #include "losses/inverse.h"
 #include "losses/iql.h"
 #include "losses/lobsdice.h"
+#include "losses/rebrac.h"
 #include "losses/smodice.h"
 #include "losses/sqil.h"
 #include "losses/tailo.h"
@@ -24,7 +25,7 @@ struct TypeList {};
 template <typename Real>
 using Losses =
     TypeList<AWR<Real>, BC<Real>, DILO<Real>, Discriminator<Real>, Inverse<Real>, IQL<Real>,
-             LobsDICE<Real>, SMODICE<Real>, SQIL<Real>, TAILO<Real>, VfO<Real>>;
+             LobsDICE<Real>, ReBRAC<Real>, SMODICE<Real>, SQIL<Real>, TAILO<Real>, VfO<Real>>;
 
 // Calls visit<Loss>() for the loss of that name; false if there is none.
 template <typename... Types, typename Visit>

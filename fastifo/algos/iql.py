@@ -73,7 +73,7 @@ class IQL(Learner):
     name: ClassVar[str] = "iql"
     native_loss = NativeLoss(
         "iql",
-        heads=("binned", "normal"),
+        heads=("binned", "deterministic", "normal"),
         precisions=("fp32", "fp64"),
         unsupported=("policy_dropout", "narrow_log_std", "value_first", "sums_critic_errors"),
     )

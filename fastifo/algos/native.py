@@ -15,7 +15,7 @@ class NativeLoss:
     name: str  # of the batch loss, as `_C.metric_names` knows it
     next_from: int = -1  # first row source whose next observations carry a gradient; -1: none
     pairs: tuple[str, ...] = ()  # nets that read an observation and its successor: scalar, policy
-    heads: tuple[str, ...] = ("binned",)  # policy heads that it trains
+    heads: tuple[str, ...] = ("binned", "deterministic")  # policy heads that it trains
     precisions: tuple[str, ...] = ("fp32", "fp32x", "bf16", "fp64")
     unsupported: tuple[str, ...] = ()  # config fields that must be 0 or False
     # Flags of the compiled plan that a string field sets: flag -> (field, value that sets it).

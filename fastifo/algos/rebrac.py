@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastifo.algos.config import require
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.algos.relabel import RewardScalingConfig, check_reward_scaling, scale_rewards
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch
@@ -63,6 +64,7 @@ class ReBRAC(Learner):
 
     Config: ClassVar[type[ReBRACConfig]] = ReBRACConfig
     name: ClassVar[str] = "rebrac"
+    native_loss = NativeLoss("rebrac", heads=("deterministic",), precisions=("fp32", "fp64"))
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
     period: ClassVar[int] = PERIOD
     policy_loss: Tensor

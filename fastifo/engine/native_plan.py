@@ -13,7 +13,7 @@ from torch import Tensor
 from fastifo import _C
 from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset
-from fastifo.data.episodes import Episodes
+from fastifo.data.episodes import WITH_NEXT_ACTION, Episodes
 from fastifo.data.stack import member_ranges
 from fastifo.data.streams import purpose
 from fastifo.nn.binned import BinnedPolicy
@@ -63,7 +63,9 @@ class NativePlan:
     def _set_sources(self, dataset: Dataset, needs: frozenset[str], stage: str) -> None:
         """Sources of rows, in the order of the batch's rows."""
         plan = self.plan
-        window = 2 if "triples" in needs else None  # steps that a row needs after its own
+        window = None  # of successive transitions that a row needs, see `Episodes.windows`
+        if needs & {"triples", "next_action"}:
+            window = 2 if "triples" in needs else WITH_NEXT_ACTION
         drawn: list[tuple[str, Episodes, int | None]] = [("background", dataset.background, window)]
         if "expert" in needs and dataset.expert is not None:
             drawn.insert(0, ("expert", dataset.expert, window))
@@ -93,6 +95,7 @@ class NativePlan:
             sources.append(source)
         plan.sources = sources
         plan.mix_purpose = purpose(stage, "mix") if "uniform" in needs else -1
+        plan.noise_purpose = purpose(stage, "noise") if "noise" in needs else -1
         plan.policy_sources = 2 if "expert_action" in needs else 1
         plan.next_from = self.loss.next_from
 
@@ -124,7 +127,7 @@ class NativePlan:
         scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
         if scalar is not None:
             plan.scalar = self._add_net(scalar, getattr(learner, "value_target", None))
-            plan.target_period = learner.target_period
+        plan.target_period = learner.target_period
         for name in ("critic", "twin"):
             if hasattr(learner, name):
                 target = getattr(learner, f"{name}_target")
@@ -134,9 +137,11 @@ class NativePlan:
         plan, learner = self.plan, self.learner
         if not hasattr(learner, "policy"):
             return
-        policy = learner.policy
+        policy, target = learner.policy, getattr(learner, "policy_target", None)
         assert not isinstance(policy, ScalarNet)
-        plan.policy = self._add_net(policy.body, None)
+        plan.policy = self._add_net(policy.body, None if target is None else target.body)
+        if hasattr(learner, "policy_loss"):  # a buffer, because not every update computes it
+            plan.policy_loss = self.keep(learner.policy_loss)
         plan.action_dim = learner.spec.action_dim
         plan.policy_decay_updates = getattr(learner.cfg, "policy_decay_updates", 0)
         if isinstance(policy, BinnedPolicy):
@@ -162,15 +167,16 @@ class NativePlan:
             **{flag: getattr(cfg, name) == value for flag, (name, value) in loss.flags.items()},
             "scalar_pair": "scalar" in loss.pairs,
             "policy_pair": "policy" in loss.pairs,
+            "sums_error": getattr(getattr(self.learner, "policy", None), "sums_error", False),
         }
 
     def _rates_and_decays(self) -> dict[str, list[float]]:
         """Learning rate and weight decay of each net, one number per member."""
         numbers: dict[str, list[float]] = {}
-        for name in ("policy", "value", "logit"):
+        kinds = {"policy": "policy", "value": "scalar", "logit": "scalar", "critic": "critic"}
+        for name, kind in kinds.items():
             net = getattr(self.learner, name, None)
             if net is not None:
                 rate, decay = self.learner.param_group_of(net)
-                kind = "policy" if name == "policy" else "scalar"
                 numbers |= {f"{kind}_rate": rate.tolist(), f"{kind}_decay": decay.tolist()}
         return numbers

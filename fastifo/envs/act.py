@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastifo import _C
 from fastifo.envs.policy import Policy
 from fastifo.nn.binned import BinnedPolicy
+from fastifo.nn.heads import DeterministicPolicy
 from fastifo.nn.packed import MAX_DEPTH, NetWeights
 
 BLOCK_ROWS = 256  # rows of one torch product
@@ -54,9 +55,10 @@ def batch_key(policy: Any) -> tuple[Any, ...] | None:
     if not isinstance(policy, Policy):
         return None
     learner, cfg = policy.learner, policy.learner.cfg
+    head = learner.policy
     compiled = (
-        isinstance(learner.policy, BinnedPolicy)
-        and learner.policy.reading in ("logits", "none")
+        isinstance(head, BinnedPolicy | DeterministicPolicy)
+        and getattr(head, "reading", "none") in ("logits", "none")
         and policy.device.type == "cpu"
         and learner.fused
         and learner.precision in ("fp64", "fp32", "fp32x", "tf32")  # the last two: fp32 on a CPU
@@ -69,7 +71,7 @@ def batch_key(policy: Any) -> tuple[Any, ...] | None:
 
 
 class PolicyBatch:
-    """Binned policies that act together in compiled code.
+    """Binned and deterministic policies that act together in compiled code.
 
     Their actions differ from the policies' own in torch by rounding only.
     """
@@ -89,20 +91,23 @@ class PolicyBatch:
 
     def _plan(self, policy: Policy) -> Any:
         learner = policy.learner
-        assert isinstance(learner.policy, BinnedPolicy)
-        weights = NetWeights(learner.policy.body)
+        head = learner.policy
+        assert isinstance(head, BinnedPolicy | DeterministicPolicy)
+        weights = NetWeights(head.body)
         with torch.no_grad():
             weights.load_weights()
-        encoder, head = learner.encoder, learner.policy
+        encoder = learner.encoder
         plan = _C.Plan()
         plan.policy = weights.plan()
         plan.obs_dim = learner.spec.obs_dim + learner.extra_inputs
         plan.scale = encoder.scale.tolist()
         if encoder.standardizes:
             plan.mean, plan.deviation = encoder.mean.data_ptr(), encoder.deviation.data_ptr()
-        plan.action_dim, plan.bins = learner.spec.action_dim, head.num_bins
-        plan.taps, plan.norm = head.taps.data_ptr(), head.norm.data_ptr()
-        plan.radius = head.taps.shape[1] - 1
+        plan.action_dim = learner.spec.action_dim
+        if isinstance(head, BinnedPolicy):
+            plan.bins = head.num_bins
+            plan.taps, plan.norm = head.taps.data_ptr(), head.norm.data_ptr()
+            plan.radius = head.taps.shape[1] - 1
         plan.seed = policy.seed.data_ptr()
         self.kept += [weights, policy]
         return plan

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from fastifo import _C
-from fastifo.nn.mlp import MLP, Linear
+from fastifo.nn.mlp import MLP, LayerNorm, Linear
 
 MAX_DEPTH = 16  # layers of a net that the compiled code supports
 PANEL, BLOCK = 16, 32  # kPanel and kBlock of csrc/engine/panels.h
 PACKS = 3  # bfloat16 copies of a layer's weights: as they are, transposed, and the target's
 
 Moments = Mapping[Tensor, tuple[Tensor, Tensor]]  # parameter -> Adam's first and second moment
+# The tensors of one layer: its weight [P, inputs, outputs], then vectors [P, 1, outputs]: the bias
+# and, with layer norm, scale and shift.
+Layer = tuple[Tensor, ...]
 
 
 class NetWeights:
@@ -27,47 +30,55 @@ class NetWeights:
 
     def __init__(self, net: MLP) -> None:
         """Allocates the copy, filled with zeros; `load_weights` fills it."""
-        self.layers = _linear_layers(net)
-        shapes = [tuple(layer.weight.shape) for layer in self.layers]
+        self.layers = _parameters(net)
+        shapes = [weight.shape for weight, *_ in self.layers]
         self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]  # inputs, hidden, outputs
-        self.size = sum(_padded(i) * _padded(o) + _padded(o) for i, o in pairwise(self.widths))
-        dtype = self.layers[0].weight.dtype
+        self.layer_norm = len(net.norms) > 0
+        self.size = sum(
+            (_padded(shape[1]) + len(vectors)) * _padded(shape[2])
+            for shape, (_, *vectors) in zip(shapes, self.layers, strict=True)
+        )
+        dtype = self.layers[0][0].dtype
         self.weights = torch.zeros(shapes[0][0], self.size, dtype=dtype)  # [P, size]
 
     def plan(self) -> Any:
         """The compiled description of the net; this object must outlive it."""
         plan = _C.NetPlan()
-        plan.widths, plan.size = self.widths, self.size
+        plan.widths, plan.size, plan.layer_norm = self.widths, self.size, self.layer_norm
         plan.weights = self.weights.data_ptr()
         return plan
 
     def load_weights(self) -> None:
         """Copies the learner's parameters into the layout."""
-        self._pack(self.weights, _parameters(self.layers))
+        self._pack(self.weights, self.layers)
 
     def _views(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each layer's weights, [P, inputs, outputs / 16, 16], and biases, [P, outputs], padded.
+        """Each layer's weights, [P, inputs, outputs / 16, 16], and vectors, [P, count, outputs],
+        padded.
 
         state: [P, size]; the result is a view of it.
         """
         views, offset = [], 0
-        for inputs, outputs in pairwise(self.widths):
+        for (_, *vectors), (inputs, outputs) in zip(
+            self.layers, pairwise(self.widths), strict=True
+        ):
             rows, columns = _padded(inputs), _padded(outputs)
             weight = state[:, offset : offset + rows * columns]
             offset += rows * columns
             panels = weight.unflatten(1, (columns // PANEL, rows, PANEL)).transpose(1, 2)
-            views.append((panels, state[:, offset : offset + columns]))
-            offset += columns
+            end = offset + len(vectors) * columns
+            views.append((panels, state[:, offset:end].unflatten(1, (-1, columns))))
+            offset = end
         return views
 
-    def _pack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Copies each layer's weight and bias into `state`, [P, size]."""
-        for (weight, bias), (panels, bias_view) in zip(pairs, self._views(state), strict=True):
+    def _pack(self, state: Tensor, layers: Sequence[Layer]) -> None:
+        """Copies each layer's tensors into `state`, [P, size]."""
+        for (weight, *vectors), (panels, rows) in zip(layers, self._views(state), strict=True):
             inputs, outputs = weight.shape[1:]
-            padded = weight.new_zeros(len(weight), inputs, bias_view.shape[1])
+            padded = weight.new_zeros(len(weight), inputs, rows.shape[2])
             padded[:, :, :outputs] = weight
             panels[:, :inputs] = padded.unflatten(2, (-1, PANEL))
-            bias_view[:, :outputs] = bias.squeeze(1)
+            rows[:, :, :outputs] = torch.cat(vectors, 1)
 
 
 class NetState(NetWeights):
@@ -78,7 +89,7 @@ class NetState(NetWeights):
         that represent an operand of a product; 0 computes in the net's dtype.
         """
         super().__init__(net)
-        self.target_layers = [] if target is None else _linear_layers(target)
+        self.target_layers = [] if target is None else _parameters(target)
         members = len(self.weights)
         self.first, self.second, self.target = torch.zeros(
             3, members, self.size, dtype=self.weights.dtype
@@ -96,28 +107,29 @@ class NetState(NetWeights):
 
     def load(self, moments: Moments) -> None:
         """Copies the learner's parameters, moments and target into the layout."""
-        for state, pairs in self._states(moments):
-            self._pack(state, pairs)
+        for state, layers in self._states(moments):
+            self._pack(state, layers)
 
     def store(self, moments: Moments) -> None:
         """Copies parameters, moments and target back into the learner's tensors."""
-        for state, pairs in self._states(moments):
-            self._unpack(state, pairs)
+        for state, layers in self._states(moments):
+            self._unpack(state, layers)
 
-    def _states(self, moments: Moments) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
-        """Each tensor of this object, [P, size], with the learner's weights and biases."""
-        yield self.weights, _parameters(self.layers)
+    def _states(self, moments: Moments) -> Iterator[tuple[Tensor, list[Layer]]]:
+        """Each tensor of this object, [P, size], with the learner's tensors of each layer."""
+        yield self.weights, self.layers
         for index, state in enumerate((self.first, self.second)):
-            yield state, [(moments[x.weight][index], moments[x.bias][index]) for x in self.layers]
+            yield state, [tuple(moments[x][index] for x in layer) for layer in self.layers]
         if self.target_layers:
-            yield self.target, _parameters(self.target_layers)
+            yield self.target, self.target_layers
 
-    def _unpack(self, state: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def _unpack(self, state: Tensor, layers: Sequence[Layer]) -> None:
         """The inverse of `_pack`."""
-        for (weight, bias), (panels, bias_view) in zip(pairs, self._views(state), strict=True):
+        for (weight, *vectors), (panels, rows) in zip(layers, self._views(state), strict=True):
             inputs, outputs = weight.shape[1:]
             weight.copy_(panels[:, :inputs].flatten(2)[:, :, :outputs])
-            bias.copy_(bias_view[:, :outputs].unsqueeze(1))
+            for vector, row in zip(vectors, rows.unbind(1), strict=True):
+                vector.copy_(row[:, :outputs].unsqueeze(1))
 
 
 class VectorState:
@@ -156,12 +168,15 @@ class VectorState:
             yield tensor, copy[:, : tensor.shape[2]].unsqueeze(1)
 
 
-def _linear_layers(net: MLP) -> list[Linear]:
-    return [layer for layer in net.layers if isinstance(layer, Linear)]
-
-
-def _parameters(layers: Sequence[Linear]) -> list[tuple[Tensor, Tensor]]:
-    return [(layer.weight, layer.bias) for layer in layers]
+def _parameters(net: MLP) -> list[Layer]:
+    layers: list[Layer] = []
+    for index, linear in enumerate(net.layers):
+        assert isinstance(linear, Linear)
+        layers.append((linear.weight, linear.bias))
+        norm = net.norms[index] if index < len(net.norms) else None
+        if isinstance(norm, LayerNorm):
+            layers[-1] += (norm.weight, norm.bias)
+    return layers
 
 
 def _padded(size: int) -> int:

@@ -7,6 +7,7 @@ import pytest
 from engine.runs import NATIVE, train
 from fastifo.algos.iql import IQL
 from fastifo.algos.learner import Metrics
+from fastifo.algos.rebrac import ReBRAC
 from fastifo.algos.rewards.tge import TGEIQL, TGEReBRAC
 from fastifo.data.sampler import Batch
 from fastifo.nn.packed import MAX_DEPTH
@@ -31,6 +32,18 @@ def test_the_reason_is_named_where_native_cannot_train_and_auto_falls_back_to_to
     run = train("bc", random_dataset(), 5, **fields | {"progress": True})
     assert run.engine == "torch"
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["fp32x", "bf16"])
+def test_methods_with_critics_of_actions_refuse_bfloat16_in_native(precision: str) -> None:
+    for name in ("iql", "rebrac"):
+        with pytest.raises(ValueError, match=f"native engine does not train in {precision}"):
+            train(name, random_dataset(), 5, engine="native", precision=precision)
+
+
+def test_auto_trains_rebrac_and_what_ends_in_it_natively() -> None:
+    assert train("rebrac", random_dataset(), 2).engine == "native"
+    assert train("seabo", random_dataset(), 2, backbone="rebrac").engine == "native"
 
 
 def test_auto_chooses_torch_where_it_is_faster(
@@ -78,12 +91,11 @@ def test_a_subclass_inherits_the_native_loss_unless_it_writes_its_own_update() -
     assert Renamed.native_loss is IQL.native_loss
     assert TGEIQL.native_loss is IQL.native_loss
     assert OtherUpdate.native_loss is None
-    assert TGEReBRAC.native_loss is None
+    assert TGEReBRAC.native_loss is ReBRAC.native_loss
 
 
 def test_these_methods_have_a_native_loss() -> None:
     assert set(NATIVE) >= {
-        "awr", "bc", "bco", "dilo", "iql", "lobsdice", "oril", "smodice", "sqil", "tailo",
-        "vfo_bin",
-        "vfo_disc",
+        "awr", "bc", "bco", "dilo", "iql", "lobsdice", "oril", "rebrac", "smodice", "sqil",
+        "tailo", "vfo_bin", "vfo_disc",
     }  # fmt: skip

@@ -75,6 +75,18 @@ def test_actions_in_single_precision_differ_only_at_ties(
         assert float((actions != expected).double().mean()) < 5e-3
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-7), ("fp32", 1e-6)])
+def test_deterministic_policies_act_together_with_others(precision: str, tolerance: float) -> None:
+    fields: dict[str, Any] = {"policy_head": "deterministic", "hidden_sizes": (33, 20)}
+    members = [*policies(precision, fields)[:4], *policies(precision, SETS[1])[4:]]
+    assert all(batch_key(member) == batch_key(members[0]) for member in members)
+    for deterministic in (False, True):
+        actions, expected = together(members, deterministic), one_by_one(members, deterministic)
+        close = (actions - expected).abs() <= tolerance  # bins may differ at ties
+        assert float((~close).double().mean()) < 5e-3
+        assert bool(close[: sum(ROWS[:4])].all())
+
+
 def test_policies_of_different_shapes_act_together() -> None:
     members = [*policies("fp64", SETS[0])[:3], *policies("fp64", SETS[2])[3:]]
     assert torch.equal(together(members, False), one_by_one(members, False))

@@ -1,0 +1,44 @@
+// A layer with one output: its weights are element 0 of every line, its result is row 0.
+#pragma once
+
+#include "engine/panels.h"
+
+namespace fastifo {
+namespace FASTIFO_ISA {
+
+// out(0, b) = sum over k of w(k) x(k, b) + bias, with ReLU if `relu`.
+inline void forward_scalar(const Real* w, Real bias, bool relu, const Panels& x,
+                           const Panels& out) {
+  constexpr int kSums = 4;  // independent sums, to hide latency
+  for (int64_t panel = 0; panel < x.panels(); ++panel) {
+    for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+      Vec<Real> sum[kSums] = {fill(bias)};
+      for (int64_t row = 0; row < x.rows; row += kSums) {
+        for (int i = 0; i < kSums; ++i) {
+          sum[i] += w[(row + i) * kPanel] * load(x.line(panel, row + i) + v);
+        }
+      }
+      const Vec<Real> y = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+      store(out.line(panel, 0) + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
+    }
+  }
+}
+
+// Calls finish(row, panel, line) for every line of the gradient in the layer's input,
+// w(row) gradient(0, b).
+template <typename Finish>
+FASTIFO_INLINE void backward_scalar(const Real* w, int64_t rows, const Panels& gradient,
+                                    const Finish& finish) {
+  for (int64_t panel = 0; panel < gradient.panels(); ++panel) {
+    for (int64_t row = 0; row < rows; ++row) {
+      alignas(64) Real line[kPanel];
+      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+        store(line + v, load(gradient.line(panel, 0) + v) * w[row * kPanel]);
+      }
+      finish(row, panel, line);
+    }
+  }
+}
+
+}  // namespace FASTIFO_ISA
+}  // namespace fastifo
