@@ -170,11 +170,9 @@ def test_the_authors_nets_start_from_orthogonal_weights() -> None:
     assert not learner.encoder.standardizes
 
 
-def test_the_authors_variant_trains_in_torch_and_is_refused_by_the_native_engine() -> None:
-    fields: dict[str, Any] = {"preset": "jax", "num_updates": 5, "progress": False} | SMALL
-    assert fastifo.train("iql", random_dataset(), **fields).engine == "torch"
-    with pytest.raises(ValueError, match=r"engine: native cannot train this: .*narrow_log_std"):
-        fastifo.train("iql", random_dataset(), engine="native", **fields)
+@pytest.mark.parametrize("preset", ["vfo", "jax"])
+def test_both_variants_train_in_the_native_engine(preset: str) -> None:
+    assert train("iql", random_dataset(), 5, preset=preset).engine == "native"
 
 
 def test_a_resumed_run_of_the_authors_variant_has_the_bits_of_one_that_never_stopped(
