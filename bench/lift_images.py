@@ -66,16 +66,18 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(method: str, sees: str, data: Dataset, options: argparse.Namespace) -> dict[str, Any]:
     """Trains and evaluates one method.  sees: images or state."""
+    folder = options.out / f"{sees}-{method}"
+    done = fastifo.open_run(folder).updates_done if (folder / "config.json").exists() else 0
     started = cpu_s()
     run = fastifo.train(
         method, data, preset=PRESET[sees], num_updates=options.num_updates,
         seeds=range(options.seeds), batch_size=options.batch_size,
         hidden_sizes=(options.width, options.width), device="cpu", checkpoint_every=100,
-        out=options.out / f"{sees}-{method}",
+        out=folder,
     )  # fmt: skip
     trained = cpu_s()
     returns = run.evaluate(options.eval_episodes, num_workers=1)
-    rate = options.num_updates / (trained - started)
+    rate = (options.num_updates - done) / (trained - started)
     frames = rate * options.seeds * options.batch_size if sees == "images" else 0.0
     return {
         "method": method, "sees": sees, "size": options.size, "demos": options.demos,

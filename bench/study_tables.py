@@ -229,6 +229,24 @@ def improve_table() -> str:
     return markdown(header, lines)
 
 
+def dagger_table() -> str:
+    """One line per run and seed: the return of the first data and of each iteration's policy."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in read_rows("dagger.csv"):  # sorted by iteration
+        groups.setdefault((row["played_by"], f"seed {row['seed']}"), []).append(
+            float(row["return"])
+        )
+    lines: list[list[str]] = []
+    for played_by in dict.fromkeys(name for name, _ in groups):
+        named = {seed: values for (name, seed), values in groups.items() if name == played_by}
+        named["mean"] = [*np.array([*named.values()]).mean(0)]
+        lines += [
+            [played_by, seed, *(f"{x:.0f}" for x in values)] for seed, values in named.items()
+        ]
+    header = f"data played by | | expert | {' | '.join(map(str, range(1, len(lines[0]) - 2)))}"
+    return markdown(header, lines, left=(0, 1))
+
+
 def success_tables(name: str, *, gains: bool = True) -> dict[str, Callable[[], str]]:
     """The tables of a study whose measure is success, by the names of their markers.
 

@@ -19,6 +19,7 @@ from bench.claims.page import TABLES as CLAIMS
 from bench.study_tables import (
     ablation_table,
     advantages_table,
+    dagger_table,
     horizon_table,
     improve_table,
     markdown,
@@ -188,7 +189,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
     "bench/results/long-training.md": {"horizon": horizon_table},
-    "bench/results/improve.md": {"improve": improve_table},
+    "bench/results/improve.md": {"improve": improve_table, "dagger": dagger_table},
     "bench/results/tge.md": {
         **study_tables("tge", "mode"),
         **study_tables("tge-medium", "mode"),

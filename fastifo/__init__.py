@@ -22,7 +22,8 @@ from fastifo.engine.run import Run
 from fastifo.engine.train import relabel, train
 from fastifo.envs.policy import Policy
 from fastifo.envs.returns import Returns
-from fastifo.studies.improve import Improvement, improve
+from fastifo.studies.improve import improve
+from fastifo.studies.improvement import Improvement
 from fastifo.studies.space import choice, integers, loguniform, uniform
 from fastifo.studies.sweep import sweep
 from fastifo.studies.sweep_results import Sweep

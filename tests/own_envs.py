@@ -168,3 +168,30 @@ def make_line(goal: float = 0.0) -> Line:
 def make_number() -> int:
     """Makes no environment."""
     return 3
+
+
+class Track(Line):
+    """The action moves the point, which starts at 0 and is not disturbed; the cost is x squared."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,))
+
+    def __init__(self, limit: int = 20) -> None:
+        super().__init__(limit, high=1.0)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        gymnasium.Env.reset(self, seed=seed)
+        self.x, self.t = 0.0, 0
+        return self._obs(), {}
+
+    def _obs(self) -> Any:
+        return np.array([self.x], np.float32)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x += float(action[0])
+        self.t += 1
+        return self._obs(), -(self.x**2), False, self.t >= self.limit, {}
+
+
+def steer(obs: Any) -> Any:
+    """The expert of `Track`: back to 0 in one step."""
+    return np.clip(-obs[:, :1], -1.0, 1.0)

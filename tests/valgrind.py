@@ -21,11 +21,13 @@ def train_all() -> None:
     import torch
 
     from engine.runs import NATIVE, train
+    from fastifo.algos import ALGORITHMS
     from helpers import random_dataset
 
     kinds = itertools.product(NATIVE, ("fp32", "fp32x", "bf16", "fp64"), (1, 2))
     for name, precision, threads in kinds:
-        if name == "iql" and precision in ("fp32x", "bf16"):
+        loss = ALGORITHMS[name].native_loss
+        if loss is None or precision not in loss.precisions:
             continue
         torch.set_num_threads(threads)
         for seeds in ([0], [0, 1]):  # threads that share a member, and one thread per member

@@ -11,6 +11,7 @@ from fastifo.algos.iql import IQL
 from fastifo.algos.learner import Learner
 from fastifo.algos.lobsdice import LobsDICE
 from fastifo.algos.oril import ORIL
+from fastifo.algos.pw_dice import PWDICE
 from fastifo.algos.rebrac import ReBRAC
 from fastifo.algos.rewards.otr import OTRIQL, OTRReBRAC
 from fastifo.algos.rewards.seabo import SEABOIQL, SEABOReBRAC
@@ -24,8 +25,8 @@ from fastifo.utils.text import did_you_mean
 ALGORITHMS: dict[str, type[Learner]] = {
     learner.name: learner
     for learner in (
-        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, DILO, TAILO, ORIL, SQIL, IQL, ReBRAC,
-        TGEIQL, SEABOIQL, OTRIQL,
+        BC, BCO, AWR, VfOBin, VfODisc, SMODICE, LobsDICE, PWDICE, DILO, TAILO, ORIL, SQIL, IQL,
+        ReBRAC, TGEIQL, SEABOIQL, OTRIQL,
     )
 }  # fmt: skip
 # Methods that make rewards for an offline RL method, by the name of that backbone.

@@ -183,6 +183,12 @@ class Learner(Construction):
         """
         return dataset
 
+    def adopt(self, helpers: Mapping[str, "Learner"]) -> None:
+        """Copies what the learner keeps of its helpers, by name; called once, after `prepare`.
+
+        A helper's net that `update` evaluates is a net of this learner too, without gradients.
+        """
+
     @classmethod
     def standardizing_episodes(cls, dataset: Dataset, config: Any) -> Episodes:
         """The episodes whose mean and deviation standardise observations; called once per config.

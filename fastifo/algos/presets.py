@@ -116,6 +116,26 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
         "Kim et al. 2022, arXiv:2202.13536, the authors' code, which trains for 2e6 updates",
     ),
+    ("pw_dice", "orig"): Preset(
+        ORIGINAL_NETS
+        | {
+            "batch_size": 1024,
+            "gamma": 0.999,
+            "policy_head": "gaussian",
+            "policy_learning_rate": 1e-3,
+            "standardize_obs": True,
+            "max_weight": math.inf,
+            "logit_clamp": math.inf,
+            "disc_updates": 40_000,
+            "disc_batch_size": 512,
+            "disc_activation": "tanh",
+            "gradient_penalty": 10,
+            "embedding_updates": 50_000,
+            "embedding_batch_size": 4096,
+        },
+        "Yan et al. 2024, arXiv:2311.01331, the authors' code, which trains for 1,050,000 updates "
+        "and its encoder for 200 passes over the data: 50,000 updates are those over 1e6 rows",
+    ),
     ("dilo", "orig"): Preset(
         ORIGINAL_NETS
         | {
@@ -207,7 +227,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     },
     **{
         (name, preset): base
-        for name in ("bc", "bco", "smodice", "lobsdice", "dilo")
+        for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo")
         for preset, base in (("robomimic", ROBOMIMIC), ("robomimic-image", ROBOMIMIC_IMAGE))
     },
 }

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from fastifo.cli.lists import Ints, Seeds
+from fastifo.cli.lists import Floats, Ints, Seeds
 from fastifo.cli.machines import Machines
-from fastifo.cli.options import env_kwargs
+from fastifo.cli.options import env_kwargs, parse_values
+from fastifo.studies.dagger import NAME as DAGGER
+from fastifo.studies.expert_sources import INCLUDED
 from fastifo.studies.improve import improve
 
 
@@ -16,21 +17,28 @@ from fastifo.studies.improve import improve
 class Improve:
     """Train, play, replace the background with the played episodes, and repeat.
 
-    Needs     a first background, and the expert's observations (--expert, or the same dataset)
+    With dagger an expert labels the played episodes with its actions, and all episodes are kept.
+
+    Needs     a first background, and the expert's observations (--expert, or the same dataset);
+              dagger: an environment, and an expert that can be asked
     Writes    a run and its episodes for each iteration, improve.json and sawteeth.png in --out
     Example   fastifo improve vfo_bin --background sibench:Hopper-v4/d=5 --out improve
+    Example   fastifo improve dagger --env-id Hopper-v4 --iterations 5 --episodes 10 --out dagger
     """
 
     machines: tyro.conf.OmitArgPrefixes[Machines]
     """Where to run an iteration of all seeds; by default one seed after the other."""
     algorithm: tyro.conf.Positional[str]
-    """The algorithm, such as vfo_bin."""
-    background: str
-    """File or spec of the first background."""
+    """The algorithm, such as vfo_bin or dagger."""
     out: Path
     """Folder of the iterations. Repeating the command continues."""
+    background: str = ""
+    """File or spec of the first background; dagger: of the expert's demonstrations, which it
+    plays itself without this flag."""
     expert: str = ""
-    """File or spec of the expert's observations, if not in the background's dataset."""
+    """File or spec of the expert's observations, if not in the background's dataset; dagger: whom
+    to ask: a run folder, a policy file (.npz, .onnx, .pt2) or module:function. Without the flag it
+    asks the expert that is included for the environment."""
     env_id: str = ""
     """Environment, for files that do not state it: an id of EnvPool or Gymnasium, or
     module:function."""
@@ -48,24 +56,35 @@ class Improve:
     """Widths of the hidden layers of every network."""
     temperature: float | None = None
     """Temperature of the advantage weights, for algorithms that have one."""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE, such as learning_rate=0.001: any other field of the algorithm; with dagger of
+    bc, which it trains."""
+    beta_decay: float = 0.0
+    """dagger: the expert acts in a share of the steps: 1 in the first data, this in the next, then
+    its square, and so on."""
+    betas: Floats = ()
+    """dagger: the shares themselves, such as 1 0.5 0.2 0, instead of --beta-decay."""
 
     def main(self) -> None:
         """Runs the iterations and prints the path of the figure."""
         from fastifo.report.report import report
 
-        fields: dict[str, Any] = {"hidden_sizes": self.hidden_sizes}
+        fields = parse_values("--set", self.set, "learning_rate=0.001")
+        fields.setdefault("hidden_sizes", self.hidden_sizes)
         if self.temperature is not None:
             fields["temperature"] = self.temperature
         improve(
             self.algorithm,
-            self.expert or self.background,
-            self.background,
+            self.expert or (INCLUDED if self.algorithm == DAGGER else self.background),
+            self.background or None,
             iterations=self.iterations,
             episodes=self.episodes,
             seeds=self.seeds,
             num_updates=self.num_updates,
             env_id=self.env_id or None,
             env_kwargs=env_kwargs(self.env_arg),
+            beta_decay=self.beta_decay,
+            betas=self.betas or None,
             out=self.out,
             executor=self.machines.make(self.out / "logs"),
             **fields,

@@ -68,7 +68,7 @@ def load(
         npz:<file>[,...]                   NumPy arrays under D4RL's names
         csv:<file>[,...]                   a table with a header and a row per step
         parquet:<file>[,...]               the same, in Parquet or Arrow
-        lerobot:<folder>[,...]             a LeRobot dataset, version 2 or 3, without its videos
+        lerobot:<folder>[,...]             a LeRobot dataset, version 2 or 3
         ogbench:<file>[,...]               OGBench's trajectories
         d3rlpy:<file>[,...]                written by version 2 of d3rlpy
         imitation:<folder or file>[,...]   trajectories of the package imitation
@@ -78,7 +78,8 @@ def load(
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; where they have names
         action_key=<name>     as the argument
-        cameras=<a>+<b>       whose frames to read, for policies that see; minari and robomimic
+        cameras=<a>+<b>       whose frames to read, for policies that see; lerobot, minari
+                              and robomimic
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
         max_steps=<n>         the task's time limit
@@ -104,6 +105,8 @@ def load(
         <camera>_image. The environment is that of env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
+    lerobot: `cameras` are features that are videos, with or without observation.images. before the
+        name; they need the package av (pip install 'fastifo[video]').
     csv, parquet: as npz; numbered columns such as obs_0, obs_1, ... are one column, obs.
     `fastifo/data/README.md` lists the layouts, their traps, and what is done about them.
 

@@ -140,8 +140,9 @@ class NativePlan:
         policy, target = learner.policy, getattr(learner, "policy_target", None)
         assert not isinstance(policy, ScalarNet)
         plan.policy = self._add_net(policy.body, None if target is None else target.body)
-        if hasattr(learner, "policy_loss"):  # a buffer, because not every update computes it
-            plan.policy_loss = self.keep(learner.policy_loss)
+        policy_loss = getattr(learner, "policy_loss", None)  # of a policy that seldom makes a step
+        if policy_loss is not None:
+            plan.policy_loss = self.keep(policy_loss)
         plan.action_dim = learner.spec.action_dim
         plan.policy_decay_updates = getattr(learner.cfg, "policy_decay_updates", 0)
         if isinstance(policy, BinnedPolicy):

@@ -62,6 +62,7 @@ class PopulationTrainer:
         self.run, self.group, self.stage = run, group, stage
         self.folder, self.seeds, self.progress = run.path, group.seeds, stage.progress
         self.device, self.precision = run.device, run.precision
+        self.helpers: dict[str, Learner] = {}  # trained so far, by name
 
     def has_diverged(self, member: int) -> bool:
         """See `StageTrainer`."""
@@ -110,6 +111,7 @@ class PopulationTrainer:
         needs = batch_needs(helper, configs)
         engine = make_engine(run, learner, dataset, needs, helper.name, self.progress)
         run_stage(stage, learner, engine)
+        self.helpers[helper.name] = learner
         return learner
 
 

@@ -262,7 +262,9 @@ def _train_population(
     if saved is not None and is_done and not saved.has_pending_callbacks(stage.key):
         saved.load(stage.key, learner)
         return
-    prepared = type(learner).prepare(dataset, group.configs, PopulationTrainer(run, group, stage))
+    trainer = PopulationTrainer(run, group, stage)
+    prepared = type(learner).prepare(dataset, group.configs, trainer)
+    learner.adopt(trainer.helpers)
     needs = batch_needs(type(learner), group.configs)
     engine = make_engine(run, learner, prepared, needs, "train", stage.progress)
     run_stage(stage, learner, engine)

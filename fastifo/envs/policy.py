@@ -102,19 +102,21 @@ class Policy:
         path: ends in .onnx, for ONNX runtimes, or in .pt2, for `torch.export.load`.
         deterministic: export the mode of the policy; False exports samples.
 
-        The file maps `obs`, float32 [B, D], to `action`, float32 [B, A], within the environment's
-        bounds, for any B. It does what `act` does: it scales and encodes observations itself.
-        Samples are a function of a second input, `uniform`, numbers drawn from [0, 1): [B, A] for
-        a binned policy without jitter, [B, 2A] for the others. It computes in float32, whatever the
-        policy's precision. The metadata, JSON under the name policy.json, say the environment and
-        its settings, the algorithm with its settings, the action bounds, the number of updates, and
-        fastifo's version and commit.
+        The file maps `obs`, float32 [B, D], and the frames that the policy reads, uint8
+        [B, H, W, C], to `action`, float32 [B, A], within the environment's bounds, for any B. It
+        does what `act` does: it scales and encodes observations itself. In ONNX a camera's input
+        has its name; a .pt2 program is called as program(obs, images={camera: frames}).
+        Samples are a function of one more input after `obs`, `uniform`, numbers drawn from [0, 1):
+        [B, A] for a binned policy without jitter, [B, 2A] for the others. It computes in float32,
+        whatever the policy's precision. The metadata, JSON under the name policy.json, say the
+        environment and its settings, cameras included, the algorithm with its settings, the action
+        bounds, the number of updates, and fastifo's version and commit.
 
-        Returns an `Export`; `print` says in how many of 2048 random rows the file's action differs
-        from that of `act_rows`. Binned policies may differ in close ties.
-        Raises ValueError for another suffix, samples of a deterministic policy, a policy of images
-        or one that torch.export cannot trace, and if the file would act differently; ImportError if
-        ONNX's packages are missing (pip install 'fastifo[onnx]'); OSError naming the file.
+        Returns an `Export`; `print` says in how many of 2048 random rows, 128 with frames, the
+        file's action differs from that of `act_rows`. Binned policies may differ in close ties.
+        Raises ValueError for another suffix, samples of a deterministic policy, one that
+        torch.export cannot trace, and if the file would act differently; ImportError if ONNX's
+        packages are missing (pip install 'fastifo[onnx]'); OSError naming the file.
         """
         return export_policy(
             Path(path), self.learner, self.low, self.high, self.act_rows,

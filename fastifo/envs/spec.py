@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.envs.render import SETTING, Render
+from fastifo.utils.imports import name_of_function
 
 DEFAULT_LIMIT = 10_000  # steps of an episode in an environment that states no time limit
 
@@ -117,7 +118,7 @@ def as_spec(
         make = None if env.id in known else env.make
         return EnvSpec(env.id, make, {**stated, **kwargs}, **shared)
     if callable(env):
-        return EnvSpec(_name_of(env), env, kwargs, **shared)
+        return EnvSpec(name_of_function(env), env, kwargs, **shared)
     hint = ""
     if hasattr(env, "reset") and hasattr(env, "step"):
         hint = "; pass a function that makes one, such as its class"
@@ -154,10 +155,3 @@ def _is_gymnasium_spec(env: Any) -> bool:
     """Whether this is Gymnasium's `EnvSpec`, without importing Gymnasium."""
     names = ("entry_point", "max_episode_steps", "kwargs", "make")
     return isinstance(getattr(env, "id", None), str) and all(hasattr(env, name) for name in names)
-
-
-def _name_of(make: Callable[..., Any]) -> str:
-    """module:name of a function or class; of a partial the function's."""
-    function = getattr(make, "func", make)
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', type(function).__module__)}:{name}"

@@ -68,5 +68,5 @@ class PixelInputs(nn.Module):
         features = [vector]
         for encoder, size, part in zip(self.encoders, self.sizes, pixels, strict=True):
             features.append(encoder((part / 255.0).view(*part.shape[:2], *size)))
-        encoded = torch.cat(features, -1)
-        return torch.cat([*encoded.split(rows, 1), x[..., self.inputs * whole :]], -1)
+        encoded = torch.cat(features, -1).unflatten(1, (self.inputs, rows))  # [P, inputs, B, ...]
+        return torch.cat([encoded.transpose(1, 2).flatten(2), x[..., self.inputs * whole :]], -1)

@@ -9,7 +9,7 @@ from fastifo.envs.returns import Returns
 from fastifo.report.runs import series_of
 from fastifo.report.summary import RunSummary
 from fastifo.report.tables import MODE, SAMPLED, Table
-from fastifo.studies.improve import Improvement
+from fastifo.studies.improvement import Improvement
 from fastifo.utils.statistics import interquartile_mean, stratified_interval
 
 AGGREGATE_HEADER = (
@@ -116,11 +116,11 @@ def _aggregate(
 
 
 def improvement_table(improvement: Improvement) -> Table:
-    """A line for each iteration, with the success or return of each seed's data and their mean."""
+    """A line for each iteration, with the success or return of each seed and their mean."""
     rows = np.array(improvement.measured).T  # [iterations + 1, seeds]
     return Table(
-        f"{improvement.env_id}: {improvement.algorithm}, {improvement.measure} of each iteration's "
-        "data, which are sampled actions",
+        f"{improvement.env_id}: {improvement.algorithm}, {improvement.measure} after each "
+        "iteration, sampled actions",
         ["iteration", *(f"seed {seed}" for seed in improvement.seeds), "mean"],
         [
             [str(index), *(f"{value:.{improvement.digits}f}" for value in (*row, row.mean()))]

@@ -15,7 +15,7 @@ from fastifo.report.measure import Measure, measure_of
 from fastifo.report.plotting import color_of, draw_panels
 from fastifo.report.runs import series_of
 from fastifo.report.summary import RunSummary
-from fastifo.studies.improve import Improvement
+from fastifo.studies.improvement import Improvement
 
 GROUP_WIDTH = 0.8  # of one background's boxes; neighbouring backgrounds are 1 apart
 

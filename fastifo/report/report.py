@@ -13,7 +13,7 @@ from fastifo.report.run_figures import draw_runs
 from fastifo.report.runs import as_folders, base_folder, by_dataset, name_below, read_runs
 from fastifo.report.summary import RunSummary
 from fastifo.report.sweep_table import sweep_table
-from fastifo.studies.improve import FORMAT, Improvement
+from fastifo.studies.improvement import FORMAT, Improvement
 from fastifo.studies.sweep_results import FILE as SWEEP_FILE
 from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.files import read_json

@@ -13,9 +13,9 @@ from fastifo.report.summary import RunSummary
 from fastifo.utils.files import read_json
 
 ORDER = (  # of algorithms in tables and figures
-    "bc", "vfo_bin", "vfo_disc", "awr", "bco", "smodice", "lobsdice", "dilo", "tailo", "oril",
-    "sqil",
-    "tge", "tge-rebrac", "seabo", "seabo-rebrac", "otr", "otr-rebrac", "iql", "rebrac",
+    "bc", "vfo_bin", "vfo_disc", "awr", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo",
+    "oril", "sqil", "tge", "tge-rebrac", "seabo", "seabo-rebrac", "otr", "otr-rebrac", "iql",
+    "rebrac",
 )  # fmt: skip
 REQUIRED_KEYS = {"algorithm", "datasets", "env_id", "num_updates"}  # of config.json
 

@@ -97,6 +97,12 @@ def test_defaults_are_those_of_the_paper(name: str, expected: dict[str, object])
             "joint_gradient_penalty": 0.1, "value_gradient_penalty": 1e-4, "learning_rate": 3e-4,
             "disc_learning_rate": 3e-4, "policy_head": "gaussian", "init": "he_normal",
         }),
+        ("pw_dice", "orig", {
+            "hidden_sizes": (256, 256), "batch_size": 1024, "gamma": 0.999, "temperature": 0.5,
+            "coupling_temperature": 0.5, "distance_scale": 5.0, "ratio_scale": 1.0,
+            "learning_rate": 3e-4, "policy_learning_rate": 1e-3, "gradient_penalty": 10,
+            "embedding_hidden_sizes": (128, 128), "embedding_dim": 32, "disc_updates": 40_000,
+        }),
         ("dilo", "orig", {
             "hidden_sizes": (256, 256), "batch_size": 1024, "policy_learning_rate": 1e-4,
             "inverse_temperature": 0.06, "residual_share": 0.8, "policy_head": "deterministic",
@@ -145,7 +151,10 @@ def test_presets_are_the_published_numbers(
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
-        *((name, "orig") for name in ("bc", "bco", "smodice", "lobsdice", "dilo", "tailo")),
+        *(
+            (name, "orig")
+            for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
+        ),
         ("iql", "hopper-medium"),
     ],
 )

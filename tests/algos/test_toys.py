@@ -87,7 +87,8 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
     general: dict[str, Any] = {
         "num_updates": 1500, "hidden_sizes": (64, 64), "batch_size": 128, "num_bins": 21,
         "kernel_width": 0.1, "learning_rate": 1e-3, "gamma": 0.9, "disc_updates": 500,
-        "first_disc_updates": 500, "inverse_updates": 1000, "temperature": 0.1,
+        "first_disc_updates": 500, "inverse_updates": 1000, "embedding_updates": 200,
+        "embedding_batch_size": 64, "temperature": 0.1,
         "inverse_temperature": 1.0,
     }  # fmt: skip
     known = {*vars(ALGORITHMS[name].Config()), "num_updates"}
@@ -98,7 +99,19 @@ def solve(name: str, dataset: Dataset, **fields: Any) -> fastifo.Run:
 # The expert's transitions cover this plane, so rewards for being close to them say little.
 @pytest.mark.parametrize(
     "name",
-    ["awr", "bco", "dilo", "iql", "lobsdice", "oril", "smodice", "sqil", "vfo_bin", "vfo_disc"],
+    [
+        "awr",
+        "bco",
+        "dilo",
+        "iql",
+        "lobsdice",
+        "oril",
+        "pw_dice",
+        "smodice",
+        "sqil",
+        "vfo_bin",
+        "vfo_disc",
+    ],
 )
 def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     dataset = worlds(adrift)

@@ -47,6 +47,7 @@ def fields(*arguments: str) -> dict[str, Any]:
         (TRAIN, "--encoder-scales", ["0.5", "2"], (0.5, 2.0)),
         (TRAIN, "--batch-size", ["8", "16"], (8, 16)),
         (["improve", "bc", "--background", "a", "--out", "x"], "--seeds", ["0", "7"], (0, 7)),
+        (["improve", "dagger", "--out", "x"], "--betas", ["1", "0.5"], (1.0, 0.5)),
         (["quickstart"], "--hidden-sizes", ["8", "4"], (8, 4)),
         (["data", "split", "a", "--out", "x"], "--shares", ["0.25", "0.75"], (0.25, 0.75)),
     ],

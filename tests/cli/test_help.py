@@ -27,7 +27,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
         (["sibench"], ["build", "show"]),
         (["study"], ["sibench", "bimodal", "improve"]),
         (["study", "sibench"], ["--sizes", "--algorithms", "--out"]),
-        (["improve"], ["--iterations", "--background"]),
+        (["improve"], ["--iterations", "--background", "dagger", "--beta-decay", "--betas"]),
     ],
 )
 def test_help_lists_subcommands_and_flags(

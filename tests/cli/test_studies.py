@@ -46,6 +46,23 @@ def test_sibench_study_and_improve(
     assert (tmp_path / "improve/sawteeth.png").is_file()
 
 
+def test_dagger_with_an_expert_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, err = run(
+        capsys, "improve", "dagger", "--expert", "own_envs:steer", "--env-id", "own_envs:Track",
+        "--iterations", "2", "--episodes", "2", "--betas", "1", "0.5", *SMALL_NETS,
+        "--set", "num_bins=11", "batch_size=4",
+        "--out", tmp_path / "dagger",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "own_envs:Track: dagger" in out
+    assert (tmp_path / "dagger/sawteeth.png").is_file()
+    played = fastifo.load(tmp_path / "dagger/seed-0/iteration-01/played.fastifo")
+    assert played.info["beta"] == 0.5
+    status, _, err = run(capsys, "improve", "vfo_bin", "--out", tmp_path / "x")
+    assert status == 2
+    assert "seed_background: expected a dataset" in err
+
+
 def test_a_study_of_noisy_experts_reports_success(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

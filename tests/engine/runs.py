@@ -20,7 +20,9 @@ STAGES = {  # fields that set the length of a pre-training stage
     "first_disc_updates": 20,
     "inverse_updates": 20,
     "diffusion_updates": 20,
+    "embedding_updates": 20,
 }
+BATCHES = {"embedding_batch_size": 8}  # rows of a pre-training stage
 
 
 def train(name: str, dataset: Dataset, num_updates: int = 30, **fields: Any) -> fastifo.Run:
@@ -31,9 +33,10 @@ def train(name: str, dataset: Dataset, num_updates: int = 30, **fields: Any) -> 
 
 
 def short(name: str, count: int | None = None) -> dict[str, int]:
-    """Lengths of the method's pre-training stages; `count` updates each if given."""
+    """Lengths of the method's pre-training stages, `count` updates each if given, and batches."""
     known = vars(ALGORITHMS[name].Config())
-    return {k: v if count is None else count for k, v in STAGES.items() if k in known}
+    lengths = {k: v if count is None else count for k, v in STAGES.items()}
+    return {k: v for k, v in (lengths | BATCHES).items() if k in known}
 
 
 def state(run: fastifo.Run) -> dict[str, torch.Tensor]:

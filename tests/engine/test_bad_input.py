@@ -41,7 +41,7 @@ def train(name: str, dataset: Any, **fields: Any) -> fastifo.Run:
         ("BC", {}, ValueError, "unknown algorithm 'BC'; did you mean 'bc'"),
         ("ReBRAC", {}, ValueError, "unknown algorithm 'ReBRAC'; did you mean 'rebrac'"),
         ("tge_rebrac", {}, ValueError, "unknown algorithm 'tge_rebrac'; did you mean 'tge-rebrac'"),
-        ("", {}, ValueError, "unknown algorithm ''; known: awr, bc, bco, dilo, iql, oril"),
+        ("", {}, ValueError, "unknown algorithm ''; known: awr, bc, bco, dilo, "),
         (
             "bc",
             {"hidden_size": 3},

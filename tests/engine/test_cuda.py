@@ -14,7 +14,10 @@ from helpers import SMALL, random_dataset, small
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ALL),
-    *((name, {"preset": "orig"}) for name in ("bc", "bco", "smodice", "lobsdice", "dilo", "tailo")),
+    *(
+        (name, {"preset": "orig"})
+        for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
+    ),
     ("vfo_bin", {"seeds": [0]}),  # products of a single member take another path
     ("vfo_bin", {"standardize_obs": True, "kernel_reading": "probs"}),
     ("vfo_disc", {"policy_batch": "separate", "batch_mode": "bernoulli"}),

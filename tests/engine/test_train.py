@@ -50,6 +50,8 @@ def test_three_members_equal_three_single_runs(name: str) -> None:
         ("sqil", {"policy_alpha": [0.2, 0.7]}),
         ("smodice", {"logit_clamp": [0.05, 1.0]}),
         ("lobsdice", {"kl_weight": [0.0, 2.0]}),
+        ("pw_dice", {"temperature": [0.1, 2.0]}),
+        ("pw_dice", {"preset": "orig", "embedding_gradient_clip": [1e-3, 1.0]}),
         ("lobsdice", {"preset": "orig", "value_gradient_penalty": [1e-4, 1.0]}),
         ("dilo", {"beta": [0.2, 0.7]}),
         ("iql", {"expectile": [0.6, 0.9]}),
@@ -102,7 +104,7 @@ def test_nan_in_rewards_does_not_change_imitation(name: str) -> None:
         *((name, {}) for name in ALL if name != "sqil"),
         *(
             (name, {"preset": "orig"})
-            for name in ("bc", "bco", "smodice", "lobsdice", "dilo", "tailo")
+            for name in ("bc", "bco", "smodice", "lobsdice", "pw_dice", "dilo", "tailo")
         ),
         *((name, {"engine": "torch"}) for name in NATIVE if name != "sqil"),
     ],

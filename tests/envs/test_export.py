@@ -14,10 +14,12 @@ from torch import Tensor, nn
 import fastifo
 from cli.commands import run as run_command
 from engine.runs import train
+from fastifo.algos.learner import InputSpec
 from fastifo.envs import export
 from fastifo.envs.policy import Policy
 from fastifo.utils import provenance
 from helpers import ACTION_DIM, OBS_DIM, make_learner, random_dataset
+from image_data import CHANNELS, HEIGHT, WIDTH, image_dataset
 
 LOW, HIGH = torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 3.0])
 ONNX = """
@@ -38,8 +40,10 @@ import numpy as np
 import torch
 extra = {"policy.json": ""}
 program = torch.export.load(sys.argv[1], extra_files=extra).module()
-inputs = [torch.from_numpy(rows) for rows in np.load(sys.argv[2]).values()]
-np.save(sys.argv[3], program(*inputs).detach().numpy())
+inputs = {name: torch.from_numpy(rows) for name, rows in np.load(sys.argv[2]).items()}
+images = {name: inputs.pop(name) for name in list(inputs) if name not in ("obs", "uniform")}
+further = {"images": images} if images else {}
+np.save(sys.argv[3], program(*inputs.values(), **further).detach().numpy())
 print(json.dumps([extra["policy.json"], [name for name in ("fastifo",) if name in sys.modules]]))
 """
 
@@ -100,6 +104,54 @@ def test_a_torch_program_acts_as_the_mode(tmp_path: Path) -> None:
     assert b"/fastifo/" not in path.read_bytes()  # no paths of this machine
 
 
+def image_policy(name: str, encoder: str, **fields: Any) -> Policy:
+    """A policy of frames of two cameras after two updates."""
+    run = train(
+        name, image_dataset(), 2, image_encoder=encoder, image_features=8, hidden_sizes=(16,),
+        engine="torch", **fields,
+    )  # fmt: skip
+    return run.policy()
+
+
+def frames(rows: int) -> dict[str, Tensor]:
+    return {
+        camera: torch.randint(0, 256, (rows, HEIGHT, WIDTH, channels), dtype=torch.uint8)
+        for camera, channels in CHANNELS.items()
+    }
+
+
+@pytest.mark.parametrize("encoder", ["drqv2", "spatial_softmax"])
+@pytest.mark.parametrize(("suffix", "code"), [(".onnx", ONNX), (".pt2", PT2)])
+def test_a_policy_of_frames_acts_alone_as_it_acts_here(
+    tmp_path: Path, encoder: str, suffix: str, code: str
+) -> None:
+    policy, path = image_policy("bc", encoder, policy_head="normal"), tmp_path / f"policy{suffix}"
+    result = policy.export(path)
+    assert result.images == {"front": (16, 17, 3), "wrist": (16, 17, 1)}
+    assert (result.rows, result.rows_differing) == (export.IMAGE_ROWS, 0)
+    assert "obs [B, 2], front [B, 16, 17, 3], wrist [B, 16, 17, 1] -> action" in str(result)
+
+    obs, images = torch.randn(9, 2), frames(9)
+    found, metadata = run_alone(code, path, obs=obs, **images)
+    torch.testing.assert_close(found, policy.act(obs, images=images), rtol=0, atol=1e-5)
+    images["wrist"] = 255 - images["wrist"]
+    other, _ = run_alone(code, path, obs=obs, **images)
+    assert float((other - found).abs().amax(1).min()) > 0  # both cameras matter
+    assert metadata["images"] == {"front": [16, 17, 3], "wrist": [16, 17, 1]}
+
+
+@pytest.mark.parametrize(("suffix", "code"), [(".onnx", ONNX), (".pt2", PT2)])
+def test_samples_of_a_policy_of_frames(tmp_path: Path, suffix: str, code: str) -> None:
+    policy, path = image_policy("vfo_bin", "drqv2", precision="bf16"), tmp_path / f"a{suffix}"
+    assert policy.export(path, deterministic=False).inputs == {"obs": 2, "uniform": 2}
+    policy = image_policy("vfo_bin", "drqv2")
+    policy.export(path, deterministic=False)
+    obs, noise, images = torch.randn(200, 2), torch.rand(200, 4), frames(200)
+    found, _ = run_alone(code, path, obs=obs, uniform=noise[:, :2].contiguous(), **images)
+    same = torch.isclose(found, policy.act_rows(obs, noise, images), rtol=0, atol=1e-5).all(1)
+    assert float(same.float().mean()) >= 0.99
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -134,10 +186,14 @@ def test_what_cannot_be_exported_is_refused(
     with pytest.raises(TypeError, match="deterministic: expected True or False"):
         make_policy("rebrac").export(path, deterministic="mode")  # type: ignore[arg-type]
 
-    images = make_policy("bc")
-    monkeypatch.setattr(images.learner, "encoder", nn.Identity())
-    with pytest.raises(ValueError, match="policies that read images cannot be exported yet"):
-        images.export(path)
+    other = make_policy("bc")
+    monkeypatch.setattr(other.learner, "encoder", nn.Identity())
+    with pytest.raises(ValueError, match="expected fastifo's encoder of observations, found Iden"):
+        other.export(path)
+    clash = make_policy("bc")
+    clash.learner.spec = InputSpec(OBS_DIM, ACTION_DIM, images=(("action", 16, 16, 3),))
+    with pytest.raises(ValueError, match=r"export: the camera 'action' has the name of another"):
+        clash.export(path)
 
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
@@ -152,8 +208,8 @@ def test_a_file_that_would_act_differently_is_not_written(
     policy = make_policy("rebrac", hidden_sizes=())
     act_rows = policy.act_rows
 
-    def shifted(obs: Tensor, noise: Tensor | None) -> Tensor:
-        return act_rows(obs, noise) + 0.01
+    def shifted(obs: Tensor, noise: Tensor | None, images: Any) -> Tensor:
+        return act_rows(obs, noise, images) + 0.01
 
     monkeypatch.setattr(policy, "act_rows", shifted)
     with pytest.raises(ValueError, match=r"differs from this one in 2048 of 2048 random rows"):

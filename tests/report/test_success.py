@@ -196,10 +196,10 @@ def test_self_improvement_reports_success(
     assert first == pytest.approx(float(start.background.success.double().mean()))
     assert second in [0.2 * count for count in range(6)]
     assert result.measured == result.success
-    assert "bc, success of" in str(result)
+    assert "bc, success after" in " ".join(str(result).split())
     assert read_improvements(tmp_path) == [result]
     report(tmp_path)
-    assert "success of each iteration&#x27;s data" in (tmp_path / "report.html").read_text()
+    assert "success after each iteration" in (tmp_path / "report.html").read_text()
     assert improvement_table(result).rows[0][1] == f"{first:.2f}"
     # Files from before success was kept have returns alone.
     path = tmp_path / "improve.json"

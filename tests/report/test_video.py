@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -39,7 +40,6 @@ def test_a_fast_simulation_leaves_frames_out(tmp_path: Path) -> None:
 
 
 def test_an_mp4_has_every_frame(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="the extra video is not installed")
     video.write_video(tmp_path / "a.mp4", FRAMES, 20.0)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].average_rate == 20

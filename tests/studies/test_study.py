@@ -12,7 +12,8 @@ from fastifo.report.aggregates import aggregate
 from fastifo.report.report import read_improvements, report
 from fastifo.report.runs import by_dataset, read_runs
 from fastifo.studies.grid import study_bimodal, study_sibench
-from fastifo.studies.improve import Improvement, improve
+from fastifo.studies.improve import improve
+from fastifo.studies.improvement import Improvement
 from helpers import SMALL
 from support import contents, write_expert
 

@@ -4,7 +4,7 @@ Layout: `meta/info.json`, and `data/chunk-*/*.parquet` with a row per frame: `ac
 `observation.state` and others, `episode_index`, `frame_index`, `index`, and for simulators
 `next.reward` and `next.done`. Version 3 has many episodes in a file, version 2 one. A frame is an
 observation and the action taken in it: the observation after an episode's last action is not
-stored. Frames of cameras are videos, which are not read.
+stored. Cameras are videos, see `lerobot_video.py`.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from fastifo.data.formats.arrow import Table
 from fastifo.data.formats.assemble import concatenate_columns, from_rows
 from fastifo.data.formats.end_names import in_order, role_of
 from fastifo.data.formats.ends import find_ends
+from fastifo.data.formats.lerobot_video import PICTURES, find_cameras, with_videos
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
 from fastifo.data.formats.tables import check_together
@@ -25,8 +26,8 @@ from fastifo.utils.text import license_of
 
 OBS = ("observation.state", "observation.environment_state")  # those of them that exist
 REWARD = "next.reward"
+TIME = "timestamp"  # in seconds from the episode's beginning
 NUMBERS = ("episode_index", "frame_index", "index")  # that every file has
-PICTURES = ("image", "video")  # `dtype` of cameras' features
 
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
@@ -34,8 +35,9 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
 
     path: its folder.
     options: `keys` are features to concatenate as the observation, by default those of OBS;
-    `action_key` is the feature of the actions, by default `action`; `terminals`, `dones` and
-    `max_steps` say which ends are the task's, where `next.terminated` does not.
+    `action_key` is the feature of the actions, by default `action`; `cameras` are those whose
+    videos are read, with or without `observation.images.`; `terminals`, `dones` and `max_steps` say
+    which ends are the task's, where `next.terminated` does not.
     Raises FileNotFoundError; ValueError naming the file and what is wrong with it; ImportError.
     """
     info_path = path / "meta" / "info.json"
@@ -53,9 +55,11 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         raise FileNotFoundError(f"{path}: expected data/chunk-*/*.parquet, found no such file")
     source = _source(path, options, info, features)
     keys, action_key = _columns(source, features, options)
+    cameras = find_cameras(source, features, options.cameras)
     ends = [name for name in in_order(list(features)) if role_of(name)]
     ends += [name for name in (options.terminals, options.ends) if name in features]
     wanted = [*keys, action_key, *NUMBERS, *([REWARD] if REWARD in features else []), *ends]
+    wanted += [TIME] if cameras else []
     table = Table(files, list(dict.fromkeys(name for name in wanted if name)))
     order = _order(source, table, info)
     numbers = {name: table.numbers(name)[order] for name in (*keys, action_key) if name}
@@ -68,7 +72,11 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     found = find_ends(path, marks, len(order), options)
     found.notes.update(source.info["notes"])
     reward = table.numbers(REWARD)[order].reshape(len(order)) if REWARD in features else None
-    return from_rows(source, obs, found, action=action, reward=reward)
+    result = from_rows(source, obs, found, action=action, reward=reward)
+    if not cameras:
+        return result
+    episode, time = (table.numbers(n, np.float64)[order].ravel() for n in ("episode_index", TIME))
+    return with_videos(result, info, cameras, episode.astype(np.int64), time)
 
 
 def _columns(
@@ -82,8 +90,8 @@ def _columns(
     if bad or not keys:
         raise source.error(
             f"keys: {', '.join(bad) or 'none of the default features is there'}: expected some of "
-            f"{', '.join(low_dim) or 'none'}; cameras are not read "
-            f"({', '.join(pictures) or 'none'})"
+            f"{', '.join(low_dim) or 'none'}; videos are read by camera, as in "
+            f",cameras=top ({', '.join(pictures) or 'none here'})"
         )
     action_key = options.action_key or "action"
     if action_key not in features and options.action_key:
@@ -120,6 +128,7 @@ def _source(
 ) -> Source:
     """What meta/info.json and the card state.  LeRobot states no bounds of actions."""
     pictures = sum(feature.get("dtype") in PICTURES for feature in features.values())
+    pictures -= len(options.cameras)
     kept = {
         name: info[name]
         for name in ("codebase_version", "robot_type", "fps")

@@ -27,9 +27,8 @@ FILE_OPTIONS = {  # kind of file -> options in its spec
         "action_key",
         *SHARED,
     ),
-    **dict.fromkeys(
-        ("npz", "csv", "parquet", "lerobot"), ("episodes", "keys", *FLAT, "action_key", *SHARED)
-    ),
+    **dict.fromkeys(("npz", "csv", "parquet"), ("episodes", "keys", *FLAT, "action_key", *SHARED)),
+    "lerobot": ("episodes", "keys", "cameras", *FLAT, "action_key", *SHARED),
     "ogbench": ("episodes", "keys", "action_key", *SHARED),
     "d3rlpy": ("episodes", "dones", "max_steps", *SHARED),
     "imitation": ("episodes", "dones", "max_steps", *SHARED),

@@ -10,6 +10,7 @@ from typing import Any
 from fastifo.envs.backends.quiet import quiet
 from fastifo.envs.render import OWN, Render
 from fastifo.envs.spec import EnvSpec
+from fastifo.utils.imports import check_function, find_named
 from fastifo.utils.text import did_you_mean
 
 PREFIX = "gymnasium/"
@@ -42,32 +43,18 @@ def _maker_of(spec: EnvSpec) -> Callable[..., Any] | None:
 
     Gymnasium's own "module:Id" imports the module and is then a registered id.
     """
-    module_name, colon, name = spec.id.removeprefix(PREFIX).partition(":")
-    if not colon:
+    text = spec.id.removeprefix(PREFIX)
+    if ":" not in text:
         return None
     if not spec.is_trusted:
         raise ValueError(
             f"{spec.id}: a file names this code, and fastifo does not run code named by files; "
             f"pass env={spec.id!r} (--env-id {spec.id}) if you trust it"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"{spec.id}: expected a module and a function, found no module {module_name!r} "
-            f"({error}); is its folder on PYTHONPATH?"
-        ) from None
-    function: Any = module
-    for part in name.split("."):
-        function = getattr(function, part, None)
+    module, name, function = find_named(text)
     if function is None and name in registry():
         return functools.partial(_gymnasium().make, name, disable_env_checker=True)
-    if not callable(function):
-        known = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
-        raise ValueError(
-            f"{spec.id}: {module_name} has no function {name!r}; {did_you_mean(name, known)}"
-        )
-    return function  # type: ignore[no-any-return]
+    return check_function(text, module, name, function)
 
 
 def _call(name: str, make: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:

@@ -1,0 +1,179 @@
+"""Iterations of training and playing: their folders, and the order in which they are made."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.data.episodes import Episodes
+from fastifo.engine.train import train
+from fastifo.envs.policy import Policy
+from fastifo.envs.rollout import collect
+from fastifo.envs.spec import EnvSpec
+from fastifo.studies.improvement import FORMAT, Improvement
+from fastifo.utils.files import write_json
+from fastifo.utils.parallel import Executor
+
+SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
+PLAYED = "played.fastifo"  # an iteration's episodes
+START = "start.fastifo"  # the first data, for other processes
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the iterations of one self-improvement share."""
+
+    algorithm: str  # name of the method
+    env: EnvSpec  # of the task
+    start: Dataset | None  # the first data, which state the action bounds; None: read from `START`
+    episodes: int  # played in each iteration
+    folder: Path
+    fields: dict[str, Any]  # arguments of `train`
+    progress: bool
+    learner: ClassVar[str] = ""  # method that is trained, if its name is another
+
+    @cached_property
+    def first(self) -> Dataset:
+        """The first background, and the expert's observations."""
+        return load_dataset(self.folder / START) if self.start is None else self.start
+
+    def plan(self) -> dict[str, Any]:
+        """What `plan.json` says of the data."""
+        return {"background": self.first.fingerprint()}
+
+    def begin(self, is_new: bool) -> None:
+        """Called once in a locked folder, before the first iteration.
+
+        is_new: the folder has no plan yet.
+        """
+
+    def keep_start(self) -> None:
+        """Writes the first data for other processes, unless that is done."""
+        if not (self.folder / START).exists():
+            self.first.save(self.folder / START)
+
+    def for_other_process(self) -> "Experiment":
+        """The experiment without data, which it reads from its folder."""
+        return dataclasses.replace(self, start=None, progress=False)
+
+    def played(self, seed: int, iteration: int) -> Path:
+        """File of an iteration's episodes."""
+        return self.folder / f"seed-{seed}" / f"iteration-{iteration:02d}" / PLAYED
+
+    def read(self, seed: int, iteration: int) -> Dataset:
+        """An iteration's episodes, as a background."""
+        return load_dataset(self.played(seed, iteration))
+
+    def iterate(self, seed: int, iteration: int) -> tuple[float, float]:
+        """One iteration of one seed, unless its episodes exist.
+
+        Returns mean return and rate of success, see `measure`.
+        """
+        path = self.played(seed, iteration)
+        if not path.exists():
+            run = train(
+                self.learner or self.algorithm, self.data(seed, iteration), seeds=[seed],
+                out=path.parent / "run", progress=self.progress, env=self.env, **self.fields,
+            )  # fmt: skip
+            policy = run.policy(0).to(torch.device("cpu"))
+            self.play(policy, iteration).save(path)
+        return self.measure(self.read(seed, iteration))
+
+    def data(self, seed: int, iteration: int) -> Dataset:
+        """What an iteration learns from: the episodes of the one before, and the expert."""
+        background = self.first.background
+        if iteration > 0:
+            background = self.read(seed, iteration - 1).background
+        return self.dataset(background, self.first.expert)
+
+    def play(self, policy: Policy, iteration: int) -> Dataset:
+        """Episodes of an iteration's policy, as a background."""
+        played = collect(
+            policy, self.env, self.episodes, False, seed=SEED_BLOCK + iteration,
+            title=f"iteration {iteration}",
+            bounds=(self.first.action_low, self.first.action_high), progress=self.progress,
+        )  # fmt: skip
+        return self.dataset(played, None, iteration=iteration)
+
+    def measure(self, played: Dataset) -> tuple[float, float]:
+        """Mean return and rate of success after an iteration, or of the first data."""
+        return means(played.background)
+
+    def dataset(self, background: Episodes, expert: Episodes | None, **info: Any) -> Dataset:
+        """A dataset of the experiment's environment."""
+        return dataclasses.replace(
+            self.first, background=background, expert=expert, env_id=self.env.id, info=info,
+            unverified=(), env_kwargs={**self.env.settings, **self.env.kwargs},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of one seed as a job for another process."""
+
+    experiment: Experiment  # which reads the first data from its folder
+    seed: int
+    iteration: int
+
+    def run(self) -> None:
+        """Makes the iteration, unless its episodes exist."""
+        self.experiment.iterate(self.seed, self.iteration)
+
+
+def run_iterations(
+    experiment: Experiment,
+    iterations: int,
+    seeds: tuple[int, ...],
+    executor: Executor | None = None,
+) -> Improvement:
+    """All iterations of all seeds; writes `improve.json` after each."""
+    measured = {seed: [experiment.measure(experiment.first)] for seed in seeds}
+    for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
+        if executor is not None:
+            remote = experiment.for_other_process()
+            waiting = [seed for seed in seeds if not experiment.played(seed, iteration).exists()]
+            executor.run([Iteration(remote, seed, iteration) for seed in waiting])
+        for seed in seeds:
+            measured[seed].append(experiment.iterate(seed, iteration))
+        returns, success = (
+            [[pair[column] for pair in measured[seed]] for seed in seeds] for column in (0, 1)
+        )
+        is_known = not np.isnan(success).any()
+        result = Improvement(
+            experiment.algorithm, experiment.env.id, seeds, returns, success if is_known else None
+        )
+        content = {"format": FORMAT, **dataclasses.asdict(result)}
+        if not is_known:
+            del content["success"]
+        write_json(experiment.folder / "improve.json", content)
+    return result
+
+
+def means(episodes: Episodes) -> tuple[float, float]:
+    """Mean return and rate of success; nan where they are unknown."""
+    values = (episodes.returns(), episodes.success)
+    mean, rate = (nan if value is None else float(value.double().mean()) for value in values)
+    return mean, rate
+
+
+def plan_of(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Any]:
+    """The content of `plan.json`: what must not change when an improvement is continued."""
+    return {
+        "format": FORMAT,
+        "algorithm": experiment.algorithm,
+        "env_id": experiment.env.id,
+        "episodes": experiment.episodes,
+        "seeds": list(seeds),
+        "fields": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in experiment.fields.items()
+        },
+        **experiment.plan(),
+    }

@@ -1,0 +1,380 @@
+"""DAgger on a toy whose values are known, its schedule, its folders, and what it refuses."""
+
+import dataclasses
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fastifo
+import own_envs
+from fastifo.data.dataset import Dataset
+from fastifo.envs.experts.asked import AskedExpert, Mixture
+from fastifo.envs.rollout import collect
+from fastifo.envs.spec import as_spec
+from fastifo.report.report import read_improvements, report
+from fastifo.studies.dagger import FIRST_SEED, Schedule
+from fastifo.studies.expert_sources import open_expert
+from fastifo.studies.improvement import Improvement
+from fastifo.studies.iterations import SEED_BLOCK
+from fastifo.utils.executors import OpenExecutor
+from fastifo.utils.parallel import Job
+from helpers import SMALL, random_dataset
+from support import needs_rendering, write_expert
+
+TINY: dict[str, Any] = {"num_updates": 3, "episodes": 3, "progress": False, **SMALL}
+STEPS = 30
+CONVERGED: dict[str, Any] = {  # sampled actions are uniform in bins 0.2 wide
+    "num_updates": 1000, "episodes": 20, "hidden_sizes": (32,), "batch_size": 64, "num_bins": 11,
+    "kernel_reading": "none", "action_jitter": True, "learning_rate": 3e-3, "progress": False,
+}  # fmt: skip
+
+
+def run_dagger(out: Path, iterations: int = 2, **fields: Any) -> Improvement:
+    fixed: dict[str, Any] = {"expert": own_envs.steer, "env_id": own_envs.Track, **TINY}
+    return fastifo.improve("dagger", out=out, iterations=iterations, **fixed | fields)
+
+
+def played(out: Path, iteration: int, seed: int = 0) -> Dataset:
+    return fastifo.load(out / f"seed-{seed}/iteration-{iteration:02d}/played.fastifo")
+
+
+def test_dagger_mends_the_errors_that_cloning_compounds(tmp_path: Path) -> None:
+    # The expert never leaves 0, so that its clone does not learn to return. The error of a sampled
+    # action has the variance of its bin; without returning, that of x grows by as much each step.
+    result = run_dagger(tmp_path, env_kwargs={"limit": STEPS}, **CONVERGED)
+    variance = 0.2**2 / 12
+    expert, cloning, *dagger = result.returns[0]
+    assert expert == 0.0
+    assert cloning < -0.9 * variance * STEPS * (STEPS + 1) / 2  # 1.4
+    # Returning leaves the last action's error, and that of the label's bin, which is as large.
+    assert dagger[-1] == pytest.approx(-2.0 * variance * STEPS, abs=0.2)  # 0.2
+
+
+def test_labels_are_the_experts_actions_where_the_learner_was(tmp_path: Path) -> None:
+    run_dagger(tmp_path, env_id=own_envs.Line, expert=lambda obs: 3.0 * obs[:, 1:] - obs[:, :1])
+    data = played(tmp_path, 1).background
+    obs = data.obs[data.rows()]
+    expected = (3.0 * obs[:, 1:] - obs[:, :1]).clamp(-2.0, 2.0) / 2.0  # bounds are -2 and 2
+    torch.testing.assert_close(data.action, expected)
+    policy = fastifo.open_run(tmp_path / "seed-0/iteration-01/run").policy(0)
+    spec = as_spec(own_envs.Line)
+    alone = collect(policy, spec, 3, False, seed=SEED_BLOCK + 1, title="", progress=False)
+    assert torch.equal(data.obs, alone.obs)  # the learner played, not the expert
+    assert alone.reward is not None
+    assert data.reward is not None
+    assert torch.equal(data.reward, alone.reward)
+
+
+def test_each_policy_learns_from_all_data_so_far(tmp_path: Path) -> None:
+    run_dagger(tmp_path, 3)
+    first = fastifo.load(tmp_path / "start.fastifo")
+    parts = [first.background, *(played(tmp_path, i).background for i in range(2))]
+    joined = fastifo.Episodes.joined(parts)
+    run = fastifo.open_run(tmp_path / "seed-0/iteration-02/run")
+    assert run.algorithm == "bc"
+    assert run.datasets[0]["fingerprint"] == Dataset(joined).fingerprint()
+    assert joined.num_episodes == 9
+
+
+def test_with_beta_1_the_expert_plays(tmp_path: Path) -> None:
+    result = run_dagger(tmp_path, betas=[1.0], env_id=own_envs.Line, episodes=4)
+    for iteration in (0, 1):
+        expert = open_expert(own_envs.steer, as_spec(own_envs.Line))
+        alone = collect(
+            expert, as_spec(own_envs.Line), 4, True, seed=SEED_BLOCK + iteration, title="",
+            progress=False,
+        )  # fmt: skip
+        assert torch.equal(played(tmp_path, iteration).background.obs, alone.obs)
+    # What is reported is the learner alone.
+    run = fastifo.open_run(tmp_path / "seed-0/iteration-01/run")
+    returns = run.evaluate(4, seed=SEED_BLOCK + 1, env=own_envs.Line, progress=False)
+    assert result.returns[0][2] == returns.mean
+    assert result.success is not None
+    assert result.success[0][2] == returns.success
+
+
+def test_a_mixture_takes_turns_by_beta_and_does_not_depend_on_other_episodes() -> None:
+    run = fastifo.train("bc", random_dataset(), num_updates=1, progress=False, **SMALL)
+    expert = AskedExpert(lambda obs: torch.full((len(obs), 2), 9.0), "nine", 2, "")
+    mixture = Mixture(expert, run.policy(0), 0.3)
+    obs = torch.randn(10000, 3, generator=torch.Generator().manual_seed(0))
+    actions = mixture.act_rows(obs, mixture.noise(5, 2, 10000))
+    by_expert = (actions == 9.0).all(1)
+    assert float(by_expert.float().mean()) == pytest.approx(0.3, abs=0.02)  # 4 standard errors
+    policy = run.policy(0)
+    own = policy.act_rows(obs, policy.noise(5, 2, 10000))
+    assert torch.equal(actions[~by_expert], own[~by_expert])
+    later = mixture.act_rows(obs, mixture.noise(5, 3, 10000))
+    assert not torch.equal(by_expert, (later == 9.0).all(1))
+    some = mixture.act_rows(obs[7:9], mixture.noise(5, 2, 10000)[7:9])
+    torch.testing.assert_close(some, actions[7:9])
+
+
+@pytest.mark.parametrize(
+    ("decay", "betas", "expected"),
+    [
+        (0.0, None, [1, 0, 0, 0]),
+        (0.5, None, [1, 0.5, 0.25, 0.125]),
+        (1, None, [1, 1, 1, 1]),
+        (0.0, [1, 0.6, 0.3], [1, 0.6, 0.3, 0.3]),
+        (0.0, np.array([1.0]), [1, 1, 1, 1]),
+    ],
+)
+def test_the_schedule_of_beta(decay: float, betas: Any, expected: Sequence[float]) -> None:
+    schedule = Schedule.of(decay, betas)
+    assert [schedule.beta(number) for number in range(4)] == expected
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Weights and episodes."""
+    kept = [*folder.rglob("*.safetensors"), *folder.rglob("*.fastifo")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(kept)}
+
+
+@pytest.mark.parametrize("beta_decay", [0.0, 0.5])
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, beta_decay: float) -> None:
+    fields = {"seeds": (0, 1), "beta_decay": beta_decay}
+    whole = run_dagger(tmp_path / "whole", 3, **fields)
+    run_dagger(tmp_path / "cut", 1, **fields)
+    path = tmp_path / "cut/seed-1/iteration-00/played.fastifo"
+    path.unlink()  # as if killed before the second seed
+    assert run_dagger(tmp_path / "cut", 3, **fields) == whole
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert read_improvements(tmp_path / "cut") == [whole]
+    assert report(tmp_path / "cut").name == "sawteeth.png"
+    assert "dagger, return after each iteration" in " ".join(str(whole).split())
+    with pytest.raises(ValueError, match="started with expert='own_envs:steer', now asked for"):
+        run_dagger(tmp_path / "cut", 3, **fields, expert=np.negative)
+    with pytest.raises(ValueError, match="started with beta_decay="):
+        run_dagger(tmp_path / "cut", 3, **fields | {"beta_decay": 0.25})
+
+
+class Pickled(OpenExecutor):
+    """Runs copies of jobs as another process would get them."""
+
+    workers = 1
+
+    def run_all(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            pickled = pickle.dumps(job)
+            assert len(pickled) < 5000
+            pickle.loads(pickled).run()
+
+
+def test_dagger_on_an_executor(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        "expert": "own_envs:steer",
+        "env_id": "own_envs:Track",
+        "beta_decay": 0.5,
+    }
+    here = run_dagger(tmp_path / "here", **fields)
+    assert run_dagger(tmp_path / "there", executor=Pickled(), **fields) == here
+    assert files(tmp_path / "here") == files(tmp_path / "there")
+    with pytest.raises(ValueError, match="expert: expected a name that other processes can import"):
+        run_dagger(tmp_path / "own", executor=Pickled(), **fields | {"expert": own_envs.steer})
+
+
+def demonstrations(**columns: Any) -> Dataset:
+    """Episodes of the expert, with actions as in `columns`."""
+    background = {"obs": torch.zeros(11, 1), "action": torch.zeros(10, 1)}
+    return Dataset.from_episodes([background], [background | columns], action_low=-1, action_high=1)
+
+
+def test_given_demonstrations_are_the_first_data(tmp_path: Path) -> None:
+    action = torch.linspace(-1, 1, 10)[:, None]
+    result = run_dagger(tmp_path, 1, seed_background=demonstrations(action=action))
+    run = fastifo.open_run(tmp_path / "seed-0/iteration-00/run")
+    given = demonstrations(action=action).expert
+    assert given is not None
+    assert run.datasets[0]["fingerprint"] == Dataset(given).fingerprint()
+    assert result.returns[0][0] == 0.0  # they have no rewards: the expert was asked to play
+
+
+def test_demonstrations_without_actions_are_refused(tmp_path: Path) -> None:
+    demos = demonstrations()
+    object.__setattr__(demos.expert, "action", None)
+    with pytest.raises(ValueError, match=r"dagger needs the expert's actions; .* leave the data o"):
+        run_dagger(tmp_path / "x", seed_background=demos)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("expert", "kind", "message"),
+    [
+        (lambda obs: obs[:, 0], ValueError, r"<lambda>: expected actions \[\d+, 1\] for observ"),
+        (lambda obs: np.zeros((1, 1)), ValueError, r"expected actions \[\d+, 1\].*found \[1, 1\]"),
+        (
+            lambda obs: np.full((len(obs), 1), np.nan),
+            ValueError,
+            "finite actions, found nan in dim",
+        ),
+        (lambda obs: None, ValueError, r"expected actions .*found \[\]"),
+        (lambda obs: "left", TypeError, "expected an array of actions, found str"),
+        ("own_envs:stear", ValueError, "no function 'stear'; did you mean 'steer'"),
+        ("nowhere:steer", ValueError, "found no module 'nowhere'"),
+        ("nowhere.npz", FileNotFoundError, "nowhere.npz: no such expert file"),
+        ("nowhere.onnx", FileNotFoundError, "nowhere.onnx: no such policy file"),
+        ("nowhere", FileNotFoundError, "expert nowhere: expected 'included', .* nothing there"),
+        ("sibench:Hopper-v4/d=5", ValueError, "found the dataset sibench.*cannot be asked"),
+        ("included", ValueError, "no expert ships for 'own_envs:Track'"),
+        (3, TypeError, "expert: expected 'included', .*found int"),
+    ],
+)
+def test_an_expert_that_cannot_answer_is_refused_before_training(
+    tmp_path: Path, expert: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        run_dagger(tmp_path, expert=expert)
+    assert not list(tmp_path.rglob("run"))
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_folder_is_free_after_an_expert_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected finite actions"):
+        run_dagger(tmp_path, expert=lambda obs: np.nan * obs)
+    (tmp_path / "start.fastifo").write_bytes(b"of a process that was killed before its plan")
+    assert run_dagger(tmp_path, 1).returns[0][0] == 0.0
+
+
+def test_a_policy_of_images_takes_no_turns_with_the_expert(tmp_path: Path) -> None:
+    render = {"render": {"cameras": ["render"], "height": 8, "width": 8}}
+    fields: dict[str, Any] = {"env_id": own_envs.Drawn, "env_kwargs": render}
+    with pytest.raises(ValueError, match="betas: a policy that sees images cannot take turns"):
+        run_dagger(tmp_path / "x", beta_decay=0.5, **fields)
+    assert not (tmp_path / "x").exists()
+
+
+@needs_rendering
+def test_a_learner_sees_images_and_the_expert_observations(tmp_path: Path) -> None:
+    render = {"render": {"cameras": ["render"], "height": 8, "width": 8}}
+    small: dict[str, Any] = {
+        "image_encoder": "spatial_softmax",
+        "image_features": 4,
+        "env_kwargs": render,
+    }
+    run_dagger(tmp_path, 2, env_id=own_envs.Drawn, **small)
+    data = played(tmp_path, 1).background
+    assert data.images["render"].shape == (len(data.obs), 8, 8, 3)
+    expected = (-data.obs[data.rows()][:, :1]).clamp(-1.0, 1.0) / 2.0
+    torch.testing.assert_close(data.action, expected)
+
+
+def test_a_wrong_answer_to_a_learner_is_refused(tmp_path: Path) -> None:
+    def answer(obs: Any) -> Any:  # fails once it is away from 0
+        return np.where(np.abs(obs) > 0, np.nan, 0.0)
+
+    with pytest.raises(ValueError, match=r"found nan in dimension 0 for the observation \["):
+        run_dagger(tmp_path, expert=answer)
+    assert not list(tmp_path.rglob("played.fastifo"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"beta_decay": 1.5}, r"beta_decay: expected a number in \[0, 1\], found 1.5"),
+        ({"beta_decay": "x"}, r"beta_decay: expected a number in \[0, 1\], found 'x'"),
+        ({"betas": [1, 2]}, r"betas: expected numbers in \[0, 1\], found \[1, 2\]"),
+        ({"betas": [0.5]}, "betas: expected 1 first"),
+        ({"betas": []}, "betas: expected 1 first"),
+        ({"betas": [1], "beta_decay": 0.5}, "expected betas or beta_decay, found both"),
+        ({"env_id": None}, "env_id: expected the name of an environment"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path: Path, fields: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_dagger(tmp_path / "x", **fields)
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_methods_have_no_beta_and_need_a_background(tmp_path: Path) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    with pytest.raises(TypeError, match="bc has no beta_decay and no betas"):
+        fastifo.improve("bc", dataset, dataset, out=tmp_path, betas=[1])
+    with pytest.raises(ValueError, match="seed_background: expected a dataset"):
+        fastifo.improve("bc", dataset, out=tmp_path)
+
+
+Make = Callable[[fastifo.Run, Path], Any]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda run, folder: run.path, id="run folder"),
+        pytest.param(lambda run, folder: run.policy(0), id="policy"),
+        *(
+            pytest.param(
+                lambda run, folder, name=name: run.policy(0).export(folder / name).path,
+                id=name,
+                marks=pytest.mark.slow,
+            )
+            for name in ("policy.pt2", "policy.onnx")
+        ),
+    ],
+)
+def test_a_trained_policy_is_an_expert(tmp_path: Path, make: Make) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    fields: dict[str, Any] = {"num_updates": 2, "progress": False, "policy_head": "deterministic"}
+    run = fastifo.train("bc", dataset, out=tmp_path / "run", **SMALL | fields)
+    expert = open_expert(make(run, tmp_path), as_spec("Hopper-v4"))
+    obs = torch.randn(300, 11)
+    torch.testing.assert_close(expert.ask(obs), run.policy(0).act(obs), rtol=0, atol=1e-5)
+
+
+def test_the_environment_of_a_run_is_the_default(tmp_path: Path) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    fastifo.train("bc", dataset, out=tmp_path / "run", num_updates=2, progress=False, **SMALL)
+    result = fastifo.improve("dagger", tmp_path / "run", out=tmp_path / "out", iterations=1, **TINY)
+    assert result.env_id == "Hopper-v4"
+
+
+@pytest.mark.slow
+def test_files_that_are_no_deterministic_policy_are_refused(tmp_path: Path) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    run = fastifo.train("bc", dataset, num_updates=1, progress=False, **SMALL)
+    samples = run.policy(0).export(tmp_path / "samples.pt2", deterministic=False).path
+    with pytest.raises(ValueError, match=r"samples.pt2: holds samples.*--play mode"):
+        open_expert(samples, as_spec("Hopper-v4"))
+    for name in ("damaged.pt2", "damaged.onnx"):
+        (tmp_path / name).write_bytes(samples.read_bytes()[:1000])
+        with pytest.raises(ValueError, match=f"{name}: expected .* damaged or unrelated"):
+            open_expert(tmp_path / name, as_spec("Hopper-v4"))
+
+
+def test_the_included_expert_and_a_policy_file_are_experts(tmp_path: Path) -> None:
+    obs = torch.randn(5, 11)
+    for source, expected in (
+        ("included", fastifo.envs.experts.load_expert("Hopper-v4")),
+        (
+            write_expert(tmp_path / "own.npz"),
+            fastifo.envs.experts.load_expert("Hopper-v4", tmp_path / "own.npz"),
+        ),
+    ):
+        asked = open_expert(source, as_spec("Hopper-v4"))
+        assert torch.equal(asked.ask(obs), expected.act_rows(obs, None))
+
+
+def test_an_expert_of_another_environment_is_refused(tmp_path: Path) -> None:
+    narrow = write_expert(tmp_path / "narrow.npz", obs_dim=30)
+    with pytest.raises(ValueError, match=r"narrow.npz: does not accept observations \[1, 11\]"):
+        fastifo.improve("dagger", narrow, env_id="Hopper-v4", out=tmp_path / "out", **TINY)
+
+
+def test_the_experts_first_episodes_have_start_states_of_their_own(tmp_path: Path) -> None:
+    run_dagger(tmp_path, 1, env_id=own_envs.Line)
+    expert = open_expert(own_envs.steer, as_spec(own_envs.Line))
+    alone = collect(
+        expert, as_spec(own_envs.Line), 3, True, seed=FIRST_SEED, title="", progress=False
+    )
+    start = fastifo.load(tmp_path / "start.fastifo")
+    assert torch.equal(start.background.obs, alone.obs)
+    assert start.action_high is not None
+    assert start.action_high.tolist() == [2.0]
+    assert dataclasses.replace(start.background, action=None) == dataclasses.replace(
+        alone, action=None
+    )
