@@ -8,7 +8,7 @@ study. A preset sets some fields on top of that; fields given explicitly overrid
 
 | preset | methods | settings |
 | --- | --- | --- |
-| `orig` | bc, bco, smodice, lobsdice, dilo, tailo, seabo, otr | the authors' code or a usual one |
+| `orig` | bc, bco, smodice, lobsdice, pw_dice, dilo, tailo, seabo, otr | authors' or usual code |
 | `jax` | iql, tge, seabo, otr | the authors' code of IQL on MuJoCo, where `iql` follows CORL |
 | `robomimic` | the methods of the VfO study | the study's column for Robomimic |
 | `robomimic-image` | the same | the same, for data with images; the paper gives no encoder |
