@@ -1,16 +1,19 @@
 """A task whose answer only pixels tell: BC and VfO-bin reach a target that they see.
 
-    python -m bench.image_toy [--updates 800] [--threads 2]
+    python -m bench.image_toy [--updates 800] [--threads 2] [--precision bf16]
 
 A red dot moves on a canvas of 24 x 24 pixels; the action is its velocity. The green dot is its
 target. The observation beside the frame is always 0. BC clones a noisy expert. VfO-bin learns from
 a background in which 3 of 10 actions are the expert's and the others random, and from the expert's
 frames alone; BC on the same background is its yardstick. Success: the dot is within a tenth of the
 canvas of the target after 15 steps. "Other frames" plays with the frames of another episode.
+Rows are added to `bench/results/image-toy.csv`.
 """
 
+import csv
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +21,14 @@ from torch import Tensor
 
 import fastifo
 from bench.arguments import make_parser
+from bench.timing import current_commit, machine
 from fastifo import Dataset
 
+RESULTS = Path(__file__).parent / "results" / "image-toy.csv"
+COLUMNS = (
+    "method", "background", "precision", "updates", "seeds", "success", "other_frames", "wall_s",
+    "cpu_s", "machine", "commit",
+)  # fmt: skip
 SIZE, STEPS, SPEED, NEAR = 24, 15, 0.1, 0.1
 FIELDS: dict[str, Any] = {
     "batch_size": 32, "hidden_sizes": (128,), "image_encoder": "spatial_softmax", "image_shift": 0,
@@ -102,24 +111,44 @@ def main() -> None:
     parser = make_parser("bench.image_toy", __doc__)
     parser.add_argument("--updates", type=int, default=800, help="of each method")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
+    parser.add_argument("--seeds", type=int, default=1, help="policies of each method")
+    parser.add_argument("--rows", nargs="+", type=int, default=[0, 1, 2], help="rows to measure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print("| method | background | success | with other frames | wall s | CPU s |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     clean, wavering = make_dataset(1.0, 0.3), make_dataset(0.3, 0.0)
     value: dict[str, Any] = {"gamma": 0.9, "target_period": 50, "temperature": 0.2}
-    for name, data, label in (
+    methods = (
         ("bc", clean, "noisy expert"),
         ("vfo_bin", wavering, "3 of 10 actions"),
         ("bc", wavering, "3 of 10 actions"),
-    ):
+    )
+    for name, data, label in [methods[row] for row in options.rows]:
         fields = FIELDS | (value if name == "vfo_bin" else {})
+        fields |= {"seeds": range(options.seeds), "precision": options.precision}
         started, used = time.perf_counter(), time.process_time()
         run = fastifo.train(name, data, num_updates=options.updates, **fields)
-        wall, cpu = time.perf_counter() - started, time.process_time() - used
-        rates = [success(run[0], shuffled=shuffled) for shuffled in (False, True)]
-        cells = [name, label, *(f"{rate:.0%}" for rate in rates), f"{wall:.0f}", f"{cpu:.0f}"]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        times = (time.perf_counter() - started, time.process_time() - used)
+        rates = [
+            " ".join(f"{success(run[m], shuffled=each):.3f}" for m in range(options.seeds))
+            for each in (False, True)
+        ]
+        cells = [*rates, *(f"{seconds:.0f}" for seconds in times)]
+        print(f"| {name} | {label} | {' | '.join(cells)} |", flush=True)
+        settings = (options.precision, options.updates, options.seeds)
+        save([name, label, *settings, *cells, machine(torch.device("cpu")), current_commit()])
+
+
+def save(row: list[Any]) -> None:
+    """Adds a row to the results; rates have a number for each seed."""
+    is_new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        writer.writerow(row)
 
 
 if __name__ == "__main__":

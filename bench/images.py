@@ -1,24 +1,21 @@
 """Frames per CPU-second of sampling, of each part of a training step and of rendering; memory.
 
     python -m bench.images [--batch 64] [--seconds 3] [--env HalfCheetah-v4] [--memory]
+                           [--precision bf16] [--only training]
 
 Times are processor time of all threads, which depends little on what else the machine does; opening
 a pack is in wall time. Data are random frames of 84 x 84 x 3. A training step is one of BC; the
-parts of an update are measured one by one. `--memory` makes a sparse pack of 1e6 frames (21 GB of
-zeros that take no room on the disk), opens it and draws batches in a process of its own; its times
-are those of a file that the system caches. Rendering plays `--env` with a camera, if there is one.
-Rows are added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows that methods learn
-from pixels.
+parts of an update are measured one by one, in the number format of `--precision`. `--memory` adds
+the measurements of `bench.image_memory` on a pack of 21 GB. Rendering plays `--env` with a camera,
+if there is one. Rows are added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows
+that methods learn from pixels.
 """
 
 import csv
 import itertools
 import os
-import subprocess
-import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +23,13 @@ from typing import Any
 import torch
 
 from bench.arguments import make_parser
+from bench.image_memory import SIZE, Measured, memory
 from bench.pack import random_dataset
 from bench.timing import current_commit, machine, results_name
 from fastifo import Dataset, Episodes, load
 from fastifo.algos import find
 from fastifo.algos.learner import InputSpec
-from fastifo.data import pack
-from fastifo.data.frames import as_frames, frames_per_block
+from fastifo.data.frames import as_frames
 from fastifo.data.sampler import Sampler
 from fastifo.envs.registry import find_backend
 from fastifo.envs.render import Render
@@ -51,8 +48,6 @@ COLUMNS = (
     "machine",
     "commit",
 )
-SIZE = (84, 84, 3)
-Measured = tuple[str, str, float, float, str]  # part, setting, frames/s, value, unit
 
 
 def make_dataset(count: int) -> Dataset:
@@ -101,20 +96,23 @@ def sampling(dataset: Dataset, folder: Path, batch: int, budget_s: float) -> Ite
             yield "sampling", setting, 2 * batch / seconds, 1e3 * seconds, "ms"
 
 
-def training(dataset: Dataset, batch: int, budget_s: float) -> Iterator[Measured]:
+def training(dataset: Dataset, batch: int, budget_s: float, precision: str) -> Iterator[Measured]:
     """The parts of an update of BC, with each encoder."""
     for encoder in ("drqv2", "spatial_softmax"):
-        setting = f"bc, {encoder}, B={batch}"
-        for part, seconds in update_parts(dataset, encoder, batch, budget_s).items():
+        setting = f"bc, {encoder}, B={batch}" + ("" if precision == "fp32" else f", {precision}")
+        parts = update_parts(dataset, encoder, batch, budget_s, precision)
+        for part, seconds in parts.items():
             yield f"training: {part}", setting, batch / seconds, 1e3 * seconds, "ms"
 
 
-def update_parts(dataset: Dataset, encoder: str, batch: int, budget_s: float) -> dict[str, float]:
+def update_parts(
+    dataset: Dataset, encoder: str, batch: int, budget_s: float, precision: str
+) -> dict[str, float]:
     """Seconds of each part of an update of BC."""
     learner_class = find("bc")
     config = learner_class.Config(image_encoder=encoder, batch_size=batch)
     spec = InputSpec(dataset.obs_dim, dataset.action_dim, images=dataset.cameras)
-    learner: Any = learner_class([config], [0], spec)
+    learner: Any = learner_class([config], [0], spec, precision)
     sampler = make_sampler(dataset, batch, 4, learner.encoder)
     counter = torch.zeros(1, dtype=torch.int64)
     sample, frames = sampler.draw(counter), sampler.background.frames
@@ -163,87 +161,32 @@ def rendering(env: str, budget_s: float) -> Iterator[Measured]:
         yield "rendering", f"{env}, {setting}", 1 / seconds, 1e3 * seconds, "ms"
 
 
-def write_sparse(path: Path, count: int) -> None:
-    """A pack with `count` transitions whose frames are zeros that take no room on the disk."""
-    dataset = Dataset(random_dataset(count, 9).background)
-    dataset.save(path)
-    rows = len(dataset.background.obs)
-    header = pack.read_header(path)
-    content = path.read_bytes()[-header["bytes"] :]
-    shape = (rows, *SIZE)
-    block = frames_per_block(shape)
-    frame_bytes = SIZE[0] * SIZE[1] * SIZE[2]
-    whole = f"{zlib.crc32(bytes(block * frame_bytes)):08x}" * (rows // block)
-    rest = f"{zlib.crc32(bytes(rows % block * frame_bytes)):08x}" if rows % block else ""
-    offset = -(-header["bytes"] // 4096) * 4096
-    entry = {"shape": list(shape), "offset": offset, "crc32": whole + rest}
-    header |= {"version": 3, "frames": {"background.front": entry}}
-    header["frame_bytes"] = offset - header["bytes"] + rows * frame_bytes
-    with path.open("wb") as file:
-        file.write(pack._encode_header(header))
-        file.write(content)
-        file.truncate(file.tell() + header["frame_bytes"])
-
-
-def draw_from(path: Path, batch: int, budget_s: float) -> None:
-    """Prints seconds of opening a pack and of its fingerprint, frames/s, and the process's memory.
-
-    See `memory`, which calls it in another process.
-    """
-    started = time.perf_counter()
-    dataset = load(path)
-    opened = time.perf_counter()
-    dataset.fingerprint()
-    hashed = time.perf_counter()
-    sampler, counter = make_sampler(dataset, batch, 4), torch.zeros(1, dtype=torch.int64)
-    count, used = 0, time.process_time()
-    while time.process_time() - used < budget_s:
-        sampler.draw(counter)
-        counter.add_(1)
-        count += 2 * batch
-    rate = count / (time.process_time() - used)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    status = dict(line.split(":", 1) for line in lines)
-    peak, own = (int(status[name].split()[0]) / 1e6 for name in ("VmHWM", "RssAnon"))
-    print(opened - started, hashed - opened, rate, peak, own)
-
-
-def memory(folder: Path, batch: int, budget_s: float) -> Iterator[Measured]:
-    """Opening a pack of 1e6 frames and drawing from it."""
-    path = folder / "sparse.fastifo"
-    write_sparse(path, 1_000_000)
-    size = f"{path.stat().st_size / 1e9:.1f} GB"
-    code = f"from bench.images import *; draw_from(Path({str(path)!r}), {batch}, {budget_s})"
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout
-    opened, hashed, rate, peak, own = map(float, output.split())
-    yield "open", size, 0.0, opened, "s"
-    yield "fingerprint", size, 0.0, hashed, "s"
-    yield "sampling", f"{size}, first reads, B={batch}", rate, 2e3 * batch / rate, "ms"
-    yield "memory, peak with mapped pages", size, 0.0, peak, "GB"
-    yield "memory, the process's own", size, 0.0, own, "GB"
-
-
 def main() -> None:
     """Measures, prints a table and adds its rows to the results."""
     parser = make_parser("bench.images", __doc__)
     parser.add_argument("--batch", type=int, default=64, help="transitions of a batch")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--precision", default="fp32", help="of training: fp32 or bf16")
+    parser.add_argument(
+        "--only", nargs="*", default=["sampling", "training"], help="parts to measure"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--env", default="", help="environment to render; nothing if not given")
     parser.add_argument("--memory", action="store_true", help="also a pack of 21 GB")
+    parser.add_argument("--updates", type=int, default=300, help="of the training from it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = make_dataset(2000)
     rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
-        rows += sampling(dataset, Path(folder), options.batch, options.seconds)
-        rows += training(dataset, options.batch, options.seconds)
+        if "sampling" in options.only:
+            rows += sampling(dataset, Path(folder), options.batch, options.seconds)
+        if "training" in options.only:
+            rows += training(dataset, options.batch, options.seconds, options.precision)
         if options.env:
             rows += rendering(options.env, options.seconds)
         if options.memory:
-            rows += memory(Path(folder), options.batch, 10 * options.seconds)
+            rows += memory(Path(folder), options.batch, 10 * options.seconds, options.updates)
     print("| part | setting | frames/CPU-s | |\n| --- | --- | ---: | ---: |")
     for part, setting, rate, value, unit in rows:
         print(f"| {part} | {setting} | {rate:.0f} | {value:.3g} {unit} |")

@@ -1,20 +1,45 @@
-"""Bounds on the speed of an update on this machine, and where the native engine spends its time."""
+"""Bounds on the speed of an update on this machine, and where the native engine spends its time.
+
+The limit of an update is the time that its matrix products would take at the highest rate of the
+processor's arithmetic units, plus the time of a pass of Adam that waits for nothing. Compiled loops
+that do nothing else measure both (csrc/engine/peaks.h). Sampling, the loss and the head count as
+free.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from bench.engines import Fastifo, fastifo_dataset
+from bench.engines import Fastifo, fastifo_dataset, native_precisions
 from bench.peers import problem
-from bench.timing import peak_bytes_per_s
+from bench.timing import current_commit, machine, peak_bytes_per_s
 from fastifo import _C
 
-SIDE = 2048  # of the matrices whose product measures the attainable FLOP/s
+SIDE = 2048  # of the matrices whose product measures the FLOP/s of a GPU
 PRODUCT_FLOP = 2.0 * SIDE**3
 ADAM_BYTES = 24.0  # that one pass of Adam moves per parameter
+PEAK_S = 0.3  # time in which one peak is measured
+PRODUCTS = {"fp32": 1, "tf32": 1, "bf16": 1, "fp32x": 3}  # of each product of numbers
+
+# FLOP/s of "fma" and of each bfloat16 unit, parameters/s of "adam"
+Peaks = dict[str, float]
+
+
+class Peak:
+    """One of the machine's peaks: that of an arithmetic unit, or of Adam on a member's weights."""
+
+    def __init__(self, work: str, hidden: int, threads: int) -> None:
+        """work: see csrc/engine/peaks.h.  hidden: width of the layers, which sizes Adam's state."""
+        self.work, self.parameters, self.threads = work, problem.parameters(hidden), threads
+
+    def rate(self) -> float:
+        """FLOP/s or parameters/s of all threads together."""
+        compiled = getattr(_C, _C.isas[0])
+        rate: float = compiled.peak_rate(self.work, self.parameters, self.threads, PEAK_S)
+        return rate
 
 
 class MatrixProduct:
@@ -22,7 +47,7 @@ class MatrixProduct:
 
     members = 1
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str) -> None:
         self.a, self.b = torch.randn(2, SIDE, SIDE, device=device)
         self.out = torch.empty(SIDE, SIDE, device=device)
 
@@ -31,89 +56,107 @@ class MatrixProduct:
         torch.mm(self.a, self.b, out=self.out)
 
 
-def limit_rates(products_per_s: list[float], hidden: int, threads: int, device: str) -> list[float]:
-    """Model-steps/s if all products ran at the speed of large ones and Adam at that of a copy.
+def cpu_peaks(hidden: int, threads: int) -> dict[str, Peak]:
+    """Every peak of this machine's processor by its name."""
+    units = [name for name in getattr(_C, _C.isas[0]).bf16_kernels() if name != "emulated"]
+    return {work: Peak(work, hidden, threads) for work in ("fma", *units, "adam")}
 
-    products_per_s: of `MatrixProduct`, one per round.  Returns one rate per round.
+
+def gpu_peaks(products_per_s: float, device: str) -> Peaks:
+    """Peaks of a GPU: "fma" from torch's largest product, "adam" from a copy of 128 MiB."""
+    adam = peak_bytes_per_s(torch.device(device)) / ADAM_BYTES
+    return {"fma": PRODUCT_FLOP * products_per_s, "adam": adam}
+
+
+def flop_per_s(peaks: Peaks, precision: str) -> float:
+    """FLOP/s of a product at the peak, in a precision of `PRODUCTS`.
+
+    Without bfloat16 units, products in bfloat16 use multiply-adds in single precision.
     """
-    if device == "cuda":
-        bandwidth = peak_bytes_per_s(torch.device(device))
-    else:
-        bandwidth = copy_bandwidth() * threads
-    adam_s = ADAM_BYTES * problem.parameters(hidden) / bandwidth
-    return [
-        1.0 / (problem.flops(hidden) / (PRODUCT_FLOP * rate) + adam_s) for rate in products_per_s
-    ]
+    units = {name: rate for name, rate in peaks.items() if name != "adam"}
+    fastest = units["fma"] if precision in ("fp32", "tf32") else max(units.values())
+    return fastest / PRODUCTS[precision]
 
 
-def copy_bandwidth() -> float:
-    """Bytes read and written per second by one thread that copies 10 MB, within shared caches."""
-    a = torch.ones(2_500_000)
-    b = torch.empty_like(a)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best_s = min(_seconds(lambda: b.copy_(a)) for _ in range(20))
-    torch.set_num_threads(before)
-    return 2 * a.numel() * 4 / best_s
+def limit_rate(peaks: Peaks, hidden: int, precision: str) -> float:
+    """Model-steps/s of the limit."""
+    products_s = problem.flops(hidden) / flop_per_s(peaks, precision)
+    return 1.0 / (products_s + problem.parameters(hidden) / peaks["adam"])
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def part_floors(hidden: int, flop_per_s: float, bandwidth: float) -> dict[str, float]:
-    """Least seconds of each part of the native engine's update, for one member.
-
-    The floor of a part is the time of its products at `flop_per_s` and of the bytes that it must
-    move at `bandwidth`. Sampling reads both sources' two observations, action and terminal and
-    writes them encoded; the head reads logits and writes their gradient.
-    """
+def part_limits(peaks: Peaks, hidden: int, precision: str) -> dict[str, float]:
+    """Least seconds of each part of the native engine's update that multiplies matrices."""
     size, trunk = problem.BATCH_SIZE, problem.WIDTH * hidden + hidden * hidden
     head = hidden * problem.ACTION_DIM * problem.NUM_BINS
-    weights = 2 * size * (trunk + hidden) + size * (trunk + head)
-    row = 2 * (problem.OBS_DIM + problem.WIDTH) + problem.ACTION_DIM + 1
-    adam_s = ADAM_BYTES * problem.parameters(hidden) / bandwidth
-    return {
-        "sampling": 4.0 * 2 * size * row / bandwidth,
-        "head": 4.0 * 2 * size * problem.ACTION_DIM * problem.NUM_BINS / bandwidth,
-        "target": 2.0 * 2 * size * (trunk + hidden) / flop_per_s,
-        "scalar": 2.0 * 2 * size * (trunk + hidden) / flop_per_s,
-        "policy": 2.0 * size * (trunk + head) / flop_per_s,
-        "backward": 2.0
-        * (2 * size * (hidden**2 + hidden) + size * (hidden**2 + head))
-        / flop_per_s,
-        "weights": 2.0 * weights / flop_per_s + adam_s,
+    value, policy = 2 * size * (trunk + hidden), size * (trunk + head)
+    first = problem.WIDTH * hidden  # the first layer, whose input needs no gradient
+    terms = {
+        "target": value,
+        "scalar": value,
+        "policy": policy,
+        "backward": value + policy - 3 * size * first,
+        "weights": value + policy,
     }
+    rate = flop_per_s(peaks, precision)
+    limits = {part: 2.0 * count / rate for part, count in terms.items()}
+    limits["weights"] += problem.parameters(hidden) / peaks["adam"]
+    return limits
 
 
-def show_parts(hidden: int, seconds: float) -> str:
-    """A table of the time of each part of a native fp32 update, one member on one thread.
+def measure_parts(hidden: int, seconds: float) -> list[dict[str, Any]]:
+    """A row per precision and part of a native update, of one member on one thread.
 
-    "of the floor" is the part's least possible time (see `part_floors`) over its measured time.
+    Each row has the milliseconds that the part takes and its limit, which is empty for a part
+    without products.
     """
     torch.set_num_threads(1)
     dataset = fastifo_dataset(problem.columns())
-    product = MatrixProduct()
-    product.step()
-    flop_per_s = PRODUCT_FLOP / min(_seconds(product.step) for _ in range(5))
-    runner = Fastifo(dataset, hidden, 1, "native", "fp32")
+    name, commit = machine(torch.device("cpu")), current_commit()
+    rows: list[dict[str, Any]] = []
+    for precision in native_precisions():
+        peaks = {work: peak.rate() for work, peak in cpu_peaks(hidden, 1).items()}
+        spent, steps = _part_seconds(Fastifo(dataset, hidden, 1, "native", precision), seconds)
+        limits = part_limits(peaks, hidden, precision)
+        spent["all"], limits["all"] = sum(spent.values()), sum(limits.values())
+        for part, part_s in spent.items():
+            limit_s = limits.get(part)
+            row: dict[str, Any] = {"hidden": hidden, "precision": precision, "part": part}
+            row |= {"ms": f"{part_s / steps * 1e3:.2f}", "limit_ms": "", "of_limit": ""}
+            if limit_s is not None:
+                row["limit_ms"] = f"{limit_s * 1e3:.2f}"
+                row["of_limit"] = f"{limit_s * steps / part_s:.3f}"
+            rows.append(row | {"machine": name, "commit": commit})
+    return rows
+
+
+def _part_seconds(runner: Fastifo, seconds: float) -> tuple[dict[str, float], int]:
+    """Seconds of each part, summed over updates, and the number of updates."""
     runner.step()
     runner.engine.seconds.zero_()
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         runner.step()
         steps += runner.members
-    spent = dict(zip(_C.parts, runner.engine.seconds.sum((0, 1)).tolist(), strict=True))
-    floors = part_floors(hidden, flop_per_s, copy_bandwidth())
+    totals = runner.engine.seconds.sum((0, 1)).tolist()
+    spent = dict(zip(_C.parts, totals, strict=True))
+    del spent["waiting"]  # a single thread waits for nobody
+    return spent, steps
+
+
+def show_parts(rows: list[dict[str, Any]]) -> str:
+    """The rows of `measure_parts` as a Markdown table with a line per part."""
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    cells = {
+        (row["part"], row["precision"]): f"{row['ms']} ms"
+        + (f" ({float(row['of_limit']):.0%})" if row["of_limit"] else "")
+        for row in rows
+    }
     lines = [
-        "| part | ms | share | floor ms | of the floor |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| part | " + " | ".join(precisions) + " |",
+        "| --- |" + " ---: |" * len(precisions),
     ]
-    total_s = sum(spent.values())
-    for part, part_s in spent.items():
-        floor_s = floors.get(part)
-        ends = f"{floor_s * 1e3:.2f} | {floor_s * steps / part_s:.0%}" if floor_s else " | "
-        lines.append(f"| {part} | {part_s / steps * 1e3:.2f} | {part_s / total_s:.0%} | {ends} |")
+    lines += [
+        f"| {part} | " + " | ".join(cells[part, name] for name in precisions) + " |"
+        for part in dict.fromkeys(row["part"] for row in rows)
+    ]
     return "\n".join(lines)

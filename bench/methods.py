@@ -16,7 +16,8 @@ from bench.timing import current_commit, machine, results_name
 from fastifo import _C
 from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.bco import InverseDynamics
-from fastifo.algos.discriminator import Discriminator
+from fastifo.algos.discriminator import Discriminator, PairDiscriminator
+from fastifo.algos.pw_dice import ContrastiveEncoder
 
 HIDDEN = 512  # the paper's width; batches have 256 rows of each source
 ROUNDS = 3
@@ -58,13 +59,18 @@ def _make_runners() -> dict[tuple[str, str], Fastifo]:
     """(method, kind) -> a runner that has made its first step."""
     dataset = fastifo_dataset(problem.columns())
     # Methods that only make rewards train their backbone, which is in the list already.
-    stages: dict[str, Any] = {name: name for name in ALGORITHMS if name not in BACKBONES}
-    stages |= {"(discriminator)": Discriminator, "(inverse dynamics)": InverseDynamics}
+    stages = {name: learner for name, learner in ALGORITHMS.items() if name not in BACKBONES}
+    stages |= {
+        "(discriminator)": Discriminator,
+        "(pair discriminator)": PairDiscriminator,
+        "(contrastive encoder)": ContrastiveEncoder,
+        "(inverse dynamics)": InverseDynamics,
+    }
     runners = {
-        (name, kind): Fastifo(dataset, HIDDEN, members, engine, "fp32", algorithm=algorithm)
-        for name, algorithm in stages.items()
+        (name, kind): Fastifo(dataset, HIDDEN, members, engine, "fp32", algorithm=learner)
+        for name, learner in stages.items()
         for kind, (engine, members) in KINDS.items()
-        if engine == "torch" or not isinstance(algorithm, str) or ALGORITHMS[name].native_loss
+        if engine == "torch" or learner.native_loss is not None
     }
     for runner in runners.values():
         runner.step()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,8 @@ from bench.study_tables import (
 )
 
 ROOT = Path(__file__).parents[1]
-MACHINE = "amd-epyc-avx2"  # the machine of the speed tables
+MACHINE = "amd-epyc-avx2"  # the machine of the ops, of both widths and of the methods
+BF16_MACHINE = "amd-epyc-avx512-bf16"  # the machine of the limits and the top-level README
 
 OPS = {  # label of the row: (bench, size) in the file
     "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),
@@ -64,9 +65,13 @@ ENGINES = (  # the rows written by bench.train that the long table shows
 README_ENGINES = (
     "fastifo native fp32 P=1",
     "fastifo native fp32 P=16",
+    "fastifo native bf16 P=1",
+    "fastifo native bf16 P=16",
     "fastifo torch fp32 P=1",
     "CORL-style eager torch fp32",
+    "torch.compile, fused Adam bf16",
     "JAX scan fp32",
+    "JAX scan bf16",
 )
 
 PARTS = ("sampling", "target", "scalar", "policy", "head", "backward", "weights")  # of an update
@@ -88,34 +93,56 @@ def ops_table() -> str:
     return markdown("op | ours | eager torch | `torch.compile`", lines)
 
 
-def _engine_rows() -> dict[tuple[str, str], dict[str, str]]:
+def _engine_rows(machine: str) -> dict[tuple[str, str], dict[str, str]]:
     """Rows of bench.train by (engine, width of the hidden layers)."""
-    return {(r["engine"], r["hidden"]): r for r in read_rows(f"train-{MACHINE}-2-threads.csv")}
+    return {(r["engine"], r["hidden"]): r for r in read_rows(f"train-{machine}-2-threads.csv")}
 
 
 def _speeds(row: dict[str, str]) -> list[str]:
-    ratios = [f"{float(row[name]):.2f}" for name in ("times_corl", "times_jax")]
+    ratios = [f"{float(row[x]):.2f}" if row[x] else "" for x in ("times_corl", "times_jax")]
     return [f"{float(row['steps_per_s']):.0f}", *ratios]
 
 
-def speed_table() -> str:
-    """One line per engine at width 512: the short table of the top-level README."""
-    rows = _engine_rows()
-    header = "engine | 512 x 2: steps/s | x CORL-style | x JAX scan"
-    return markdown(header, [[name, *_speeds(rows[name, "512"])] for name in README_ENGINES])
+def _percent(share: str) -> str:
+    return f"{float(share):.0%}" if share else ""
+
+
+def speed_table(engines: Sequence[str] = ()) -> str:
+    """One line per engine at width 512 on a CPU with bfloat16 units.  engines: default all."""
+    rows = _engine_rows(BF16_MACHINE)
+    names = engines or [name for name, hidden in rows if hidden == "512"]
+    header = "engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit"
+    lines = [
+        [name, *_speeds(rows[name, "512"]), _percent(rows[name, "512"]["of_limit"])]
+        for name in names
+    ]
+    return markdown(header, lines)
+
+
+def parts_table() -> str:
+    """One line per part of a native update at width 512: its time and share of the limit."""
+    rows = read_rows(f"parts-{BF16_MACHINE}-1-threads.csv")
+    rows = [row for row in rows if row["hidden"] == "512"]
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    cells = {
+        (row["part"], row["precision"]): f"{float(row['ms']):.2f} ms"
+        + (f" ({_percent(row['of_limit'])})" if row["of_limit"] else "")
+        for row in rows
+    }
+    parts = dict.fromkeys(row["part"] for row in rows)
+    lines = [[part, *(cells[part, name] for name in precisions)] for part in parts]
+    return markdown(" | ".join(["part", *precisions]), lines)
 
 
 def train_table() -> str:
     """One line per engine at both widths."""
-    rows, lines = _engine_rows(), []
+    rows, lines = _engine_rows(MACHINE), []
     for engine in ENGINES:
         small, wide = rows[engine, "512"], rows[engine, "1024"]
-        limit = f"{float(small['of_limit']):.0%}"
         wide_speeds = [f"{float(wide['steps_per_s']):.1f}", f"{float(wide['times_jax']):.2f}"]
-        lines.append([engine, *_speeds(small), limit, *wide_speeds])
+        lines.append([engine, *_speeds(small), *wide_speeds])
     header = (
-        "engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit "
-        "| 1024 x 2: steps/s | x JAX scan"
+        "engine | 512 x 2: steps/s | x CORL-style | x JAX scan | 1024 x 2: steps/s | x JAX scan"
     )
     return markdown(header, lines)
 
@@ -171,12 +198,21 @@ def quickstart_table(prefix: str) -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the marker: table}
-    "README.md": {"speed": speed_table, "quickstart": partial(quickstart_table, "")},
+    "README.md": {
+        "speed": partial(speed_table, README_ENGINES),
+        "quickstart": partial(quickstart_table, ""),
+    },
     "bench/results/quickstart.md": {
         "sampled": partial(quickstart_table, ""),
         "mode": partial(quickstart_table, "mode_"),
     },
-    "bench/results/README.md": {"ops": ops_table, "train": train_table, "methods": methods_table},
+    "bench/results/README.md": {
+        "ops": ops_table,
+        "speed": speed_table,
+        "parts": parts_table,
+        "train": train_table,
+        "methods": methods_table,
+    },
     "bench/results/experts.md": {
         f"experts {library}": partial(experts_table, library)
         for library in ("metaworld", "robosuite")

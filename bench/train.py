@@ -8,11 +8,14 @@ variant once, so that load from other processes affects all of them. Columns of 
   model-steps/s      median over rounds; P=4 is a population of 4 members
   lowest to highest  over rounds
   x CORL, x JAX scan median over rounds of the ratio to that peer in the same round
-  of the limit       share of the speed at which the update would run if its matrix products were as
-                     fast as a 2048^3 product in the same round and Adam as fast as a copy
+  of the limit       share of the speed at which the update would run if its matrix products kept
+                     the arithmetic units of its precision busy and Adam waited for nothing, both
+                     measured in the same round (bench/limits.py); on a GPU, if its products were as
+                     fast as torch's of 2048^3 and Adam as fast as a copy
 
-A second table shows where the native engine spends its time. Rows are stored in
-bench/results/train-<machine>.csv, where they replace earlier ones of the same case.
+The table has a row for the limit itself in each precision. A second table shows where the native
+engine spends its time. Rows are stored in bench/results/train-<machine>.csv and
+parts-<machine>.csv, where they replace earlier ones of the same case.
 Example: python -m bench.train --engines fastifo,torch --hidden 512 --members 1 4 --rounds 3
 """
 
@@ -25,6 +28,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -50,7 +54,7 @@ def serve(
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     import torch
 
-    from bench.limits import MatrixProduct
+    from bench.limits import MatrixProduct, Peak, cpu_peaks
     from bench.timing import synchronize
 
     torch.set_num_threads(threads)
@@ -62,7 +66,11 @@ def serve(
     chunk = 50 if device == "cuda" and implementation != "jax" else 1
     engines: dict[str, Any] = {}
     if implementation == LIMIT:
-        engines[LIMIT] = MatrixProduct(device)
+        if device == "cuda":
+            engines[f"{LIMIT} product"] = MatrixProduct(device)
+        else:
+            peaks = cpu_peaks(hidden, threads)
+            engines |= {f"{LIMIT} {work}": peak for work, peak in peaks.items()}
     else:
         for name, make in variants(implementation, hidden, populations, device).items():
             engines[name] = make()
@@ -72,6 +80,9 @@ def serve(
     while (request := pipe.recv()) is not None:
         name, seconds = request
         engine = engines[name]
+        if isinstance(engine, Peak):
+            pipe.send(engine.rate())
+            continue
         engine.step()
         synchronize(torch.device(device))
         steps, started = 0, time.perf_counter()
@@ -87,7 +98,10 @@ def measure(
     implementations: list[str], hidden: int, populations: list[int], threads: int, rounds: int,
     seconds: float, device: str, forced: tuple[str, str],
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Model-steps/s of every variant in every round; LIMIT has products per second."""
+    """Model-steps/s of every variant in every round.
+
+    Names that begin with LIMIT have the peaks of `cpu_peaks`; on a GPU, products per second.
+    """
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     implementation_of: dict[str, str] = {}
@@ -115,11 +129,11 @@ def summarize(
     """A row of the results file for each variant.  rates: as `measure` returns them."""
     import torch
 
-    from bench.limits import limit_rates
     from bench.timing import current_commit, machine
 
     torch.set_num_threads(threads)
-    limit = limit_rates(rates.pop(LIMIT), hidden, threads, device)
+    limits = _limits(rates, hidden, device)
+    rates |= {f"{LIMIT} {precision}": limit for precision, limit in limits.items()}
     rows = []
     for name, values in rates.items():
         row: dict[str, Any] = {
@@ -130,11 +144,37 @@ def summarize(
         for column, peer in (("times_corl", rates.get(CORL)), ("times_jax", rates.get(SCAN))):
             ratios = [v / p for v, p in zip(values, peer, strict=True)] if peer else []
             row[column] = round(statistics.median(ratios), 2) if ratios else ""
+        limit = limits[precision_of(name)]
         share = statistics.median(v / top for v, top in zip(values, limit, strict=True))
         row["of_limit"] = round(share, 3)
         row |= {"machine": machine(torch.device(device)), "commit": current_commit()}
         rows.append(row)
     return rows
+
+
+def _limits(rates: dict[str, list[float]], hidden: int, device: str) -> dict[str, list[float]]:
+    """Model-steps/s of the limit in each precision and round; takes the peaks out of `rates`."""
+    from bench.limits import gpu_peaks, limit_rate
+
+    names = [name for name in rates if name.startswith(LIMIT)]
+    measured = {name.removeprefix(f"{LIMIT} "): rates.pop(name) for name in names}
+    rounds = [
+        dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True)
+    ]
+    if device == "cuda":
+        rounds = [gpu_peaks(each["product"], device) for each in rounds]
+    for name in rounds[0]:
+        median = statistics.median(each[name] for each in rounds) / 1e9
+        print(f"peak of {name}: {median:.1f} {'G parameters/s' if name == 'adam' else 'GFLOP/s'}")
+    precisions = dict.fromkeys(precision_of(name) for name in rates)
+    return {p: [limit_rate(each, hidden, p) for each in rounds] for p in precisions}
+
+
+def precision_of(name: str) -> str:
+    """The precision that a variant's name contains."""
+    from bench.limits import PRODUCTS
+
+    return next(word for word in name.split() if word in PRODUCTS)
 
 
 def show(rows: list[dict[str, Any]]) -> str:
@@ -151,18 +191,21 @@ def show(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def save(rows: list[dict[str, Any]]) -> Path:
-    """Writes the rows to the machine's file; they replace earlier rows of the same case."""
+def save(rows: list[dict[str, Any]], kind: str, key: Sequence[str]) -> Path:
+    """Writes the rows to the machine's file; they replace earlier rows of the same case.
+
+    kind: begins the file's name.  key: the columns that identify a case.
+    """
     from bench.timing import results_name
 
-    path = ROOT / "bench/results" / f"train-{results_name(rows[0]['machine'])}.csv"
+    path = ROOT / "bench/results" / f"{kind}-{results_name(rows[0]['machine'])}.csv"
     lines: dict[tuple[str, ...], dict[str, Any]] = {}
     if path.is_file():
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
-                lines[line["hidden"], line["threads"], line["engine"]] = line
+                lines[tuple(line[name] for name in key)] = line
     for row in rows:
-        lines[str(row["hidden"]), str(row["threads"]), row["engine"]] = row
+        lines[tuple(str(row[name]) for name in key)] = row
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -224,15 +267,24 @@ def main() -> None:
         rows = summarize(rates, hidden, options.threads, options.device)
         print(f"\nhidden {hidden}, {options.threads} threads, {rows[0]['machine']}\n")
         print(show(rows))
+        saves = not (options.no_save or options.isa or options.kernel)
+        if saves:
+            print(f"\nwritten to {save(rows, 'train', ('hidden', 'threads', 'engine')).name}")
         if "fastifo" in implementations and options.device == "cpu":
-            from bench.limits import show_parts
-            from fastifo.engine import native_engine
+            time_parts(hidden, options, saves)
 
-            native_engine.ISA, native_engine.BF16_KERNEL = options.isa, options.kernel
-            print(f"\none step of native fp32, one member, one thread, hidden {hidden}\n")
-            print(show_parts(hidden, options.seconds))
-        if not options.no_save and not (options.isa or options.kernel):
-            print(f"\nwritten to {save(rows).name}")
+
+def time_parts(hidden: int, options: argparse.Namespace, saves: bool) -> None:
+    """Prints the table of an update's parts and stores its rows."""
+    from bench.limits import measure_parts, show_parts
+    from fastifo.engine import native_engine
+
+    native_engine.ISA, native_engine.BF16_KERNEL = options.isa, options.kernel
+    rows = measure_parts(hidden, options.seconds)
+    print(f"\na native update of one member on one thread, hidden {hidden} (share of the limit)\n")
+    print(show_parts(rows))
+    if saves:
+        print(f"\nwritten to {save(rows, 'parts', ('hidden', 'precision', 'part')).name}")
 
 
 if __name__ == "__main__":

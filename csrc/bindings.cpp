@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "engine/act.h"
+#include "engine/peaks.h"
 #include "engine/train.h"
 #include "ops/adam.h"
 #include "ops/advantage.h"
@@ -140,6 +141,11 @@ void bind_engine(py::module_& m, Train* function, Act* act,
       py::call_guard<py::gil_scoped_release>());
 }
 
+template <typename Function>
+void bind_peaks(py::module_& m, Function* peak_rate) {
+  m.def("peak_rate", peak_rate, py::call_guard<py::gil_scoped_release>());
+}
+
 // Binds every op as `space::<op>_<device>`, templates for both dtypes.
 #define FASTIFO_BIND_FLOAT(m, op, function)       \
   bind(m, #op "_f32", &fastifo::function<float>); \
@@ -169,6 +175,7 @@ PYBIND11_MODULE(_C, m) {
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
+  bind_peaks(avx512, &fastifo::avx512::peak_rate);
   bind_engine(avx512, &fastifo::avx512::train_cpu, &fastifo::avx512::act_cpu,
               &fastifo::avx512::bf16_kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -177,12 +184,14 @@ PYBIND11_MODULE(_C, m) {
   }
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
+  bind_peaks(avx2, &fastifo::avx2::peak_rate);
   bind_engine(avx2, &fastifo::avx2::train_cpu, &fastifo::avx2::act_cpu,
               &fastifo::avx2::bf16_kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.append("avx2");
 #endif
   py::module_ plain = m.def_submodule("plain");
   FASTIFO_BIND(plain, plain::, cpu);
+  bind_peaks(plain, &fastifo::plain::peak_rate);
   bind_engine(plain, &fastifo::plain::train_cpu, &fastifo::plain::act_cpu,
               &fastifo::plain::bf16_kernels);
   py::module_ fp64 = m.def_submodule("fp64");  // the engine in double

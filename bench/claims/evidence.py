@@ -71,7 +71,9 @@ class Source:
             lacking = [n for n, x in ((first, one), (second, two)) if x is None]
             return Finding(None, f"{place}: {' and '.join(lacking)} missing", is_missing=True)
         bound = Sample(
-            *(factor * x + offset for x in (two.mean, two.low, two.high)),
+            factor * two.mean + offset,
+            factor * two.low + offset,
+            factor * two.high + offset,
             tuple(factor * x + offset for x in two.seeds),
         )
         decided, low, high = is_above(one, bound)

@@ -32,7 +32,7 @@ def small_answer(claim: Claim) -> Answer | None:
     """The first answer of a small study that decides the claim, or else that has any row."""
     known = [a for a in answers(claim) if a.source.is_small and a.missing < len(a.findings)]
     decided = [a for a in known if a.holds is not None and not a.missing]
-    return (decided or known or [None])[0]
+    return next(iter([*decided, *known]), None)
 
 
 def verdict(claim: Claim) -> str:

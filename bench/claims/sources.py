@@ -14,6 +14,7 @@ from fastifo.utils.statistics import stratified_interval
 RESULTS = Path(__file__).parents[1] / "results"
 STUDY_SIZE = (256, 200_000)  # width and updates from which rows answer a claim
 PAPER_SIZE = (512, 1_000_000)
+RETURN = ("return", "low", "high")  # columns of a mean with its interval
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -25,9 +26,15 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def as_floats(row: dict[str, str], *names: str) -> list[float]:
-    """Several columns as numbers."""
-    return [float(row[name]) for name in names]
+def sample_of(row: dict[str, str], names: tuple[str, str, str], seeds: str = "") -> Sample:
+    """A mean with its interval.  names: of these columns.  seeds: column of the seeds' means."""
+    mean, low, high = (float(row[name]) for name in names)
+    return Sample(mean, low, high, tuple(float(x) for x in row[seeds].split()) if seeds else ())
+
+
+def exact(value: float) -> Sample:
+    """A number whose interval is not known."""
+    return Sample(value, value, value)
 
 
 def study_source(
@@ -48,11 +55,8 @@ def study_source(
         if size[0] < at_least[0] or size[1] < at_least[1] or size < sizes.get(cell, (0, 0)):
             continue
         sizes[cell] = size
-        seeds = tuple(float(x) for x in row["per_seed"].split())
-        policies[cell] = Sample(*as_floats(row, "return", "low", "high"), seeds)
-        backgrounds[cell[:2]] = Sample(
-            *as_floats(row, "background", "background_low", "background_high")
-        )
+        policies[cell] = sample_of(row, RETURN, "per_seed")
+        backgrounds[cell[:2]] = sample_of(row, ("background", "background_low", "background_high"))
         if row["expert"]:
             experts[cell[:2]] = float(row["expert"])
     width, updates = min(sizes.values(), default=at_least)
@@ -76,8 +80,7 @@ def small_source(
     for row in read(name):
         method = f"{row['algorithm']} {row['swept']}".strip()
         groups.setdefault((row["env_id"], row["set"], method), []).append(row)
-        value = float(row["background"])
-        backgrounds[row["env_id"], row["set"]] = Sample(value, value, value)
+        backgrounds[row["env_id"], row["set"]] = exact(float(row["background"]))
     policies = {
         cell: mean_sample(
             [float(row[column]) for row in rows],
@@ -97,15 +100,10 @@ def horizon_source() -> Source:
         if key not in last or int(row["num_updates"]) > int(last[key]["num_updates"]):
             last[key] = row
     policies = {
-        (task, "", method): Sample(
-            *as_floats(row, "return", "low", "high"),
-            tuple(float(x) for x in row["per_seed"].split()),
-        )
+        (task, "", method): sample_of(row, RETURN, "per_seed")
         for (task, method), row in last.items()
     }
-    backgrounds = {
-        (task, ""): Sample(*3 * as_floats(row, "background")) for (task, _), row in last.items()
-    }
+    backgrounds = {(task, ""): exact(float(row["background"])) for (task, _), row in last.items()}
     size = "128 x 2, 200,000 updates, HalfCheetah-v4 1,000,000"
     return Source(
         "horizon.csv", size, True, "horizon.png", "long-training.md", policies, backgrounds
@@ -131,7 +129,7 @@ def manipulation_source() -> Source:
     """Gains of success over the background in points, the mean over all sets, sampled actions."""
     gains: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in read("manipulation.csv"):
-        success, background = as_floats(row, "success", "background_success")
+        success, background = float(row["success"]), float(row["background_success"])
         sets = gains.setdefault(row["algorithm"], {})
         sets.setdefault((row["env_id"], row["set"]), []).append(100 * (success - background))
     policies = {}
@@ -148,7 +146,7 @@ def manipulation_source() -> Source:
 
 
 def lift_source() -> Source:
-    """Success on Lift from images, in percent."""
+    """Rates of success on Lift from images."""
     policies: dict[Cell, Sample] = {}
     backgrounds: dict[tuple[str, str], Sample] = {}
     updates = [0]
@@ -156,13 +154,10 @@ def lift_source() -> Source:
         if row["sees"] != "images" or int(row["num_updates"]) < max(updates):
             continue
         updates.append(int(row["num_updates"]))
-        values = [100 * x for x in as_floats(row, "success", "low", "high")]
-        seeds = tuple(100 * float(x) for x in row["by_seed"].split())
-        policies["Lift", "", row["method"]] = Sample(values[0], values[1], values[2], seeds)
-        background = 100 * float(row["background_success"])
-        backgrounds["Lift", ""] = Sample(background, background, background)
+        policies["Lift", "", row["method"]] = sample_of(row, ("success", "low", "high"), "by_seed")
+        backgrounds["Lift", ""] = exact(float(row["background_success"]))
     size = f"256 x 2, {max(updates):,} updates"
-    return Source("lift-images.csv", size, True, "", "", policies, backgrounds)
+    return Source("lift-images.csv", size, True, "", "", policies, backgrounds, digits=2)
 
 
 def improve_source() -> Source:
@@ -174,8 +169,8 @@ def improve_source() -> Source:
         (task, f"improve {iteration}", method): mean_sample(returns[:, iteration].tolist(), (), 1)
         for iteration in range(1, returns.shape[1])
     }
-    start = float(returns[:, 0].mean())
-    backgrounds = {(task, which): Sample(start, start, start) for _, which, _ in policies}
+    start = exact(float(returns[:, 0].mean()))
+    backgrounds = {(task, which): start for _, which, _ in policies}
     return Source(
         "improve.json", "256 x 2, 5 iterations of 30,000 updates", True, "improve-sawteeth.png",
         "improve.md", policies, backgrounds,
@@ -202,8 +197,8 @@ def ablation_source() -> Source:
 def health_source() -> Source:
     """How well TGE's rewards separate hidden expert transitions from others: the AUC."""
     policies = {
-        (row["env"], "AUC", f"{row['kernel']}, {row['horizon']} rows"): Sample(
-            *as_floats(row, "auc", "low", "high")
+        (row["env"], "AUC", f"{row['kernel']}, {row['horizon']} rows"): sample_of(
+            row, ("auc", "low", "high")
         )
         for row in read("health.csv")
         if row["clone"] == "0"

@@ -24,7 +24,7 @@ import torch
 import fastifo
 from bench.arguments import make_parser
 from bench.studies.cells import Cell, Results
-from fastifo import _C, Dataset
+from fastifo import _C, Dataset, algos
 from fastifo.utils.lease import LEASE, folder_lease
 from fastifo.utils.provenance import commit
 from fastifo.utils.statistics import bootstrap_interval
@@ -32,6 +32,7 @@ from fastifo.utils.text import number_texts
 
 EPISODES = 100  # for each policy, with sampled actions and of its mode
 PLAYED = 1000  # episodes of each iteration of self-improvement
+REWARDS = ("tge", "seabo", "otr")  # methods that make rewards for IQL
 
 
 def load_dataset(spec: str) -> Dataset:
@@ -40,10 +41,12 @@ def load_dataset(spec: str) -> Dataset:
     return fastifo.load(spec, progress=False)
 
 
-def fast_precision() -> str:
+def fast_precision(method: str) -> str:
     """Bf16 on a CPU that has instructions for it, otherwise what fastifo chooses."""
+    loss = algos.find(method, "iql" if method in REWARDS else None).native_loss
     kernels = getattr(_C, _C.isas[0]).bf16_kernels()
-    return "auto" if torch.cuda.is_available() or kernels[0] == "emulated" else "bf16"
+    is_fast = loss is not None and "bf16" in loss.precisions and kernels[0] != "emulated"
+    return "bf16" if is_fast and not torch.cuda.is_available() else "auto"
 
 
 def statistics_of(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -94,10 +97,11 @@ def run_cell(cell: Cell, dataset: Dataset, folder: Path, precision: str) -> dict
     """Trains and evaluates a cell; returns the values of its row.  folder: of the cell."""
     if cell.iteration:
         return improve_cell(cell, dataset, folder, precision)
+    shared = {"embeddings": str(folder.parent / "embeddings")} if cell.method == "tge" else {}
     run = fastifo.train(
-        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds, precision=precision,
+        cell.method, dataset, num_updates=cell.updates, seeds=cell.seeds,
         out=folder / "run", hidden_sizes=(cell.hidden, cell.hidden), progress=False,
-        **cell.fields,
+        **{"precision": precision, **cell.fields, **shared},
     )  # fmt: skip
     sampled = run.evaluate(EPISODES, progress=False)
     mode = run.evaluate(EPISODES, deterministic=True, progress=False)
@@ -150,9 +154,12 @@ def stopping(minutes: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def work(cells: Sequence[Cell], results: Results, out: Path, precision: str) -> bool:
-    """Runs the open cells; returns whether all of them are done, and none left to others."""
-    complete, spec, dataset = True, "", None
+def work(cells: Sequence[Cell], results: Results, out: Path, precision: str) -> None:
+    """Runs the open cells that no other process works on.
+
+    precision: of all cells; empty: of `fast_precision`.  A cell that diverges stays open.
+    """
+    spec, dataset = "", None
     for cell in cells:
         if cell.key in results.read():
             continue
@@ -165,12 +172,14 @@ def work(cells: Sequence[Cell], results: Results, out: Path, precision: str) -> 
                     dataset = None  # frees its memory first
                     spec, dataset = cell.spec, load_dataset(cell.spec)
                 print(f"{cell.label}: running", flush=True)
-                values = run_cell(cell, dataset, folder, precision)
+                chosen = precision or fast_precision(cell.method)
+                values = run_cell(cell, dataset, folder, chosen)
                 results.add(cell, values)
                 print(f"{cell.label}: {values['return']}, mode {values['mode']}", flush=True)
-        except BlockingIOError:
-            complete = False
-    return complete
+        except BlockingIOError as error:
+            print(f"{cell.label}: {error}", flush=True)
+        except FloatingPointError as error:
+            print(f"{cell.label}: diverged, {error}", flush=True)
 
 
 def status_lines(cells: Sequence[Cell], results: Results, out: Path) -> list[str]:
@@ -224,6 +233,6 @@ def main(module: str, doc: str | None, path: Path, cells: Callable[[bool], Seque
         return
     try:
         with stopping(options.minutes):
-            work(selected, results, options.out, options.precision or fast_precision())
+            work(selected, results, options.out, options.precision)
     except KeyboardInterrupt:
         print("stopped; the same command continues", flush=True)

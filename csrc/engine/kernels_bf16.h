@@ -4,11 +4,8 @@
 
 #include "engine/pack_bf16.h"
 
-#if defined(__AVX512F__) && defined(__linux__) && defined(__GNUC__) && \
-    (__GNUC__ >= 11 || defined(__clang__))
-#define FASTIFO_BF16_UNITS 1
+#if defined(FASTIFO_BF16_UNITS)
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif

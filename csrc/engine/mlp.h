@@ -38,6 +38,7 @@ class Mlp {
  public:
   Mlp(const NetPlan& plan, Bf16Kernel kernel, int64_t member)
       : kernel_(kernel),
+        hardware_(kernel != bf16_tile_emulated),
         weights_(static_cast<Real*>(plan.weights) + member * plan.size),
         first_(static_cast<Real*>(plan.first) + member * plan.size),
         second_(static_cast<Real*>(plan.second) + member * plan.size),
@@ -81,6 +82,7 @@ class Mlp {
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
                               Real* to = out.line(panel, row);
+                              prefetch_l2(out.line(panel + kPanelsAhead, row));
                               const Vec<Real> shift = fill(bias[row]);
                               for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
                                 const Vec<Real> y = load(line + v) + shift;  // a NaN stays
@@ -91,7 +93,7 @@ class Mlp {
       gemm<true>(weights(state, layer), x, layer.outputs, finish);
     } else {
       Bf16* const right = bf16(scratch.right);
-      pack_right<kParts>(x, right);
+      pack_right<kParts>(x, right, hardware_);
       gemm_bf16<kParts>(kernel_, pack(layer, target ? kTarget : kTransposed), right,
                         layer.columns(), x.columns, layer.rows(), finish, nothing);
     }
@@ -105,11 +107,13 @@ class Mlp {
     const auto finish = [&](int64_t row, int64_t panel,
                             const Real* line) __attribute__((always_inline)) {
       Real* to = out.line(panel, row);
+      prefetch_l2(out.line(panel + kPanelsAhead, row));
       if (x.data == nullptr) {
         std::memcpy(to, line, kPanel * sizeof(Real));
         return;
       }
       const Real* active = x.line(panel, row);
+      prefetch_l2(x.line(panel + kPanelsAhead, row));
       for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
         store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
       }
@@ -121,7 +125,7 @@ class Mlp {
       gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
     } else {
       Bf16* const right = bf16(scratch.right);
-      pack_right<kParts>(gradient, right);
+      pack_right<kParts>(gradient, right, hardware_);
       gemm_bf16<kParts>(kernel_, pack(layer, kPlain), right, layer.rows(), gradient.columns,
                         layer.columns(), finish, nothing);
     }
@@ -145,6 +149,10 @@ class Mlp {
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
                               const int64_t at = offset + (shape.line(panel, row) - shape.data);
+                              const int64_t next = at + kPanelsAhead * layer.rows() * kPanel;
+                              prefetch_l2(w + next);
+                              prefetch_l2(m + next);
+                              prefetch_l2(v + next);
                               step_line<kTargetUpdate>(w + at, m + at, v + at, t + at, line, f);
                             };
     if (layer.outputs == 1) {
@@ -158,13 +166,13 @@ class Mlp {
       gemm<false>(x, transposed, layer.rows(), finish);
     } else {
       Bf16 *const left = bf16(scratch.left), *const right = bf16(scratch.right);
-      pack_left<kParts>(x, left);
-      pack_right_transposed<kParts>(gradient, outputs, right);
+      pack_left<kParts>(x, left, hardware_);
+      pack_right_transposed<kParts>(gradient, outputs, right, hardware_);
       gemm_bf16<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns, finish,
                         [&](int64_t row, int64_t column) __attribute__((always_inline)) {
                           pack_weights<kParts>(weights(weights_, layer), row,
                                                outputs.first + column, pack(layer, kPlain),
-                                               pack(layer, kTransposed));
+                                               pack(layer, kTransposed), hardware_);
                         });
     }
     step_vector<kTargetUpdate>(layer, layer.biases, outputs, f,
@@ -212,10 +220,10 @@ class Mlp {
           for (int64_t column = 0; column < layer.columns(); column += kBlock) {
             if (has_target) {  // the plain pack is overwritten below
               pack_weights<kParts>(weights(target_, layer), row, column, pack(layer, kPlain),
-                                   pack(layer, kTarget));
+                                   pack(layer, kTarget), hardware_);
             }
             pack_weights<kParts>(weights(weights_, layer), row, column, pack(layer, kPlain),
-                                 pack(layer, kTransposed));
+                                 pack(layer, kTransposed), hardware_);
           }
         }
       }
@@ -237,6 +245,9 @@ class Mlp {
   static Panels weights(const Real* state, const Layer& layer) {
     return {const_cast<Real*>(state) + layer.weights, layer.rows(), layer.columns()};
   }
+
+  // From a line to the same line of the tile that a product computes next, in panels.
+  static constexpr int64_t kPanelsAhead = kParts == 0 ? kTilePanels : kBlock / kPanel;
 
   template <TargetUpdate kTargetUpdate>
   static FASTIFO_INLINE void step_line(Real* w, Real* m, Real* v, Real* target,
@@ -267,6 +278,7 @@ class Mlp {
   static constexpr int kMaxDepth = 16;
 
   Bf16Kernel kernel_;
+  bool hardware_;  // whether the processor rounds to bf16
   Real* weights_;
   Real* first_;
   Real* second_;

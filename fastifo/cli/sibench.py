@@ -29,10 +29,12 @@ class Build:
     Needs     nothing for tasks with a shipped expert; otherwise --policy or --demonstrations
     Writes    OUT/ENV/d=<size>.fastifo, one dataset per size
     Example   fastifo sibench build --env-id Hopper-v4 --sizes 1 10 100 --episodes 200
+    Example   fastifo sibench build --env-id Hopper-v4/image --image-size 42 --episodes 200
     """
 
     env_id: str
-    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert."""
+    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert. With
+    /image at its end the episodes are filmed, and a learner sees the images."""
     out: Path = Path("sibench")
     """The sets are written to OUT/ENV. Repeating the command continues."""
     sizes: Ints = SIZES
@@ -51,6 +53,13 @@ class Build:
     """Updates of each clone."""
     seed: int = 0
     """Seed of demonstrations, clones and backgrounds."""
+    cameras: str = ""
+    """Of sets with images: cameras joined by +. Default: agentview+robot0_eye_in_hand in robosuite,
+    track elsewhere."""
+    image_size: int = 0
+    """Of sets with images: height and width in pixels. 0 is 84."""
+    frame_stack: int = 0
+    """Of sets with images: successive frames in an image. 0 is 1 in robosuite, 3 elsewhere."""
 
     def main(self) -> None:
         """Builds the sets and lists them."""
@@ -65,6 +74,9 @@ class Build:
             noise=self.noise,
             bc_updates=self.bc_updates,
             seed=self.seed,
+            cameras=self.cameras,
+            size=self.image_size,
+            frame_stack=self.frame_stack,
             **options,
         )
         show(paths)

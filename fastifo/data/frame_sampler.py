@@ -17,7 +17,8 @@ GPU_SHARE = 0.8  # of a GPU's free memory that frames may take
 class FrameSampler:
     """Appends the pixels of one source's frames to the observations of its batches.
 
-    On the CPU frames stay where they are stored; on a GPU they are copied to its memory.
+    On the CPU frames stay where they are stored. On a GPU they are copied to its memory; where they
+    do not fit, they stay on the host too, and each batch is copied.
     """
 
     def __init__(
@@ -36,7 +37,6 @@ class FrameSampler:
         stage: as in `Sampler`.  shift: frames are moved by up to this many pixels in each
         direction; 0: not at all.  steps: number of successive observations of a row.
         reuses: whether a batch is written to the memory of the previous one of the same name.
-        Raises ValueError if a GPU has no room for the frames.
         """
         self.seed, self.stage, self.shift = seed, stage, shift
         self.row = episodes.rows().to(device)
@@ -44,14 +44,17 @@ class FrameSampler:
         self.frames: dict[str, Frames | Tensor] = {
             camera: episodes.images[camera] for camera in cameras
         }
-        if device.type == "cuda":
-            _check_room([episodes.images[camera] for camera in cameras], device)
+        stored = [episodes.images[camera] for camera in cameras]
+        self.reads_host = device.type == "cuda" and not fits_gpu(stored, device)
+        if device.type == "cuda" and not self.reads_host:
             self.frames = {
-                camera: _on_device(episodes.images[camera], device) for camera in cameras
+                camera: _on_device(frames, device)
+                for camera, frames in zip(cameras, stored, strict=True)
             }
         self.sizes = {camera: episodes.images[camera].size for camera in cameras}
         self.pixels = sum(map(math.prod, self.sizes.values()))
         self.gathered: dict[str, Tensor] = {}  # of each camera, overwritten by every batch
+        self.staged: dict[str, Tensor] = {}  # the same on the host, where frames stay there
         self.reuses = reuses
         self.results: dict[str, Tensor] = {}  # by name of the batch
 
@@ -81,16 +84,31 @@ class FrameSampler:
     def _gather(self, camera: str, frames: Frames | Tensor, rows: Tensor) -> Tensor:
         """The frames of rows, uint8 [n, H, W, C], in memory that the next call uses again."""
         count = rows.numel()
-        buffer = self.gathered.get(camera)
+        out = self._buffer(self.gathered, camera, count, rows.device)
+        if isinstance(frames, Tensor):
+            torch.index_select(frames.flatten(1), 0, rows.flatten(), out=out.flatten(1))
+            return out
+        if not self.reads_host:
+            return frames.read(rows.flatten(), out)
+        staged = self._buffer(self.staged, camera, count, torch.device("cpu"), pins=rows.is_cuda)
+        return out.copy_(frames.read(rows.flatten().cpu(), staged))
+
+    def _buffer(
+        self,
+        buffers: dict[str, Tensor],
+        camera: str,
+        count: int,
+        device: torch.device,
+        *,
+        pins: bool = False,
+    ) -> Tensor:
+        """Room for `count` frames, from `buffers`.  pins: a GPU copies it faster."""
+        buffer = buffers.get(camera)
         if buffer is None or len(buffer) < count:
             shape = (count, *self.sizes[camera])
-            buffer = torch.empty(*shape, dtype=torch.uint8, device=rows.device)
-            self.gathered[camera] = buffer
-        out = buffer[:count]
-        if isinstance(frames, Frames):
-            return frames.read(rows.flatten(), out)
-        torch.index_select(frames.flatten(1), 0, rows.flatten(), out=out.flatten(1))
-        return out
+            buffer = torch.empty(*shape, dtype=torch.uint8, device=device, pin_memory=pins)
+            buffers[camera] = buffer
+        return buffer[:count]
 
     def _offsets(self, use: str, rows: Tensor, counter: Tensor) -> Tensor:
         """Vertical and horizontal offset of each frame, [n, 2], each in [-shift, shift]."""
@@ -118,14 +136,10 @@ def shifted(frames: Tensor, offsets: Tensor) -> Tensor:
     return flat.gather(1, position.expand(-1, -1, channels)).view(frames.shape)
 
 
-def _check_room(frames: Sequence[Frames], device: torch.device) -> None:
-    needed, (free, _) = sum(each.size_bytes for each in frames), torch.cuda.mem_get_info(device)
-    if needed > GPU_SHARE * free:
-        raise ValueError(
-            f"images: expected frames of at most {GPU_SHARE * free / 1e9:.1f} GB, which fit the "
-            f"GPU's memory, found {needed / 1e9:.1f} GB; train on fewer episodes or cameras, or "
-            "with device='cpu'"
-        )
+def fits_gpu(frames: Sequence[Frames], device: torch.device) -> bool:
+    """Whether a GPU has room for the frames beside what it computes."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(each.size_bytes for each in frames) <= GPU_SHARE * free
 
 
 def _on_device(frames: Frames, device: torch.device) -> Tensor:

@@ -186,6 +186,8 @@ class Sampler:
 
         self.background = columns(dataset.background, True)
         self.expert = None if expert is None else columns(expert, "expert_action" in needs)
+        frames = [c.frames for c in (self.background, self.expert) if c is not None and c.frames]
+        self.reads_host = any(each.reads_host for each in frames)  # no CUDA graph can hold `draw`
         self.noise_width, self.window = noise_width, window
         self.windows: dict[tuple[str, int, int], tuple[Tensor, Tensor]] = {}
 

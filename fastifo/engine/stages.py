@@ -156,6 +156,11 @@ def make_engine(
         cameras=[camera for camera, *_ in learner.spec.images],
         shift=learner.cfg.image_shift,
     )
+    if progress and sampler.reads_host:
+        say(
+            f"{run.algorithm}: the frames do not fit the GPU's memory: they stay on the host, and "
+            "each batch is copied, which is slower"
+        )
     engine = TorchEngine(learner, sampler)
     slow = slow_threads() if progress and engine.uses_several_threads else None
     if slow is not None:

@@ -17,7 +17,10 @@ FLOP_PER_THREAD = 100e6
 
 
 class TorchEngine:
-    """Runs `Learner.update`; on a GPU, one captured graph per phase of the learner's period."""
+    """Runs `Learner.update`; on a GPU, one captured graph per phase of the learner's period.
+
+    Updates are not captured where frames stay on the host, which reads them for each batch.
+    """
 
     def __init__(self, learner: Learner, sampler: Sampler) -> None:
         self.learner = learner
@@ -28,8 +31,9 @@ class TorchEngine:
             meter.add(learner.update(sampler.draw(learner.counter)))
             learner.counter.add_(1)
 
+        captures = learner.fused and not sampler.reads_host
         self.steps = [
-            GraphedStep(partial(update, phase), learner.counter.device, captures=learner.fused)
+            GraphedStep(partial(update, phase), learner.counter.device, captures=captures)
             for phase in range(learner.period)
         ]
         self.threads = threads_for(learner)

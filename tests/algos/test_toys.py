@@ -122,6 +122,7 @@ def test_every_method_moves_a_point_to_where_the_expert_goes(name: str) -> None:
     assert distance(solve(name, dataset, **scaled)) < 0.2
 
 
+@pytest.mark.slow
 def test_the_authors_iql_moves_a_point_to_where_the_expert_goes() -> None:
     # An inverse temperature of 1 suits the scaled rewards of the preset.
     assert distance(solve("iql", worlds(adrift), preset="jax")) < 0.2

@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fastifo
-from bench.studies import run
+from bench.studies import main, precision, run, tge
 from bench.studies.cells import COLUMNS, Cell, Results
-from bench.studies.main import TASKS, all_cells
+from fastifo.benchmarks.bimodal import BimodalSpec
+from fastifo.benchmarks.sibench_spec import SIBenchSpec
+from fastifo.benchmarks.spec import parse_spec
+from fastifo.studies.grid import settings_of
 from fastifo.utils.lease import folder_lease
 from helpers import SMALL
 from support import write_expert
@@ -121,11 +125,54 @@ def test_a_file_with_other_columns_is_refused(results: Results) -> None:
         results.read()
 
 
+def test_a_cell_that_diverges_stays_open_and_the_next_one_runs(
+    cells: list[Cell], results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def values(cell: Cell, *arguments: Any) -> dict[str, Any]:
+        if cell == cells[0]:
+            raise FloatingPointError("no member's losses are finite")
+        return dict.fromkeys(COLUMNS, "")
+
+    monkeypatch.setattr(run, "run_cell", values)
+    call(cells[:2], results, tmp_path / "out")
+    assert set(results.read()) == {cells[1].key}
+
+
 @pytest.mark.parametrize("paper", [False, True])
 def test_the_main_study_lists_each_cell_once_and_middle_sets_first(paper: bool) -> None:
-    cells = all_cells(paper)
+    cells = main.all_cells(paper)
     assert len({cell.key for cell in cells}) == len(cells)
     middle = {(c.task, c.method) for c in cells[:40] if c.set == "middle"}
-    assert middle >= {(t, m) for t in TASKS for m in ("bc", "vfo_bin", "vfo_disc", "awr")}
+    assert middle >= {(t, m) for t in main.TASKS for m in ("bc", "vfo_bin", "vfo_disc", "awr")}
     assert max(cell.updates for cell in cells) == (1_000_000 if paper else 200_000)
-    assert all(cell.minutes() > 0 for cell in cells)
+
+
+@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("study", [main, precision, tge])
+def test_every_cell_has_fields_and_data_that_exist(study: Any, paper: bool) -> None:
+    cells = study.all_cells(paper)
+    for cell in {(c.method, c.variant): c for c in cells}.values():
+        fields = {"hidden_sizes": (cell.hidden, cell.hidden), "seeds": cell.seeds, **cell.fields}
+        assert len(settings_of(cell.method, fields).members) == len(cell.seeds)
+        assert run.fast_precision(cell.method) in ("bf16", "auto")
+        assert cell.minutes() > 0
+    for spec in {cell.spec for cell in cells}:
+        if spec.startswith("sibench:"):
+            SIBenchSpec.parse(spec)
+        else:
+            parse_spec(BimodalSpec, spec, "expert", "")
+
+
+def test_each_case_of_the_precision_study_differs_in_its_precision_alone() -> None:
+    cells = precision.all_cells(paper=False)
+    assert len({cell.folder for cell in cells}) == len(cells) == 12
+    for fp32, bf16 in zip(cells[::2], cells[1::2], strict=True):
+        assert (fp32.fields["precision"], bf16.fields["precision"]) == ("fp32", "bf16")
+        assert replace(fp32, variant="bf16", fields=bf16.fields) == bf16
+        assert fp32.seeds == (0, 1, 2)
+
+
+def test_a_cell_can_set_its_own_precision(cells: list[Cell], tmp_path: Path) -> None:
+    cell = replace(cells[0], fields={**FIELDS, "precision": "fp64"})
+    dataset = fastifo.load(cell.spec, progress=False)
+    assert run.run_cell(cell, dataset, tmp_path / "out", "fp32")["precision"] == "fp64"

@@ -2,17 +2,21 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastifo
+from cli.commands import run as run_command
 from fastifo.benchmarks.images import without_state
+from fastifo.benchmarks.sets import build_sets
 from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.data.dataset import Dataset
 from fastifo.envs.backends.robosuite_env import is_installed
 from fastifo.envs.registry import describe
 from fastifo.envs.spec import as_spec
+from fastifo.utils.executors import InProcess
 from support import needs_rendering
 
 CHEETAH = "sibench:HalfCheetah-v4/image/"
@@ -45,6 +49,36 @@ def test_a_learner_sees_stacked_images_and_no_state(dataset: Dataset, cache: Pat
     info = describe(as_spec("HalfCheetah-v4", settings=dataset.env_kwargs))
     assert (info.obs_dim, info.images) == (1, (("track", 24, 24, 9),))
     assert len(list(cache.rglob("sibench-HalfCheetah-v4-image-d1-*"))) == 1
+
+
+@needs_rendering
+def test_a_ladder_of_image_sets_is_built_in_a_folder(
+    dataset: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = {"max_episode_steps": 4}
+
+    def build(*args: Any, **options: Any) -> list[Path]:
+        return build_sets(*args, env_kwargs=short, executor=InProcess(), **options)
+
+    monkeypatch.setattr("fastifo.cli.sibench.build_sets", build)
+    status, out, err = run_command(
+        capsys, "sibench", "build", "--env-id", "HalfCheetah-v4/image", "--out", tmp_path,
+        "--sizes", "1", "2", "--episodes", "2", "--bc-updates", "2", "--image-size", "24",
+    )  # fmt: skip
+    assert status == 0, err
+    assert out.count("return") == 2
+    folder = tmp_path / "HalfCheetah-v4/image"
+    assert fastifo.load(folder / "d=1.fastifo") == dataset  # as the spec's
+    assert fastifo.load(folder / "d=2.fastifo").images["track"].shape == (10, 24, 24, 9)
+    status, _, err = run_command(
+        capsys, "sibench", "build", "--env-id", "HalfCheetah-v4", "--cameras", "track",
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert status == 2
+    assert "for sets of images; expected HalfCheetah-v4/image" in err
 
 
 @needs_rendering

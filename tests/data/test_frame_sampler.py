@@ -107,14 +107,31 @@ def test_a_shifted_frame_is_a_crop_of_the_padded_one() -> None:
         assert torch.equal(result, crop.permute(1, 2, 0).to(torch.uint8))
 
 
-def test_frames_that_do_not_fit_a_gpu_are_refused(monkeypatch: Any) -> None:
-    frames = list(image_dataset().images.values())
+def test_frames_that_do_not_fit_a_gpu_stay_on_the_host(monkeypatch: Any) -> None:
+    frames, device = list(image_dataset().images.values()), torch.device("cuda")
     needed = sum(each.size_bytes for each in frames)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * needed, 3 * needed))
-    frame_sampler._check_room(frames, torch.device("cuda"))
+    assert frame_sampler.fits_gpu(frames, device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed, 3 * needed))
-    with pytest.raises(ValueError, match=r"images: expected frames of at most .* fit the GPU"):
-        frame_sampler._check_room(frames, torch.device("cuda"))
+    assert not frame_sampler.fits_gpu(frames, device)
+
+
+def test_batches_of_frames_on_the_host_are_the_same() -> None:
+    dataset, counter = image_dataset(), torch.tensor([5])
+    plain, host = (
+        Sampler(
+            dataset, (0, 1), 4, frozenset(), "test", torch.device("cpu"), torch.float32,
+            cameras=tuple(CHANNELS), shift=2, reuses=True,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert not plain.reads_host
+    assert host.background.frames is not None
+    host.background.frames.reads_host = True  # as on a GPU without room
+    for _ in range(2):
+        assert torch.equal(plain.draw(counter).background.obs, host.draw(counter).background.obs)
+        counter += 1
+    assert set(host.background.frames.staged) == set(CHANNELS)
 
 
 @pytest.mark.parametrize("camera", CHANNELS)

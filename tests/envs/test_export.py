@@ -16,6 +16,7 @@ from cli.commands import run as run_command
 from engine.runs import train
 from fastifo.algos.learner import InputSpec
 from fastifo.envs import export
+from fastifo.envs.experts.exported import read_exported
 from fastifo.envs.policy import Policy
 from fastifo.utils import provenance
 from helpers import ACTION_DIM, OBS_DIM, make_learner, random_dataset
@@ -138,6 +139,8 @@ def test_a_policy_of_frames_acts_alone_as_it_acts_here(
     other, _ = run_alone(code, path, obs=obs, **images)
     assert float((other - found).abs().amax(1).min()) > 0  # both cameras matter
     assert metadata["images"] == {"front": [16, 17, 3], "wrist": [16, 17, 1]}
+    with pytest.raises(ValueError, match="found one that reads the frames of front, wrist"):
+        read_exported(path)
 
 
 @pytest.mark.parametrize(("suffix", "code"), [(".onnx", ONNX), (".pt2", PT2)])

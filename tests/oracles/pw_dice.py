@@ -46,7 +46,8 @@ def train_embedding(
 
 def on_sphere(net: MLP, obs: Tensor) -> Tensor:
     z: Tensor = net(obs)
-    return z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    return z / norm
 
 
 def contrastive_loss(net: MLP, w: Tensor, obs: Tensor, next_obs: Tensor) -> Tensor:

@@ -36,7 +36,11 @@ def test_the_loss_of_two_pairs() -> None:
     delta = pw_dice.residual(duals, rows, config)
     assert delta.tolist() == pytest.approx([1.0 + 0.5 - 0.5, -1.0 - 0.2 - 0.2])
     other = transitions([(0, 0), (2, 2)]) | {"reward": column([1.5, -0.5])}
-    batch = {"background": rows, "policy": other, "expert": observed(transitions([(1, 1), (0, 0)]))}
+    batch: dict[str, Any] = {
+        "background": rows,
+        "policy": other,
+        "expert": observed(transitions([(1, 1), (0, 0)])),
+    }
     batch["initial"] = rows["obs"][:1]
     # Orthogonal embeddings are sqrt(2) apart, opposite ones 2.
     distance = pw_dice.distance(embedding, batch, config)

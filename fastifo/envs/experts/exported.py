@@ -26,15 +26,21 @@ def read_exported(path: Path) -> Answer:
     check_regular(path)
     text, answer = (_read_onnx if path.suffix == ".onnx" else _read_pt2)(path)
     try:
-        inputs = json.loads(text)["inputs"]
-    except (ValueError, KeyError, TypeError):
+        metadata = json.loads(text)
+        inputs, cameras = [*metadata["inputs"]], [*metadata.get("images", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{path}: expected a policy that fastifo exported, found a file without its metadata"
         ) from None
-    if [*inputs] != ["obs"]:
+    if inputs != ["obs"]:
         raise ValueError(
             f"{path}: holds samples, which need random numbers; export the policy's mode (fastifo "
             "export --play mode, deterministic=True)"
+        )
+    if cameras:
+        raise ValueError(
+            f"{path}: expected a policy of observations alone, found one that reads the frames of "
+            f"{', '.join(cameras)}"
         )
     return answer
 
