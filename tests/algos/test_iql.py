@@ -19,6 +19,7 @@ from engine.runs import assert_equal_bits, train
 from fastifo.algos.learner import InputSpec
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
+from fastifo.nn.mlp import Init
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import iql as oracle
 from oracles import tge as scaling
@@ -168,6 +169,15 @@ def test_the_authors_nets_start_from_orthogonal_weights() -> None:
             )
             assert not bool(bias.any())
     assert not learner.encoder.standardizes
+
+
+def test_orthogonal_weights_do_not_depend_on_the_number_of_threads() -> None:
+    threads, weights = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        weights.append(Init([0], "policy", "orthogonal", torch.float32).linear(128, 128)[0])
+    torch.set_num_threads(threads)
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("preset", ["vfo", "jax"])
