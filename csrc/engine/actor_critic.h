@@ -52,8 +52,9 @@ class ActorCritic {
     forward_nets(step);
     step.all.wait(slot.clock);
     compute_value_loss(step);
+    if (step.value_group.is_active()) update_value(step);
+    if (plan_.flag("value_first")) evaluate_stepped_value(step);
     if (step.value_group.is_active()) {
-      update_value(step);
       update_critic(step, step.critic, critic_, step.value_group, 0);
     }
     if (step.policy_group.is_active()) {
@@ -180,8 +181,22 @@ class ActorCritic {
     update_scalar<TargetUpdate::kNone>(step, step.value, obs_, value_, step.value_group);
   }
 
-  // Critic: half the mean of (r + discount * V(s') - Q(s, a))^2 (Eq. 6); then the target moves,
-  // target += polyak * (critic - target).
+  // V(s') and V(s) after the value's step, and the policy's weights with that V(s).
+  void evaluate_stepped_value(Step& step) {
+    step.all.wait(step.slot.clock);  // every thread has read the old V(s)
+    if (step.value_group.is_active()) {
+      evaluate(step, step.value, false, next_obs_, value_, step.value_group, array(kNext));
+      evaluate(step, step.value, false, obs_, value_, step.value_group, array(kValue));
+      step.slot.clock.lap(kScalar);
+    }
+    step.all.wait(step.slot.clock);
+    step.method.weights(SerialTeam(), plan_.batch, array(kValue), array(kTargetCritic),
+                        array(kTargetTwin), step.weight, step.metrics);
+    step.slot.clock.lap(kHead);
+  }
+
+  // Critic: a share of the mean of (r + discount * V(s') - Q(s, a))^2 (Eq. 6); then the target
+  // moves, target += polyak * (critic - target).
   void update_critic(Step& step, const Mlp<kParts>& net, const Activations& activations,
                      const ThreadGroup& group, int index) {
     Real* const q = array(index == 0 ? kCritic : kTwin);
@@ -207,8 +222,10 @@ class ActorCritic {
       head_.compute_loss(slot.tile, step.member, out, group.share(stride_), stride_, step.weight,
                          action);
     } else if (group.is_leader()) {
-      head_.set_loss(normal_loss(out, action, log_std(plan_.log_std.weights, step), step.weight,
-                                 plan_.batch, plan_.action_dim, log_std_gradient_.data()));
+      const double least = plan_.flag("narrow_log_std") ? kNarrowLeastLogStd : kLeastLogStd;
+      head_.set_loss(normal_loss(out, action, log_std(plan_.log_std.weights, step), least,
+                                 step.weight, plan_.batch, plan_.action_dim,
+                                 log_std_gradient_.data()));
     }
     slot.clock.lap(kHead);
     if (is_normal) group.wait(slot.clock);

@@ -7,21 +7,23 @@
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-constexpr double kLeastLogStd = -20.0, kLargestLogStd = 2.0;  // as in fastifo/nn/heads.py
+// Limits of log_std, as in fastifo/nn/heads.py and fastifo/algos/iql.py.
+constexpr double kLeastLogStd = -20.0, kNarrowLeastLogStd = -5.0, kLargestLogStd = 2.0;
 
 // Returns the mean over rows of weight * -log density of the actions; `raw` is replaced by the
 // gradient in it.
 //
 // raw: [dims, rows], the net's output, padded.  action: [dims, rows].  log_std: [dims].
-// weight: [rows], 0 in the padding.  log_std_gradient: [dims].
+// least: limit of log_std.  weight: [rows], 0 in the padding.  log_std_gradient: [dims].
 inline double normal_loss(const Panels& raw, const Panels& action, const Real* log_std,
-                          const Real* weight, int64_t rows, int64_t dims, Real* log_std_gradient) {
+                          double least, const Real* weight, int64_t rows, int64_t dims,
+                          Real* log_std_gradient) {
   const double log_root = 0.5 * std::log(2.0 * 3.14159265358979323846);
   const Real scale = Real(1) / static_cast<Real>(rows);
   double loss = 0.0;
   for (int64_t dim = 0; dim < dims; ++dim) {
-    const Real s = std::clamp(log_std[dim], static_cast<Real>(kLeastLogStd),
-                              static_cast<Real>(kLargestLogStd));
+    const Real s =
+        std::clamp(log_std[dim], static_cast<Real>(least), static_cast<Real>(kLargestLogStd));
     const Real inverse = std::exp(-s), constant = s + static_cast<Real>(log_root);
     Vec<Real> cost{}, slope{};
     for (int64_t panel = 0; panel < raw.panels(); ++panel) {

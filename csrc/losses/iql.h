@@ -16,13 +16,15 @@ struct IQL {
   static constexpr bool kHasCritics = true;  // trained by engine/actor_critic.h
   OneStepTarget<Real> target;
   Real expectile, temperature, max_weight;
+  Real critic_share;  // of one critic's error in the critics' loss
 
   template <typename Numbers>
   IQL(const Numbers& plan, int64_t member)
       : target(static_cast<Real>(plan.number("gamma", member)), plan.flag("absorbing")),
         expectile(static_cast<Real>(plan.number("expectile", member))),
         temperature(Real(1) / static_cast<Real>(plan.number("inverse_temperature", member))),
-        max_weight(static_cast<Real>(plan.number("max_weight", member))) {}
+        max_weight(static_cast<Real>(plan.number("max_weight", member))),
+        critic_share(plan.flag("sums_critic_errors") ? Real(1) : Real(0.5)) {}
 
   // The value's loss, its gradient in `value` and the policy's weights. Sets all metrics but
   // critic_loss and policy_loss.
@@ -44,14 +46,23 @@ struct IQL {
         [=](int64_t) { return scale; }, gradient);
     metrics[kValueMean] = mean_of(team, rows, [&](int64_t i) { return value[i]; });
     metrics[kCriticMean] = mean_of(team, rows, q);
+    weights(team, rows, value, first, second, weight, metrics);
+  }
 
-    // Policy: w = exp(inverse_temperature (Q - V)) (Eq. 7).
+  // Policy: w = exp(inverse_temperature (Q - V)) (Eq. 7). Sets the metrics from kAdvantageMean on.
+  template <typename Team>
+  FASTIFO_HOST_DEVICE void weights(const Team& team, const Rows& rows, const Real* value,
+                                   const Real* first, const Real* second, Real* weight,
+                                   double* metrics) const {
+    const auto advantage = [&](int64_t i) {
+      return (second[i] < first[i] ? second[i] : first[i]) - value[i];
+    };
     advantage_weights(team, rows, advantage, temperature, max_weight, weight,
                       metrics + kAdvantageMean);
   }
 
-  // One critic's half of L_Q = E[(r + gamma V(s') - Q(s, a))^2] (Eq. 6), the mean over two critics,
-  // and its gradient in `q`.
+  // One critic's share of L_Q = E[(r + gamma V(s') - Q(s, a))^2] (Eq. 6), the mean or the sum over
+  // two critics, and its gradient in `q`.
   template <typename Team>
   FASTIFO_HOST_DEVICE double critic_loss(const Team& team, const Rows& rows,
                                          const Real* q,           // [rows] of the online critic
@@ -61,7 +72,7 @@ struct IQL {
                                          Real* gradient) const {  // [rows]
     const Transitions transitions{q, next_value, terminal, [=](int64_t i) { return reward[i]; }};
     const auto error = [&](int64_t i) { return transitions.error(target, i); };
-    const Real scale = Real(0.5) / static_cast<Real>(rows.count());
+    const Real scale = critic_share / static_cast<Real>(rows.count());
     return squared_loss(
         team, rows, error, SquaredCost<Real>(), [=](int64_t) { return scale; }, gradient);
   }

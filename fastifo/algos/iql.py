@@ -75,7 +75,7 @@ class IQL(Learner):
         "iql",
         heads=("binned", "deterministic", "normal"),
         precisions=("fp32", "fp64"),
-        unsupported=("policy_dropout", "narrow_log_std", "value_first", "sums_critic_errors"),
+        unsupported=("policy_dropout",),
     )
     needs: ClassVar[frozenset[str]] = frozenset({"reward"})
     deviation_epsilon: ClassVar[float] = 1e-3  # CORL's

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastifo.utils.parallel import one_thread
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,  # not in place: on a view, autograd would make two copies
     "elu": F.elu,
@@ -55,7 +57,8 @@ class Init:
             weight = torch.empty(fan_in, fan_out, dtype=torch.float32)
             bias = torch.zeros(1, fan_out, dtype=torch.float32)
             if self.kind == "orthogonal":
-                nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
+                with one_thread():  # LAPACK rounds differently with several
+                    nn.init.orthogonal_(weight, gain=2**0.5, generator=generator)
             elif self.kind == "xavier_uniform":
                 weight.uniform_(-xavier_bound, xavier_bound, generator=generator)
             elif self.kind == "he_normal":

@@ -19,6 +19,7 @@ from engine.runs import assert_equal_bits, train
 from fastifo.algos.learner import InputSpec
 from fastifo.algos.presets import preset_fields
 from fastifo.data.dataset import Dataset
+from fastifo.nn.mlp import Init
 from helpers import SMALL, make_learner, make_sampler, random_dataset, run_updates
 from oracles import iql as oracle
 from oracles import tge as scaling
@@ -170,11 +171,18 @@ def test_the_authors_nets_start_from_orthogonal_weights() -> None:
     assert not learner.encoder.standardizes
 
 
-def test_the_authors_variant_trains_in_torch_and_is_refused_by_the_native_engine() -> None:
-    fields: dict[str, Any] = {"preset": "jax", "num_updates": 5, "progress": False} | SMALL
-    assert fastifo.train("iql", random_dataset(), **fields).engine == "torch"
-    with pytest.raises(ValueError, match=r"engine: native cannot train this: .*narrow_log_std"):
-        fastifo.train("iql", random_dataset(), engine="native", **fields)
+def test_orthogonal_weights_do_not_depend_on_the_number_of_threads() -> None:
+    threads, weights = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        weights.append(Init([0], "policy", "orthogonal", torch.float32).linear(128, 128)[0])
+    torch.set_num_threads(threads)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("preset", ["vfo", "jax"])
+def test_both_variants_train_in_the_native_engine(preset: str) -> None:
+    assert train("iql", random_dataset(), 5, preset=preset).engine == "native"
 
 
 def test_a_resumed_run_of_the_authors_variant_has_the_bits_of_one_that_never_stopped(

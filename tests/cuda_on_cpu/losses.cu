@@ -103,7 +103,8 @@ Numbers settings(unsigned bits) {
            {"advantage_absorbing", has(1)},
            {"chi2", has(1)},
            {"normalizes", has(2)},
-           {"positive_unlabelled", has(2)}}};
+           {"positive_unlabelled", has(2)},
+           {"sums_critic_errors", has(2)}}};
 }
 
 template <typename Real>

@@ -58,6 +58,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("iql", {"expectile": [0.5, 0.9], "batch_size": 33, "polyak": 0.3, "weight_decay": 0.1}),
     ("iql", {"policy_head": "binned", "inverse_temperature": [0.0, 10.0], "batch_size": 17}),
     ("iql", {"policy_head": "deterministic", "batch_size": 33, "polyak": 0.001}),
+    ("iql", {"preset": "jax", "expectile": [0.6, 0.9], "batch_size": 33}),
+    ("iql", {"value_first": True, "policy_head": "deterministic", "inverse_temperature": 10.0}),
     ("iql", {"policy_decay_updates": 150, "absorbing": True, "max_weight": 1.2}),
     ("iql", {"encoder_scales": (0.1, 1.0), "standardize_obs": False, "batch_size": 300}),
     ("rebrac", {"policy_penalty": [0.4, 0.01], "critic_penalty": 1.5, "polyak": 0.3}),
@@ -137,9 +139,9 @@ def test_single_precision_equals_the_learner(
     assert distance(_double(native), exact) < 3 * distance(_double(single), exact) + 1e-6
 
 
-@pytest.mark.parametrize("log_std", [-20.5, 2.5])
+@pytest.mark.parametrize(("log_std", "narrow"), [(-20.5, False), (2.5, False), (-5.5, True)])
 def test_a_log_std_outside_its_limits_does_not_change_in_either_engine(
-    log_std: float, monkeypatch: pytest.MonkeyPatch
+    log_std: float, narrow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = NormalPolicy.__init__
 
@@ -149,7 +151,7 @@ def test_a_log_std_outside_its_limits_does_not_change_in_either_engine(
 
     monkeypatch.setattr(NormalPolicy, "__init__", extreme)
     both = [
-        train("iql", random_dataset(), 20, precision="fp64", engine=engine)
+        train("iql", random_dataset(), 20, precision="fp64", engine=engine, narrow_log_std=narrow)
         for engine in ("native", "torch")
     ]
     assert distance(*both) < 1e-10
