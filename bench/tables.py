@@ -218,6 +218,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
         for library in ("metaworld", "robosuite")
     },
     "bench/results/manipulation.md": {
+        **success_tables("clones"),
         **success_tables("manipulation"),
         **success_tables("misjudged", gains=False),
         "advantages": advantages_table,

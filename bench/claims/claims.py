@@ -273,7 +273,8 @@ VFO = (
     Claim("V8", "Bimodal data: both VfO variants are below BC.", vfo_is_below_cloning,
           (MAIN, sources.bimodal_source), 0.75),
     Claim("V9", "Robomimic, low-dimensional: VfO-bin is level with AWR or better; VfO-disc, "
-          "SMODICE and DILO are worse.", robomimic_order, (sources.manipulation_source,)),
+          "SMODICE and DILO are worse.", robomimic_order,
+          (sources.clones_source, sources.manipulation_source)),
     Claim("V10", "Robomimic, images: AWR and VfO-bin improve on Lift.", images_improve,
           (sources.lift_source,)),
     Claim("V11", "Self-improvement: VfO-bin is about as good as AWR, and SMODICE does not "

@@ -125,10 +125,10 @@ def bimodal_source() -> Source:
     return Source(**vars(source) | {"experts": experts})
 
 
-def manipulation_source() -> Source:
+def success_gains(file: str, size: str) -> Source:
     """Gains of success over the background in points, the mean over all sets, sampled actions."""
     gains: dict[str, dict[tuple[str, str], list[float]]] = {}
-    for row in read("manipulation.csv"):
+    for row in read(file):
         success, background = float(row["success"]), float(row["background_success"])
         sets = gains.setdefault(row["algorithm"], {})
         sets.setdefault((row["env_id"], row["set"]), []).append(100 * (success - background))
@@ -139,10 +139,18 @@ def manipulation_source() -> Source:
         policies["gain", "", method] = Sample(
             float(by_seed.mean()), *interval, tuple(by_seed.mean(1).tolist())
         )
-    return Source(
-        "manipulation.csv", "128 x 2, 3,000 to 5,000 updates, no robomimic data", True,
-        "manipulation-differences.png", "manipulation.md", policies,
-    )  # fmt: skip
+    figure = file.replace(".csv", "-differences.png")
+    return Source(file, size, True, figure, "manipulation.md", policies)
+
+
+def clones_source() -> Source:
+    """Backgrounds of clones, as in the paper."""
+    return success_gains("clones.csv", "128 x 2, 4,000 to 5,000 updates, no robomimic data")
+
+
+def manipulation_source() -> Source:
+    """Backgrounds of noisy experts."""
+    return success_gains("manipulation.csv", "128 x 2, 3,000 to 5,000 updates, noisy experts")
 
 
 def lift_source() -> Source:

@@ -3,8 +3,9 @@
 #
 #   bench/studies/manipulation.sh [OUT]     (fastifo, robosuite and metaworld are installed)
 #
-# Backgrounds are episodes of a scripted expert with three scales of action noise. Time limits are
-# short, so that noise decides over success. A task's rows are in OUT/results.csv once it is done.
+# Backgrounds are episodes of clones of d demonstrations, of a scripted expert with three scales of
+# action noise, or of a script that misjudges where the object is. Time limits are short, so that
+# mistakes decide over success. A task's rows are in OUT/<folder>/results.csv once it is done.
 set -e
 out=${1:-studies/manipulation}
 fastifo=${FASTIFO:-fastifo}
@@ -23,7 +24,17 @@ door="--envs metaworld/DoorOpen --background-noise 0.4 0.5 0.7 --episodes 100 --
 meta="max_episode_steps=100 success_terminal=false"
 robot="lite_physics=true success_terminal=false"
 
-# The main study: temperature 1, and success only cuts an episode.
+# Clones of d demonstrations, as in the paper, with the preset's temperature.
+clones() {  # task, numbers of demonstrations
+  $fastifo study sibench --out "$out/clones" --algorithms $methods --preset robomimic \
+    --hidden-sizes 128 128 --num-updates 5000 --seeds 0 1 2 --env-arg $meta --envs "metaworld/$1" \
+    --sizes ${*:2} --episodes 200 --demos 100 --bc-updates 2000 --eval-episodes 40 \
+    --set batch_size=256 learning_rate=0.001 standardize_obs=true disc_updates=2000
+}
+clones DrawerOpen 1 2 5
+clones DoorOpen 1 2 3
+
+# Noisy experts: temperature 1, and success only cuts an episode.
 study main "$methods" "$meta" temperature=1 $door --eval-episodes 20
 study main "$methods" "max_episode_steps=60 $robot" temperature=1 --envs robosuite/Lift \
   --background-noise 0.2 0.25 0.3 --episodes 80 --demos 30 --eval-episodes 8
