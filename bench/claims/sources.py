@@ -154,12 +154,12 @@ def manipulation_source() -> Source:
 
 
 def lift_source() -> Source:
-    """Rates of success on Lift from images after 10,000 updates or more; fewer leave V10 open."""
+    """Rates of success on Lift from images."""
     policies: dict[Cell, Sample] = {}
     backgrounds: dict[tuple[str, str], Sample] = {}
     updates = [0]
     for row in read("lift-images.csv"):
-        if row["sees"] != "images" or int(row["num_updates"]) < max(10_000, *updates):
+        if row["sees"] != "images" or int(row["num_updates"]) < max(updates):
             continue
         updates.append(int(row["num_updates"]))
         policies["Lift", "", row["method"]] = sample_of(row, ("success", "low", "high"), "by_seed")
