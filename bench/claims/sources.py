@@ -162,7 +162,9 @@ def lift_source() -> Source:
         ("Lift", "", row["method"]): sample_of(row, ("success", "low", "high"), "by_seed")
         for row in rows
     }
-    backgrounds = {("Lift", ""): exact(float(row["background_success"])) for row in rows}
+    backgrounds: dict[tuple[str, str], Sample] = {}
+    for row in rows:  # all have the same background
+        backgrounds["Lift", ""] = exact(float(row["background_success"]))
     updates = sorted({int(row["num_updates"]) for row in rows if row["method"] != "bc"})
     size = f"256 x 2, {' to '.join(f'{n:,}' for n in updates)} updates"
     return Source("lift-images.csv", size, True, "", "images.md", policies, backgrounds, digits=2)
