@@ -130,7 +130,8 @@ class ContrastiveEncoder(EmbeddingLearner):
         parameters = [*self.embedding.parameters(), self.factor]
         gradients = torch.autograd.grad(loss.sum(), parameters)
         squares = [gradient.square().flatten(1).sum(1) for gradient in gradients]
-        norm = torch.stack(squares).sum(0).sqrt()  # [P]
+        # Along rows: the order of a sum along columns would depend on the number of members.
+        norm = torch.stack(squares, 1).sum(1).sqrt()  # [P]
         scale = (self.hp.embedding_gradient_clip.squeeze(1) / (norm + 1e-6)).clamp(max=1.0)
         clipped = [g * scale.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
         self.optimizer_step(parameters, clipped)
