@@ -54,7 +54,8 @@ class ReBRACUpdate {
     step.all.wait(slot.clock);
     each_critic(step, [&](const Critic& critic) { update_critic(step, critic); });
     if (step.trains_policy) update_policy(step);
-    step.all.wait(slot.clock);
+    if (step.all.is_leader()) step.next_distance = mean_next_distance();
+    step.all.wait(slot.clock);  // then the other threads draw the next batch
     if (step.all.is_leader()) add_metrics(step, metrics);
   }
 
@@ -113,9 +114,10 @@ class ReBRACUpdate {
     Range rows;  // this thread's part, where all threads share the work
     ThreadGroup critic_group, twin_group;
     Mlp<kParts> policy;
-    bool trains_policy;  // and refreshes the targets
-    Real* gradient;      // [stride] in a critic's output
-    Real* next_q;        // [stride] workspace of the critics' loss
+    bool trains_policy;          // and refreshes the targets
+    Real* gradient;              // [stride] in a critic's output
+    Real* next_q;                // [stride] workspace of the critics' loss
+    double next_distance = 0.0;  // mean |a~' - a'|^2, for the leader's metrics
   };
 
   Real* array(Array which) const { return arrays_.data() + which * stride_; }
@@ -267,13 +269,17 @@ class ReBRACUpdate {
     return static_cast<Real*>(plan_.policy_loss)[step.member];
   }
 
-  void add_metrics(const Step& step, double* metrics) const {
+  double mean_next_distance() const {
     const Real* const distance = array(kNextDistance);
+    return mean_of(SerialTeam(), plan_.batch, [&](int64_t i) { return distance[i]; });
+  }
+
+  // Reads nothing that the other threads' next update writes before all of them wait again.
+  void add_metrics(const Step& step, double* metrics) const {
     metrics[Method::kCriticLoss] += critic_.loss + twin_.loss;
     metrics[Method::kPolicyLoss] += static_cast<double>(policy_loss(step));
     metrics[Method::kCriticMean] += critic_.mean;
-    metrics[Method::kNextDistance] +=
-        mean_of(SerialTeam(), plan_.batch, [&](int64_t i) { return distance[i]; });
+    metrics[Method::kNextDistance] += step.next_distance;
   }
 
   const Plan& plan_;
