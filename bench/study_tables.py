@@ -247,6 +247,17 @@ def dagger_table() -> str:
     return markdown(header, lines, left=(0, 1))
 
 
+def drawer_table() -> str:
+    """One line per method and seed: the success of the first data and of each iteration's data."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in read_rows("drawer-improve.csv"):  # sorted by iteration
+        key = (row["algorithm"], f"seed {row['seed']}")
+        groups.setdefault(key, []).append(100 * float(row["success"]))
+    lines = [[*key, *(f"{x:.0f}" for x in values)] for key, values in groups.items()]
+    header = f"method | | background | {' | '.join(map(str, range(1, len(lines[0]) - 2)))}"
+    return markdown(header, lines, left=(0, 1))
+
+
 def success_tables(name: str, *, gains: bool = True) -> dict[str, Callable[[], str]]:
     """The tables of a study whose measure is success, by the names of their markers.
 

@@ -24,9 +24,9 @@ import torch
 import fastifo
 from bench.arguments import make_parser
 from bench.studies.cells import Cell, Results
+from bench.timing import current_commit
 from fastifo import _C, Dataset, algos
 from fastifo.utils.lease import LEASE, folder_lease
-from fastifo.utils.provenance import commit
 from fastifo.utils.statistics import bootstrap_interval
 from fastifo.utils.text import number_texts
 
@@ -79,7 +79,7 @@ def common_values(cell: Cell, run: fastifo.Run | None, precision: str) -> dict[s
         "engine": run.engine if run else "",
         "device": str(run.device) if run else "",
         "processor": processor(),
-        "commit": commit() or "",
+        "commit": current_commit(),
     }
 
 

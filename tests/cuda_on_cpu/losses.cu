@@ -32,6 +32,17 @@ FASTIFO_HOST_DEVICE void critics(const Team& team, const Loss& loss, const Batch
                        batch.terminal, out.next_gradient);
 }
 
+// A critic's and the policy's loss of ReBRAC; the policy's gradient is in `next_gradient`.
+template <typename Team, typename Real>
+FASTIFO_HOST_DEVICE void critics(const Team& team, const ReBRAC<Real>& loss,
+                                 const BatchView<Real>& batch, const LossOutputs<Real>& out) {
+  out.metrics[ReBRAC<Real>::kCriticLoss] =
+      loss.critic_loss(team, batch.batch, batch.output, batch.next_value, batch.output,
+                       batch.terminal, batch.reward, batch.terminal, out.weight, out.gradient);
+  out.metrics[ReBRAC<Real>::kPolicyLoss] = loss.policy_loss(
+      team, batch.batch, batch.output, batch.next_value, batch.terminal, out.next_gradient);
+}
+
 template <typename Loss, typename Real>
 __global__ void critics_kernel(const Loss loss, BatchView<Real> batch, LossOutputs<Real> out) {
   double metrics[16] = {};
@@ -98,13 +109,18 @@ Numbers settings(unsigned bits) {
            {"residual_share", 0.6},
            {"logit_clamp", 1.0},
            {"kl_weight", 0.4},
-           {"pu_prior", 0.2}},
+           {"pu_prior", 0.2},
+           {"policy_penalty", 0.3},
+           {"critic_penalty", 0.4},
+           {"policy_noise", 0.2},
+           {"noise_clip", 0.5}},
           {{"absorbing", has(0)},
            {"advantage_absorbing", has(1)},
            {"chi2", has(1)},
            {"normalizes", has(2)},
            {"positive_unlabelled", has(2)},
-           {"sums_critic_errors", has(2)}}};
+           {"sums_critic_errors", has(2)},
+           {"normalizes_q", has(1)}}};
 }
 
 template <typename Real>
