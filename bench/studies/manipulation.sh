@@ -33,6 +33,11 @@ clones() {  # task, numbers of demonstrations
 }
 clones DrawerOpen 1 2 5
 clones DoorOpen 1 2 3
+$fastifo study sibench --out "$out/lift-clones" --algorithms bc vfo_bin awr vfo_disc \
+  --preset robomimic --hidden-sizes 128 128 --num-updates 4000 --seeds 0 1 2 --sizes 1 2 5 \
+  --envs robosuite/Lift --env-arg max_episode_steps=60 $robot --episodes 40 --demos 30 \
+  --bc-updates 2000 --eval-episodes 8 \
+  --set batch_size=256 learning_rate=0.001 standardize_obs=true disc_updates=2000
 
 # Noisy experts: temperature 1, and success only cuts an episode.
 study main "$methods" "$meta" temperature=1 $door --eval-episodes 20
