@@ -229,32 +229,23 @@ def improve_table() -> str:
     return markdown(header, lines)
 
 
-def dagger_table() -> str:
-    """One line per run and seed: the return of the first data and of each iteration's policy."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for row in read_rows("dagger.csv"):  # sorted by iteration
-        groups.setdefault((row["played_by"], f"seed {row['seed']}"), []).append(
-            float(row["return"])
-        )
+def iterations_table(name: str, by: str, title: str, column: str, first: str) -> str:
+    """One line per group and seed: the first data's value and that of each iteration.
+
+    by: the column that groups the rows.  title: its heading.  column: the value; success is shown
+    in percent.  first: the heading of the first data.
+    """
+    scale = 100 if column == "success" else 1
+    groups: dict[str, dict[str, list[float]]] = {}
+    for row in read_rows(f"{name}.csv"):  # sorted by iteration
+        seeds = groups.setdefault(row[by], {})
+        seeds.setdefault(f"seed {row['seed']}", []).append(scale * float(row[column]))
     lines: list[list[str]] = []
-    for played_by in dict.fromkeys(name for name, _ in groups):
-        named = {seed: values for (name, seed), values in groups.items() if name == played_by}
-        named["mean"] = [*np.array([*named.values()]).mean(0)]
-        lines += [
-            [played_by, seed, *(f"{x:.0f}" for x in values)] for seed, values in named.items()
-        ]
-    header = f"data played by | | expert | {' | '.join(map(str, range(1, len(lines[0]) - 2)))}"
-    return markdown(header, lines, left=(0, 1))
-
-
-def drawer_table() -> str:
-    """One line per method and seed: the success of the first data and of each iteration's data."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for row in read_rows("drawer-improve.csv"):  # sorted by iteration
-        key = (row["algorithm"], f"seed {row['seed']}")
-        groups.setdefault(key, []).append(100 * float(row["success"]))
-    lines = [[*key, *(f"{x:.0f}" for x in values)] for key, values in groups.items()]
-    header = f"method | | background | {' | '.join(map(str, range(1, len(lines[0]) - 2)))}"
+    for group, seeds in groups.items():
+        means = np.array([*seeds.values()]).mean(0)
+        named = [*seeds.items(), ("mean", means)]
+        lines += [[group, seed, *(f"{x:.0f}" for x in values)] for seed, values in named]
+    header = f"{title} | | {first} | {' | '.join(map(str, range(1, len(lines[0]) - 2)))}"
     return markdown(header, lines, left=(0, 1))
 
 

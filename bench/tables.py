@@ -19,10 +19,9 @@ from bench.claims.page import TABLES as CLAIMS
 from bench.study_tables import (
     ablation_table,
     advantages_table,
-    dagger_table,
-    drawer_table,
     horizon_table,
     improve_table,
+    iterations_table,
     markdown,
     precision_table,
     read_rows,
@@ -224,12 +223,19 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
         **success_tables("manipulation"),
         **success_tables("misjudged", gains=False),
         "advantages": advantages_table,
-        "drawer": drawer_table,
+        "drawer": partial(
+            iterations_table, "drawer-improve", "algorithm", "method", "success", "background"
+        ),
     },
     "bench/results/sibench.md": {**study_tables("sibench"), **study_tables("sibench-all")},
     "bench/results/bimodal.md": study_tables("bimodal"),
     "bench/results/long-training.md": {"horizon": horizon_table},
-    "bench/results/improve.md": {"improve": improve_table, "dagger": dagger_table},
+    "bench/results/improve.md": {
+        "improve": improve_table,
+        "dagger": partial(
+            iterations_table, "dagger", "played_by", "data played by", "return", "expert"
+        ),
+    },
     "bench/results/tge.md": {
         **study_tables("tge", "mode"),
         **study_tables("tge-medium", "mode"),
