@@ -31,8 +31,8 @@ from bench.study_tables import (
 )
 
 ROOT = Path(__file__).parents[1]
-MACHINE = "amd-epyc-avx2"  # the machine of the ops, of both widths and of the methods
-BF16_MACHINE = "amd-epyc-avx512-bf16"  # the machine of the limits and the top-level README
+MACHINE = "amd-epyc-avx2"  # the machine of the ops and of both widths
+BF16_MACHINE = "amd-epyc-avx512-bf16"  # of the limits, the methods and the top-level README
 
 OPS = {  # label of the row: (bench, size) in the file
     "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),
@@ -149,7 +149,7 @@ def train_table() -> str:
 
 def methods_table() -> str:
     """One line per method: its speed, and the share of each part of an update with four members."""
-    rows = {(r["method"], r["kind"]): r for r in read_rows(f"methods-{MACHINE}-2-threads.csv")}
+    rows = {(r["method"], r["kind"]): r for r in read_rows(f"methods-{BF16_MACHINE}-2-threads.csv")}
     kinds = list(dict.fromkeys(kind for _, kind in rows))
     lines = []
     for method in dict.fromkeys(method for method, _ in rows):

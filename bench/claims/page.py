@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from bench.claims.claims import TGE_CLAIMS, VFO, Answer, Claim
-from bench.claims.sources import PAPER_SIZE, read
+from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, read
 from bench.studies import main, tge
 from bench.studies.cells import KEY, Cell
 from bench.study_tables import markdown
@@ -135,6 +135,38 @@ def before(cell: Cell, cells: Sequence[Cell]) -> int:
     return max(same, default=0)
 
 
+def methods_table(kind: str) -> str:
+    """Every method's mean return of sampled actions, one line per set of the main study.
+
+    Of each policy at 256 x 2 the one with the most updates, whose number is shown where it is below
+    that of the study.  kind: `sibench` or `bimodal`.
+    """
+    longest: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in read("main.csv"):
+        if row["spec"].startswith(kind) and row["iteration"] == "0" and row["hidden"] == "256":
+            cell = (row["task"], row["set"], f"{row['method']} {row['variant']}".strip())
+            longest[cell] = max(longest.get(cell, row), row, key=lambda r: int(r["updates"]))
+    if not longest:
+        return "No cell is finished yet."
+    methods = list(dict.fromkeys(c.method_name for c in main.all_cells(False)))
+    methods = [m for m in methods if any(m == cell[2] for cell in longest)]
+    lines = []
+    for task, which in dict.fromkeys(cell[:2] for cell in longest):
+        rows = {m: longest[task, which, m] for m in methods if (task, which, m) in longest}
+        first = next(iter(rows.values()))
+        cells = [method_cell(rows[m]) if m in rows else "" for m in methods]
+        lines.append([task, which, first["background"], first["expert"], *cells])
+    return markdown(" | ".join(["task", "set", "background", "expert", *methods]), lines, (0, 1))
+
+
+def method_cell(row: dict[str, str]) -> str:
+    """A mean return, bold if its interval is above the background's."""
+    text = f"{float(row['return']):.0f}"
+    text = f"**{text}**" if float(row["low"]) > float(row["background_high"]) else text
+    updates = int(row["updates"])
+    return text if updates >= STUDY_SIZE[1] else f"{text} ({updates // 1000}k)"
+
+
 def rows_table(name: str) -> str:
     """The rows of a study as they are."""
     lines = []
@@ -159,6 +191,8 @@ TABLES: dict[str, Callable[[], str]] = {  # of studies.md, by the name of the ma
     "claims tge": partial(claims_table, TGE_CLAIMS),
     "evidence": evidence,
     "progress": progress,
+    "methods sibench": partial(methods_table, "sibench"),
+    "methods bimodal": partial(methods_table, "bimodal"),
     "rows main": partial(rows_table, "main.csv"),
     "rows tge": partial(rows_table, "tge-study.csv"),
 }

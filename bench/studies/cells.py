@@ -23,7 +23,8 @@ COLUMNS = (
 # methods in bench/results/README.md.
 SPEED = {
     "bc": 326, "bco": 300, "awr": 183, "vfo_bin": 131, "vfo_disc": 127, "smodice": 113,
-    "dilo": 100, "iql": 127, "seabo": 120, "otr": 120, "tge": 115,
+    "dilo": 100, "lobsdice": 113, "tailo": 267, "pw_dice": 41, "iql": 127, "seabo": 120,
+    "otr": 120, "tge": 115,
 }  # fmt: skip
 
 
@@ -55,11 +56,15 @@ class Cell:
         return Path(*parts, str(self.updates)) if self.iteration else Path(*parts)
 
     @property
+    def method_name(self) -> str:
+        """The method and its variant."""
+        return f"{self.method} {self.variant}".strip()
+
+    @property
     def label(self) -> str:
         """The cell in a few words; `--only` searches them."""
-        method = f"{self.method} {self.variant}".strip()
         turn = f", iteration {self.iteration}" if self.iteration else ""
-        return f"{self.task} {self.set} {method} {self.hidden}x2 {self.updates:,}{turn}"
+        return f"{self.task} {self.set} {self.method_name} {self.hidden}x2 {self.updates:,}{turn}"
 
     def minutes(self, updates_before: int = 0) -> float:
         """Estimated processor time in minutes on one thread, without data and evaluation.

@@ -29,6 +29,7 @@ SETS = {  # task -> set -> demonstrations that are cloned, and the clone's updat
 }
 FIRST = ("vfo_bin", "bc", "awr", "vfo_disc")  # methods of most claims
 OTHERS = ("smodice", "dilo", "bco")
+FIELD = ("lobsdice", "tailo", "pw_dice")  # methods that the papers do not compare with
 TRUE_MDP: dict[str, Any] = {"preset": "true_mdp"}
 IMPROVED = ("HalfCheetah-v4", "Ant-v4")  # tasks of self-improvement
 ITERATIONS = 10
@@ -55,11 +56,11 @@ def sibench_cells(
                     )  # fmt: skip
 
 
-def bimodal_cells(hidden: int, updates: int) -> Iterator[Cell]:
+def bimodal_cells(methods: tuple[str, ...], hidden: int, updates: int) -> Iterator[Cell]:
     """Mixtures of expert and random episodes."""
     for task in ("HalfCheetah-v4", "Walker2d-v4"):
         for expert in (200, 500, 0):
-            for method in ("dilo", "bc", "vfo_bin", "vfo_disc", "smodice", "awr", "bco"):
+            for method in methods:
                 spec = f"bimodal:{task}/expert={expert}"
                 yield Cell(task, f"expert={expert}", spec, method, hidden, updates)
 
@@ -81,14 +82,15 @@ def all_cells(paper: bool) -> list[Cell]:
     stages = (200_000, last) if paper else (50_000, last)
     cells = [
         *sibench_cells("middle", FIRST, hidden, stages),
-        *sibench_cells("middle", OTHERS, hidden, (last,)),
-        *bimodal_cells(hidden, last),
+        *sibench_cells("middle", (*OTHERS, *FIELD), hidden, stages[:1]),
+        *bimodal_cells((*OTHERS, *FIRST), hidden, last),
+        *bimodal_cells(FIELD, hidden, stages[0]),
         *sibench_cells("weak", FIRST, hidden, (last,)),
         *sibench_cells("strong", FIRST, hidden, (last,)),
     ]
     if not paper:
         cells += sibench_cells("middle", FIRST, 512, (last,))
-    for name in ("weak", "strong"):
+    for name in SETS[TASKS[0]]:
         cells += sibench_cells(name, OTHERS, hidden, (last,))
     return [*cells, *improve_cells(hidden, last)]
 

@@ -24,20 +24,30 @@ door="--envs metaworld/DoorOpen --background-noise 0.4 0.5 0.7 --episodes 100 --
 meta="max_episode_steps=100 success_terminal=false"
 robot="lite_physics=true success_terminal=false"
 
-# Clones of d demonstrations, as in the paper, with the preset's temperature.
-clones() {  # task, numbers of demonstrations
-  $fastifo study sibench --out "$out/clones" --algorithms $methods --preset robomimic \
-    --hidden-sizes 128 128 --num-updates 5000 --seeds 0 1 2 --env-arg $meta --envs "metaworld/$1" \
-    --sizes ${*:2} --episodes 200 --demos 100 --bc-updates 2000 --eval-episodes 40 \
+# Clones of d demonstrations, as in the paper, with the preset's temperature. Success only cuts an
+# episode (false) or ends the task (true).
+clones() {  # folder, whether success is terminal, task, numbers of demonstrations
+  $fastifo study sibench --out "$out/$1" --algorithms $methods --preset robomimic \
+    --hidden-sizes 128 128 --num-updates 5000 --seeds 0 1 2 --envs "metaworld/$3" \
+    --env-arg max_episode_steps=100 success_terminal=$2 --sizes ${*:4} --episodes 200 --demos 100 \
+    --bc-updates 2000 --eval-episodes 40 \
     --set batch_size=256 learning_rate=0.001 standardize_obs=true disc_updates=2000
 }
-clones DrawerOpen 1 2 5
-clones DoorOpen 1 2 3
-$fastifo study sibench --out "$out/lift-clones" --algorithms bc vfo_bin awr vfo_disc \
-  --preset robomimic --hidden-sizes 128 128 --num-updates 4000 --seeds 0 1 2 --sizes 1 2 5 \
-  --envs robosuite/Lift --env-arg max_episode_steps=60 $robot --episodes 40 --demos 30 \
-  --bc-updates 2000 --eval-episodes 8 \
-  --set batch_size=256 learning_rate=0.001 standardize_obs=true disc_updates=2000
+clones clones false DrawerOpen 1 2 5
+clones clones false DoorOpen 1 2 3
+clones clones false CoffeeButton 1 2 5
+clones clones-terminal true DrawerOpen 1 2 5
+
+robot_clones() {  # task, steps, episodes, updates; then flags
+  $fastifo study sibench --out "$out/robot-clones" --algorithms bc vfo_bin awr vfo_disc \
+    --preset robomimic --hidden-sizes 128 128 --num-updates "$4" --seeds 0 1 2 \
+    --envs "robosuite/$1" --env-arg max_episode_steps="$2" $robot --episodes "$3" --demos 30 \
+    --bc-updates 2000 \
+    --set batch_size=256 learning_rate=0.001 standardize_obs=true disc_updates=2000 "${@:5}"
+}
+robot_clones Lift 60 40 4000 --sizes 1 2 5 --eval-episodes 8
+robot_clones PickPlaceCan 160 40 5000 --sizes 10 30 --eval-episodes 6
+robot_clones NutAssemblySquare 250 30 5000 --sizes 30 --eval-episodes 6
 
 # Noisy experts: temperature 1, and success only cuts an episode.
 study main "$methods" "$meta" temperature=1 $door --eval-episodes 20

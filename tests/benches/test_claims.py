@@ -123,3 +123,16 @@ def test_the_figure_has_a_panel_for_each_set(results: Results) -> None:
     assert path is not None
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "| Ant-v4 | weak | 100.0 | awr true_mdp |" in page.rows_table("main.csv")
+
+
+def test_the_table_of_all_methods_takes_each_policys_longest_training(results: Results) -> None:
+    spec = "sibench:Hopper-v4/d=2"
+    assert page.methods_table("sibench") == "No cell is finished yet."
+    add(results, Cell("Hopper-v4", "middle", spec, "bc", 256, 50_000), 150.0)
+    add(results, Cell("Hopper-v4", "middle", spec, "tailo", 256, 50_000), 150.0)
+    add(results, Cell("Hopper-v4", "middle", spec, "bc", 256, 200_000), 108.0)
+    add(results, Cell("Hopper-v4", "middle", spec, "bc", 512, 200_000), 70.0)
+    header, _, row = page.methods_table("sibench").splitlines()
+    assert header == "| task | set | background | expert | bc | tailo |"
+    assert row == "| Hopper-v4 | middle | 100.0 | 300.0 | 108 | **150** (50k) |"
+    assert page.methods_table("bimodal") == "No cell is finished yet."
