@@ -29,7 +29,7 @@ def add(results: Results, cell: Cell, mean: float, background: float = 100.0) ->
     values: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {
         "return": mean, "low": mean - 5, "high": mean + 5, "per_seed": f"{mean - 2} {mean + 2}",
         "background": background, "background_low": background - 5, "precision": "bf16",
-        "background_high": background + 5, "expert": 300.0, "mode": mean,
+        "background_high": background + 5, "expert": 300.0, "mode": mean, "spec": cell.spec,
     }  # fmt: skip
     results.add(cell, values)
 
