@@ -154,6 +154,15 @@ class Drawn(Line):
         return frame
 
 
+class Redrawn(Drawn):
+    """Draws its frames into one array."""
+
+    def render(self) -> Any:
+        self.frame = getattr(self, "frame", np.zeros((8, 8, 3), np.uint8))
+        self.frame[:] = super().render()
+        return self.frame
+
+
 class Boxes(Line):
     """Has a MuJoCo model: a red box that moves along x, above a green one that does not."""
 

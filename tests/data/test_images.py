@@ -138,7 +138,15 @@ def test_many_frames_are_kept_in_a_file(monkeypatch: Any) -> None:
         ({"front": np.zeros((4, 8, 9, 3), np.uint8)}, "expected 5 frames, one for each .* found 4"),
         ({"front": np.zeros((5, 8, 9), np.uint8)}, r"found shape \[5, 8, 9\]"),
         ({"front": np.zeros((5, 0, 9, 3), np.uint8)}, r"found shape"),
-        ({}, "expected camera -> uint8"),
+        (
+            {"front": [np.zeros((8, 9, 3), np.uint8)] * 4 + [np.zeros((8, 8, 3), np.uint8)]},
+            r"\['front'\]: expected uint8 .* found frames of differing sizes",
+        ),
+        ({"front": np.zeros((5, 3, 8, 9), np.uint8)}, r"\[5, 3, 8, 9\], with channels first; tr"),
+        ({"": np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found ''"),
+        ({3: np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found 3"),
+        ({"a\n": np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found 'a"),
+        ({}, "expected camera -> uint8 .* found no camera"),
         (np.zeros((5, 8, 9, 3), np.uint8), "in every episode or in none, found ndarray"),
     ],
 )
