@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.frames import Frames, new_frames
+from fastifo.data.frames import Frames, has_channels_first, new_frames
 
 EXPECTED = "uint8 [T + 1, H, W, C], one frame for each observation"
 
@@ -77,7 +77,7 @@ def _frames(name: str, value: Any, count: int) -> NDArray[np.uint8]:
         raise TypeError(f"{name}: expected {EXPECTED}, found {array.dtype}{hint}")
     if array.ndim != 4 or 0 in array.shape:
         raise ValueError(f"{name}: expected {EXPECTED}, found shape {list(array.shape)}")
-    if array.shape[1] in (1, 3, 4) and min(array.shape[2:]) > 4:
+    if has_channels_first(array.shape):
         raise ValueError(
             f"{name}: expected {EXPECTED}, found shape {list(array.shape)}, with channels first; "
             "transpose(0, 2, 3, 1) moves them to the end"

@@ -196,6 +196,11 @@ class Frames:
             store.check()
 
 
+def has_channels_first(shape: Sequence[int]) -> bool:
+    """Whether frames of this shape, read as [T, H, W, C], are rather [T, C, H, W]."""
+    return shape[1] in (1, 3, 4) and min(shape[2:]) > 4
+
+
 def frames_per_block(shape: Sequence[int]) -> int:
     """How many frames share a checksum.  shape: (M, H, W, C)."""
     return max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))

@@ -9,7 +9,7 @@ import torch
 
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.source import Ints, ReadResult
-from fastifo.data.frames import Frames, FrameStore, new_frames
+from fastifo.data.frames import Frames, FrameStore, has_channels_first, new_frames
 
 PART_BYTES = 32 << 20  # of frames that are read at a time, or one frame
 
@@ -52,6 +52,11 @@ def check_frames(file: HDF5, names: Sequence[str]) -> None:
             raise file.error(
                 f"{name}: expected frames, uint8 [T, H, W, C], found shape {file.shape(name)} of "
                 f"kind {file.kind(name)!r} with {file.item_bytes(name)} bytes a value"
+            )
+        if has_channels_first(file.shape(name)):
+            raise file.error(
+                f"{name}: expected frames, uint8 [T, H, W, C], found shape {file.shape(name)}, "
+                "with channels first; transpose them to (0, 2, 3, 1)"
             )
 
 
