@@ -36,6 +36,12 @@ BACKBONES: dict[str, dict[str, type[Learner]]] = {
     "otr": {"iql": OTRIQL, "rebrac": OTRReBRAC},
 }
 
+DAGGER = "dagger"  # the method of `fastifo.studies.dagger`, which is no class here
+ITS_COMMAND = (
+    "DAgger is online and asks an expert; run it with fastifo improve dagger or "
+    'fastifo.improve("dagger", ...)'
+)
+
 
 def register(name: str, learner: type[Learner]) -> None:
     """Makes a method of your own known by name: to `train`, `improve`, studies and `open_run`.
@@ -49,6 +55,8 @@ def register(name: str, learner: type[Learner]) -> None:
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise ValueError(f"name: expected letters, digits and underscores, found {name!r}")
+    if name == DAGGER:
+        raise ValueError(f"{name}: is already the name of DAgger; choose another one")
     if not (isinstance(learner, type) and issubclass(learner, Learner)):
         raise TypeError(f"{name}: expected a subclass of Learner, found {learner!r}")
     missing = [m for m in ("build", "update") if getattr(learner, m) is getattr(Learner, m)]
@@ -101,6 +109,11 @@ def split(name: str) -> tuple[str, dict[str, str]]:
     return (method, {"backbone": backbone}) if backbone in BACKBONES.get(method, {}) else (name, {})
 
 
+def is_dagger(name: str) -> bool:
+    """Whether a name is one of DAgger, in capitals or not."""
+    return name.lower() == DAGGER
+
+
 def find(name: str, backbone: Any = None) -> type[Learner]:
     """The class of an algorithm.
 
@@ -108,6 +121,8 @@ def find(name: str, backbone: Any = None) -> type[Learner]:
     Raises ValueError for an unknown name or backbone, naming the nearest one.
     """
     if name not in ALGORITHMS:
+        if is_dagger(name):
+            raise ValueError(f"unknown algorithm {name!r}: {ITS_COMMAND}")
         names = [*ALGORITHMS, *(f"{method}-rebrac" for method in BACKBONES)]
         raise ValueError(
             f"unknown algorithm {name!r}; {did_you_mean(name, names)} (fastifo.register adds one "

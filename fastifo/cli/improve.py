@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tyro
 
+from fastifo.algos import DAGGER
 from fastifo.cli.lists import Floats, Ints, Seeds
 from fastifo.cli.machines import Machines
 from fastifo.cli.options import env_kwargs, parse_values
-from fastifo.studies.dagger import NAME as DAGGER
 from fastifo.studies.expert_sources import INCLUDED
 from fastifo.studies.improve import improve
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastifo.algos import ITS_COMMAND, is_dagger
+from fastifo.cli.methods import METHODS
 from fastifo.utils.text import did_you_mean
 
 # Command -> flags that still work but are not in its help, and what they are called now.
@@ -47,6 +49,8 @@ def hints(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
             known |= _flags(command)
             commands = getattr(command, "commands", {})
         elif number == place and not word.startswith("-") and not {*arguments} & {*commands}:
+            if commands and (line := _command_of(word, commands)):
+                return [f"{word}: {line}"]
             hint = did_you_mean(word, commands)
             if hint.startswith("did you mean"):  # flags of an unknown command are not known
                 return [f"{word}: {hint}".replace("'", "")]
@@ -58,6 +62,21 @@ def hints(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
             if hint.startswith("did you mean"):
                 lines.append(f"{word.partition('=')[0]}: {_as_flag(hint)}")
     return lines
+
+
+def _command_of(word: str, commands: Mapping[str, Any]) -> str:
+    """What runs an algorithm that stands where `commands` do not have it; "" for other words."""
+    if is_dagger(word):
+        return ITS_COMMAND
+    names = {_plain(name): name for name in METHODS}
+    name = names.get(_plain(word))
+    if name is None or name in commands:
+        return ""
+    return f"is an algorithm; run it with fastifo train {name}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _as_flag(hint: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from fastifo.algos import DAGGER
 from fastifo.algos.expert_actions import check_expert_actions
 from fastifo.data.dataset import Dataset
 from fastifo.data.episodes import Episodes
@@ -32,7 +33,6 @@ from fastifo.studies.expert_sources import ExpertSource, open_expert
 from fastifo.studies.iterations import SEED_BLOCK, START, Experiment
 from fastifo.utils.arguments import plain
 
-NAME = "dagger"
 FIRST_SEED = SEED_BLOCK - 1  # environment seeds of the expert's own episodes
 CHECKED_ROWS = 256  # observations of given demonstrations that the expert is asked about at first
 
@@ -182,7 +182,8 @@ def demonstrations(dataset: Dataset) -> Dataset:
     as_both = dataclasses.replace(
         dataset, background=episodes, expert=episodes, info={}, unverified=()
     )
-    check_expert_actions(NAME, as_both, "leave the data out: the expert then plays the first ones")
+    remedy = "leave the data out: the expert then plays the first ones"
+    check_expert_actions(DAGGER, as_both, remedy)
     return dataclasses.replace(as_both, expert=None)
 
 

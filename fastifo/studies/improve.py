@@ -84,10 +84,10 @@ def improve(
         "algorithm": name, "episodes": episodes, "folder": Path(out), "progress": progress,
         "fields": {key: plain(value) for key, value in fields.items()},
     }  # fmt: skip
-    trained = DAgger.learner if name == dagger.NAME else name
+    trained = DAgger.learner if name == algos.DAGGER else name
     settings_of(trained, shared["fields"] | {"seeds": seeds})
     experiment: Experiment
-    if name == dagger.NAME:
+    if name == algos.DAGGER:
         shared["schedule"] = Schedule.of(beta_decay, betas)
         experiment = _dagger(expert, seed_background, env_id, env_kwargs, shared)
     else:

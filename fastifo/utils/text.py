@@ -59,13 +59,19 @@ SYNONYMS: dict[str, tuple[str, ...]] = {  # names in other libraries -> ours
     "n_eval_episodes": ("num_episodes", "eval_episodes", "episodes"),
     "eval_freq": ("eval_every", "callbacks"),
     "num_episodes": ("num_episodes", "eval_episodes", "episodes"),
+    "td3_bc": ("rebrac",),
+    "td3bc": ("rebrac",),
+    "behavior_cloning": ("bc",),
+    "behaviour_cloning": ("bc",),
+    "behavioral_cloning": ("bc",),
+    "percent_bc": ("bc",),
 }
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggestion for an unknown name: the known name of the same thing, the closest, or a list."""
     known = list(known)
-    for synonym in SYNONYMS.get(name.lower(), ()):
+    for synonym in SYNONYMS.get(re.sub(r"[-+ ]", "_", name.lower()), ()):
         if synonym in known:
             return f"did you mean {synonym!r}?"
     plain = {other.lower().replace("-", "_"): other for other in reversed(known)}

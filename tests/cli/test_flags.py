@@ -179,3 +179,25 @@ def test_an_unknown_command_is_answered_with_the_right_one_alone(
     assert [line for line in err.splitlines() if line.startswith("fastifo: ")] == [
         f"fastifo: {word}: did you mean {hint}?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["train", "dagger", "--env-id", "Hopper-v4"], "dagger: DAgger is online and asks an ex"),
+        (["train", "DAgger"], 'DAgger: .* fastifo improve dagger or fastifo.improve."dagger", '),
+        (["dagger", "--env-id", "Hopper-v4"], "dagger: .* run it with fastifo improve dagger "),
+        (["relabel", "dagger"], "dagger: .* run it with fastifo improve dagger "),
+        (["PW-DICE"], "PW-DICE: is an algorithm; run it with fastifo train pw_dice"),
+        (["relabel", "VfO-bin"], "VfO-bin: is an algorithm; run it with fastifo train vfo_bin"),
+        (["train", "td3_bc"], r"td3_bc: did you mean rebrac\?"),
+        (["improve", "dagger", "--betta", "1"], r"--betta: did you mean --betas\?"),
+    ],
+)
+def test_an_algorithm_at_the_wrong_command_is_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str], command: list[str], line: str
+) -> None:
+    status, _, err = run(capsys, *command)
+    assert status == 2
+    (own,) = (line for line in err.splitlines() if line.startswith("fastifo: "))
+    assert re.match(f"fastifo: {line}", own)

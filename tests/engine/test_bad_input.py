@@ -41,6 +41,11 @@ def train(name: str, dataset: Any, **fields: Any) -> fastifo.Run:
         ("BC", {}, ValueError, "unknown algorithm 'BC'; did you mean 'bc'"),
         ("ReBRAC", {}, ValueError, "unknown algorithm 'ReBRAC'; did you mean 'rebrac'"),
         ("tge_rebrac", {}, ValueError, "unknown algorithm 'tge_rebrac'; did you mean 'tge-rebrac'"),
+        ("PW-DICE", {}, ValueError, "unknown algorithm 'PW-DICE'; did you mean 'pw_dice'"),
+        ("TD3+BC", {}, ValueError, "unknown algorithm .*; did you mean 'rebrac'"),
+        ("behavior-cloning", {}, ValueError, "unknown algorithm .*; did you mean 'bc'"),
+        ("dagger", {}, ValueError, "'dagger': DAgger is online and asks an expert; run it with"),
+        ("DAgger", {}, ValueError, r"with fastifo improve dagger or fastifo.improve\("),
         ("", {}, ValueError, "unknown algorithm ''; known: awr, bc, bco, dilo, "),
         (
             "bc",

@@ -111,6 +111,7 @@ class OtherConfig(BC):
     ("name", "learner", "error", "message"),
     [
         ("bc", Scaled, ValueError, "bc: is already the name of BC; choose another"),
+        ("dagger", Scaled, ValueError, "dagger: is already the name of DAgger; choose another"),
         ("my method", Scaled, ValueError, "name: expected letters, digits and underscores"),
         ("a-b", Scaled, ValueError, "name: expected letters, digits and underscores"),
         (3, Scaled, ValueError, "name: expected letters"),

@@ -291,6 +291,11 @@ def test_wrong_arguments_are_refused(tmp_path: Path, fields: Any, message: str) 
     assert not (tmp_path / "x").exists()
 
 
+def test_its_name_in_capitals_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'DAgger': .* run it with fastifo improve dagger or "):
+        fastifo.improve("DAgger", own_envs.steer, env_id=own_envs.Track, out=tmp_path)
+
+
 def test_other_methods_have_no_beta_and_need_a_background(tmp_path: Path) -> None:
     dataset = random_dataset(env_id="Hopper-v4")
     with pytest.raises(TypeError, match="bc has no beta_decay and no betas"):
