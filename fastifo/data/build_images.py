@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,13 +47,13 @@ def build_images(
                 f"{', '.join(arrays)}"
             )
         for camera, array in arrays.items():
-            size = stores[camera].frames.shape[1:]
+            size = stores[camera].shape[1:]
             if array.shape[1:] != size:
                 raise ValueError(
                     f"{name}[{camera!r}]: expected frames of {list(size)} as in the first episode, "
                     f"found {list(array.shape[1:])}"
                 )
-            stores[camera].frames[row : row + length + 1] = torch.from_numpy(array)
+            stores[camera].write(np.arange(row, row + length + 1), array)
         row += length + 1
     return {camera: Frames([store]) for camera, store in stores.items()}
 

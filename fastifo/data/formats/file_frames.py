@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.source import Ints, ReadResult
@@ -79,7 +78,7 @@ def _read(
             for begin, end, part in _parts(row[wanted] - first[index], most):
                 frames = file.rows(f"{group}/{column}", begin, end)
                 offset = row[wanted[part]] - first[index] - begin
-                store.frames[torch.from_numpy(wanted[part])] = torch.from_numpy(frames[offset])
+                store.write(wanted[part], frames[offset])
     return store
 
 
