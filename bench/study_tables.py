@@ -88,6 +88,7 @@ def gains_table(name: str) -> str:
     """One line per method: success minus the background's in points, over sets and per task."""
     rows = read_rows(f"{name}.csv")
     tasks = list(dict.fromkeys(row["env_id"] for row in rows))
+    apart = tasks if len(tasks) > 1 else []
     lines = []
     for method in dict.fromkeys(row["algorithm"] for row in rows):
         for label, column in (("sampled", "success"), ("mode", "success_mode")):
@@ -97,12 +98,12 @@ def gains_table(name: str) -> str:
                     gain = 100.0 * (float(row[column]) - float(row["background_success"]))
                     sets.setdefault((row["env_id"], row["set"]), []).append(gain)
             cells = []
-            for selected in (tasks, *([task] for task in tasks)):
+            for selected in (tasks, *([task] for task in apart)):
                 gains = np.array([gain for key, gain in sets.items() if key[0] in selected]).T
                 low, high = stratified_interval(gains, statistic=_mean)
                 cells.append(f"{_mean(gains):+.0f} ({low:+.0f} to {high:+.0f})")
             lines.append([f"{method}, {label}", *cells])
-    return markdown(f"method | all sets | {' | '.join(tasks)}", lines)
+    return markdown(" | ".join(["method", "all sets", *apart]), lines)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

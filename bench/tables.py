@@ -219,7 +219,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
     },
     "bench/results/manipulation.md": {
         **success_tables("clones"),
-        **success_tables("lift-clones", gains=False),
+        **success_tables("clones-terminal"),
+        **success_tables("robot-clones", gains=False),
         **success_tables("manipulation"),
         **success_tables("misjudged", gains=False),
         "advantages": advantages_table,

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command.main()
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        say(f"fastifo: {error}")
+        say("; ".join([f"fastifo: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2)
     except KeyboardInterrupt as error:
         say(f"fastifo: {str(error) or 'stopped'}; run the same command to continue")

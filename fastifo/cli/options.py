@@ -34,6 +34,8 @@ def parse_values(
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"{flag}: expected NAME=VALUE such as {example}, found {text!r}")
+        if name in values:
+            raise ValueError(f"{flag}: expected each name once, found {name} twice")
         values[name] = parse_value(value)
     return values
 

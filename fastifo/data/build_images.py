@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastifo.data.frames import Frames, new_frames
+from fastifo.data.frames import Frames, has_channels_first, new_frames
 
 EXPECTED = "uint8 [T + 1, H, W, C], one frame for each observation"
 
@@ -31,11 +30,14 @@ def build_images(
     for index, (images, length) in enumerate(zip(given, lengths, strict=True)):
         name = f"{source}[{index}]['image']"
         if not isinstance(images, Mapping) or not images:
+            kinds = {type(None): "nothing", dict: "no camera"}
             raise TypeError(
                 f"{name}: expected camera -> {EXPECTED}, in every episode or in none, found "
-                f"{'nothing' if images is None else type(images).__name__}"
+                f"{kinds.get(type(images), type(images).__name__)}"
             )
-        arrays = {str(k): _frames(f"{name}[{k!r}]", v, length + 1) for k, v in images.items()}
+        arrays = {
+            _camera(name, k): _frames(f"{name}[{k!r}]", images[k], length + 1) for k in images
+        }
         if index == 0:
             rows = sum(lengths) + len(lengths)
             stores = {k: new_frames((rows, *array.shape[1:])) for k, array in arrays.items()}
@@ -45,25 +47,40 @@ def build_images(
                 f"{', '.join(arrays)}"
             )
         for camera, array in arrays.items():
-            size = stores[camera].frames.shape[1:]
+            size = stores[camera].shape[1:]
             if array.shape[1:] != size:
                 raise ValueError(
                     f"{name}[{camera!r}]: expected frames of {list(size)} as in the first episode, "
                     f"found {list(array.shape[1:])}"
                 )
-            stores[camera].frames[row : row + length + 1] = torch.from_numpy(array)
+            stores[camera].write(np.arange(row, row + length + 1), array)
         row += length + 1
     return {camera: Frames([store]) for camera, store in stores.items()}
 
 
+def _camera(name: str, camera: Any) -> str:
+    """The name of a camera.  Raises TypeError for another one than a word."""
+    if not isinstance(camera, str) or not camera or not camera.isprintable():
+        raise TypeError(f"{name}: expected camera names such as 'agentview', found {camera!r}")
+    return camera
+
+
 def _frames(name: str, value: Any, count: int) -> NDArray[np.uint8]:
     """An array of `count` frames.  Raises TypeError or ValueError for anything else."""
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name}: expected {EXPECTED}, found frames of differing sizes") from None
     if array.dtype != np.uint8:
         hint = "; multiply by 255 and round" if array.dtype.kind == "f" else ""
         raise TypeError(f"{name}: expected {EXPECTED}, found {array.dtype}{hint}")
     if array.ndim != 4 or 0 in array.shape:
         raise ValueError(f"{name}: expected {EXPECTED}, found shape {list(array.shape)}")
+    if has_channels_first(array.shape):
+        raise ValueError(
+            f"{name}: expected {EXPECTED}, found shape {list(array.shape)}, with channels first; "
+            "transpose(0, 2, 3, 1) moves them to the end"
+        )
     if len(array) != count:
         raise ValueError(
             f"{name}: expected {count} frames, one for each observation, found {len(array)}"

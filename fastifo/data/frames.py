@@ -1,14 +1,16 @@
-"""The frames of one camera, in memory or mapped from a file, read by row.
+"""The frames of one camera, in memory or in a file, read by row.
 
 Frames are uint8 [H, W, C]. They stay where they are stored: selecting or joining episodes moves row
 numbers, not pixels. Frames of a pack are compared with their checksums when they are first read.
+Files are read, not mapped: with every page that it reads, a mapping takes the pages around it,
+and a process that reads single frames soon holds most of the file.
 """
 
-import mmap
+import os
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,62 +21,93 @@ from torch import Tensor
 # Bytes of frames that share a checksum, rounded down to whole frames; part of a pack's format.
 BLOCK_BYTES = 1 << 18
 IN_MEMORY_BYTES = 256 << 20  # more frames than this are kept in a temporary file
-RESIDENT_BYTES = 512 << 20  # of a mapped file that a process reads before it lets go of its pages
 READ_BYTES = 16 << 20  # of frames that a pass over all of them reads at a time
 
 
-@dataclass(eq=False)
+class FileBytes:
+    """Bytes of a file that stays open as long as this object lives."""
+
+    def __init__(self, descriptor: int, first: int, label: str) -> None:
+        """descriptor: of the open file, closed here.  first: where the bytes begin.
+
+        label: names the file in errors.
+        """
+        self.descriptor, self.first, self.label = descriptor, first, label
+        weakref.finalize(self, os.close, descriptor)
+
+    def read(self, position: int, out: NDArray[np.uint8]) -> None:
+        """Fills an array from a position on.  Raises ValueError if the file ends before."""
+        if os.preadv(self.descriptor, [out.data], self.first + position) != out.nbytes:
+            raise ValueError(f"{self.label}: the file was shortened; build it again")
+
+    def write(self, position: int, values: NDArray[np.uint8]) -> None:
+        """Writes an array at a position.  Raises OSError if there is no room."""
+        rest = values.reshape(-1).data
+        while rest:
+            written = os.pwrite(self.descriptor, rest, self.first + position)
+            rest, position = rest[written:], position + written
+
+
 class FrameStore:
-    """Frames stored end to end.  They are not to be written to."""
+    """Frames stored end to end, in memory or in a file."""
 
-    frames: Tensor  # [n, H, W, C] uint8
-    mapping: mmap.mmap | None = None  # of the file that holds them; None: they are in memory
-    crc32: NDArray[np.uint32] | None = None  # of each block; None: there are no checksums
-    label: str = ""  # names the file and the camera in errors
-    unread_bytes: int = field(default=RESIDENT_BYTES, init=False)  # until pages are let go
+    def __init__(
+        self, shape: Sequence[int], storage: Tensor | FileBytes,
+        crc32: NDArray[np.uint32] | None = None, label: str = "",
+    ) -> None:  # fmt: skip
+        """shape: (n, H, W, C).  storage: a contiguous uint8 tensor of this shape, or a file.
 
-    def __post_init__(self) -> None:
-        blocks = 0 if self.crc32 is None else len(self.crc32)
-        self.unchecked = np.ones(blocks, bool)  # blocks that have not been compared
-        self.per_block = frames_per_block(self.frames.shape)
+        crc32: of each block; None: there are no checksums.  label: names the file and the camera
+        in errors.
+        """
+        self.shape = tuple(int(n) for n in shape)
+        self.storage, self.crc32, self.label = storage, crc32, label
+        self.frame_bytes = int(np.prod(self.shape[1:]))
+        self.per_block = frames_per_block(self.shape)
+        # Blocks that have not been compared.
+        self.unchecked = np.ones(0 if crc32 is None else len(crc32), bool)
 
     def read(self, rows: Tensor, out: Tensor) -> None:
         """Copies frames.  rows: [n] int64.  out: [n, H, W, C] uint8.
 
         Raises ValueError naming the file and the frames of a damaged block.
         """
+        if isinstance(self.storage, Tensor):
+            torch.index_select(self.storage.flatten(1), 0, rows, out=out.flatten(1))
+            return
         if self.unchecked.any():
             self.check(np.unique(rows.numpy() // self.per_block))
-        torch.index_select(self.frames.flatten(1), 0, rows, out=out.flatten(1))
-        self.count(out.numel())
+        for row, frame in zip(rows.tolist(), out.numpy(), strict=True):
+            self.storage.read(row * self.frame_bytes, frame)
+
+    def write(self, rows: NDArray[np.int64], frames: NDArray[np.uint8]) -> None:
+        """Stores frames.  rows: [n], their numbers.  frames: [n, H, W, C].
+
+        Raises OSError if the disk is full.
+        """
+        if isinstance(self.storage, Tensor):
+            self.storage[torch.from_numpy(rows)] = torch.from_numpy(frames)
+            return
+        for row, frame in zip(rows.tolist(), frames, strict=True):
+            self.storage.write(row * self.frame_bytes, np.ascontiguousarray(frame))
 
     def check(self, blocks: NDArray[np.int64] | None = None) -> None:
         """Compares the checksums of blocks that have not been compared yet; of all by default."""
-        if self.crc32 is None:
+        if self.crc32 is None or isinstance(self.storage, Tensor):
             return
         chosen = np.arange(len(self.crc32)) if blocks is None else blocks
+        buffer = np.empty(self.per_block * self.frame_bytes, np.uint8)
         for block in chosen[self.unchecked[chosen]].tolist():
             first = block * self.per_block
-            frames = self.frames[first : first + self.per_block]
-            if zlib.crc32(frames.numpy().data) != int(self.crc32[block]):
+            count = min(self.per_block, self.shape[0] - first)
+            content = buffer[: count * self.frame_bytes]
+            self.storage.read(first * self.frame_bytes, content)
+            if zlib.crc32(content.data) != int(self.crc32[block]):
                 raise ValueError(
-                    f"{self.label}: frames {first} to {first + len(frames) - 1} are damaged; "
+                    f"{self.label}: frames {first} to {first + count - 1} are damaged; "
                     "build it again"
                 )
             self.unchecked[block] = False
-            self.count(frames.numel())
-
-    def count(self, num_bytes: int) -> None:
-        """Counts bytes that were read, and lets go of a mapped file's pages from time to time.
-
-        The system keeps them in its cache while there is room.
-        """
-        if self.mapping is None:
-            return
-        self.unread_bytes -= num_bytes
-        if self.unread_bytes <= 0:
-            self.mapping.madvise(mmap.MADV_DONTNEED)
-            self.unread_bytes = RESIDENT_BYTES
 
 
 class Frames:
@@ -86,9 +119,9 @@ class Frames:
         """
         self.stores = tuple(stores)
         self.rows = rows
-        counts = [len(store.frames) for store in self.stores]
+        counts = [store.shape[0] for store in self.stores]
         self.first = np.concatenate([[0], np.cumsum(counts)])  # frame at which a store begins
-        height, width, channels = self.stores[0].frames.shape[1:]
+        height, width, channels = self.stores[0].shape[1:]
         self.size = (height, width, channels)
 
     def __len__(self) -> int:
@@ -196,6 +229,11 @@ class Frames:
             store.check()
 
 
+def has_channels_first(shape: Sequence[int]) -> bool:
+    """Whether frames of this shape, read as [T, H, W, C], are rather [T, C, H, W]."""
+    return shape[1] in (1, 3, 4) and min(shape[2:]) > 4
+
+
 def frames_per_block(shape: Sequence[int]) -> int:
     """How many frames share a checksum.  shape: (M, H, W, C)."""
     return max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
@@ -212,7 +250,7 @@ def as_frames(value: "Frames | Tensor") -> Frames:
         raise TypeError(f"images: expected uint8 on the CPU, found {value.dtype} on {value.device}")
     if value.ndim != 4 or 0 in value.shape:
         raise ValueError(f"images: expected [M, H, W, C], found shape {list(value.shape)}")
-    return Frames([FrameStore(value.contiguous())])
+    return Frames([FrameStore(value.shape, value.contiguous())])
 
 
 def new_frames(shape: Sequence[int]) -> FrameStore:
@@ -223,12 +261,10 @@ def new_frames(shape: Sequence[int]) -> FrameStore:
     """
     size_bytes = int(np.prod(shape))
     if size_bytes <= IN_MEMORY_BYTES:
-        return FrameStore(torch.empty(*shape, dtype=torch.uint8, device="cpu"))
+        return FrameStore(shape, torch.empty(*shape, dtype=torch.uint8, device="cpu"))
     with tempfile.TemporaryFile() as file:
         file.truncate(size_bytes)
-        mapping = mmap.mmap(file.fileno(), size_bytes)
-    flat = torch.from_numpy(np.frombuffer(mapping, np.uint8))
-    return FrameStore(flat.view(*shape), mapping)
+        return FrameStore(shape, FileBytes(os.dup(file.fileno()), 0, "the temporary file"))
 
 
 def check_cameras(

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.pack_checks import check_bounds, check_part
-from fastifo.data.pack_frames import frames_header, map_frames, split_frames, write_frames
+from fastifo.data.pack_frames import frames_header, open_frames, split_frames, write_frames
 from fastifo.data.pack_header import FORMAT, VERSION, VERSION_WITHOUT_FRAMES, parse_header
 from fastifo.utils.files import what_is, write_atomic
 
@@ -150,7 +150,7 @@ def read_pack(path: Path) -> dict[str, Any]:
     for source, part in parts.items():
         check_part(path, source, part)
     check_bounds(path, columns)
-    images = split_frames(path, map_frames(path, begin, header), parts)
+    images = split_frames(path, open_frames(path, begin, header), parts)
     episodes = {
         source: Episodes(**part, images=images[source]) for source, part in parts.items() if part
     }
@@ -179,7 +179,7 @@ def verify(path: Path) -> int:
     """
     header, data, begin = _open(path)
     _check_blocks(path, header, data)
-    for frames in map_frames(path, begin, header).values():
+    for frames in open_frames(path, begin, header).values():
         frames.verify()
     return path.stat().st_size
 

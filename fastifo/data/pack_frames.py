@@ -4,17 +4,16 @@ The header has a CRC-32 for every block of frames. Neither opening nor training 
 block is checked when one of its frames is first read, and `fastifo data verify` checks all of them.
 """
 
-import mmap
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fastifo.data.frames import Frames, FrameStore, frames_per_block
+from fastifo.data.frames import FileBytes, Frames, FrameStore, frames_per_block
 
 PAGE = 4096
 DIGITS = 8  # of a checksum, in hexadecimal: the header's size is known before the checksums are
@@ -56,8 +55,8 @@ def write_frames(
         entry["crc32"] = "".join(digits)
 
 
-def map_frames(path: Path, start: int, header: Mapping[str, Any]) -> dict[str, Frames]:
-    """The frames of a pack by their names, mapped into memory and not yet checked.
+def open_frames(path: Path, start: int, header: Mapping[str, Any]) -> dict[str, Frames]:
+    """The frames of a pack by their names, neither read nor checked yet.
 
     start: where the columns begin in the file, which has the size that the header says.
     Raises ValueError naming the file and a camera whose entry in the header is damaged.
@@ -76,13 +75,9 @@ def map_frames(path: Path, start: int, header: Mapping[str, Any]) -> dict[str, F
             crc32 = np.empty(0, np.uint32)
         if offset + count > size or len(crc32) != blocks:
             raise ValueError(f"{path}: frames of {name!r} are damaged; build it again")
-        with open(path, "rb") as file:
-            # Private pages, because torch does not take memory that cannot be written to.
-            mapping = mmap.mmap(
-                file.fileno(), count, access=mmap.ACCESS_COPY, offset=start + offset
-            )
-        flat = torch.from_numpy(np.frombuffer(mapping, np.uint8))
-        result[name] = Frames([FrameStore(flat.view(shape), mapping, crc32, f"{path}: {name}")])
+        label = f"{path}: {name}"
+        content = FileBytes(os.open(path, os.O_RDONLY), start + offset, label)
+        result[name] = Frames([FrameStore(shape, content, crc32, label)])
     return result
 
 

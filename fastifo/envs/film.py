@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastifo.data.streams import purpose
 from fastifo.envs.act import Actor
+from fastifo.envs.backends.cameras import own_frame
 from fastifo.envs.checks import cameras_of
 from fastifo.envs.policy import Policy
 from fastifo.envs.pool import start_seed
@@ -17,6 +18,7 @@ from fastifo.envs.registry import open_filmed
 from fastifo.envs.render import FREE, OWN, Render, check_cameras
 from fastifo.envs.spec import EnvSpec
 from fastifo.envs.vector import FilmedEnv
+from fastifo.utils.arguments import as_count
 from fastifo.utils.progress import ProgressBar
 
 SIZE = 256  # pixels, of the frames of a MuJoCo model
@@ -60,6 +62,10 @@ def film(
     Raises ValueError for a camera that the environment does not have, or an environment that cannot
     be rendered; ImportError naming a library that is missing.
     """
+    episode, max_steps = (
+        as_count("episode", episode, low=0),
+        as_count("max_steps", max_steps, low=0),
+    )
     own = open_filmed(env if cameras_of(policy) else env.without_cameras())
     try:
         camera = _choose_camera(own, camera)
@@ -69,6 +75,10 @@ def film(
         frames, total, success = [shot()], 0.0, np.nan
         with ProgressBar(f"film {env.id}", limit, "steps", enabled=progress) as bar:
             for step in range(limit):
+                if not np.isfinite(obs).all():
+                    raise ValueError(
+                        f"{env.id}: expected finite observations, found {obs} after step {step}"
+                    )
                 noise = None if deterministic else policy.noise(stream, step, episode + 1)
                 action = _act(policy, obs, own.images(), None if noise is None else noise[-1:])
                 action = np.clip(action, own.info.action_low, own.info.action_high)
@@ -98,23 +108,16 @@ def _frames_of(env: FilmedEnv, camera: str, render: Render) -> Any:
     """A function that returns the current frame."""
     if camera == OWN:
         own: Any = env
-        return lambda: _own_frame(env.info.name, own.env)
+        size: list[int] = []  # of the first frame, and then of all
+
+        def shot() -> NDArray[np.uint8]:
+            frame = own_frame(env.info.name, own.env, size or None)
+            size[:] = frame.shape[:2]
+            return frame
+
+        return shot
     stack = env.open_cameras(render)
     return lambda: stack.frames()[camera]
-
-
-def _own_frame(name: str, env: Any) -> NDArray[np.uint8]:
-    """A frame of an environment's `render`.  Raises ValueError unless it is uint8 [H, W, 3]."""
-    try:
-        frame = np.asarray(env.render())
-    except NotImplementedError:
-        raise ValueError(f"{name}: has neither a MuJoCo model nor its own render()") from None
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(
-            f"{name}: expected render() to return a frame of uint8 [H, W, 3], found {frame.dtype} "
-            f"{list(frame.shape)}"
-        )
-    return frame.copy()
 
 
 def _act(policy: Actor, obs: Any, images: Any, noise: Tensor | None) -> NDArray[np.float64]:

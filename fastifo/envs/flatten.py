@@ -1,6 +1,6 @@
 """Flattens observations into one vector, and checks observation and action spaces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,15 @@ class Flattener:
         else:
             self.names = [""]
         for leaf in self.names:
-            part = f"{name}: {leaf}" if leaf else name
-            check_vector(part, "observation", leaves[leaf], scalars=self.is_dict)
+            if not self.is_dict:
+                check_vector(name, "observation", space)
+                continue
+            try:
+                check_vector(f"{name}: {leaf}", "observation", leaves[leaf], scalars=True)
+            except ValueError as error:
+                raise ValueError(f"{error}; obs_keys names the entries to use") from None
+        self.env = name
         self.widths = [int(np.prod(leaves[leaf].shape)) for leaf in self.names]
-        self.shape = tuple(space.shape) if not self.is_dict else ()
 
     @property
     def obs_dim(self) -> int:
@@ -43,11 +48,34 @@ class Flattener:
         return tuple(zip(self.names, self.widths, strict=True)) if self.is_dict else ()
 
     def one(self, obs: Any) -> NDArray[np.float32]:
-        """One observation, [D]."""
+        """One observation, [D].  Raises ValueError for one that is not as the space says."""
         if not self.is_dict:
-            return np.asarray(obs, np.float32)
-        parts = [np.asarray(_entry(obs, name), np.float32).reshape(-1) for name in self.names]
+            return self._part("", obs, self.widths[0])
+        parts = []
+        for name, width in zip(self.names, self.widths, strict=True):
+            try:
+                value = _entry(obs, name)
+            except (KeyError, TypeError, IndexError):
+                raise ValueError(
+                    f"{self.env}: expected an observation with the entry {name!r}, as its "
+                    f"observation_space says, found {_kind_of(obs)}"
+                ) from None
+            parts.append(self._part(name, value, width))
         return np.concatenate(parts)
+
+    def _part(self, name: str, value: Any, width: int) -> NDArray[np.float32]:
+        """The numbers of one entry, [width].  Raises ValueError for anything else."""
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            array = np.array(None)
+        is_real = array.dtype.kind in "fiub"
+        if is_real and array.ndim <= 1 and array.size == width:
+            return array.reshape(-1).astype(np.float32)
+        raise ValueError(
+            f"{self.env}: {name}{': ' * bool(name)}expected observations of shape ({width},), as "
+            f"its observation_space says, found {array.shape if is_real else _kind_of(value)}"
+        )
 
     def rows(self, obs: Any) -> NDArray[np.float32]:
         """A batch of observations, [R, D]."""
@@ -95,6 +123,14 @@ def _entry(obs: Any, path: str) -> Any:
     for key in path.split("/"):
         obs = obs[key]
     return obs
+
+
+def _kind_of(value: Any) -> str:
+    """What a value is, for errors."""
+    if isinstance(value, Mapping):
+        return f"one with {', '.join(map(str, value)) or 'none'}"
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ + (f" of {dtype}" if dtype is not None else "")
 
 
 def check_vector(name: str, kind: str, space: Any, *, scalars: bool = False) -> None:

@@ -115,9 +115,9 @@ class Recorder:
 
         action: that led to it, [R, A].  times: steps that its slots have made so far, [R].
         """
-        rows = torch.from_numpy(step.slots * self.rows + times)
+        rows = step.slots * self.rows + times
         for camera, store in self.stores.items():
-            store.frames[rows] = torch.from_numpy(step.images[camera])
+            store.write(rows, step.images[camera])
         self.history.append((dataclasses.replace(step, images={}), action))
 
     def fill(self, played: RecordedEpisodes) -> None:

@@ -5,10 +5,13 @@ and loses only the episodes it was playing.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import signal
+import sys
 import traceback
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -28,15 +31,24 @@ class WorkerLanes:
 
     refills = True  # a process must not wait for the longest episode of another one
 
-    def __init__(self, make: Callable[[], SingleEnv], count: int, workers: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[], SingleEnv],
+        count: int,
+        workers: int,
+        *,
+        needs_script: bool = True,
+    ) -> None:
         """make: makes one environment; it is sent to the processes by pickling.
 
-        Raises TypeError if that is not possible, and the error that `make` raises there.
+        needs_script: whether the environment may be defined or registered in the user's script,
+        which the processes then import.
+        Raises TypeError if `make` cannot be pickled, and the error that it raises there.
         """
         self.count = max(count, workers)
-        self.make = make
+        self.start = functools.partial(_Worker, make, needs_script)
         self.deaths = 0
-        self.workers = [_Worker(make, index, self.count) for index in range(workers)]
+        self.workers = [self.start(index) for index in range(workers)]
         try:
             self.info: EnvInfo = [w.await_info() for w in self.workers][-1]
         except BaseException:
@@ -50,7 +62,7 @@ class WorkerLanes:
         """Begins an episode, in a new process if the lane's has died."""
         worker = self._of(lane)
         if worker.is_dead:
-            worker = _Worker(self.make, lane % len(self.workers), self.count)
+            worker = self.start(lane % len(self.workers))
             self.workers[worker.index] = worker
             worker.await_info()
         worker.pending.append((lane, RESET, seed))
@@ -102,8 +114,9 @@ class WorkerLanes:
 class _Worker:
     """A process with its lanes, seen from the parent."""
 
-    def __init__(self, make: Callable[[], SingleEnv], index: int, count: int) -> None:
+    def __init__(self, make: Callable[[], SingleEnv], needs_script: bool, index: int) -> None:
         self.index = index
+        self.needs_script = needs_script
         self.pending: list[tuple[int, Any, int]] = []  # commands to send
         self.busy: list[int] = []  # lanes whose answers are awaited
         self.is_dead = False
@@ -116,7 +129,8 @@ class _Worker:
         signals = {signal.SIGINT}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until it can ignore Ctrl-C
         try:
-            self.process.start()
+            with contextlib.nullcontext() if needs_script else _without_script():
+                self.process.start()
         except (AttributeError, TypeError, ValueError, ImportError) as error:
             raise TypeError(
                 f"env: cannot be pickled for a worker process ({error}); define the function in a "
@@ -130,7 +144,13 @@ class _Worker:
         """Waits until the first environment is made.  Raises its error."""
         answer = self.receive()
         if answer is None:
-            raise ChildProcessError(f"{self.epitaph()} while creating the environment")
+            hint = ""
+            if self.needs_script and hasattr(sys.modules["__main__"], "__file__"):
+                hint = (
+                    "; it imports your script, which must do its work below "
+                    "if __name__ == '__main__':; or use num_workers=0"
+                )
+            raise ChildProcessError(f"{self.epitaph()} while creating the environment{hint}")
         info: EnvInfo = answer
         return info
 
@@ -164,6 +184,17 @@ class _Worker:
         code = self.process.exitcode
         hint = " (-9 often means out of memory)" if code == -9 else ""
         return f"worker process {self.process.pid} died with exit code {code}{hint}"
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes that start here do not import the user's script, which would run it again."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def work(connection: Connection, make: Callable[[], SingleEnv]) -> None:
@@ -209,7 +240,10 @@ def _portable(error: Exception) -> Exception:
     known = (ValueError, TypeError, ImportError, RuntimeError)
     kind = next((k for k in known if isinstance(error, k)), RuntimeError)
     text = str(error) if type(error) is kind else f"{type(error).__name__}: {error}"
-    return kind(text)
+    portable = kind(text)
+    for note in getattr(error, "__notes__", ()):
+        portable.add_note(note)
+    return portable
 
 
 def _use_one_thread() -> None:

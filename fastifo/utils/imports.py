@@ -15,7 +15,7 @@ def find_named(text: str) -> tuple[Any, str, Any]:
     module_name, _, name = text.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise ValueError(
             f"{text}: expected a module and a function, found no module {module_name!r} "
             f"({error}); is its folder on PYTHONPATH?"

@@ -1,5 +1,6 @@
 """Frames of cameras: built, stored, selected and refused."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import fastifo
 from fastifo.data import frames as frames_module
 from fastifo.data import pack
 from fastifo.data.dataset import Dataset
-from fastifo.data.frames import Frames, check_cameras, new_frames
+from fastifo.data.frames import FileBytes, Frames, FrameStore, check_cameras, new_frames
 from image_data import HEIGHT, WIDTH, episode, image_dataset, stamp
 
 
@@ -61,7 +62,7 @@ def test_a_pack_keeps_frames_and_reads_none_when_opened(tmp_path: Path, small_bl
     dataset.save(tmp_path / "a.fastifo")
     loaded = fastifo.load(tmp_path / "a.fastifo")
     store = loaded.images["front"].stores[0]
-    assert store.mapping is not None
+    assert isinstance(store.storage, FileBytes)
     assert loaded.fingerprint() == dataset.fingerprint()
     assert store.unchecked.all()  # neither opened nor hashed by reading frames
     rows = torch.tensor([7, 0, 7])
@@ -112,22 +113,40 @@ def test_a_truncated_pack_is_refused(tmp_path: Path) -> None:
         fastifo.load(path)
 
 
-def test_pages_of_a_mapped_file_are_let_go(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(frames_module, "RESIDENT_BYTES", 1000)
-    dataset = image_dataset()
-    dataset.save(tmp_path / "a.fastifo")
-    frames = fastifo.load(tmp_path / "a.fastifo").images["front"]
-    for _ in range(3):
-        assert torch.equal(frames[:], dataset.images["front"][:])
+def test_a_pack_that_is_shortened_while_it_is_open_is_an_error(
+    tmp_path: Path, small_blocks: None
+) -> None:
+    path = tmp_path / "a.fastifo"
+    image_dataset().save(path)
+    frames = fastifo.load(path).expert.images["wrist"]
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"a\.fastifo: .*wrist: the file was shortened"):
+        frames[:]
+
+
+def test_a_full_disk_is_an_error_while_frames_are_stored() -> None:
+    full = FileBytes(os.open("/dev/full", os.O_RDWR), 0, "")
+    store = FrameStore((2, 4, 4, 3), full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(np.array([1]), np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def test_frames_of_a_file_are_not_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "a.fastifo"
+    image_dataset().save(path)
+    frames = fastifo.load(path).images["front"]
+    frames[:]
+    assert str(path) not in Path("/proc/self/maps").read_text()
 
 
 def test_many_frames_are_kept_in_a_file(monkeypatch: Any) -> None:
     monkeypatch.setattr(frames_module, "IN_MEMORY_BYTES", 100)
     store = new_frames((3, 4, 4, 3))
-    assert store.mapping is not None
-    store.frames[:] = 7
-    store.mapping.madvise(4)  # MADV_DONTNEED: the file still has them
-    assert Frames([store])[:].eq(7).all()
+    assert isinstance(store.storage, FileBytes)
+    written = np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3)
+    store.write(np.array([2, 0]), written)
+    assert Frames([store])[[2, 0]].numpy().tolist() == written.tolist()
+    assert Frames([store])[1].eq(0).all()
     assert image_dataset() == image_dataset()
 
 
@@ -138,7 +157,15 @@ def test_many_frames_are_kept_in_a_file(monkeypatch: Any) -> None:
         ({"front": np.zeros((4, 8, 9, 3), np.uint8)}, "expected 5 frames, one for each .* found 4"),
         ({"front": np.zeros((5, 8, 9), np.uint8)}, r"found shape \[5, 8, 9\]"),
         ({"front": np.zeros((5, 0, 9, 3), np.uint8)}, r"found shape"),
-        ({}, "expected camera -> uint8"),
+        (
+            {"front": [np.zeros((8, 9, 3), np.uint8)] * 4 + [np.zeros((8, 8, 3), np.uint8)]},
+            r"\['front'\]: expected uint8 .* found frames of differing sizes",
+        ),
+        ({"front": np.zeros((5, 3, 8, 9), np.uint8)}, r"\[5, 3, 8, 9\], with channels first; tr"),
+        ({"": np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found ''"),
+        ({3: np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found 3"),
+        ({"a\n": np.zeros((5, 8, 9, 3), np.uint8)}, "expected camera names .* found 'a"),
+        ({}, "expected camera -> uint8 .* found no camera"),
         (np.zeros((5, 8, 9, 3), np.uint8), "in every episode or in none, found ndarray"),
     ],
 )

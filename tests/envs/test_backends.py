@@ -165,6 +165,8 @@ def test_a_dict_task_is_recorded_trained_and_evaluated_with_its_keys(tmp_path: P
     ("env_id", "kwargs", "text"),
     [
         ("Hopper-v5", {"frame_skp": 2}, "no setting frame_skp=2; did you mean 'frame_skip'"),
+        ("Hopper-v5", {"frame_skip": 0}, "frame_skip: expected a value like 4, found 0"),
+        ("metaworld/Reach", {"partially_observable": "x"}, "expected a value like True, found 'x'"),
         ("gymnasium/Hopper-v5", {"frame_skp": 2}, "no setting 'frame_skp'; did you mean"),
         ("gymnasium/Hopper-v5", {"frame_skip": "x"}, "could not create it"),
     ],

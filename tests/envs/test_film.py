@@ -58,6 +58,20 @@ def test_an_environment_that_draws_itself_is_filmed() -> None:
         film(policy(), as_spec(own_envs.Line), **SMALL)
 
 
+@pytest.mark.parametrize("name", ["episode", "max_steps"])
+def test_negative_numbers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected an integer of at least 0, found -1"):
+        film(policy(), as_spec(own_envs.Drawn), **{name: -1}, **SMALL)
+
+
+def test_observations_that_are_not_finite_are_named() -> None:
+    class Diverging(own_envs.Diverging, own_envs.Drawn):
+        pass
+
+    with pytest.raises(ValueError, match=r"expected finite observations, .*nan.* after step 3"):
+        film(policy(), as_spec(Diverging), **SMALL)
+
+
 def test_what_only_envpool_has_is_not_filmed() -> None:
     with pytest.raises(ValueError, match="metaworld/Reach: EnvPool has no cameras for it"):
         film(policy(), as_spec("metaworld/Reach"), **SMALL)

@@ -173,6 +173,8 @@ def test_values_that_are_not_finite_are_named_with_episode_and_step(what: str, t
     ("env", "kind", "text"),
     [
         (own_envs.make_number, TypeError, "makes one gymnasium.Env, found one that returns int"),
+        (own_envs.make_number, TypeError, "without reset, step, observation_space, action_space"),
+        (":Line", ValueError, "expected a module and a function, found no module ''"),
         (lambda: own_envs.Line, TypeError, "found one that returns the class Line"),
         (lambda: gymnasium.make_vec("Pendulum-v1"), TypeError, "a vector of environments"),
         (own_envs.OldInterface, TypeError, r"step\(action\) to return .* found a tuple of 4"),
@@ -191,9 +193,56 @@ def test_what_is_no_environment_is_refused(env: Any, kind: type[Exception], text
         play(env)
 
 
-def test_an_environments_own_error_is_raised() -> None:
-    with pytest.raises(KeyError, match="my own bug"):
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        ({"reward": "good"}, "expected the reward to be a number, found str 'good'"),
+        ({"reward": None}, "expected the reward to be a number, found NoneType"),
+        ({"reward": np.ones(2)}, "expected the reward to be a number, found ndarray"),
+        ({"terminated": None}, "expected terminated to be true or false, found NoneType"),
+        ({"truncated": "no"}, "expected truncated to be true or false, found str 'no'"),
+        ({"success": "yes"}, r"expected info\['success'\] to be true or false, found str"),
+        ({"success": [True, False]}, r"expected info\['success'\] to be true or false"),
+        ({"obs": 3}, "expected an observation with the entry 'goal/x', .* found int"),
+        ({"obs": {"goal": {"x": 1}}}, "with the entry 'goal/y', .* found one with goal"),
+        (
+            {"obs": {"goal": {"x": [1, 2], "y": [3]}, "point": [4]}},  # as wide as it should be
+            r"goal/x: expected observations of shape \(1,\), .* found \(2,\)",
+        ),
+        ({"obs": {"goal": {"x": 1, "y": [1j]}}}, r"goal/y: .* of shape \(1,\), .* found list"),
+        ({"obs": {"goal": {"x": 1, "y": "a"}}}, r"goal/y: .* of shape \(1,\), .* found str"),
+    ],
+)  # fmt: skip
+def test_a_step_that_returns_something_else_is_named(answers: dict[str, Any], text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^own_envs:Answering: .*{text}"):
+        play(functools.partial(own_envs.Answering, **answers))
+
+
+def test_arrays_of_one_entry_are_numbers_and_success_may_be_unknown() -> None:
+    answers = {"reward": np.ones(1), "terminated": np.zeros(1, bool), "success": np.array([True])}
+    played = play(functools.partial(own_envs.Answering, **answers))
+    assert played.returns.tolist() == [[20.0] * 4]
+    assert played.success == 1.0
+    for unknown in (None, float("nan")):
+        assert play(functools.partial(own_envs.Answering, success=unknown)).success is None
+
+
+def test_an_environments_own_error_is_raised_and_says_whose_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(KeyError, match="my own bug") as caught:
         play(own_envs.Failing)
+    assert caught.value.__notes__ == ["raised by own_envs:Failing in step 1 of an episode"]
+    fastifo.train("bc", line_dataset("none"), out=tmp_path, **SMALL)
+    status, _, err = run_command(
+        capsys, "evaluate", tmp_path, "--episodes", 1, "--env-id", "own_envs:Unseeded"
+    )
+    assert status == 2
+    assert "unexpected keyword argument 'seed'; raised by own_envs:Unseeded in reset(" in err
+    settings = ["--env-arg", "limit=4", "limit=5"]
+    status, _, err = run_command(capsys, "evaluate", tmp_path, "--env-id", "x", *settings)
+    assert status == 2
+    assert "--env-arg: expected each name once, found limit twice" in err
 
 
 def test_bounds_and_widths_are_checked_before_training_starts(tmp_path: Path) -> None:

@@ -157,8 +157,23 @@ def test_an_environment_without_a_model_renders_itself() -> None:
     (column,) = np.flatnonzero(env.images()["render"][0, :, 0])
     assert column == int(4 + 4 * env.env.x)
     wrong = GymnasiumEnv(spec(own_envs.Drawn, "render"))
-    with pytest.raises(ValueError, match=r"expected render\(\) to return .* \(24, 32, 3\), .*8, 8"):
+    with pytest.raises(ValueError, match=r"expected render\(\) to return .* \[24, 32, 3\], .*8, 8"):
         wrong.reset(0)
+    blind = GymnasiumEnv(spec(own_envs.Line, "render"))
+    with pytest.raises(ValueError, match=r"Line: has neither a MuJoCo model nor its own render"):
+        blind.reset(0)
+
+
+def test_frames_of_one_array_are_stacked_as_they_were() -> None:
+    stacks = []
+    for kind in (own_envs.Drawn, own_envs.Redrawn):
+        env = GymnasiumEnv(spec(kind, "render", height=8, width=8, frame_stack=2))
+        env.reset(0)
+        env.step(np.array([2.0]))
+        env.step(np.array([2.0]))
+        stacks.append(env.images()["render"])
+    np.testing.assert_array_equal(stacks[0], stacks[1])
+    assert (stacks[0][..., :3] != stacks[0][..., 3:]).any()
 
 
 @needs_rendering

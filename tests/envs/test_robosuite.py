@@ -212,7 +212,8 @@ def test_episodes_do_not_depend_on_the_number_of_processes() -> None:
         ("Lift", {"success_terminal": 1}, r"success_terminal: expected True or False, found 1"),
         ("Lift", {"object_layout": "1.3"}, r"object_layout: expected '1\.5' or '1\.4', found"),
         ("Lift", {"controller_configs": "OSC"}, r"controller_configs: expected a mapping"),
-        ("Lift", {"robots": ["Pandas"]}, r"robosuite rejects these settings"),
+        ("Lift", {"robots": ["Pandas"]}, r"robosuite rejects these settings: {'robots'.*'Pandas'"),
+        ("Lift", {"control_freq": -5, "robots": "Panda"}, r"rejects .*Control frequency -5"),
     ],
 )
 @pytest.mark.slow

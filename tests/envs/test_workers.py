@@ -3,7 +3,10 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,21 @@ from fastifo.envs.rollout import collect
 from fastifo.envs.spec import as_spec
 from fastifo.envs.workers import WorkerLanes
 from support import LinearPolicy
+
+SCRIPT = """
+import functools, sys
+
+import own_envs
+from fastifo.envs.backends.gymnasium import GymnasiumEnv
+from fastifo.envs.spec import as_spec
+from fastifo.envs.workers import WorkerLanes
+
+print("script", flush=True)
+make = functools.partial(GymnasiumEnv, as_spec(own_envs.Line))
+lanes = WorkerLanes(make, 1, 1, needs_script=sys.argv[1] == "True")
+print("played", lanes.info.obs_dim)
+lanes.close()
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -97,12 +115,28 @@ def test_a_killed_process_is_replaced() -> None:
 
 
 def test_errors_of_the_environment_come_back_from_its_process() -> None:
-    with pytest.raises(RuntimeError, match="KeyError: 'my own bug'"):
+    with pytest.raises(RuntimeError, match="KeyError: 'my own bug'") as caught:
         play(own_envs.Failing, 3)
+    assert caught.value.__notes__ == ["raised by own_envs:Failing in step 1 of an episode"]
     with pytest.raises(TypeError, match="found a tuple of 4"):
         play(own_envs.OldInterface, 3)
     with pytest.raises(ValueError, match="observation 0 is nan"):
         play(own_envs.Diverging, 3)
+
+
+def test_processes_do_not_run_a_script_that_they_do_not_need(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for needs_script, count in ((False, 1), (True, 2)):
+        done = subprocess.run(
+            [sys.executable, script, str(needs_script)], capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
+        )  # fmt: skip
+        assert done.stdout.count("script") == count
+        if needs_script:
+            assert "it imports your script, which must do its work below if __name__" in done.stderr
+        else:
+            assert "played 2" in done.stdout, done.stderr
 
 
 def test_what_cannot_be_sent_to_a_process_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Parquet and Arrow files that may be damaged, read by pyarrow in a separate process.
 
-`arrow_reader.py` is that process; it says why and within which limits.
+`reader_host.py` is that process; it says why and within which limits. It runs `arrow_reader.py`.
 """
 
 import importlib.util

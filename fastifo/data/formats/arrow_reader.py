@@ -1,51 +1,37 @@
-"""The process that opens Parquet and Arrow files, run as a script; `arrow.py` is its only caller.
+"""Reads Parquet and Arrow files in the process of `reader_host.py`, for `arrow.py`.
 
-pyarrow ends the process on some damaged files. A fork therefore answers each request, with limits
-on memory and processor time; it may crash without harm.
-
-A request is one line of JSON on stdin: {"paths" of files with the same columns, "columns" to read
-or null for all, "flag" [column, key] or null, "memory" in bytes}. The answer has the frames of
-`hdf5_reader.py`: "n" has the float64 values of the columns of numbers, one after another; "j" comes
-last, with {"result"} or {"error"} as JSON. The result has "rows"; "columns": name -> {"type"}, and
-for numbers "kind" (NumPy's letter), the "shape" of what was sent, and for lists of different
-lengths the "lengths"; and "flags": of each row the boolean under `key` in the last text, as JSON,
-of the list in `column`, or null. Fields of structures are columns of their own, as in "obs/state".
-This script imports neither torch nor fastifo.
+A request has "paths" of files with the same columns, "columns" to read or null for all, and "flag"
+[column, key] or null. The answer has the float64 values of the columns of numbers, one after
+another. The result has "rows"; "columns": name -> {"type"}, and for numbers "kind" (NumPy's
+letter), the "shape" of what was sent, and for lists of different lengths the "lengths"; and
+"flags": of each row the boolean under `key` in the last text, as JSON, of the list in `column`, or
+null. Fields of structures are columns of their own, as in "obs/state".
 """
 
 import json
-import os
-import resource
-import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from reader_host import RefusedError, restart_timer, send
 
 PARQUET = b"PAR1"
 STALL_S = 20.0  # processor time for one file
-ANSWERED = 33  # exit code of a fork that has sent its answer
 MAX_DEPTH = 8  # of structures
 BLOCK_VALUES = 1 << 19
 
-
-class RefusedError(Exception):
-    """The file is not read; the message says why."""
-
-
-def restart_timer() -> None:
-    """Restarts the timer that ends the process when it makes no progress."""
-    signal.setitimer(signal.ITIMER_PROF, STALL_S)
+pa.set_memory_pool(pa.system_memory_pool())  # others reserve more memory than the limit
+pa.set_cpu_count(1)
+pa.set_io_thread_count(1)
+pa.array([1.0, None]).to_numpy(zero_copy_only=False)  # what it imports, before there are forks
 
 
 def read_table(path: str, columns: list[str] | None) -> pa.Table:
     """One file's columns; only those that can hold numbers or texts."""
-    restart_timer()
+    restart_timer(STALL_S)
     with open(path, "rb") as file:
         is_parquet = file.read(len(PARQUET)) == PARQUET
     if is_parquet:
@@ -66,13 +52,6 @@ def read_table(path: str, columns: list[str] | None) -> pa.Table:
             table = table.select(columns)
     table.validate(full=True)
     return table
-
-
-def send(kind: bytes, content: Any) -> None:
-    """Writes a frame to stdout.  content: bytes, or an array."""
-    view = memoryview(content).cast("B")
-    sys.stdout.buffer.write(kind + len(view).to_bytes(8, "little"))
-    sys.stdout.buffer.write(view)
 
 
 def leaves(name: str, column: pa.Array, depth: int = 0) -> Iterator[tuple[str, pa.Array]]:
@@ -128,7 +107,7 @@ def send_column(name: str, column: pa.Array) -> dict[str, Any]:
     kind = kind_of(values.type)
     entry |= {"shape": shape, "kind": "f" if values.null_count else kind}
     for first in range(0, len(values), BLOCK_VALUES):
-        restart_timer()
+        restart_timer(STALL_S)
         block = values.slice(first, BLOCK_VALUES)
         numbers = block.cast(pa.float64() if kind != "b" else pa.int8(), safe=False)
         array = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -146,57 +125,19 @@ def flag_of(texts: Any, key: str) -> bool | None:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The reply to one request, {"result"} or {"error"}, within the limits."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        table = pa.concat_tables(
-            [read_table(path, request["columns"]) for path in request["paths"]]
-        )
-        if len(set(table.column_names)) < len(table.column_names):
-            raise RefusedError("two columns have the same name")
-        columns = {}
-        for name in table.column_names:
-            column = table.column(name).combine_chunks()
-            if isinstance(column, pa.ChunkedArray):
-                column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-            for leaf, values in leaves(name, column):
-                columns[leaf] = send_column(leaf, values)
-        flags = None
-        if request["flag"] is not None and request["flag"][0] in table.column_names:
-            name, key = request["flag"]
-            flags = [flag_of(texts.as_py(), key) for texts in table.column(name)]
-        return {"result": {"rows": table.num_rows, "columns": columns, "flags": flags}}
-    except RefusedError as error:
-        return {"error": str(error)}
-    except (MemoryError, pa.ArrowMemoryError):
-        return {"error": "reading it takes more memory than a valid file of its size needs"}
-    except Exception as error:  # pyarrow raises many kinds
-        return {"error": " ".join(f"{error}".split())[:300] or type(error).__name__}
-
-
-def main() -> None:
-    """Answers requests until stdin is closed."""
-    pa.set_memory_pool(pa.system_memory_pool())  # others reserve more memory than the limit
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    pa.array([1.0, None]).to_numpy(zero_copy_only=False)  # what it imports, before there are forks
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            try:
-                send(b"j", json.dumps(answer(request)).encode())
-                sys.stdout.buffer.flush()
-                os._exit(ANSWERED)
-            finally:
-                os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != ANSWERED:  # an answer may be half sent: the parent starts another reader
-            os._exit(64 - code if code < 0 else 64)
-
-
-if __name__ == "__main__":
-    main()
+    """The result of one request."""
+    table = pa.concat_tables([read_table(path, request["columns"]) for path in request["paths"]])
+    if len(set(table.column_names)) < len(table.column_names):
+        raise RefusedError("two columns have the same name")
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        for leaf, values in leaves(name, column):
+            columns[leaf] = send_column(leaf, values)
+    flags = None
+    if request["flag"] is not None and request["flag"][0] in table.column_names:
+        name, key = request["flag"]
+        flags = [flag_of(texts.as_py(), key) for texts in table.column(name)]
+    return {"rows": table.num_rows, "columns": columns, "flags": flags}

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.source import Ints, ReadResult
-from fastifo.data.frames import Frames, FrameStore, new_frames
+from fastifo.data.frames import Frames, FrameStore, has_channels_first, new_frames
 
 PART_BYTES = 32 << 20  # of frames that are read at a time, or one frame
 
@@ -53,6 +52,11 @@ def check_frames(file: HDF5, names: Sequence[str]) -> None:
                 f"{name}: expected frames, uint8 [T, H, W, C], found shape {file.shape(name)} of "
                 f"kind {file.kind(name)!r} with {file.item_bytes(name)} bytes a value"
             )
+        if has_channels_first(file.shape(name)):
+            raise file.error(
+                f"{name}: expected frames, uint8 [T, H, W, C], found shape {file.shape(name)}, "
+                "with channels first; transpose them to (0, 2, 3, 1)"
+            )
 
 
 def _read(
@@ -74,7 +78,7 @@ def _read(
             for begin, end, part in _parts(row[wanted] - first[index], most):
                 frames = file.rows(f"{group}/{column}", begin, end)
                 offset = row[wanted[part]] - first[index] - begin
-                store.frames[torch.from_numpy(wanted[part])] = torch.from_numpy(frames[offset])
+                store.write(wanted[part], frames[offset])
     return store
 
 

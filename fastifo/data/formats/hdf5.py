@@ -1,6 +1,6 @@
 """HDF5 files that may be damaged or malicious, read through a separate process.
 
-`hdf5_reader.py` is that process; it says why and within which limits.
+`reader_host.py` is that process; it says why and within which limits. It runs `hdf5_reader.py`.
 """
 
 import math

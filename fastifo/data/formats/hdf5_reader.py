@@ -1,43 +1,22 @@
-"""The process that opens HDF5 files, run as a script; `hdf5.py` is its only caller.
+"""Reads HDF5 files in the process of `reader_host.py`, for `hdf5.py`.
 
-The HDF5 library is not hardened against malicious files. A fork therefore answers each request,
-with limits on memory and processor time; it may crash without harm.
-
-A request is one line of JSON on stdin, {"path", "names" or null, "dtype" of the values, "memory" in
-bytes, "rows" [first, end] or null for all}. The answer is a sequence of frames on stdout, each a
-letter, its size in bytes (uint64) and its content: "n" has values, one dataset after another; "j"
-comes last, with {"result"} or {"error"} as JSON. Nothing is written to the disk. Where the fork
-dies of a signal, this process exits with 64 plus the signal; with 64 where the fork ends without an
-answer. This script imports neither torch nor fastifo.
+A request has "path", "names" or null, "dtype" of the values, and "rows" [first, end] or null for
+all. Without names the result lists the file's objects. Else the answer has the values of one
+dataset after another, and the result the strings of those that hold strings.
 """
 
-import json
-import os
 import posixpath
-import resource
-import signal
-import sys
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from reader_host import RefusedError, restart_timer, send
 
 BLOCK_BYTES = 4 << 20
 STALL_S = 4.0  # processor time for one object or one block of rows
-ANSWERED = 33  # exit code of a fork that has sent its answer
 MAX_OBJECTS, MAX_DEPTH, MAX_STRINGS = 1_000_000, 32, 1_000_000
 WITH_ATTRIBUTES = ("", "data")  # groups whose attributes are read
 MAX_ATTRIBUTE_BYTES = 1 << 20
-
-
-class RefusedError(Exception):
-    """The file is not read; the message says why."""
-
-
-def restart_timer() -> None:
-    """Restarts the timer that ends the process when it makes no progress."""
-    signal.setitimer(signal.ITIMER_PROF, STALL_S)
 
 
 def list_objects(file: h5py.File) -> dict[str, Any]:
@@ -51,7 +30,7 @@ def list_objects(file: h5py.File) -> dict[str, Any]:
     open_groups = [("", file, 0)]
     while open_groups:
         name, group, depth = open_groups.pop()
-        restart_timer()
+        restart_timer(STALL_S)
         info = h5py.h5o.get_info(group.id)
         if (info.fileno, info.addr) in seen:
             raise RefusedError(f"group {name or '/'!r} appears twice: a link leads back to it")
@@ -74,7 +53,7 @@ def list_objects(file: h5py.File) -> dict[str, Any]:
                 open_groups.append((path, item, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 objects[path] = describe(path, item)
-                restart_timer()
+                restart_timer(STALL_S)
     return objects | linked_objects(objects, links)
 
 
@@ -85,7 +64,7 @@ def linked_objects(objects: dict[str, Any], links: dict[str, str]) -> dict[str, 
     """
     added: dict[str, Any] = {}
     for path in links:
-        restart_timer()
+        restart_timer(STALL_S)
         real = resolved(path, links)
         if real is None or real not in objects or f"{path}/".startswith(f"{real}/"):
             continue
@@ -115,7 +94,7 @@ def attributes(group: h5py.Group) -> dict[str, Any]:
     """The attributes that are text or numbers, as JSON values; others are left out."""
     values: dict[str, Any] = {}
     for name in group.attrs:
-        restart_timer()
+        restart_timer(STALL_S)
         stored = group.attrs.get_id(name)
         kind = stored.dtype.kind
         size_bytes = int(np.prod(stored.shape or (), dtype=float)) * stored.dtype.itemsize
@@ -150,13 +129,6 @@ def describe(path: str, dataset: h5py.Dataset) -> dict[str, Any]:
     return {"shape": shape, "kind": kind, "size": size, "chunk": chunk, "chunk_rows": rows}
 
 
-def send(kind: bytes, content: Any) -> None:
-    """Writes a frame to stdout.  content: bytes, or an array."""
-    view = memoryview(content).cast("B")
-    sys.stdout.buffer.write(kind + len(view).to_bytes(8, "little"))
-    sys.stdout.buffer.write(view)
-
-
 def send_numbers(dataset: h5py.Dataset, dtype: str, limits: list[int] | None) -> None:
     """Sends a dataset in blocks of rows.  limits: the first row and the end; None: all rows."""
     if dataset.ndim == 0:
@@ -168,7 +140,7 @@ def send_numbers(dataset: h5py.Dataset, dtype: str, limits: list[int] | None) ->
         rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]
     begin, end = limits or (0, dataset.shape[0])
     for first in range(begin, end, rows):
-        restart_timer()
+        restart_timer(STALL_S)
         with np.errstate(over="ignore", invalid="ignore"):
             block = np.ascontiguousarray(dataset[first : min(first + rows, end)].astype(dtype))
         if block.size:
@@ -183,49 +155,16 @@ def texts(name: str, dataset: h5py.Dataset) -> list[str]:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The reply to one request, {"result"} or {"error"}, within the limits."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    restart_timer()
-    try:
-        with h5py.File(request["path"], "r", locking=False) as file:
-            if request["names"] is None:
-                return {"result": list_objects(file)}
-            strings = {}
-            for name in request["names"]:
-                dataset = file[name]
-                describe(name, dataset)
-                if dataset.dtype.kind in "SO":
-                    strings[name] = texts(name, dataset)
-                else:
-                    send_numbers(dataset, request["dtype"], request["rows"])
-            return {"result": strings}
-    except RefusedError as error:
-        return {"error": str(error)}
-    except MemoryError:
-        return {"error": "reading it takes more memory than a valid file of its size needs"}
-    except Exception as error:  # the HDF5 library raises many kinds
-        return {"error": " ".join(f"{error}".split())[:300] or type(error).__name__}
-
-
-def main() -> None:
-    """Answers requests until stdin is closed."""
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            try:
-                send(b"j", json.dumps(answer(request)).encode())
-                sys.stdout.buffer.flush()
-                os._exit(ANSWERED)
-            finally:
-                os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != ANSWERED:  # an answer may be half sent: the parent starts another reader
-            os._exit(64 - code if code < 0 else 64)
-
-
-if __name__ == "__main__":
-    main()
+    """The result of one request."""
+    with h5py.File(request["path"], "r", locking=False) as file:
+        if request["names"] is None:
+            return list_objects(file)
+        strings = {}
+        for name in request["names"]:
+            dataset = file[name]
+            describe(name, dataset)
+            if dataset.dtype.kind in "SO":
+                strings[name] = texts(name, dataset)
+            else:
+                send_numbers(dataset, request["dtype"], request["rows"])
+        return strings

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fastifo.data.formats.arrow import Table
@@ -151,11 +150,10 @@ def _read(
         store = store or new_frames((len(episode), *size, 3))
         rows = np.flatnonzero(owner == number)
         times, which = np.unique(shown[rows], return_inverse=True)
-        most = max(1, PART_BYTES // int(np.prod(store.frames.shape[1:])))
+        most = max(1, PART_BYTES // int(np.prod(store.shape[1:])))
         for first in range(0, len(times), most):
             pictures = video.read(times[first : first + most].tolist(), tolerance)
             here = (which >= first) & (which < first + most)
-            chosen = torch.from_numpy(pictures)[torch.from_numpy(which[here] - first)]
-            store.frames[torch.from_numpy(rows[here])] = chosen
+            store.write(rows[here], pictures[which[here] - first])
     assert store is not None
     return store

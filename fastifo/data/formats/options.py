@@ -95,7 +95,10 @@ def _parse(text: str, key: str, value: str) -> Any:
             raise ValueError(f"{text!r}: {key}: expected a number, found {value!r}")
         return int(value)
     if key in ("keys", "cameras"):
-        return tuple(name for name in value.split("+") if name)
+        names = tuple(name for name in value.split("+") if name)
+        if len({*names}) < len(names) or not names:
+            raise ValueError(f"{text!r}: {key}: expected names, each once, found {value!r}")
+        return names
     choices = {
         "dones": ("terminal", "timeout"),
         "clip": ("true", "false"),

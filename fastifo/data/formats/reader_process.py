@@ -1,6 +1,6 @@
 """A process that reads files which may be damaged or malicious, and answers requests about them.
 
-Its script, such as `hdf5_reader.py`, says what it reads and within which limits.
+The process is `reader_host.py` with a reader, such as `hdf5_reader.py`.
 """
 
 import atexit
@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+HOST = Path(__file__).with_name("reader_host.py")
 HEAD_BYTES = 9  # of a frame: its kind and its size
 MAX_JSON_BYTES = 1 << 30
 DIED = 64  # exit code of a reader whose fork died of signal n: 64 + n
@@ -54,13 +55,13 @@ class Growing:
 class ReaderProcess:
     """The process that opens the files: started on first use, and again if it has died.
 
-    It answers in frames, see `hdf5_reader.py`. A process that was interrupted in an answer is
+    It answers in frames, see `reader_host.py`. A process that was interrupted in an answer is
     ended, as the next request would read the rest of that answer.
     """
 
-    def __init__(self, script: Path, library: str) -> None:
-        """script: what the process runs.  library: what reads the files there, for errors."""
-        self.script, self.library = script, library
+    def __init__(self, reader: Path, library: str) -> None:
+        """reader: its script.  library: what reads the files there, for errors."""
+        self.reader, self.library = reader, library
         atexit.register(self.close)
         os.register_at_fork(after_in_child=self.forget)
         self.lock = threading.Lock()
@@ -122,7 +123,7 @@ class ReaderProcess:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(self.script)],
+                [sys.executable, "-P", str(HOST), str(self.reader)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

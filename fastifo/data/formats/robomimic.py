@@ -49,7 +49,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     demos = _demos(file, options.filter)
     keys = _choose_keys(file, demos, options)
     frames, with_next = _frame_columns(file, demos, options.cameras)
-    source = _source(file, options, keys)
+    source = _source(file, demos, options, keys)
     action_key = options.action_key or "actions"
     if options.action_key and not any(file.has(f"data/{demo}/{action_key}") for demo in demos):
         known = ", ".join(sorted(file.children(f"data/{demos[0]}")))
@@ -167,6 +167,12 @@ def _frame_columns(
         keys = sorted({k for d in demos for k in file.children(f"data/{d}/obs")})
         known = ", ".join(k.removesuffix(SUFFIX) for k in keys if k.endswith(SUFFIX)) or "none"
         missing = next(c for c in cameras if f"obs/{c}{SUFFIX}" not in obs)
+        count = sum(file.has(f"data/{d}/obs/{missing}{SUFFIX}") for d in demos)
+        if count:
+            raise file.error(
+                f"cameras: expected frames of {missing} in most demonstrations, found them in "
+                f"{count} of {len(demos)}; `filter` selects demonstrations"
+            )
         raise file.error(f"cameras: expected some of {known}, found {missing!r}")
     names = [f"data/{demo}/{name}" for demo in demos for name in obs + next_obs]
     check_frames(file, [name for name in names if file.has(name)])
@@ -178,15 +184,27 @@ def _frame_columns(
 
 
 def _choose_keys(file: HDF5, demos: list[str], options: ReadOptions) -> tuple[str, ...]:
-    """The given keys, or the default ones, that the first demonstration with observations has."""
-    keys = options.keys
+    """The given keys, or the default ones that the file has.  Most demonstrations have them."""
+    demos = demos[: options.episodes or None]
     default = LOW_DIM[1:] if options.cameras else LOW_DIM  # what cameras see is not told
-    demo = next((demo for demo in demos if file.children(f"data/{demo}/obs")), demos[0])
-    known = [k for k in file.children(f"data/{demo}/obs") if file.has(f"data/{demo}/obs/{k}")]
-    images = sorted(key for key in known if len(file.shape(f"data/{demo}/obs/{key}")) > 2)
-    keys = keys or tuple(key for key in default if key in known)
+    groups = {f"data/{demo}/obs" for demo in demos}
+    found: dict[str, list[str]] = {}  # a key's datasets
+    for name in file.objects:
+        group, _, key = name.rpartition("/")
+        if group in groups and file.has(name):
+            found.setdefault(key, []).append(name)
+    columns = [Column(f"obs/{key}") for key in found]
+    common = common_columns(file, [f"data/{demo}" for demo in demos], columns)
+    known = [column.name.removeprefix("obs/") for column in common]
+    images = sorted(key for key in known if len(file.shape(found[key][0])) > 2)
+    keys = options.keys or tuple(key for key in default if key in found)
     bad = [key for key in keys if key in images or key not in known]
-    if not known and file.has(f"data/{demo}/states"):
+    if rare := [key for key in bad if key in found and key not in images]:
+        raise file.error(
+            f"keys: expected {rare[0]} in most demonstrations, found it in {len(found[rare[0]])} "
+            f"of {len(demos)}; `keys` names other observations, `filter` selects demonstrations"
+        )
+    if not known and file.has(f"data/{demos[0]}/states"):
         raise file.error(
             "has states of the simulator and no observations; with robosuite installed, "
             "robosuite:<file> replays them"
@@ -201,7 +219,7 @@ def _choose_keys(file: HDF5, demos: list[str], options: ReadOptions) -> tuple[st
     return keys
 
 
-def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
+def _source(file: HDF5, demos: list[str], options: ReadOptions, keys: tuple[str, ...]) -> Source:
     """What `env_args` state: the environment and its settings."""
     text = file.attributes("data").get("env_args")
     try:
@@ -219,7 +237,7 @@ def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
         settings.pop("object_layout", None)
     if options.object_layout == OLD and env_id is not None:
         settings["object_layout"] = OLD
-    render = _render(file, options.cameras)
+    render = _render(file, demos, options.cameras)
     if render and env_id is not None:
         settings["render"] = render
     if options.dones == "timeout" and env_id is not None:
@@ -234,13 +252,16 @@ def _source(file: HDF5, options: ReadOptions, keys: tuple[str, ...]) -> Source:
     )
 
 
-def _render(file: HDF5, cameras: tuple[str, ...]) -> dict[str, Any]:
+def _render(file: HDF5, demos: list[str], cameras: tuple[str, ...]) -> dict[str, Any]:
     """Settings with which the environment renders as robomimic does: robosuite's own.
 
     Empty without cameras, or if their frames have different sizes, which no environment renders.
     """
-    names = [next(n for n in file.objects if n.endswith(f"/obs/{c}{SUFFIX}")) for c in cameras]
-    sizes = {file.shape(name)[1:3] for name in names}
+    sizes = set()
+    for camera in cameras:
+        names = [f"data/{demo}/obs/{camera}{SUFFIX}" for demo in demos]
+        shapes = [file.shape(name)[1:3] for name in names if file.has(name)]
+        sizes.add(max(dict.fromkeys(shapes), key=shapes.count))  # `read_groups` drops the others
     if len(sizes) != 1:
         return {}
     ((height, width),) = sizes

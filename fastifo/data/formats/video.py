@@ -1,6 +1,6 @@
 """Pictures of MP4 files, which may be damaged, decoded by `av` in a separate process.
 
-`video_reader.py` is that process; it says why and within which limits.
+`reader_host.py` is that process; it says why and within which limits. It runs `video_reader.py`.
 """
 
 import importlib.util

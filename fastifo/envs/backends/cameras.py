@@ -71,17 +71,25 @@ def gymnasium_stack(name: str, env: Any, render: Render) -> ImageStack:
         inner = getattr(env, "unwrapped", env)
         return mujoco_stack(name, inner.model, lambda: inner.data, render)
     return ImageStack(
-        render.frame_stack, lambda: {OWN: _own_frame(name, env, render)}, lambda: None
+        render.frame_stack, lambda: {OWN: own_frame(name, env, render.shape[:2])}, lambda: None
     )
 
 
-def _own_frame(name: str, env: Any, render: Render) -> NDArray[np.uint8]:
-    frame = env.render()
-    expected = (render.height, render.width, 3)
-    if not isinstance(frame, np.ndarray) or (frame.dtype, frame.shape) != (np.uint8, expected):
-        found = f"{getattr(frame, 'dtype', type(frame).__name__)} {np.shape(frame)}"
+def own_frame(name: str, env: Any, size: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """A frame of an environment's own method `render`, copied, since it may draw in one array.
+
+    size: height and width that it must have.  Raises ValueError for anything else.
+    """
+    try:
+        frame = env.render()
+    except NotImplementedError:
+        raise ValueError(f"{name}: has neither a MuJoCo model nor its own render()") from None
+    height, width = size or (*np.shape(frame), 0, 0)[:2]
+    is_uint8 = isinstance(frame, np.ndarray) and frame.dtype == np.uint8
+    if not is_uint8 or frame.shape != (height, width, 3):
+        found = f"{getattr(frame, 'dtype', type(frame).__name__)} {list(np.shape(frame))}"
+        wanted = "[H, W, 3]" if size is None else f"[{height}, {width}, 3], as the settings say"
         raise ValueError(
-            f"{name}: expected render() to return a frame of uint8 {expected}, as the settings "
-            f"say, found {found}"
+            f"{name}: expected render() to return a frame of uint8 {wanted}, found {found}"
         )
-    return frame
+    return frame.copy()

@@ -27,7 +27,7 @@ class EnvPoolBackend:
     has_async_steps = True
     max_slots = 2048
     own_settings: Mapping[str, Any] = {}  # that the backend adds to EnvPool's, and their defaults
-    hint = " gymnasium/{name} takes those of Gymnasium"  # at the end of the error for unknown ones
+    hint = "; gymnasium/{name} takes those of Gymnasium"  # at the end of the error for unknown ones
 
     def name_of(self, spec: EnvSpec) -> str:
         """EnvPool's name of the environment."""
@@ -62,8 +62,13 @@ class EnvPoolBackend:
         given, unknown = split_settings(name, spec.kwargs)
         if unknown:
             first = next(iter(unknown))
-            names = set(envpool.make_spec(name).config._asdict()) - MACHINERY
-            names |= set(self.own_settings)
+            config = envpool.make_spec(name).config._asdict()
+            names = {*config, *self.own_settings} - MACHINERY
+            if first in names & config.keys():
+                raise ValueError(
+                    f"{name}: env_kwargs: {first}: expected a value like {config[first]!r}, found "
+                    f"{unknown[first]!r}"
+                )
             raise ValueError(
                 f"{name}: env_kwargs: EnvPool has no setting {first}={unknown[first]!r}; "
                 f"{did_you_mean(first, names)}{self.hint.format(name=name)}"

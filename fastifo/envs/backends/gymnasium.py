@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastifo.envs.backends.cameras import Frames, ImageStack, gymnasium_cameras, gymnasium_stack
-from fastifo.envs.backends.gymnasium_make import PREFIX, make_env, registry
+from fastifo.envs.backends.gymnasium_make import PREFIX, make_env, noted, registry
 from fastifo.envs.flatten import Flattener, action_bounds
 from fastifo.envs.lanes import Lanes, LaneVector, LocalLanes
 from fastifo.envs.render import Render
@@ -23,6 +24,7 @@ from fastifo.envs.vector import SUCCESS_KEYS, VectorEnv
 from fastifo.envs.workers import WorkerLanes
 
 LANES = 64  # environments of one process: more would cost memory and save no time
+ARRAYS = (np.generic, np.ndarray, Tensor)  # what may hold a number
 DEFAULT_RATE = 30.0  # steps in a second, for videos
 
 
@@ -107,7 +109,8 @@ class GymnasiumEnv:
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Starts an episode."""
         self.steps = 0
-        answer = self.env.reset(seed=seed)
+        with noted(self.name, f"reset(seed={seed})"):
+            answer = self.env.reset(seed=seed)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise TypeError(
                 f"{self.name}: expected reset(seed=...) to return an observation and a dict, found "
@@ -121,7 +124,8 @@ class GymnasiumEnv:
         self, action: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], float, bool, bool, float]:
         """Makes one step; the last one that the time limit allows is a timeout."""
-        answer = self.env.step(action.astype(self.action_dtype))
+        with noted(self.name, f"step {self.steps + 1} of an episode"):
+            answer = self.env.step(action.astype(self.action_dtype))
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise TypeError(
                 f"{self.name}: expected step(action) to return an observation, a reward, "
@@ -132,20 +136,34 @@ class GymnasiumEnv:
         self.steps += 1
         if self.stack is not None:
             self.stack.step()
-        truncated = bool(truncated) or self.steps >= self.limit
-        ended = bool(terminated)
-        return self._vector(obs), float(reward), ended, truncated and not ended, _success(info)
+        ended = bool(self._number("terminated to be true or false", terminated))
+        cut = bool(self._number("truncated to be true or false", truncated))
+        cut = (cut or self.steps >= self.limit) and not ended
+        value = self._number("the reward to be a number", reward)
+        return self._vector(obs), value, ended, cut, self._success(info)
+
+    def _number(self, what: str, value: Any) -> float:
+        """A number that `step` returned.  Raises TypeError for anything else."""
+        if isinstance(value, float | int):
+            return float(value)
+        array = np.asarray(value) if isinstance(value, ARRAYS) else np.zeros(2)
+        if array.size != 1 or array.dtype.kind not in "fiub":
+            found = f"{type(value).__name__} {value!r}"
+            raise TypeError(f"{self.name}: step(action): expected {what}, found {found:.200}")
+        return float(array.reshape(-1)[0])
+
+    def _success(self, info: Any) -> float:
+        """Whether a step's `info` says that the task has succeeded; nan if it says nothing."""
+        for key in SUCCESS_KEYS if isinstance(info, Mapping) else ():
+            if info.get(key) is not None:
+                value = self._number(f"info[{key!r}] to be true or false", info[key])
+                return value if np.isnan(value) else float(value > 0.5)
+        return np.nan
 
     def _vector(self, obs: Any) -> NDArray[np.float32]:
         if self.hides_state:
             return np.zeros(1, np.float32)
-        vector = self.flattener.one(obs)
-        if vector.shape != (self.info.obs_dim,):
-            raise ValueError(
-                f"{self.name}: expected observations of shape ({self.info.obs_dim},), as its "
-                f"observation_space says, found {vector.shape}"
-            )
-        return vector
+        return self.flattener.one(obs)
 
     def images(self) -> Frames:
         """The images of the current state."""
@@ -156,15 +174,6 @@ class GymnasiumEnv:
         if self.stack is not None:
             self.stack.close()
         getattr(self.env, "close", lambda: None)()
-
-
-def _success(info: Any) -> float:
-    """Whether a step's `info` says that the task has succeeded; nan if it says nothing."""
-    if isinstance(info, Mapping):
-        for key in SUCCESS_KEYS:
-            if key in info:
-                return 1.0 if float(np.asarray(info[key]).reshape(-1)[0]) > 0.5 else 0.0
-    return np.nan
 
 
 def _shape_of(answer: Any) -> str:

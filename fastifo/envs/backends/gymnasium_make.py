@@ -1,10 +1,11 @@
 """Making Gymnasium's environments: by a registered id, "module:function", or a function."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastifo.envs.backends.quiet import quiet
@@ -57,6 +58,16 @@ def _maker_of(spec: EnvSpec) -> Callable[..., Any] | None:
     return check_function(text, module, name, function)
 
 
+@contextlib.contextmanager
+def noted(name: str, where: str) -> Iterator[None]:
+    """Lets errors of an environment's own code say which environment raised them, and where."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by {name} in {where}")
+        raise
+
+
 def _call(name: str, make: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
     """Calls a user's function.  Raises TypeError naming an argument that it does not take."""
     try:
@@ -65,7 +76,8 @@ def _call(name: str, make: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any
         pass
     except TypeError as error:
         raise TypeError(f"{name}: env_kwargs: {error}") from None
-    return make(**kwargs)
+    with noted(name, "the function that makes it"):
+        return make(**kwargs)
 
 
 def _checked_env(name: str, env: Any) -> Any:
@@ -76,6 +88,8 @@ def _checked_env(name: str, env: Any) -> Any:
         found = f"the class {env.__name__}" if isinstance(env, type) else type(env).__name__
         if hasattr(env, "num_envs") and not isinstance(env, type):
             found += ", a vector of environments"
+        elif missing:
+            found += f" without {', '.join(missing)}"
         raise TypeError(
             f"{name}: expected a function that makes one gymnasium.Env, found one that returns "
             f"{found}"

@@ -88,7 +88,9 @@ class RobosuiteBackend:
             workers = threads if is_worker else len(os.sched_getaffinity(0))
         workers = min(workers, num_slots)
         make = functools.partial(RobosuiteEnv, spec)
-        return LaneVector(WorkerLanes(make, min(num_slots, LANES * workers), workers))
+        lanes = min(num_slots, LANES * workers)
+        is_own = task_of(spec.id) not in TASKS
+        return LaneVector(WorkerLanes(make, lanes, workers, needs_script=is_own))
 
 
 def _known_info(spec: EnvSpec) -> EnvInfo | None:

@@ -72,11 +72,12 @@ class RobosuiteEnv:
             images=() if render is None else render.images,
         )  # fmt: skip
 
-    def _make(self, arguments: dict[str, Any]) -> Any:
-        arguments = copy.deepcopy(DEFAULTS) | arguments
+    def _make(self, given: dict[str, Any]) -> Any:
+        arguments = copy.deepcopy(DEFAULTS) | given
         arguments["controller_configs"] = controller_config(arguments["controller_configs"])
+        robosuite = import_robosuite()
         try:
-            return import_robosuite().make(
+            return robosuite.make(
                 self.task,
                 **arguments,
                 has_renderer=False,
@@ -88,10 +89,10 @@ class RobosuiteEnv:
                 hard_reset=False,
                 seed=0,
             )
-        except (TypeError, KeyError, ValueError, AssertionError) as error:
+        except Exception as error:  # of many kinds, some of them robosuite's own
             raise ValueError(
-                f"{self.name}: robosuite rejects these settings: {arguments} ({error!r})"
-            ) from None
+                f"{self.name}: env_kwargs: robosuite rejects these settings: {given} ({error!r})"
+            ) from error
 
     def cameras(self) -> list[str]:
         """Names of the cameras that `open_cameras` can open."""

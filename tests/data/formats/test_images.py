@@ -72,7 +72,7 @@ def test_frames_of_a_robomimic_file(tmp_path: Path, monkeypatch: Any) -> None:
     dataset = fastifo.load(f"robomimic:{path}{CAMERAS}")
     assert dataset.background.lengths.tolist() == list(LENGTHS)
     assert dataset.obs_dim == 2  # without `object`, which cameras show
-    assert dataset.images["agentview"].stores[0].mapping is not None
+    assert isinstance(dataset.images["agentview"].stores[0].storage, frames_module.FileBytes)
     assert_frames_match(dataset)
     assert dataset.env_kwargs["render"] == {
         "cameras": list(KEYS), "height": 16, "width": 17, "shadows": True, "reflections": True,
@@ -131,6 +131,8 @@ def test_a_jump_inside_a_demonstration_takes_the_frame_of_next_obs(tmp_path: Pat
         ("float", r"agentview_image: expected frames, uint8 .* of kind 'f' with 4 bytes a value"),
         ("flat", r"agentview_image: expected frames, uint8 .* found shape \(\d, 16, 17\)"),
         ("missing", r"cameras: expected some of robot0_eye_in_hand, found 'agentview'"),
+        ("rare", r"expected frames of agentview in most demonstrations, found them in 1 of 3"),
+        ("first", r"agentview_image: .* found shape \(4, 3, 16, 17\), with channels first"),
         ("small", r"agentview_image: expected \d rows of shape"),
     ],
 )
@@ -147,10 +149,26 @@ def test_other_frames_are_refused(tmp_path: Path, change: str, match: str) -> No
                     shape = shape[:3]
                 if change == "small":
                     shape = (length, 16 + number, 17, 3)
-                if change != "missing":
+                if change == "first":
+                    shape = (length, 3, 16, 17)
+                if change != "missing" and not (change == "rare" and number):
                     file[name] = np.zeros(shape, np.float32 if change == "float" else np.uint8)
     with pytest.raises(ValueError, match=match):
         fastifo.load(f"robomimic:{path}{CAMERAS}")
+
+
+def test_the_environment_renders_in_the_size_of_the_episodes_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write(path)
+    with h5py.File(path, "a") as file:
+        for name in ("data/demo_0/obs/agentview_image", "data/demo_0/next_obs/agentview_image"):
+            images = file[name][()]
+            del file[name]
+            file[name] = images[:, :0]
+    dataset = fastifo.load(f"robomimic:{path},cameras=agentview")
+    assert len(dataset) == 2
+    assert dataset.env_kwargs["render"]["height"] == 16
+    assert dataset.images["agentview"].size == (16, 17, 3)
 
 
 def test_keys_of_images_say_how_they_are_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -28,11 +29,29 @@ def test_without_next_observations_the_last_step_of_a_timeout_is_dropped(tmp_pat
     assert dataset.background.lengths.tolist() == [3, 3]  # the second had 4
 
 
+def test_keys_are_those_of_most_demonstrations(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write_robomimic(path, episodes(3))
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0/obs/object"]
+    dataset = fastifo.load(f"robomimic:{path}")
+    assert len(dataset) == 2  # with `object`, and without the demonstration that lacks it
+    assert dataset.obs_dim == episodes(1)[0]["obs"].shape[1]
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1/obs/object"]
+    for keys in ("", ",keys=object"):
+        with pytest.raises(ValueError, match=r"keys: expected object in most .* in 1 of 3"):
+            fastifo.load(f"robomimic:{path}{keys}")
+    assert len(fastifo.load(f"robomimic:{path},keys=robot0_eef_pos")) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (",keys=object+agentview_image", r"agentview_image: expected low-dim.*read by camera"),
         (",keys=nothing", r"nothing: expected low-dimensional observations \(object, robot0_eef"),
+        (",keys=object+object", r"keys: expected names, each once, found 'object\+object'"),
+        (",cameras=+", r"cameras: expected names, each once, found '\+'"),
         (",filter=valid", "filter: expected one of train, found 'valid'"),
         (",episodes=99", "episodes: expected at most 5, the file's number of episodes, found 99"),
         (",size=3", "unknown option 'size=3'; known: episodes, keys, cameras, filter"),

@@ -112,7 +112,9 @@ def test_a_crash_of_pyarrow_is_an_error_that_names_the_file(
     content = path.read_bytes()
     reader = tmp_path / "reader.py"
     text = arrow.READER.read_text()
-    reader.write_text(text.replace("    restart_timer()\n", "    os.abort()\n", 1))
+    reader.write_text(
+        text.replace("    restart_timer(STALL_S)\n", "    __import__('os').abort()\n", 1)
+    )
     monkeypatch.setattr(arrow, "_READER", ReaderProcess(reader, "Arrow"))
     with pytest.raises(ValueError, match=r"a\.parquet: .*Arrow library crashed on it \(signal 6\)"):
         fastifo.load(path)
