@@ -224,6 +224,11 @@ class Learner(Construction):
                 f"{cls.name} needs expert observations; the dataset has none. "
                 "Pass expert=[{'obs': ...}, ...] to Dataset.from_episodes"
             )
+        if expert is not None and expert.obs_dim != dataset.obs_dim:
+            raise ValueError(
+                f"{cls.name}: expert observations have width {expert.obs_dim}, background "
+                f"observations {dataset.obs_dim}; both must come from the same observation space"
+            )
         if "reward" in cls.needs and reward is None:
             raise ValueError(
                 f"{cls.name} needs the background's rewards; the dataset has none. "

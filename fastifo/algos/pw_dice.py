@@ -9,7 +9,8 @@ VfO study (arXiv 2507.06701), and the preset `orig` has the authors'.
 with the rest of the weight on the last one, and anew for each of two terms; here they are drawn
 uniformly and once. The authors compute the policy's weights once per pass over the data and divide
 them by the largest; here they are computed in every update and divided by the batch mean. Their
-encoder skips terminal transitions, one in 100 of their discriminator's updates has the expert's
+encoder skips terminal transitions, their policy's batches have 512 transitions with weights of at
+least 1e-6 of the largest, one in 100 of their discriminator's updates has the expert's
 observations as negatives, and their policy's mean before tanh has no limit.
 
 It trains in torch: the native engine has neither nets with three outputs nor batches with a second

@@ -8,7 +8,7 @@ its policy, and no policy is chosen at the end; returns are reported for all.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -54,13 +54,17 @@ class Schedule:
 
     @staticmethod
     def of(beta_decay: Any, betas: Sequence[Any] | None) -> "Schedule":
-        """Raises ValueError for numbers outside [0, 1], and for a first beta that is not 1."""
+        """Raises ValueError for numbers outside [0, 1], and for a first beta that is not 1;
+        TypeError for betas that are no list.
+        """
         if not _is_share(decay := plain(beta_decay)):
             raise ValueError(f"beta_decay: expected a number in [0, 1], found {beta_decay!r}")
         if betas is None:
             return Schedule(float(decay))
         if decay != 0.0:
             raise ValueError("betas: expected betas or beta_decay, found both")
+        if not isinstance(betas, Iterable):
+            raise TypeError(f"betas: expected a list of numbers, found {betas!r}")
         given = [plain(beta) for beta in betas]
         if not all(map(_is_share, given)):
             raise ValueError(f"betas: expected numbers in [0, 1], found {betas!r}")
@@ -177,7 +181,6 @@ def demonstrations(dataset: Dataset) -> Dataset:
 
     Raises ValueError if they have no actions.
     """
-    dataset.verify()
     episodes = dataset.expert or dataset.background
     as_both = dataclasses.replace(
         dataset, background=episodes, expert=episodes, info={}, unverified=()

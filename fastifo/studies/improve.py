@@ -15,7 +15,8 @@ from fastifo import algos
 from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
-from fastifo.engine.setup import choose_env, report_notes
+from fastifo.engine.setup import Settings, choose_env, env_notes, given_fields, report_notes
+from fastifo.engine.train import TRAIN_ARGUMENTS
 from fastifo.envs.policy import Policy
 from fastifo.envs.registry import describe
 from fastifo.envs.rollout import MAX_RECORDED
@@ -27,12 +28,16 @@ from fastifo.studies.grid import settings_of
 from fastifo.studies.improvement import Improvement
 from fastifo.studies.iterations import Experiment, plan_of, run_iterations
 from fastifo.utils.ambient import standard_torch
-from fastifo.utils.arguments import as_count, as_seeds, plain
-from fastifo.utils.files import keep_plan
+from fastifo.utils.arguments import as_count, as_flag, as_seeds, plain
+from fastifo.utils.files import keep_plan, read_json
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.machines import opened
 from fastifo.utils.parallel import Executor
+
+SET_HERE = ("seeds", "out", "env", "env_kwargs", "progress")  # arguments of `train`
+PASSED_ON = tuple(name for name in TRAIN_ARGUMENTS if name not in SET_HERE)
+ARGUMENTS = (*PASSED_ON, "iterations", "episodes", "seeds", "out", "env_id")  # for hints
 
 
 @standard_torch()
@@ -81,11 +86,12 @@ def improve(
     iterations = as_count("iterations", iterations)
     episodes = as_count("episodes", episodes, high=MAX_RECORDED)
     shared: dict[str, Any] = {
-        "algorithm": name, "episodes": episodes, "folder": Path(out), "progress": progress,
+        "algorithm": name, "episodes": episodes, "folder": Path(out),
+        "progress": as_flag("progress", progress),
         "fields": {key: plain(value) for key, value in fields.items()},
     }  # fmt: skip
     trained = DAgger.learner if name == algos.DAGGER else name
-    settings_of(trained, shared["fields"] | {"seeds": seeds})
+    settings = _settings(trained, shared["fields"], seeds)
     experiment: Experiment
     if name == algos.DAGGER:
         shared["schedule"] = Schedule.of(beta_decay, betas)
@@ -97,10 +103,17 @@ def improve(
     if executor is not None:
         _check_names(experiment)
     describe(experiment.env)
+    given = experiment.demos if isinstance(experiment, DAgger) else experiment.start
+    if given is not None:  # before the plan, which would hold the folder for these arguments
+        settings.check_data(given)
+        env_notes(experiment.env, given)
     with folder_lock(experiment.folder):
         path, plan = experiment.folder / "plan.json", plan_of(experiment, seeds)
         is_new = not path.exists()
         if not is_new:
+            recorded = read_json(path)
+            if isinstance(recorded, dict) and "env_kwargs" not in recorded:
+                del plan["env_kwargs"]  # folders of earlier versions do not state it
             keep_plan(path, plan)
         experiment.begin(is_new)
         keep_plan(path, plan)  # only now, so that an expert that fails at once leaves no plan
@@ -109,6 +122,23 @@ def improve(
         with folder_lease(experiment.folder), opened(executor):
             experiment.keep_start()
             return run_iterations(experiment, iterations, seeds, executor)
+
+
+def _settings(algorithm: str, fields: dict[str, Any], seeds: Sequence[int]) -> Settings:
+    """The settings of each run.
+
+    Raises TypeError or ValueError where they fit no dataset, and for several values of a field.
+    """
+    overrides = {name: value for name, value in fields.items() if name not in PASSED_ON}
+    given_fields(algorithm, fields.get("preset", "vfo"), overrides, ARGUMENTS)
+    settings = settings_of(algorithm, fields | {"seeds": seeds})
+    for name in overrides:
+        values = {getattr(member.config, name): None for member in settings.members}
+        if len(values) > 1:
+            raise ValueError(
+                f"{name}: expected one value, found {[*values]}; each seed trains one policy"
+            )
+    return settings
 
 
 def _improvement(
@@ -131,6 +161,10 @@ def _dagger(
     expert: Any, demos: Any, env_id: Any, env_kwargs: Any, shared: dict[str, Any]
 ) -> DAgger:
     """The iterations of DAgger."""
+    if (source := shared["fields"].get("source", "background")) != "background":
+        raise ValueError(
+            f"source: expected 'background', because dagger labels it all, found {source!r}"
+        )
     given = None
     if demos is not None:
         (dataset,) = _datasets([demos], shared["progress"])
@@ -144,7 +178,8 @@ def _dagger(
 def _require_env(env: EnvSpec | None) -> EnvSpec:
     if env is None:
         raise ValueError(
-            "env_id: expected the name of an environment, found none in the datasets (--env-id)"
+            "env_id: expected the name of an environment, found none; pass it, or data that state "
+            "it (--env-id)"
         )
     return env
 
@@ -167,6 +202,8 @@ def _datasets(given: Sequence[Dataset | str | Path], progress: bool) -> list[Dat
     loaded = [
         each if isinstance(each, Dataset) else load(each, progress=progress) for each in given
     ]
+    for each in loaded:
+        each.verify()
     if progress:
         report_notes(loaded[::-1])
     return loaded

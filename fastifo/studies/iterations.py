@@ -169,11 +169,13 @@ def plan_of(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Any]:
         "format": FORMAT,
         "algorithm": experiment.algorithm,
         "env_id": experiment.env.id,
+        "env_kwargs": {**experiment.env.settings, **experiment.env.kwargs},
         "episodes": experiment.episodes,
         "seeds": list(seeds),
         "fields": {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in experiment.fields.items()
+            if name != "callbacks"  # functions, which are no setting
         },
         **experiment.plan(),
     }

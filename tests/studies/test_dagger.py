@@ -71,7 +71,9 @@ def test_labels_are_the_experts_actions_where_the_learner_was(tmp_path: Path) ->
 
 
 def test_each_policy_learns_from_all_data_so_far(tmp_path: Path) -> None:
-    run_dagger(tmp_path, 3)
+    seen: list[int] = []
+    run_dagger(tmp_path, 3, callbacks=[lambda run, update, members: seen.append(update)])
+    assert max(seen) == 3
     first = fastifo.load(tmp_path / "start.fastifo")
     parts = [first.background, *(played(tmp_path, i).background for i in range(2))]
     joined = fastifo.Episodes.joined(parts)
@@ -150,6 +152,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, beta_decay:
     assert "dagger, return after each iteration" in " ".join(str(whole).split())
     with pytest.raises(ValueError, match="started with expert='own_envs:steer', now asked for"):
         run_dagger(tmp_path / "cut", 3, **fields, expert=np.negative)
+    with pytest.raises(ValueError, match=r"started with env_kwargs=\{\}, now asked for"):
+        run_dagger(tmp_path / "cut", 3, **fields, env_kwargs={"limit": 7})
     with pytest.raises(ValueError, match="started with beta_decay="):
         run_dagger(tmp_path / "cut", 3, **fields | {"beta_decay": 0.25})
 
@@ -195,6 +199,14 @@ def test_given_demonstrations_are_the_first_data(tmp_path: Path) -> None:
     assert result.returns[0][0] == 0.0  # they have no rewards: the expert was asked to play
 
 
+def test_demonstrations_that_do_not_fit_leave_no_plan(tmp_path: Path) -> None:
+    episode = {"obs": torch.zeros(11, 2), "action": torch.zeros(10, 1)}
+    wide = Dataset.from_episodes([episode], action_low=-1, action_high=1)
+    with pytest.raises(ValueError, match="env_id: own_envs:Track: its observations are 1 wide"):
+        run_dagger(tmp_path / "x", seed_background=wide)
+    assert not (tmp_path / "x").exists()
+
+
 def test_demonstrations_without_actions_are_refused(tmp_path: Path) -> None:
     demos = demonstrations()
     object.__setattr__(demos.expert, "action", None)
@@ -215,6 +227,7 @@ def test_demonstrations_without_actions_are_refused(tmp_path: Path) -> None:
         ),
         (lambda obs: None, ValueError, r"expected actions .*found \[\]"),
         (lambda obs: "left", TypeError, "expected an array of actions, found str"),
+        (lambda obs: obs * 1j, TypeError, "expected an array of actions, found complex numbers"),
         ("own_envs:stear", ValueError, "no function 'stear'; did you mean 'steer'"),
         ("nowhere:steer", ValueError, "found no module 'nowhere'"),
         ("nowhere.npz", FileNotFoundError, "nowhere.npz: no such expert file"),
@@ -282,11 +295,17 @@ def test_a_wrong_answer_to_a_learner_is_refused(tmp_path: Path) -> None:
         ({"betas": [0.5]}, "betas: expected 1 first"),
         ({"betas": []}, "betas: expected 1 first"),
         ({"betas": [1], "beta_decay": 0.5}, "expected betas or beta_decay, found both"),
+        ({"betas": 0.5}, "betas: expected a list of numbers, found 0.5"),
         ({"env_id": None}, "env_id: expected the name of an environment"),
+        ({"env": "Hopper-v4"}, "bc has no field 'env'; did you mean 'env_id'"),
+        ({"hidden_size": (4,)}, "bc has no field 'hidden_size'; did you mean 'hidden_sizes'"),
+        ({"source": "expert"}, "source: expected 'background', because dagger labels it all"),
+        ({"learning_rate": [0.1, 0.2]}, r"learning_rate: expected one value, found \[0.1, 0.2\]"),
+        ({"progress": "no"}, "progress: expected True or False"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path: Path, fields: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         run_dagger(tmp_path / "x", **fields)
     assert not (tmp_path / "x").exists()
 
@@ -336,6 +355,15 @@ def test_the_environment_of_a_run_is_the_default(tmp_path: Path) -> None:
     fastifo.train("bc", dataset, out=tmp_path / "run", num_updates=2, progress=False, **SMALL)
     result = fastifo.improve("dagger", tmp_path / "run", out=tmp_path / "out", iterations=1, **TINY)
     assert result.env_id == "Hopper-v4"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["narrow.pt2", "narrow.onnx"])
+def test_an_exported_policy_of_another_environment_is_refused(tmp_path: Path, name: str) -> None:
+    run = fastifo.train("bc", random_dataset(), num_updates=1, progress=False, **SMALL)
+    expert = open_expert(run.policy(0).export(tmp_path / name).path, as_spec("Hopper-v4"))
+    with pytest.raises(ValueError, match=rf"{name}: does not accept observations \[2, 11\] \("):
+        expert.ask(torch.zeros(2, 11))
 
 
 @pytest.mark.slow

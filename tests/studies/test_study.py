@@ -1,5 +1,6 @@
 """Studies and self-improvement on tiny tasks: they resume, skip finished work and are reported."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastifo.report.runs import by_dataset, read_runs
 from fastifo.studies.grid import study_bimodal, study_sibench
 from fastifo.studies.improve import improve
 from fastifo.studies.improvement import Improvement
-from helpers import SMALL
+from helpers import SMALL, random_dataset
 from support import contents, write_expert
 
 TINY: dict[str, Any] = {
@@ -151,6 +152,21 @@ def test_each_policy_learns_from_the_previous_ones_episodes(
         assert run.members[0].seed == seed
     assert "iteration" in str(result)
     assert "seed 1" in str(result)
+
+
+def test_an_improvement_that_cannot_start_leaves_its_folder_free(tmp_path: Path) -> None:
+    dataset = random_dataset(env_id="Hopper-v4")
+    fields: dict[str, Any] = {"iterations": 1, "episodes": 1, "num_updates": 1, "progress": False}
+    without = dataclasses.replace(dataset, background=dataset.background.without_rewards())
+    with pytest.raises(ValueError, match="awr needs the background's rewards"):
+        improve("awr", without, without, out=tmp_path / "out", **fields, **SMALL)
+    with pytest.raises(TypeError, match="vfo_bin has no field 'temprature'; did you mean 'temp"):
+        improve("vfo_bin", dataset, dataset, out=tmp_path / "out", **fields, temprature=1.0)
+    with pytest.raises(ValueError, match=r"temperature: expected one value, found \[1.0, 2.0\]"):
+        improve("vfo_bin", dataset, dataset, out=tmp_path / "out", **fields, temperature=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"expert observations have width 3, background obs.* 11;"):
+        improve("vfo_bin", random_dataset(), dataset, out=tmp_path / "out", **fields, **SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_improvement_resumes(tmp_path: Path, sets: dict[str, Any]) -> None:

@@ -75,12 +75,16 @@ class AskedExpert:
     def _as_tensor(self, answer: Any) -> Tensor:
         if isinstance(answer, Tensor):
             return answer.detach().float().cpu()
+        found = type(answer).__name__
         try:
-            return torch.from_numpy(np.array(answer, np.float32))
+            array = np.asarray(answer)
+            if array.dtype.kind != "c":  # a cast would drop the imaginary parts
+                with np.errstate(over="ignore"):  # the infinity is reported with its observation
+                    return torch.from_numpy(array.astype(np.float32))
+            found = "complex numbers"
         except (TypeError, ValueError):
-            raise TypeError(
-                f"{self.name}: expected an array of actions, found {type(answer).__name__}"
-            ) from None
+            pass
+        raise TypeError(f"{self.name}: expected an array of actions, found {found}")
 
 
 def answer_of_function(function: Callable[[Any], Any]) -> Answer:

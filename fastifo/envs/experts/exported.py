@@ -42,7 +42,14 @@ def read_exported(path: Path) -> Answer:
             f"{path}: expected a policy of observations alone, found one that reads the frames of "
             f"{', '.join(cameras)}"
         )
-    return answer
+
+    def checked(obs: Tensor) -> Any:
+        try:
+            return answer(obs)
+        except Exception as error:  # of each library's own kind, for observations of another width
+            raise RuntimeError(str(error).partition("\n")[0]) from None
+
+    return checked
 
 
 def _read_pt2(path: Path) -> tuple[str, Answer]:
