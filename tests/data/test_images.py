@@ -118,7 +118,9 @@ def test_a_pack_that_is_shortened_while_it_is_open_is_an_error(
 ) -> None:
     path = tmp_path / "a.fastifo"
     image_dataset().save(path)
-    frames = fastifo.load(path).expert.images["wrist"]
+    expert = fastifo.load(path).expert
+    assert expert is not None
+    frames = expert.images["wrist"]
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.fastifo: .*wrist: the file was shortened"):
         frames[:]

@@ -61,7 +61,7 @@ def test_an_environment_that_draws_itself_is_filmed() -> None:
 @pytest.mark.parametrize("name", ["episode", "max_steps"])
 def test_negative_numbers_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected an integer of at least 0, found -1"):
-        film(policy(), as_spec(own_envs.Drawn), **{name: -1}, **SMALL)
+        film(policy(), as_spec(own_envs.Drawn), **(SMALL | {name: -1}))
 
 
 def test_observations_that_are_not_finite_are_named() -> None:

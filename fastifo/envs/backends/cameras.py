@@ -92,4 +92,4 @@ def own_frame(name: str, env: Any, size: Sequence[int] | None = None) -> NDArray
         raise ValueError(
             f"{name}: expected render() to return a frame of uint8 {wanted}, found {found}"
         )
-    return frame.copy()
+    return np.array(frame, np.uint8)
