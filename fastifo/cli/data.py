@@ -15,6 +15,7 @@ from fastifo.cli.options import SPEC_HELP, Source
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
 from fastifo.data.pack import verify
+from fastifo.utils.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Convert(Source):
 
     def main(self) -> None:
         """Prints the summary and writes the file."""
+        check_writable(self.out)
         dataset = self.load()
         print(dataset.summary())
         dataset.save(self.out)

@@ -9,6 +9,7 @@ import tyro
 from fastifo.cli.methods import REWARD_METHODS, RewardMethod
 from fastifo.cli.options import Device, Precision, Source
 from fastifo.engine.train import relabel
+from fastifo.utils.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,13 @@ class Relabel:
     commands: ClassVar = REWARD_METHODS  # subcommands, for the help
 
     def main(self) -> None:
-        """Computes the rewards and writes the dataset.  Raises ValueError before any work where
-        `out` cannot be written.
+        """Computes the rewards and writes the dataset.
+
+        Raises OSError or ValueError before any work where `out` cannot be written.
         """
-        if self.out.is_dir():
-            raise ValueError(f"{self.out}: expected a file to write, found a folder")
         if self.out.exists() and self.out.resolve() in self.source.files():
             raise ValueError(f"{self.out}: the data come from this file; name another one")
-        self.out.parent.mkdir(parents=True, exist_ok=True)  # fail now, not after the training
+        check_writable(self.out)
         dataset = relabel(
             self.method.algorithm,
             self.source.load,

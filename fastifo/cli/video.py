@@ -11,6 +11,7 @@ from fastifo.engine.reopen import open_run
 from fastifo.envs.film import SIZE, film
 from fastifo.envs.spec import as_spec
 from fastifo.report.video import check_name, default_suffix, write_video
+from fastifo.utils.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Video:
         """Writes the file and prints its path and the episode's return."""
         out = self.out or self.run / f"video{default_suffix()}"
         check_name(out)
+        check_writable(out)
         run = open_run(self.run)
         env = as_spec(
             self.env_id or run.require_env(), kwargs=env_kwargs(self.env_arg),

@@ -70,6 +70,25 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             os.close(handle)
 
 
+def check_writable(path: Path) -> None:
+    """Raises OSError naming a file that could not be written, before long work fills it.
+
+    Makes its folder, and leaves an existing file as it is.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, handle = _make_temporary(path, lambda **where: tempfile.mkstemp(**where)[1])
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{path}: cannot be written ({error.strerror or error}); name another file",
+        ) from error
+    temporary.unlink(missing_ok=True)
+    os.close(handle)
+
+
 @contextlib.contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
     """An empty temporary folder next to `folder`, removed at the end of the block.

@@ -42,6 +42,7 @@ def test_what_cannot_be_filmed_is_said_in_one_line(
     for flags, message in (
         (["--out", "a.avi"], "a.avi: expected a name that ends in .mp4 or .gif"),
         (["--camera", "bck"], "has no camera 'bck'; did you mean 'back'?"),
+        (["--out", __file__ + "/a.gif", "--env-id", "Nope-v0"], "a.gif: cannot be written"),
         (["--member", 3], "--member: expected best or a number below 1, found 3"),
     ):
         named = ["--env-id", "own_envs:Boxes", "--out", folder / "a.gif"]

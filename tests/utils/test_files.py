@@ -7,6 +7,7 @@ import pytest
 
 from fastifo.utils.files import (
     cache_folder,
+    check_writable,
     read_json,
     sha256_file,
     write_atomic,
@@ -87,6 +88,17 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="could not be written"):
         write_bytes(tmp_path / "folder", b"")
     assert contents(tmp_path) == {"folder/kept": b"kept"}
+
+
+def test_a_place_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"kept")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "file")
+    for place, words in ((tmp_path / "file" / "below", "file"), (tmp_path / "new", "directory")):
+        with pytest.raises(OSError, match=words) as caught:
+            check_writable(place)
+        assert f"{place}: cannot be written" in str(caught.value)
+    assert contents(tmp_path) == {"file": b"kept"}
 
 
 def test_json_round_trips_and_other_content_is_refused(tmp_path: Path) -> None:
