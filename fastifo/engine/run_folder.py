@@ -108,6 +108,12 @@ def refuse_occupied(folder: Path) -> None:
         raise ValueError(f"{folder}: expected a new or empty folder, found {kind}; choose another")
 
 
+def refuse_run(folder: Path) -> None:
+    """Raises ValueError if `folder` is a run's, where a folder of many runs is to be made."""
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder}: expected a folder for many runs, found a run; choose another")
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """An empty temporary folder that becomes `folder` when the block ends without an error.

@@ -13,6 +13,7 @@ from fastifo import algos
 from fastifo.benchmarks.bimodal import load_bimodal
 from fastifo.benchmarks.sets import SIZES, build_sets
 from fastifo.data.dataset import Dataset, load_dataset
+from fastifo.engine.run_folder import refuse_run
 from fastifo.engine.setup import Settings, given_fields, resolve_settings
 from fastifo.engine.train import train
 from fastifo.envs.kept import keep_environments
@@ -94,6 +95,7 @@ def begin_study(
         settings_of(algorithm, fields)
     for env_id in envs:
         check_id(env_id)
+    refuse_run(out)
     keep_plan(out / "study.json", {"format": "fastifo-study", "kind": kind})
 
 

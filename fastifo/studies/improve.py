@@ -15,6 +15,7 @@ from fastifo import algos
 from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset
 from fastifo.data.load import load
+from fastifo.engine.run_folder import refuse_run
 from fastifo.engine.setup import Settings, choose_env, env_notes, given_fields, report_notes
 from fastifo.engine.train import TRAIN_ARGUMENTS
 from fastifo.envs.policy import Policy
@@ -107,6 +108,7 @@ def improve(
     if given is not None:  # before the plan, which would hold the folder for these arguments
         settings.check_data(given)
         env_notes(experiment.env, given)
+    refuse_run(experiment.folder)
     with folder_lock(experiment.folder):
         path, plan = experiment.folder / "plan.json", plan_of(experiment, seeds)
         is_new = not path.exists()

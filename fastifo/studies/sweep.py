@@ -17,6 +17,7 @@ from typing import Any
 from fastifo.algos.learner import Learner
 from fastifo.data.dataset import Dataset, load_dataset
 from fastifo.data.load import load
+from fastifo.engine.run_folder import refuse_run
 from fastifo.engine.setup import report_notes
 from fastifo.studies.final import finish
 from fastifo.studies.search import Search
@@ -145,6 +146,7 @@ def sweep(
 
 def _keep_data(plan: Plan, dataset: Dataset, folder: Path) -> None:
     """Writes the plan and the data.  Raises ValueError where the folder holds another sweep."""
+    refuse_run(folder)
     keep_plan(folder / "search" / "plan.json", plan.to_json(dataset))
     path = folder / plan.training.dataset
     if not path.exists():

@@ -14,6 +14,7 @@ import pytest
 import fastifo
 import sabotage
 from fastifo.report.report import report
+from fastifo.studies.grid import study_sibench
 from fastifo.studies.population import Advance, Population
 from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.executors import InProcess
@@ -270,3 +271,18 @@ def test_wrong_arguments_are_refused_before_any_work(
     with pytest.raises((TypeError, ValueError), match=message):
         run(data, tmp_path / "out", **changed)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_no_folder_for_many_runs(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fields: dict[str, Any] = {"num_updates": 1, "hidden_sizes": (4,), "progress": False}
+    fastifo.train("bc", data, out=out, **fields)
+    before = contents(out)
+    for start in (
+        lambda: run(data, out),
+        lambda: fastifo.improve("bc", data, data, out=out, iterations=1, **fields),
+        lambda: study_sibench(out, ("bc",), ("Hopper-v4",), (1,), **fields),
+    ):
+        with pytest.raises(ValueError, match="run: expected a folder for many runs, found a run"):
+            start()
+    assert contents(out) == before
