@@ -1,6 +1,6 @@
 """A task whose answer only pixels tell: BC and VfO-bin reach a target that they see.
 
-    python -m bench.image_toy [--updates 800] [--threads 2] [--precision bf16]
+    python -m bench.image_toy [--updates 2400] [--threads 2] [--precision bf16]
 
 A red dot moves on a canvas of 24 x 24 pixels; the action is its velocity. The green dot is its
 target. The observation beside the frame is always 0. BC clones a noisy expert. VfO-bin learns from
@@ -109,7 +109,7 @@ def success(policy: fastifo.Policy, *, shuffled: bool = False) -> float:
 def main() -> None:
     """Trains each method and prints a row for it."""
     parser = make_parser("bench.image_toy", __doc__)
-    parser.add_argument("--updates", type=int, default=800, help="of each method")
+    parser.add_argument("--updates", type=int, default=2400, help="of each method")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
     parser.add_argument("--seeds", type=int, default=1, help="policies of each method")
