@@ -11,6 +11,7 @@ from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, read
 from bench.studies import main, tge
 from bench.studies.cells import KEY, Cell
 from bench.study_tables import markdown
+from fastifo.report.runs import ORDER
 
 VERDICTS = {True: "holds", False: "does not hold", None: "undecided"}
 SIGNS = {True: "as claimed", False: "against", None: "undecided"}
@@ -148,14 +149,15 @@ def methods_table(kind: str) -> str:
             longest[cell] = max(longest.get(cell, row), row, key=lambda r: int(r["updates"]))
     if not longest:
         return "No cell is finished yet."
-    methods = list(dict.fromkeys(c.method_name for c in main.all_cells(False)))
-    methods = [m for m in methods if any(m == cell[2] for cell in longest)]
+    found = dict.fromkeys(cell[2] for cell in longest)
+    methods = sorted(found, key=lambda name: (ORDER.index(name.split()[0]), name))
     lines = []
     for task, which in dict.fromkeys(cell[:2] for cell in longest):
         rows = {m: longest[task, which, m] for m in methods if (task, which, m) in longest}
         first = next(iter(rows.values()))
+        bounds = [f"{float(first[name]):.0f}" for name in ("background", "expert")]
         cells = [method_cell(rows[m]) if m in rows else "" for m in methods]
-        lines.append([task, which, first["background"], first["expert"], *cells])
+        lines.append([task, which, *bounds, *cells])
     return markdown(" | ".join(["task", "set", "background", "expert", *methods]), lines, (0, 1))
 
 

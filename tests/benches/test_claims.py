@@ -134,5 +134,5 @@ def test_the_table_of_all_methods_takes_each_policys_longest_training(results: R
     add(results, Cell("Hopper-v4", "middle", spec, "bc", 512, 200_000), 70.0)
     header, _, row = page.methods_table("sibench").splitlines()
     assert header == "| task | set | background | expert | bc | tailo |"
-    assert row == "| Hopper-v4 | middle | 100.0 | 300.0 | 108 | **150** (50k) |"
+    assert row == "| Hopper-v4 | middle | 100 | 300 | 108 | **150** (50k) |"
     assert page.methods_table("bimodal") == "No cell is finished yet."
