@@ -48,5 +48,7 @@ def draw_panel(axis: Any, rows: list[dict[str, str]]) -> None:
             label=f"{method} {variant}".strip(), color=COLORS[ORDER.index(method)],
             ls=":" if variant else "-",
         )  # fmt: skip
+    stages = sorted({int(row["updates"]) for row in rows})
+    axis.set_xticks(stages, [f"{stage // 1000}k" for stage in stages])
     axis.set_xlabel("updates")
     axis.legend(fontsize=6)
