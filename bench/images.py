@@ -81,9 +81,9 @@ def make_sampler(
 def sampling(dataset: Dataset, folder: Path, batch: int, budget_s: float) -> Iterator[Measured]:
     """Batches of frames and their successors, from memory and from a pack."""
     dataset.save(folder / "frames.fastifo")
-    mapped = load(folder / "frames.fastifo")
+    packed = load(folder / "frames.fastifo")
     counter = torch.zeros(1, dtype=torch.int64)
-    for source, data in (("memory", dataset), ("pack", mapped)):
+    for source, data in (("memory", dataset), ("pack", packed)):
         for shift in (0, 4):
             sampler = make_sampler(data, batch, shift)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from bench.claims.claims import TGE_CLAIMS, VFO, Answer, Claim
-from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, read
+from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, method_name, read
 from bench.studies import main, tge
 from bench.studies.cells import KEY, Cell
 from bench.study_tables import markdown
@@ -145,7 +145,7 @@ def methods_table(kind: str) -> str:
     longest: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in read("main.csv"):
         if row["spec"].startswith(kind) and row["iteration"] == "0" and row["hidden"] == "256":
-            cell = (row["task"], row["set"], f"{row['method']} {row['variant']}".strip())
+            cell = (row["task"], row["set"], method_name(row))
             longest[cell] = max(longest.get(cell, row), row, key=lambda r: int(r["updates"]))
     if not longest:
         return "No cell is finished yet."
@@ -177,7 +177,7 @@ def rows_table(name: str) -> str:
         interval = f"{row['return']} ({row['low']} to {row['high']})"
         lines.append(
             [row["task"], f"{row['set']}{iteration}", row["background"],
-             f"{row['method']} {row['variant']}".strip(), f"{row['hidden']} x 2",
+             method_name(row), f"{row['hidden']} x 2",
              f"{int(row['updates']):,}", interval, row["per_seed"], row["mode"], row["precision"]]
         )  # fmt: skip
     header = (

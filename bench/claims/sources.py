@@ -26,6 +26,11 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def method_name(row: dict[str, str]) -> str:
+    """The method of a row, and its variant."""
+    return f"{row['method']} {row['variant']}".strip()
+
+
 def sample_of(row: dict[str, str], names: tuple[str, str, str], seeds: str = "") -> Sample:
     """A mean with its interval.  names: of these columns.  seeds: column of the seeds' means."""
     mean, low, high = (float(row[name]) for name in names)
@@ -42,7 +47,8 @@ def study_source(
 ) -> Source:
     """The rows of a study, of each cell those of the largest size.
 
-    at_least: width and updates; rows with less are left out.  is_small: see `Source`.
+    at_least: width and updates; rows with less are left out.
+    is_small: see `Source`; then rows with more are left out, too.
     """
     policies: dict[Cell, Sample] = {}
     backgrounds: dict[tuple[str, str], Sample] = {}
@@ -51,8 +57,9 @@ def study_source(
     for row in read(name):
         size = int(row["hidden"]), int(row["updates"])
         which = f"{row['set']} {row['iteration']}" if row["iteration"] != "0" else row["set"]
-        cell = (row["task"], which, f"{row['method']} {row['variant']}".strip())
-        if size[0] < at_least[0] or size[1] < at_least[1] or size < sizes.get(cell, (0, 0)):
+        cell = (row["task"], which, method_name(row))
+        too_small = size[0] < at_least[0] or size[1] < at_least[1]
+        if too_small or (is_small and size != at_least) or size < sizes.get(cell, (0, 0)):
             continue
         sizes[cell] = size
         policies[cell] = sample_of(row, RETURN, "per_seed")

@@ -56,15 +56,11 @@ class Cell:
         return Path(*parts, str(self.updates)) if self.iteration else Path(*parts)
 
     @property
-    def method_name(self) -> str:
-        """The method and its variant."""
-        return f"{self.method} {self.variant}".strip()
-
-    @property
     def label(self) -> str:
         """The cell in a few words; `--only` searches them."""
+        method = f"{self.method} {self.variant}".strip()
         turn = f", iteration {self.iteration}" if self.iteration else ""
-        return f"{self.task} {self.set} {self.method_name} {self.hidden}x2 {self.updates:,}{turn}"
+        return f"{self.task} {self.set} {method} {self.hidden}x2 {self.updates:,}{turn}"
 
     def minutes(self, updates_before: int = 0) -> float:
         """Estimated processor time in minutes on one thread, without data and evaluation.

@@ -36,8 +36,8 @@ BACKBONES: dict[str, dict[str, type[Learner]]] = {
     "otr": {"iql": OTRIQL, "rebrac": OTRReBRAC},
 }
 
-DAGGER = "dagger"  # the method of `fastifo.studies.dagger`, which is no class here
-ITS_COMMAND = (
+DAGGER = "dagger"  # the method of `fastifo.studies.dagger`, which has no Learner class
+DAGGER_HINT = (
     "DAgger is online and asks an expert; run it with fastifo improve dagger or "
     'fastifo.improve("dagger", ...)'
 )
@@ -122,7 +122,7 @@ def find(name: str, backbone: Any = None) -> type[Learner]:
     """
     if name not in ALGORITHMS:
         if is_dagger(name):
-            raise ValueError(f"unknown algorithm {name!r}: {ITS_COMMAND}")
+            raise ValueError(f"unknown algorithm {name!r}: {DAGGER_HINT}")
         names = [*ALGORITHMS, *(f"{method}-rebrac" for method in BACKBONES)]
         raise ValueError(
             f"unknown algorithm {name!r}; {did_you_mean(name, names)} (fastifo.register adds one "

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastifo.algos import ITS_COMMAND, is_dagger
+from fastifo.algos import DAGGER_HINT, is_dagger
 from fastifo.cli.methods import METHODS
 from fastifo.utils.text import did_you_mean
 
@@ -67,7 +67,7 @@ def hints(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
 def _command_of(word: str, commands: Mapping[str, Any]) -> str:
     """What runs an algorithm that stands where `commands` do not have it; "" for other words."""
     if is_dagger(word):
-        return ITS_COMMAND
+        return DAGGER_HINT
     names = {_plain(name): name for name in METHODS}
     name = names.get(_plain(word))
     if name is None or name in commands:

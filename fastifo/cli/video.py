@@ -53,8 +53,8 @@ class Video:
         """Writes the file and prints its path and the episode's return."""
         out = self.out or self.run / f"video{default_suffix()}"
         check_name(out)
-        check_writable(out)
         run = open_run(self.run)
+        check_writable(out)
         env = as_spec(
             self.env_id or run.require_env(), kwargs=env_kwargs(self.env_arg),
             settings=run.env_kwargs, obs_keys=run.obs_keys,

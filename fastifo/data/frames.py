@@ -35,10 +35,20 @@ class FileBytes:
         self.descriptor, self.first, self.label = descriptor, first, label
         weakref.finalize(self, os.close, descriptor)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.label}: frames in a file are neither copied nor pickled; save the dataset and "
+            "load it there"
+        )
+
     def read(self, position: int, out: NDArray[np.uint8]) -> None:
         """Fills an array from a position on.  Raises ValueError if the file ends before."""
-        if os.preadv(self.descriptor, [out.data], self.first + position) != out.nbytes:
-            raise ValueError(f"{self.label}: the file was shortened; build it again")
+        rest = out.reshape(-1).data
+        while rest:
+            count = os.preadv(self.descriptor, [rest], self.first + position)
+            if count == 0:
+                raise ValueError(f"{self.label}: the file was shortened; build it again")
+            rest, position = rest[count:], position + count
 
     def write(self, position: int, values: NDArray[np.uint8]) -> None:
         """Writes an array at a position.  Raises OSError if there is no room."""
@@ -257,7 +267,7 @@ def new_frames(shape: Sequence[int]) -> FrameStore:
     """Frames to be filled, in memory, or in a temporary file if there are many.
 
     shape: (M, H, W, C).  The file is in the folder for temporary files, without a name: it is gone
-    when nothing refers to the frames.  Raises OSError if there is no room.
+    when nothing refers to the frames.  Raises OSError if it cannot be made.
     """
     size_bytes = int(np.prod(shape))
     if size_bytes <= IN_MEMORY_BYTES:

@@ -62,10 +62,8 @@ def film(
     Raises ValueError for a camera that the environment does not have, or an environment that cannot
     be rendered; ImportError naming a library that is missing.
     """
-    episode, max_steps = (
-        as_count("episode", episode, low=0),
-        as_count("max_steps", max_steps, low=0),
-    )
+    episode = as_count("episode", episode, low=0)
+    max_steps = as_count("max_steps", max_steps, low=0)
     own = open_filmed(env if cameras_of(policy) else env.without_cameras())
     try:
         camera = _choose_camera(own, camera)

@@ -128,7 +128,7 @@ def _entry(obs: Any, path: str) -> Any:
 def _kind_of(value: Any) -> str:
     """What a value is, for errors."""
     if isinstance(value, Mapping):
-        return f"one with {', '.join(map(str, value)) or 'none'}"
+        return f"a dict with {', '.join(map(str, value))}" if value else "an empty dict"
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ + (f" of {dtype}" if dtype is not None else "")
 

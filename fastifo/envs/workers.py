@@ -145,7 +145,9 @@ class _Worker:
         answer = self.receive()
         if answer is None:
             hint = ""
-            if self.needs_script and hasattr(sys.modules["__main__"], "__file__"):
+            # A process whose import of the script raised an error has ended with 1.
+            imported = self.needs_script and self.process.exitcode == 1
+            if imported and hasattr(sys.modules["__main__"], "__file__"):
                 hint = (
                     "; it imports your script, which must do its work below "
                     "if __name__ == '__main__':; or use num_workers=0"

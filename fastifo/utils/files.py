@@ -51,7 +51,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
-        temporary, handle = _make_temporary(path, lambda **where: tempfile.mkstemp(**where)[1])
+        temporary, handle = _make_temporary(path, _make_file)
         write(temporary)
         sync(temporary)
         temporary.chmod(0o644)
@@ -79,7 +79,7 @@ def check_writable(path: Path) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, handle = _make_temporary(path, lambda **where: tempfile.mkstemp(**where)[1])
+        temporary, handle = _make_temporary(path, _make_file)
     except OSError as error:
         raise OSError(
             error.errno or errno.EIO,
@@ -103,6 +103,12 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
+
+
+def _make_file(**where: Any) -> str:
+    handle, name = tempfile.mkstemp(**where)
+    os.close(handle)
+    return str(name)
 
 
 def _make_temporary(path: Path, make: Callable[..., str]) -> tuple[Path, int]:

@@ -97,6 +97,9 @@ def test_rows_that_are_short_or_incomplete_decide_nothing(results: Results) -> N
     add_hopper(results, 50.0, updates=50_000)
     assert page.verdict(claim("V2")) == "open"
     assert page.small_verdict(claim("V2")) == "holds (256 x 2, 50,000 updates)"
+    add(results, Cell("Hopper-v4", "middle", "spec", "bc", 256, 200_000), 500.0)
+    page.answers.cache_clear()  # one that trained longer does not stand among the others
+    assert page.small_verdict(claim("V2")) == "holds (256 x 2, 50,000 updates)"
     page.answers.cache_clear()
     add(results, Cell("Hopper-v4", "middle", "spec", "bc", 256, 200_000), 50.0)
     assert page.verdict(claim("V2")) == "open"

@@ -50,3 +50,12 @@ def test_what_cannot_be_filmed_is_said_in_one_line(
         assert status == 2
         assert message in err.strip().splitlines()[-1]
     assert not (folder / "a.gif").exists()
+
+
+def test_a_folder_without_a_run_is_not_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, _, err = run(capsys, "video", tmp_path / "missing")
+    assert status == 2
+    assert "missing: no run here" in err
+    assert not (tmp_path / "missing").exists()

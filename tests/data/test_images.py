@@ -1,6 +1,8 @@
 """Frames of cameras: built, stored, selected and refused."""
 
+import copy
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,14 @@ def test_a_pack_that_is_shortened_while_it_is_open_is_an_error(
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.fastifo: .*wrist: the file was shortened"):
         frames[:]
+
+
+def test_frames_of_a_file_are_neither_copied_nor_pickled(tmp_path: Path) -> None:
+    image_dataset().save(tmp_path / "a.fastifo")
+    dataset = fastifo.load(tmp_path / "a.fastifo")
+    for share in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"a\.fastifo: .*: frames in a file are neither copied"):
+            share(dataset)
 
 
 def test_a_full_disk_is_an_error_while_frames_are_stored() -> None:

@@ -204,7 +204,7 @@ def test_what_is_no_environment_is_refused(env: Any, kind: type[Exception], text
         ({"success": "yes"}, r"expected info\['success'\] to be true or false, found str"),
         ({"success": [True, False]}, r"expected info\['success'\] to be true or false"),
         ({"obs": 3}, "expected an observation with the entry 'goal/x', .* found int"),
-        ({"obs": {"goal": {"x": 1}}}, "with the entry 'goal/y', .* found one with goal"),
+        ({"obs": {"goal": {"x": 1}}}, "with the entry 'goal/y', .* found a dict with goal"),
         (
             {"obs": {"goal": {"x": [1, 2], "y": [3]}, "point": [4]}},  # as wide as it should be
             r"goal/x: expected observations of shape \(1,\), .* found \(2,\)",
@@ -219,7 +219,7 @@ def test_a_step_that_returns_something_else_is_named(answers: dict[str, Any], te
 
 
 def test_arrays_of_one_entry_are_numbers_and_success_may_be_unknown() -> None:
-    answers = {"reward": np.ones(1), "terminated": np.zeros(1, bool), "success": np.array([True])}
+    answers = {"reward": np.ones(1), "terminated": np.zeros(1, bool), "success": [True]}
     played = play(functools.partial(own_envs.Answering, **answers))
     assert played.returns.tolist() == [[20.0] * 4]
     assert played.success == 1.0

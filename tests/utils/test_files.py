@@ -101,6 +101,14 @@ def test_a_place_where_nothing_can_be_written_is_known_before(tmp_path: Path) ->
     assert contents(tmp_path) == {"file": b"kept"}
 
 
+def test_writing_leaves_no_open_file(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        write_bytes(tmp_path / "file", b"new")
+        check_writable(tmp_path / "file")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_json_round_trips_and_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     write_json(path, {"a": [1, 2.5, None]})

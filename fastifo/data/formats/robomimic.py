@@ -46,7 +46,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     key, an image key, a camera that the file does not have, or a damaged file.
     """
     file = HDF5(path)
-    demos = _demos(file, options.filter)
+    demos = _demos(file, options.filter)[: options.episodes or None]
     keys = _choose_keys(file, demos, options)
     frames, with_next = _frame_columns(file, demos, options.cameras)
     source = _source(file, demos, options, keys)
@@ -185,7 +185,6 @@ def _frame_columns(
 
 def _choose_keys(file: HDF5, demos: list[str], options: ReadOptions) -> tuple[str, ...]:
     """The given keys, or the default ones that the file has.  Most demonstrations have them."""
-    demos = demos[: options.episodes or None]
     default = LOW_DIM[1:] if options.cameras else LOW_DIM  # what cameras see is not told
     groups = {f"data/{demo}/obs" for demo in demos}
     found: dict[str, list[str]] = {}  # a key's datasets

@@ -88,7 +88,7 @@ def own_frame(name: str, env: Any, size: Sequence[int] | None = None) -> NDArray
     is_uint8 = isinstance(frame, np.ndarray) and frame.dtype == np.uint8
     if not is_uint8 or frame.shape != (height, width, 3):
         found = f"{getattr(frame, 'dtype', type(frame).__name__)} {list(np.shape(frame))}"
-        wanted = "[H, W, 3]" if size is None else f"[{height}, {width}, 3], as the settings say"
+        wanted = "[H, W, 3]" if size is None else f"[{height}, {width}, 3]"
         raise ValueError(
             f"{name}: expected render() to return a frame of uint8 {wanted}, found {found}"
         )

@@ -4,6 +4,7 @@ A function may return any object with Gymnasium's attributes and methods, so you
 does not need the package `gymnasium`, which is an extra.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import sys
@@ -24,7 +25,7 @@ from fastifo.envs.vector import SUCCESS_KEYS, VectorEnv
 from fastifo.envs.workers import WorkerLanes
 
 LANES = 64  # environments of one process: more would cost memory and save no time
-ARRAYS = (np.generic, np.ndarray, Tensor)  # what may hold a number
+ARRAYS = (np.generic, np.ndarray, Tensor, list)  # what may hold a number
 DEFAULT_RATE = 30.0  # steps in a second, for videos
 
 
@@ -146,7 +147,10 @@ class GymnasiumEnv:
         """A number that `step` returned.  Raises TypeError for anything else."""
         if isinstance(value, float | int):
             return float(value)
-        array = np.asarray(value) if isinstance(value, ARRAYS) else np.zeros(2)
+        array = np.zeros(2)
+        if isinstance(value, ARRAYS):
+            with contextlib.suppress(ValueError):  # a list of lists of different lengths
+                array = np.asarray(value)
         if array.size != 1 or array.dtype.kind not in "fiub":
             found = f"{type(value).__name__} {value!r}"
             raise TypeError(f"{self.name}: step(action): expected {what}, found {found:.200}")

@@ -89,6 +89,8 @@ class RobosuiteEnv:
                 hard_reset=False,
                 seed=0,
             )
+        except (ImportError, OSError, MemoryError):
+            raise
         except Exception as error:  # of many kinds, some of them robosuite's own
             raise ValueError(
                 f"{self.name}: env_kwargs: robosuite rejects these settings: {given} ({error!r})"

@@ -64,6 +64,19 @@ def assert_frames_match(dataset: Dataset) -> None:
             assert torch.equal(image, frame(number, step, bool(eye)))
 
 
+def test_only_the_demonstrations_that_are_read_decide_about_cameras(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write(path)
+    with h5py.File(path, "r+") as file:
+        first, *others = sorted(file["data"])
+        for demo in others:
+            del file[f"data/{demo}/obs/agentview_image"]
+    with pytest.raises(ValueError, match="found them in 1 of 3"):
+        fastifo.load(f"robomimic:{path}{CAMERAS}")
+    dataset = fastifo.load(f"robomimic:{path}{CAMERAS},episodes=1")
+    assert dataset.images["agentview"].shape[0] == LENGTHS[int(first.split("_")[1])] + 1
+
+
 def test_frames_of_a_robomimic_file(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(file_frames, "PART_BYTES", 2 * 16 * 17 * 3)  # two frames at a time
     monkeypatch.setattr(frames_module, "IN_MEMORY_BYTES", 100)
