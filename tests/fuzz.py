@@ -26,7 +26,7 @@ FORMATS = (
 )  # fmt: skip
 HDF5 = ("d4rl", "minari", "robomimic", "d3rlpy", "maniskill")
 SPECS = {"arrow": "parquet"}  # kind of spec, where it is not the format's name
-LIMIT_S = 5.0
+LIMIT_S = 10.0
 STEPS, OBS_DIM, ACTION_DIM = 20, 4, 2
 
 

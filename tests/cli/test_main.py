@@ -73,7 +73,7 @@ def test_a_mistake_is_one_line_and_status_two(
         (["data", "inspect", "sibench:Hopper-v4/d=x"], "d must be an integer"),
         (
             ["data", "convert", "--dataset", dataset, "--out", f"{dataset}/below"],
-            "could not be written",
+            "cannot be written",
         ),
         (["train", "bc", "--out", out], "expected --dataset, or --expert and --background"),
         (["report", tmp_path / "nowhere"], "no run below this folder"),
