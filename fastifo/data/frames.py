@@ -30,7 +30,7 @@ class FileBytes:
     def __init__(self, descriptor: int, first: int, label: str) -> None:
         """descriptor: of the open file, closed here.  first: where the bytes begin.
 
-        label: names the file in errors.
+        label: names the file, and its camera, in errors.
         """
         self.descriptor, self.first, self.label = descriptor, first, label
         weakref.finalize(self, os.close, descriptor)
@@ -63,15 +63,14 @@ class FrameStore:
 
     def __init__(
         self, shape: Sequence[int], storage: Tensor | FileBytes,
-        crc32: NDArray[np.uint32] | None = None, label: str = "",
+        crc32: NDArray[np.uint32] | None = None,
     ) -> None:  # fmt: skip
         """shape: (n, H, W, C).  storage: a contiguous uint8 tensor of this shape, or a file.
 
-        crc32: of each block; None: there are no checksums.  label: names the file and the camera
-        in errors.
+        crc32: of each block; None: there are no checksums.
         """
         self.shape = tuple(int(n) for n in shape)
-        self.storage, self.crc32, self.label = storage, crc32, label
+        self.storage, self.crc32 = storage, crc32
         self.frame_bytes = int(np.prod(self.shape[1:]))
         self.per_block = frames_per_block(self.shape)
         # Blocks that have not been compared.
@@ -114,7 +113,7 @@ class FrameStore:
             self.storage.read(first * self.frame_bytes, content)
             if zlib.crc32(content.data) != int(self.crc32[block]):
                 raise ValueError(
-                    f"{self.label}: frames {first} to {first + count - 1} are damaged; "
+                    f"{self.storage.label}: frames {first} to {first + count - 1} are damaged; "
                     "build it again"
                 )
             self.unchecked[block] = False

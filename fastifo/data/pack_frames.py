@@ -75,9 +75,8 @@ def open_frames(path: Path, start: int, header: Mapping[str, Any]) -> dict[str, 
             crc32 = np.empty(0, np.uint32)
         if offset + count > size or len(crc32) != blocks:
             raise ValueError(f"{path}: frames of {name!r} are damaged; build it again")
-        label = f"{path}: {name}"
-        content = FileBytes(os.open(path, os.O_RDONLY), start + offset, label)
-        result[name] = Frames([FrameStore(shape, content, crc32, label)])
+        content = FileBytes(os.open(path, os.O_RDONLY), start + offset, f"{path}: {name}")
+        result[name] = Frames([FrameStore(shape, content, crc32)])
     return result
 
 
