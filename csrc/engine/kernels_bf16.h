@@ -111,32 +111,36 @@ __attribute__((target("avx512bf16"))) inline void bf16_tile_avx512bf16(const Bf1
   }
 }
 
-// AMX: four sums of 16 x 16 in tile registers.
-__attribute__((target("amx-tile,amx-bf16"))) inline void bf16_tile_amx(const Bf16Operands& o,
-                                                                       float* out) {
-  constexpr int kLine = 64;           // bytes of a tile's row
+// AMX: four sums of 16 x 16 in tile registers. The kernel is a null pointer, and `gemm_amx` has
+// what follows inlined.
+constexpr Bf16Kernel kAmxKernel = nullptr;
+#define FASTIFO_AMX __attribute__((target("amx-tile,amx-bf16"), always_inline)) inline
+
+FASTIFO_AMX void amx_clear() {
   __asm__ volatile("" ::: "memory");  // `_tile_loadd` does not declare that it reads memory
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int p = 0; p < product_count(o.parts); ++p) {
-    const Bf16* left = o.left + kLeftPart[p] * o.left_part;
-    const Bf16* right = o.right + kRightPart[p] * o.right_part;
-    const int64_t next = o.blocks * kTileSize;
-    for (int64_t block = 0; block < o.blocks; ++block) {
-      _tile_loadd(4, left, kLine);
-      _tile_loadd(6, right, kLine);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, right + next, kLine);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, left + next, kLine);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-      left += kTileSize;
-      right += kTileSize;
-    }
-  }
+}
+
+// Adds the product of 32 terms. `next` is the distance to the tiles of the next 16 rows and
+// columns. What is read from R is not kept in L1, where the rows of L stay.
+FASTIFO_AMX void amx_multiply(const Bf16* left, const Bf16* right, int64_t next) {
+  constexpr int kLine = 64;  // bytes of a tile's row
+  _tile_loadd(4, left, kLine);
+  _tile_stream_loadd(6, right, kLine);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_stream_loadd(7, right + next, kLine);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_loadd(5, left + next, kLine);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+// Writes the sums as two panels of 32 lines.
+FASTIFO_AMX void amx_store(float* out) {
+  constexpr int kLine = 64;
   _tile_stored(0, out, kLine);
   _tile_stored(2, out + kPanel * kPanel, kLine);
   _tile_stored(1, out + kBlock * kPanel, kLine);

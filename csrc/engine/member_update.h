@@ -46,15 +46,15 @@ class MemberUpdate {
         next_obs_(width_, rows_),
         policy_obs_(width_, scalar_pair_ ? policy_rows_ : kBlock),
         action_(plan.action_dim, plan.bins > 0 ? 0 : policy_rows_),
-        scalar_(plan.scalar, scalar_rows_, threads_.scalar(0).size),
-        policy_(plan.policy, policy_rows_, threads_.policy(0).size),
+        scalar_(plan.scalar, scalar_rows_, threads_.scalar(0).size, kParts),
+        policy_(plan.policy, policy_rows_, threads_.policy(0).size, kParts),
         arrays_((kArrays + threads * 2) * scalar_rows_),
         head_(plan, policy_rows_) {
     for (int i = 0; i < threads; ++i) {
       slot_.push_back(std::make_unique<ThreadSlot>(
           plan,
           largest_operand({&plan.policy, &plan.scalar}, std::max(scalar_rows_, kTargetChunk))));
-      chunk_.push_back(std::make_unique<Activations>(plan.scalar, kTargetChunk, 1));
+      chunk_.push_back(std::make_unique<Activations>(plan.scalar, kTargetChunk, 0, kParts));
     }
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/adam_step.h"
+#include "engine/blocks_bf16.h"
 #include "engine/gemm.h"
 #include "engine/gemm_bf16.h"
 #include "engine/layer_norm.h"
@@ -28,6 +29,21 @@ struct Layer {
 struct Scratch {
   explicit Scratch(int64_t numbers) : left(numbers), right(numbers) {}
   Buffer left, right;
+};
+
+// What a layer reads or writes: an activation or the gradient in one, [features, rows of the
+// batch]. With bf16 products `packs` can replace the numbers, which then are not stored and have no
+// data.
+struct Operand {
+  Operand(const Panels& panels, const Packs& copies = {}) : values(panels), packs(copies) {}
+
+  Panels values;
+  Packs packs;
+
+  Operand part(const Range& range) const {
+    if (values.data != nullptr) return {values.part(range), packs.part(range)};
+    return {{nullptr, values.rows, range.count()}, packs.part(range)};
+  }
 };
 
 // One member's copy of a net. kParts is 0 for products in single precision, 1 for bf16, 2 for bf16
@@ -71,63 +87,95 @@ class Mlp {
 
   // out(n, b) = sum over k of w(k, n) x(k, b) + bias(n), with ReLU unless the layer is the last.
   // `target` reads the target's weights instead.
-  void forward(int index, bool target, const Panels& x, const Panels& out, Scratch& scratch) const {
+  void forward(int index, bool target, const Operand& from, const Operand& to,
+               Scratch& scratch) const {
     const Layer& layer = layers_[index];
     const Real* state = target ? target_ : weights_;
     const Real* bias = state + layer.biases;
     const bool relu = index + 1 < depth_;
+    const Panels &x = from.values, &out = to.values;
     if (layer.outputs == 1) {
       return forward_scalar(state + layer.weights, *bias, relu, x, out);
     }
-    const auto finish = [&](int64_t row, int64_t panel, const Real* line)
-                            __attribute__((always_inline)) {
-                              Real* to = out.line(panel, row);
-                              prefetch_l2(out.line(panel + kPanelsAhead, row));
-                              const Vec<Real> shift = fill(bias[row]);
-                              for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-                                const Vec<Real> y = load(line + v) + shift;  // a NaN stays
-                                store(to + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
-                              }
-                            };
     if constexpr (kParts == 0) {
+      const auto finish = [&](int64_t row, int64_t panel, const Real* line)
+                              __attribute__((always_inline)) {
+                                Real* to = out.line(panel, row);
+                                prefetch_l2(out.line(panel + kTilePanels, row));
+                                const Vec<Real> shift = fill(bias[row]);
+                                for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+                                  const Vec<Real> y = load(line + v) + shift;  // a NaN stays
+                                  store(to + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
+                                }
+                              };
       gemm<true>(weights(state, layer), x, layer.outputs, finish);
     } else {
-      Bf16* const right = bf16(scratch.right);
-      pack_right<kParts>(x, right, hardware_);
-      gemm_bf16<kParts>(kernel_, pack(layer, target ? kTarget : kTransposed), right,
-                        layer.columns(), x.columns, layer.rows(), finish, nothing);
+      gemm_bf16<kParts>(kernel_, {pack(layer, target ? kTarget : kTransposed), layer.size()},
+                        down_operand(from, scratch), layer.columns(), x.columns, layer.rows(),
+                        [&](int64_t row, int64_t column, Real* sums, int64_t i)
+                            __attribute__((always_inline)) {
+                              add_bias(sums, i, bias + row, relu);
+                              if (to.packs.down == nullptr)
+                                return store_rows(sums, i, out, row, column);
+                              pack_activation<kParts>(sums, i, to.packs, row, column, hardware_);
+                            });
     }
   }
 
   // Gradient in a layer's input: out(k, b) = sum over n of w(k, n) gradient(n, b). If `x` has data,
   // through the ReLU that produced it: where x(k, b) > 0, else 0.
-  void backward(int index, const Panels& gradient, const Panels& x, const Panels& out,
+  void backward(int index, const Operand& from, const Operand& active, const Operand& to,
                 Scratch& scratch) const {
     const Layer& layer = layers_[index];
+    const Panels &gradient = from.values, &x = active.values, &out = to.values;
     const auto finish = [&](int64_t row, int64_t panel,
                             const Real* line) __attribute__((always_inline)) {
       Real* to = out.line(panel, row);
-      prefetch_l2(out.line(panel + kPanelsAhead, row));
+      prefetch_l2(out.line(panel + kTilePanels, row));
       if (x.data == nullptr) {
         std::memcpy(to, line, kPanel * sizeof(Real));
         return;
       }
       const Real* active = x.line(panel, row);
-      prefetch_l2(x.line(panel + kPanelsAhead, row));
+      prefetch_l2(x.line(panel + kTilePanels, row));
       for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
         store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
       }
     };
-    if (layer.outputs == 1) {
-      return backward_scalar(weights_ + layer.weights, layer.rows(), gradient, finish);
-    }
-    if constexpr (kParts == 0) {  // all rows: the padding must become 0
+    if constexpr (kParts == 0) {
+      if (layer.outputs == 1) {
+        return backward_scalar(weights_ + layer.weights, layer.rows(), gradient, finish);
+      }
+      // All rows: the padding must become 0.
       gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
     } else {
-      Bf16* const right = bf16(scratch.right);
-      pack_right<kParts>(gradient, right, hardware_);
-      gemm_bf16<kParts>(kernel_, pack(layer, kPlain), right, layer.rows(), gradient.columns,
-                        layer.columns(), finish, nothing);
+      const auto finish_rows = [&](int64_t row, int64_t column, Real* sums,
+                                   int64_t i) __attribute__((always_inline)) {
+        if (active.packs.down != nullptr) {
+          const Bf16* const tile = active.packs.down_tile(row, column);
+          mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
+        } else if (x.data != nullptr) {
+          mask_rows(sums, i, block_of(x, row, column));
+        }
+        if (to.packs.along == nullptr) return store_rows(sums, i, out, row, column);
+        pack_gradient<kParts>(sums, i, to.packs, row, column, hardware_);
+      };
+      if (layer.outputs > 1) {
+        return gemm_bf16<kParts>(kernel_, {pack(layer, kPlain), layer.size()},
+                                 down_operand(from, scratch), layer.rows(), gradient.columns,
+                                 layer.columns(), finish_rows);
+      }
+      alignas(64) Real sums[kBlock * kBlock];
+      for (int64_t column = 0; column < gradient.columns; column += kBlock) {
+        for (int64_t row = 0; row < layer.rows(); row += kBlock) {
+          backward_scalar(
+              weights_ + layer.weights + row * kPanel, kBlock, gradient.part(column, kBlock),
+              [&](int64_t i, int64_t panel, const Real* line) {
+                std::memcpy(sums + (panel * kBlock + i) * kPanel, line, kPanel * sizeof(Real));
+              });
+          for (int64_t i = 0; i < kBlock; i += 2) finish_rows(row, column, sums, i);
+        }
+      }
     }
   }
 
@@ -135,10 +183,11 @@ class Mlp {
   // dw(k, n) = sum over b of x(k, b) gradient(n, b) and the bias gradient sum over b of
   // gradient(n, b). The target is updated in single precision only: its packs are not.
   template <TargetUpdate kTargetUpdate = TargetUpdate::kNone>
-  void apply_gradients(int index, const Panels& x, const Panels& gradient, const Range& outputs,
+  void apply_gradients(int index, const Operand& input, const Operand& slope, const Range& outputs,
                        const AdamFactors<Real>& factors, Scratch& scratch) const {
     if (outputs.count() == 0) return;
     const Layer& layer = layers_[index];
+    const Panels &x = input.values, &gradient = slope.values;
     const AdamFactors<Real> f = factors;
     Real* w = weights_ + layer.weights;
     Real* m = first_ + layer.weights;
@@ -165,18 +214,26 @@ class Mlp {
       transpose_panels(gradient, outputs, transposed);
       gemm<false>(x, transposed, layer.rows(), finish);
     } else {
-      Bf16 *const left = bf16(scratch.left), *const right = bf16(scratch.right);
-      pack_left<kParts>(x, left, hardware_);
-      pack_right_transposed<kParts>(gradient, outputs, right, hardware_);
-      gemm_bf16<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns, finish,
-                        [&](int64_t row, int64_t column) __attribute__((always_inline)) {
-                          pack_weights<kParts>(weights(weights_, layer), row,
-                                               outputs.first + column, pack(layer, kPlain),
-                                               pack(layer, kTransposed), hardware_);
-                        });
+      const PackedOperand left = along_operand(input, scratch);
+      const PackedOperand right = along_operand(slope, outputs, scratch);
+      WeightPacker<kParts> packer = weight_packer(weights_, layer, kTransposed);
+      gemm_bf16<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns,
+                        [&](int64_t row, int64_t column, Real* sums, int64_t i)
+                            __attribute__((always_inline)) {
+                              each_line(sums, i,
+                                        [&](const Real* line, int64_t panel, int64_t index)
+                                            __attribute__((always_inline)) {
+                                              finish(row + index, column / kPanel + panel, line);
+                                            });
+                              packer.pack_rows(row, outputs.first + column, i);
+                            });
     }
-    step_vector<kTargetUpdate>(layer, layer.biases, outputs, f,
-                               [&](int64_t row) { return row_sum(gradient, row); });
+    step_vector<kTargetUpdate>(layer, layer.biases, outputs, f, [&](int64_t row, Real* line) {
+      if constexpr (kParts > 0) {
+        if (slope.packs.along != nullptr) return packed_row_sums<kParts>(slope.packs, row, line);
+      }
+      for (int64_t i = 0; i < kPanel; ++i) line[i] = row_sum(gradient, row + i);
+    });
   }
 
   // Adam's step for the scales and shifts of some of a layer's outputs.
@@ -187,11 +244,17 @@ class Mlp {
                             const Panels& statistics, const Range& outputs,
                             const AdamFactors<Real>& factors) const {
     const Layer& layer = layers_[index];
-    step_vector<kTargetUpdate>(layer, layer.norm, outputs, factors, [&](int64_t row) {
-      return scale_gradient(gradient, x, statistics, row);
+    step_vector<kTargetUpdate>(layer, layer.norm, outputs, factors, [&](int64_t row, Real* line) {
+      for (int64_t i = 0; i < kPanel; ++i) {
+        line[i] = scale_gradient(gradient, x, statistics, row + i);
+      }
     });
     step_vector<kTargetUpdate>(layer, layer.norm + layer.columns(), outputs, factors,
-                               [&](int64_t row) { return row_sum(gradient, row); });
+                               [&](int64_t row, Real* line) {
+                                 for (int64_t i = 0; i < kPanel; ++i) {
+                                   line[i] = row_sum(gradient, row + i);
+                                 }
+                               });
   }
 
   // Adam's step on one line of parameters that belong to no layer.
@@ -216,16 +279,10 @@ class Mlp {
     if constexpr (kParts > 0) {
       for (int i = 0; i < depth_; ++i) {
         const Layer& layer = layers_[i];
-        for (int64_t row = 0; row < layer.rows(); row += kBlock) {
-          for (int64_t column = 0; column < layer.columns(); column += kBlock) {
-            if (has_target) {  // the plain pack is overwritten below
-              pack_weights<kParts>(weights(target_, layer), row, column, pack(layer, kPlain),
-                                   pack(layer, kTarget), hardware_);
-            }
-            pack_weights<kParts>(weights(weights_, layer), row, column, pack(layer, kPlain),
-                                 pack(layer, kTransposed), hardware_);
-          }
+        if (has_target) {  // the plain pack is overwritten below
+          weight_packer(target_, layer, kTarget).pack_all();
         }
+        weight_packer(weights_, layer, kTransposed).pack_all();
       }
     }
   }
@@ -234,10 +291,43 @@ class Mlp {
   // The packed copies of a layer's weights: for backward, for forward, for the target's forward.
   enum Pack { kPlain, kTransposed, kTarget, kPacks };
 
-  static constexpr auto nothing = [](int64_t, int64_t) {};
-
   Bf16* pack(const Layer& layer, Pack which) const {
     return packs_ + layer.packs + which * kParts * layer.size();
+  }
+
+  // The packed operand whose terms are features, or are rows of the batch; packed here if it is not
+  // yet.
+  PackedOperand down_operand(const Operand& x, Scratch& scratch) const {
+    if (x.packs.down != nullptr) return {x.packs.down_tile(0, 0), x.packs.size()};
+    pack_right<kParts>(x.values, bf16(scratch.right), hardware_);
+    return {bf16(scratch.right), x.values.size()};
+  }
+  PackedOperand along_operand(const Operand& x, Scratch& scratch) const {
+    if (x.packs.along != nullptr) return {x.packs.along_tile(0, 0), x.packs.size()};
+    pack_left<kParts>(x.values, bf16(scratch.left), hardware_);
+    return {bf16(scratch.left), x.values.size()};
+  }
+  PackedOperand along_operand(const Operand& gradient, const Range& outputs,
+                              Scratch& scratch) const {
+    if (gradient.packs.along != nullptr) {
+      return {gradient.packs.along_tile(outputs.first, 0), gradient.packs.size()};
+    }
+    pack_right_transposed<kParts>(gradient.values, outputs, bf16(scratch.right), hardware_);
+    return {bf16(scratch.right), outputs.count() * gradient.values.columns};
+  }
+
+  // Stores rows i and i + 1 of a block at (row, column).
+  static FASTIFO_INLINE void store_rows(Real* sums, int64_t i, const Panels& out, int64_t row,
+                                        int64_t column) {
+    each_line(sums, i,
+              [&](const Real* line, int64_t panel, int64_t index) __attribute__((always_inline)) {
+                std::memcpy(out.line(column / kPanel + panel, row + index), line,
+                            kPanel * sizeof(Real));
+              });
+  }
+
+  WeightPacker<kParts> weight_packer(const Real* state, const Layer& layer, Pack transposed) const {
+    return {weights(state, layer), pack(layer, kPlain), pack(layer, transposed), hardware_};
   }
 
   static Bf16* bf16(const Buffer& buffer) { return reinterpret_cast<Bf16*>(buffer.data()); }
@@ -264,12 +354,13 @@ class Mlp {
   }
 
   // Adam's step for some of the numbers of a layer that start at `offset`, one per output.
+  // gradient(row, line) writes the gradient of 16 of them.
   template <TargetUpdate kTargetUpdate, typename Gradient>
   void step_vector(const Layer& layer, int64_t offset, const Range& outputs,
                    const AdamFactors<Real>& f, const Gradient& gradient) const {
     for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
       alignas(64) Real line[kPanel];
-      for (int64_t i = 0; i < kPanel; ++i) line[i] = gradient(row + i);
+      gradient(row, line);
       const int64_t at = offset + row;
       step_line<kTargetUpdate>(weights_ + at, first_ + at, second_ + at, target_ + at, line, f);
     }

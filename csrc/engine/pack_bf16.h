@@ -116,14 +116,62 @@ FASTIFO_INLINE void transpose_words(const Number* in, Bf16* out) {
   }
 }
 
+// A block of 32 x 32 numbers: 32 lines of one panel and 32 of the next.
+template <typename Number>
+struct Block {
+  const Number* half[2];
+
+  FASTIFO_INLINE const Number* line(int64_t panel, int64_t row) const {
+    return half[panel] + row * kPanel;
+  }
+};
+
+FASTIFO_INLINE Block<Real> block_of(const Panels& in, int64_t row, int64_t column) {
+  return {{in.line(column / kPanel, row), in.line(column / kPanel + 1, row)}};
+}
+
+// Rows `row` and `row` + 1 of the block R(t, j) = in(t, j); `row` is even. `first` and `second` are
+// the tiles of the left and of the right 16 columns.
+template <typename Number>
+FASTIFO_INLINE void pack_rows_right(const Block<Number>& in, int64_t row, Bf16* first, Bf16* second,
+                                    int part, bool hardware) {
+  store_pairs(first + row * kPanel, in.line(0, row), in.line(0, row + 1), part, hardware);
+  store_pairs(second + row * kPanel, in.line(1, row), in.line(1, row + 1), part, hardware);
+}
+
+// Rows `row` and `row` + 1 of the block L(i, t) = in(i, t). `first` and `second` are the tiles of
+// the upper and of the lower 16 rows.
+template <typename Number>
+FASTIFO_INLINE void pack_rows_left(const Block<Number>& in, int64_t row, Bf16* first, Bf16* second,
+                                   int part, bool hardware) {
+  Bf16* const to = (row < kPanel ? first : second) + row % kPanel * kBlock;
+  store_lines(to, in.line(0, row), in.line(1, row), part, hardware);
+  store_lines(to + kBlock, in.line(0, row + 1), in.line(1, row + 1), part, hardware);
+}
+
+// The tile of R(t, j) = in(j, t) for the 16 rows of the block that begin at `row`. Neighbours in a
+// line form the pairs of the result, so 32-bit words are transposed and not single numbers.
+template <typename Number>
+FASTIFO_INLINE void pack_transposed(const Block<Number>& in, int64_t row, Bf16* to, int part,
+                                    bool hardware) {
+  alignas(64) Number words[kPanel * kPanel];
+  for (int64_t i = 0; i < kPanel; ++i) {
+    store_lines(reinterpret_cast<Bf16*>(words + i * kPanel), in.line(0, row + i),
+                in.line(1, row + i), part, hardware);
+  }
+  transpose_words(words, to);
+}
+
 // R(t, j) = in(t, j).
 template <int kParts>
 FASTIFO_INLINE void pack_right(const Panels& in, Bf16* out, bool hardware) {
   for (int part = 0; part < kParts; ++part, out += in.size()) {
-    for (int64_t panel = 0; panel < in.panels(); ++panel) {
-      for (int64_t row = 0; row < in.rows; row += 2) {
-        store_pairs(out + (panel * in.rows + row) * kPanel, in.line(panel, row),
-                    in.line(panel, row + 1), part, hardware);
+    for (int64_t column = 0; column < in.columns; column += kBlock) {
+      for (int64_t row = 0; row < in.rows; row += kBlock) {
+        Bf16* const to = out + column * in.rows + row * kPanel;
+        for (int64_t i = 0; i < kBlock; i += 2) {
+          pack_rows_right(block_of(in, row, column), i, to, to + in.rows * kPanel, part, hardware);
+        }
       }
     }
   }
@@ -132,66 +180,106 @@ FASTIFO_INLINE void pack_right(const Panels& in, Bf16* out, bool hardware) {
 // L(i, t) = in(i, t).
 template <int kParts>
 FASTIFO_INLINE void pack_left(const Panels& in, Bf16* out, bool hardware) {
-  const int64_t blocks = in.columns / kBlock;
   for (int part = 0; part < kParts; ++part, out += in.size()) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      for (int64_t row = 0; row < in.rows; ++row) {
-        store_lines(out + (row / kPanel * blocks + block) * kTileSize + row % kPanel * kBlock,
-                    in.line(2 * block, row), in.line(2 * block + 1, row), part, hardware);
+    for (int64_t column = 0; column < in.columns; column += kBlock) {
+      for (int64_t row = 0; row < in.rows; row += kBlock) {
+        Bf16* const to = out + row * in.columns + column * kPanel;
+        for (int64_t i = 0; i < kBlock; i += 2) {
+          pack_rows_left(block_of(in, row, column), i, to, to + in.columns * kPanel, part,
+                         hardware);
+        }
       }
     }
   }
 }
 
-// R(t, j - rows.first) = in(j, t) for the given rows of `in`. Neighbours in a line form the pairs
-// of the result, so 32-bit words are transposed and not single numbers.
+// R(t, j - rows.first) = in(j, t) for the given rows of `in`.
 template <int kParts>
 FASTIFO_INLINE void pack_right_transposed(const Panels& in, const Range& rows, Bf16* out,
                                           bool hardware) {
-  alignas(64) float words[kPanel * kPanel];
   for (int part = 0; part < kParts; ++part, out += rows.count() * in.columns) {
     for (int64_t row = rows.first; row < rows.last; row += kPanel) {
       for (int64_t column = 0; column < in.columns; column += kBlock) {
-        for (int64_t i = 0; i < kPanel; ++i) {
-          store_lines(reinterpret_cast<Bf16*>(words + i * kPanel),
-                      in.line(column / kPanel, row + i), in.line(column / kPanel + 1, row + i),
-                      part, hardware);
-        }
-        transpose_words(words, out + ((row - rows.first) / kPanel * in.columns + column) * kPanel);
+        pack_transposed(block_of(in, row, column), 0,
+                        out + (row - rows.first) * in.columns + column * kPanel, part, hardware);
       }
     }
   }
 }
 
-// Packs the 32 x 32 block of w that starts at (row, column) as left operands: L(k, n) = w(k, n)
-// into `plain` and L(n, k) = w(k, n) into `transposed`. Requests the memory that the next block of
-// the row will be written to.
+// The packed copies of an activation or a gradient x, [features, rows of the batch], that the
+// layer which computes x writes. `down` is R(t, j) = x(t, j), whose terms are features: the right
+// operand of the next product of the same pass. In `along` the terms are rows of the batch:
+// L(i, t) = x(i, t) of an activation, R(t, j) = x(j, t) of a gradient, for the weight gradients.
+// Either may be null: then nobody needs it. A view of some columns has the same pointers.
+struct Packs {
+  Bf16* down = nullptr;
+  Bf16* along = nullptr;
+  int64_t rows = 0, columns = 0;  // of the matrix
+  int64_t first = 0;              // the first column of this view
+
+  int64_t size() const { return rows * columns; }  // of one part
+  Bf16* down_tile(int64_t row, int64_t column) const {
+    return down + (first + column) * rows + row * kPanel;
+  }
+  Bf16* along_tile(int64_t row, int64_t column) const {
+    return along + row * columns + (first + column) * kPanel;
+  }
+  Packs part(const Range& range) const { return {down, along, rows, columns, first + range.first}; }
+};
+
+// Packs blocks of weights w as left operands: L(k, n) = w(k, n) into `plain` and L(n, k) = w(k, n)
+// into `transposed`.
 template <int kParts>
-FASTIFO_INLINE void pack_weights(const Panels& w, int64_t row, int64_t column, Bf16* plain,
-                                 Bf16* transposed, bool hardware) {
-  const int64_t across = w.columns / kBlock, down = w.rows / kBlock, panel = column / kPanel;
-  alignas(64) float words[kPanel * kPanel];
-  for (int part = 0; part < kParts; ++part, plain += w.size(), transposed += w.size()) {
-    for (int64_t half = 0; half < 2; ++half) {
-      const int64_t first = row + half * kPanel;
-      Bf16* const to = plain + (first / kPanel * across + column / kBlock) * kTileSize;
-      for (int64_t i = 0; i < kPanel; ++i) {
-        store_lines(to + i * kBlock, w.line(panel, first + i), w.line(panel + 1, first + i), part,
-                    hardware);
-        prefetch_l2(to + kTileSize + i * kBlock);
-      }
+class WeightPacker {
+ public:
+  WeightPacker(const Panels& w, Bf16* plain, Bf16* transposed, bool hardware)
+      : w_(w), plain_(plain), transposed_(transposed), hardware_(hardware) {}
+
+  // Rows `i` and `i` + 1 of the block at (row, column), in order for every even i below 32. The
+  // last call completes the block. Requests the memory that the next block of the row will be
+  // written to.
+  FASTIFO_INLINE void pack_rows(int64_t row, int64_t column, int64_t i) {
+    const Block block = block_of(w_, row, column);
+    for (int part = 0; part < kParts; ++part) {
+      Bf16* const to = plain_ + part * w_.size() + row * w_.columns + column * kPanel;
+      pack_rows_left(block, i, to, to + w_.columns * kPanel, part, hardware_);
+      Bf16* const next = to + (i < kPanel ? 0 : w_.columns * kPanel) + kTileSize;
+      prefetch_l2(next + i % kPanel * kBlock);
+      prefetch_l2(next + (i % kPanel + 1) * kBlock);
+      Real* const words = words_ + part * 2 * kPanel * kPanel + i / 2 * kPanel;
+      store_pairs(reinterpret_cast<Bf16*>(words), block.line(0, i), block.line(0, i + 1), part,
+                  hardware_);
+      store_pairs(reinterpret_cast<Bf16*>(words + kPanel * kPanel), block.line(1, i),
+                  block.line(1, i + 1), part, hardware_);
     }
-    for (int64_t half = 0; half < 2; ++half) {
-      for (int64_t i = 0; i < kPanel; ++i) {
-        store_pairs(reinterpret_cast<Bf16*>(words + i * kPanel), w.line(panel + half, row + 2 * i),
-                    w.line(panel + half, row + 2 * i + 1), part, hardware);
+    if (i == kBlock - 2) transpose_block(row, column);
+  }
+
+  void pack_all() {
+    for (int64_t row = 0; row < w_.rows; row += kBlock) {
+      for (int64_t column = 0; column < w_.columns; column += kBlock) {
+        for (int64_t i = 0; i < kBlock; i += 2) pack_rows(row, column, i);
       }
-      Bf16* const to = transposed + ((panel + half) * down + row / kBlock) * kTileSize;
-      transpose_words(words, to);
-      for (int64_t i = 0; i < kPanel; ++i) prefetch_l2(to + 2 * down * kTileSize + i * kBlock);
     }
   }
-}
+
+ private:
+  FASTIFO_INLINE void transpose_block(int64_t row, int64_t column) {
+    for (int64_t k = 0; k < 2 * kParts; ++k) {
+      Bf16* const to =
+          transposed_ + k / 2 * w_.size() + (column + k % 2 * kPanel) * w_.rows + row * kPanel;
+      transpose_words(words_ + k * kPanel * kPanel, to);
+      for (int64_t i = 0; i < kPanel; ++i) prefetch_l2(to + kBlock * w_.rows + i * kBlock);
+    }
+  }
+
+  Panels w_;
+  Bf16 *plain_, *transposed_;
+  bool hardware_;
+  // Of each part and panel, the words of each pair of rows.
+  alignas(64) Real words_[kParts * 2 * kPanel * kPanel];
+};
 
 }  // namespace FASTIFO_ISA
 }  // namespace fastifo

@@ -63,7 +63,7 @@ class ProcessorState {
 
 Bf16Kernel bf16_kernel(const std::string& name) {
 #if defined(FASTIFO_BF16_UNITS)
-  if (name == "amx") return bf16_tile_amx;
+  if (name == "amx") return kAmxKernel;
   if (name == "avx512bf16") return bf16_tile_avx512bf16;
 #endif
   if (!name.empty() && name != "emulated") {  // no stream for the message, see ops/draw.cpp
