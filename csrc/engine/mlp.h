@@ -18,6 +18,7 @@ struct Layer {
   int64_t weights, biases;  // offsets, in numbers
   int64_t packs;            // offset of the packed weights, in bf16 numbers
   int64_t norm;             // offset of the layer norm's scales, then its shifts; 0: it has none
+  bool exact;               // multiplies in single precision (scalar_layer.h)
 
   int64_t rows() const { return padded(inputs); }
   int64_t columns() const { return padded(outputs); }
@@ -31,8 +32,8 @@ struct Scratch {
 };
 
 // One member's copy of a net. kParts is 0 for products in single precision, 1 for bf16, 2 for bf16
-// in two parts (gemm_bf16.h). A layer with one output always multiplies in single precision,
-// because bf16 is too coarse for values near 100.
+// in two parts (gemm_bf16.h). A layer with one output, or with the few of `exact_output`, always
+// multiplies in single precision, because bf16 is too coarse for values near 100.
 template <int kParts>
 class Mlp {
  public:
@@ -48,10 +49,12 @@ class Mlp {
     int64_t offset = 0, packs = 0;
     for (size_t i = 0; i + 1 < plan.widths.size(); ++i) {
       Layer& layer = layers_[i];
-      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs, 0};
+      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs, 0, false};
       layer.biases = offset + layer.size();
       offset = layer.biases + layer.columns();
-      if (plan.layer_norm && i + 2 < plan.widths.size()) {
+      const bool is_last = i + 2 == plan.widths.size();
+      layer.exact = layer.outputs == 1 || (is_last && plan.exact_output);
+      if (plan.layer_norm && !is_last) {
         layer.norm = offset;
         offset += 2 * layer.columns();
       }
@@ -76,8 +79,11 @@ class Mlp {
     const Real* state = target ? target_ : weights_;
     const Real* bias = state + layer.biases;
     const bool relu = index + 1 < depth_;
-    if (layer.outputs == 1) {
-      return forward_scalar(state + layer.weights, *bias, relu, x, out);
+    if (layer.exact) {
+      for (int64_t n = 0; n < layer.outputs; ++n) {
+        forward_scalar(state + layer.weights + n, bias[n], relu, x, out.from_row(n));
+      }
+      return;
     }
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
@@ -118,8 +124,9 @@ class Mlp {
         store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
       }
     };
-    if (layer.outputs == 1) {
-      return backward_scalar(weights_ + layer.weights, layer.rows(), gradient, finish);
+    if (layer.exact) {
+      return backward_scalar(weights_ + layer.weights, layer.rows(), layer.outputs, gradient,
+                             finish);
     }
     if constexpr (kParts == 0) {  // all rows: the padding must become 0
       gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
@@ -155,9 +162,10 @@ class Mlp {
                               prefetch_l2(v + next);
                               step_line<kTargetUpdate>(w + at, m + at, v + at, t + at, line, f);
                             };
-    if (layer.outputs == 1) {
+    if (layer.exact) {
       for (int64_t row = 0; row < layer.rows(); ++row) {
-        alignas(64) Real line[kPanel] = {dot(x, row, gradient)};
+        alignas(64) Real line[kPanel] = {};
+        for (int64_t n = 0; n < layer.outputs; ++n) line[n] = dot(x, row, gradient.from_row(n));
         finish(row, 0, line);
       }
     } else if constexpr (kParts == 0) {

@@ -13,8 +13,6 @@ encoder skips terminal transitions, their policy's batches have 512 transitions 
 least 1e-6 of the largest, one in 100 of their discriminator's updates has the expert's
 observations as negatives, and their policy's mean before tanh has no limit.
 
-It trains in torch: the native engine has no nets with three outputs.
-
 Notation of the comments: D_E, D_O are expert and background, rho_0 the first observations of the
 background's episodes.
 """
@@ -32,6 +30,7 @@ from torch import Tensor, nn
 from fastifo.algos.config import require
 from fastifo.algos.discriminator import DiscriminatorConfig, relabel_with_discriminator
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
 from fastifo.nn.mlp import MLP, Init
@@ -149,6 +148,7 @@ class PWDICE(EmbeddingLearner):
     """Primal Wasserstein matching of occupancies in its dual form, and weighted cloning."""
 
     name: ClassVar[str] = "pw_dice"
+    native_loss = NativeLoss("pw_dice", next_from=3, embeds=True)
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod
