@@ -57,6 +57,7 @@ void bind_net_plan(py::module_& m) {
   py::class_<NetPlan> net(m, "NetPlan");
   net.def(py::init<>()).def_readwrite("widths", &NetPlan::widths);
   net.def_readwrite("layer_norm", &NetPlan::layer_norm).def_readwrite("size", &NetPlan::size);
+  net.def_readwrite("exact_output", &NetPlan::exact_output);
   bind_pointer(net, "weights", &NetPlan::weights);
   bind_pointer(net, "first", &NetPlan::first);
   bind_pointer(net, "second", &NetPlan::second);
@@ -95,6 +96,7 @@ void bind_plan(py::module_& m) {
   plan.def_readwrite("policy_sources", &Plan::policy_sources);
   plan.def_readwrite("next_from", &Plan::next_from);
   plan.def_readwrite("policy", &Plan::policy).def_readwrite("scalar", &Plan::scalar);
+  plan.def_readwrite("embedding", &Plan::embedding);
   plan.def_readwrite("target_period", &Plan::target_period);
   plan.def_readwrite("critic", &Plan::critic).def_readwrite("twin", &Plan::twin);
   plan.def_readwrite("log_std", &Plan::log_std);

@@ -37,10 +37,10 @@ class Activations {
     int64_t widest = 0, widest_packed = 0;  // of the gradients in hidden layers
     for (size_t i = 0; i < depth; ++i) {
       const int64_t width = padded(plan.widths[i + 1]);
-      // A layer with one output and a layer norm read and write numbers.
+      // An exact layer and a layer norm read and write numbers.
       const bool is_hidden = i + 1 < depth;
-      const bool packs = is_hidden && parts > 0 && plan.widths[i + 1] > 1 && !plan.layer_norm;
-      const bool replaces = packs && plan.widths[i + 2] > 1;
+      const bool packs = is_hidden && parts > 0 && !is_exact(plan, i) && !plan.layer_norm;
+      const bool replaces = packs && !is_exact(plan, i + 1);
       rows_.push_back(width);
       packs_gradient_.push_back(packs);
       layer_.push_back(std::make_unique<Matrix>(replaces ? 0 : width, columns_));

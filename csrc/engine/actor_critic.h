@@ -249,10 +249,10 @@ class ActorCritic {
   }
 
   void update_log_std(const Step& step, const AdamFactors<Real>& policy_factors) {
+    const State state{log_std(plan_.log_std.weights, step), log_std(plan_.log_std.first, step),
+                      log_std(plan_.log_std.second, step), nullptr};
     for (int64_t i = 0; i < plan_.log_std.size; i += kPanel) {
-      Mlp<kParts>::step_plain(
-          log_std(plan_.log_std.weights, step) + i, log_std(plan_.log_std.first, step) + i,
-          log_std(plan_.log_std.second, step) + i, log_std_gradient_.data() + i, policy_factors);
+      state.at(i).step<TargetUpdate::kNone>(log_std_gradient_.data() + i, policy_factors);
     }
   }
 

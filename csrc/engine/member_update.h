@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "engine/activations.h"
+#include "engine/embedding.h"
 #include "engine/head.h"
 #include "losses/serial_team.h"
 
@@ -25,7 +25,8 @@ constexpr int metric_index(const char* name) {
 
 // The memory of one update. Row r of source s has index s * stride + r; the policy's rows are the
 // last `policy_rows`. Methods whose gradient reaches the next value have the next observations as
-// further rows of the scalar net, `next_shift` after the first.
+// further rows of the scalar net, `next_shift` after the first. Output n of that net lies n *
+// `scalar_rows` after output 0.
 template <typename Method, int kParts>
 class MemberUpdate {
  public:
@@ -48,13 +49,14 @@ class MemberUpdate {
         action_(plan.action_dim, plan.bins > 0 ? 0 : policy_rows_),
         scalar_(plan.scalar, scalar_rows_, threads_.scalar(0).size, kParts),
         policy_(plan.policy, policy_rows_, threads_.policy(0).size, kParts),
-        arrays_((kArrays + threads * 2) * scalar_rows_),
+        arrays_((kArrays + threads * (kOutputs + 1)) * scalar_rows_),
         head_(plan, policy_rows_) {
     for (int i = 0; i < threads; ++i) {
       slot_.push_back(std::make_unique<ThreadSlot>(
-          plan,
-          largest_operand({&plan.policy, &plan.scalar}, std::max(scalar_rows_, kTargetChunk))));
+          plan, largest_operand({&plan.policy, &plan.scalar, &plan.embedding},
+                                std::max({scalar_rows_, kTargetChunk, kEmbeddingChunk}))));
       chunk_.push_back(std::make_unique<Activations>(plan.scalar, kTargetChunk, 0, kParts));
+      embedding_.push_back(std::make_unique<PairEmbedding>(plan.embedding, kParts));
     }
   }
 
@@ -76,7 +78,9 @@ class MemberUpdate {
   }
 
  private:
-  enum Array { kOutput, kNext, kOnlineNext, kReward, kTerminal, kUniform, kArrays };
+  static constexpr int64_t kOutputs = outputs_of<Method>();
+  enum Array { kNext, kOnlineNext, kReward, kTerminal, kUniform, kDistance, kOutput };
+  static constexpr int64_t kArrays = kOutput + kOutputs;
 
   // One thread's view of one update.
   struct Step {
@@ -92,8 +96,8 @@ class MemberUpdate {
           policy(self.plan_.policy, self.kernel_, member),
           updates_scalar(scalar.depth() > 0 && scalar_group.is_active()),
           updates_policy(policy.depth() > 0 && policy_group.is_active()),
-          gradient(self.arrays_.data() + (kArrays + 2 * thread) * self.scalar_rows_),
-          weight(gradient + self.scalar_rows_) {}
+          gradient(self.arrays_.data() + (kArrays + (kOutputs + 1) * thread) * self.scalar_rows_),
+          weight(gradient + kOutputs * self.scalar_rows_) {}
 
     ThreadSlot& slot;
     int thread;
@@ -101,7 +105,7 @@ class MemberUpdate {
     ThreadGroup all, scalar_group, policy_group;
     Mlp<kParts> scalar, policy;
     bool updates_scalar, updates_policy;  // whether this thread works on that net
-    Real* gradient;                       // [scalar_rows] in the scalar net's output
+    Real* gradient;                       // [kOutputs, scalar_rows] in the scalar net's outputs
     Real* weight;                         // [policy_rows] of the policy's loss
     double metrics[kMaxMetrics] = {};
   };
@@ -161,12 +165,19 @@ class MemberUpdate {
     if (step.updates_scalar) {
       const Range rows = step.scalar_group.share(scalar_rows_);
       forward(step.scalar, false, obs_, scalar_, rows, step.slot.scratch);
-      read_row(scalar_.output(step.scalar.depth() - 1), rows, array(kOutput));
+      const Panels output = scalar_.output(step.scalar.depth() - 1);
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        read_row(output.from_row(n), rows, array(kOutput) + n * scalar_rows_);
+      }
       if (plan_.flag("online_next_value")) {
         const Range policy_rows = step.scalar_group.share(policy_rows_);
         forward_only(step, false, rows_ - policy_rows_, policy_rows, array(kOnlineNext));
       }
       clock.lap(kScalar);
+      if constexpr (requires { Method::kEmbeddedSources; }) {
+        embed_pairs(step);
+        clock.lap(kTarget);
+      }
     }
     if (step.scalar.depth() > 0 && plan_.scalar.target != nullptr) {
       forward_only(step, true, 0, step.all.share(rows_), array(kNext));
@@ -177,6 +188,16 @@ class MemberUpdate {
               step.slot.scratch);
       clock.lap(kPolicy);
     }
+  }
+
+  // The distances between the embeddings of two sources' rows.
+  void embed_pairs(Step& step) {
+    const auto source = [&](int index) {
+      return obs_.view().part(Method::kEmbeddedSources[index] * stride_, stride_);
+    };
+    embedding_[static_cast<size_t>(step.thread)]->squared_distance(
+        Mlp<kParts>(plan_.embedding, kernel_, step.member), source(0), source(1),
+        step.scalar_group.share(stride_), step.slot.scratch, array(kDistance));
   }
 
   // The scalar net, or its target, on the next observations of some rows, counted from row `first`.
@@ -218,7 +239,9 @@ class MemberUpdate {
             plan_.flag("online_next_value") ? array(kOnlineNext) : nullptr,
             has_rewards ? array(kReward) : nullptr,
             array(kTerminal),
-            plan_.mix_purpose >= 0 ? array(kUniform) : nullptr};
+            plan_.mix_purpose >= 0 ? array(kUniform) : nullptr,
+            scalar_rows_,
+            plan_.embedding.widths.empty() ? nullptr : array(kDistance)};
   }
 
   // Backward and Adam (common/adam_step.h). Every `target_period` updates the target becomes a copy
@@ -231,8 +254,11 @@ class MemberUpdate {
     };
     ThreadSlot& slot = step.slot;
     if (step.updates_scalar) {
-      write_row(step.gradient, step.scalar_group.share(scalar_rows_), plan_.batch, stride_,
-                scalar_.output(step.scalar.depth() - 1));
+      const Panels output = scalar_.output(step.scalar.depth() - 1);
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        write_row(step.gradient + n * scalar_rows_, step.scalar_group.share(scalar_rows_),
+                  plan_.batch, stride_, output.from_row(n));
+      }
       backward_and_step(step.scalar, obs_, scalar_, factors("scalar_rate", "scalar_decay"),
                         step.scalar_group, slot.scratch, slot.clock);
       if (plan_.scalar.target != nullptr && (step.update + 1) % plan_.target_period == 0) {
@@ -267,10 +293,11 @@ class MemberUpdate {
   Matrix obs_, next_obs_, policy_obs_;
   Matrix action_;  // of the policy's rows, for a head without bins
   Activations scalar_, policy_;
-  Buffer arrays_;  // kArrays of [scalar_rows], then each thread's gradient and weight
+  Buffer arrays_;  // kArrays of [scalar_rows], then each thread's gradients and weight
   Head head_;
-  std::vector<std::unique_ptr<ThreadSlot>> slot_;    // one per thread
-  std::vector<std::unique_ptr<Activations>> chunk_;  // one per thread, for `forward_only`
+  std::vector<std::unique_ptr<ThreadSlot>> slot_;          // one per thread
+  std::vector<std::unique_ptr<Activations>> chunk_;        // one per thread, for `forward_only`
+  std::vector<std::unique_ptr<PairEmbedding>> embedding_;  // one per thread
 };
 
 }  // namespace

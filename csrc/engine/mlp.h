@@ -2,86 +2,37 @@
 // into the product that computes a weight gradient, so weight gradients never reach memory.
 #pragma once
 
-#include "common/adam_step.h"
-#include "engine/blocks_bf16.h"
 #include "engine/gemm.h"
-#include "engine/gemm_bf16.h"
+#include "engine/layer.h"
 #include "engine/layer_norm.h"
-#include "engine/plan.h"
+#include "engine/operand.h"
 #include "engine/scalar_layer.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
 
-// Where one layer lies in a net's state (engine/plan.h).
-struct Layer {
-  int64_t inputs, outputs;  // sizes without padding
-  int64_t weights, biases;  // offsets, in numbers
-  int64_t packs;            // offset of the packed weights, in bf16 numbers
-  int64_t norm;             // offset of the layer norm's scales, then its shifts; 0: it has none
-
-  int64_t rows() const { return padded(inputs); }
-  int64_t columns() const { return padded(outputs); }
-  int64_t size() const { return rows() * columns(); }
-};
-
-// A thread's workspace for transposed or packed operands.
-struct Scratch {
-  explicit Scratch(int64_t numbers) : left(numbers), right(numbers) {}
-  Buffer left, right;
-};
-
-// What a layer reads or writes: an activation or the gradient in one, [features, rows of the
-// batch]. With bf16 products `packs` can replace the numbers, which then are not stored and have no
-// data.
-struct Operand {
-  Operand(const Panels& panels, const Packs& copies = {}) : values(panels), packs(copies) {}
-
-  Panels values;
-  Packs packs;
-
-  Operand part(const Range& range) const {
-    if (values.data != nullptr) return {values.part(range), packs.part(range)};
-    return {{nullptr, values.rows, range.count()}, packs.part(range)};
-  }
-};
-
 // One member's copy of a net. kParts is 0 for products in single precision, 1 for bf16, 2 for bf16
-// in two parts (gemm_bf16.h). A layer with one output always multiplies in single precision,
-// because bf16 is too coarse for values near 100.
+// in two parts (gemm_bf16.h).
 template <int kParts>
 class Mlp {
  public:
   Mlp(const NetPlan& plan, Bf16Kernel kernel, int64_t member)
       : kernel_(kernel),
         hardware_(kernel != bf16_tile_emulated),
-        weights_(static_cast<Real*>(plan.weights) + member * plan.size),
-        first_(static_cast<Real*>(plan.first) + member * plan.size),
-        second_(static_cast<Real*>(plan.second) + member * plan.size),
-        target_(static_cast<Real*>(plan.target) + member * plan.size),
+        state_{static_cast<Real*>(plan.weights) + member * plan.size,
+               static_cast<Real*>(plan.first) + member * plan.size,
+               static_cast<Real*>(plan.second) + member * plan.size,
+               static_cast<Real*>(plan.target) + member * plan.size},
         packs_(static_cast<Bf16*>(plan.packs) + member * plan.packs_size),
-        size_(plan.size) {
-    int64_t offset = 0, packs = 0;
-    for (size_t i = 0; i + 1 < plan.widths.size(); ++i) {
-      Layer& layer = layers_[i];
-      layer = {plan.widths[i], plan.widths[i + 1], offset, 0, packs, 0};
-      layer.biases = offset + layer.size();
-      offset = layer.biases + layer.columns();
-      if (plan.layer_norm && i + 2 < plan.widths.size()) {
-        layer.norm = offset;
-        offset += 2 * layer.columns();
-      }
-      packs += kPacks * kParts * layer.size();
-    }
-    depth_ = static_cast<int>(plan.widths.size()) - 1;
-  }
+        size_(plan.size),
+        layers_(plan) {}
 
-  int depth() const { return depth_; }
+  int depth() const { return layers_.depth(); }
   const Layer& layer(int index) const { return layers_[index]; }
   bool has_norm(int index) const { return layers_[index].norm > 0; }
   NormParams norm(int index, bool target) const {
     const Layer& layer = layers_[index];
-    const Real* const scale = (target ? target_ : weights_) + layer.norm;
+    const Real* const scale = weights(target) + layer.norm;
     return {scale, scale + layer.columns(), layer.outputs};
   }
 
@@ -90,92 +41,45 @@ class Mlp {
   void forward(int index, bool target, const Operand& from, const Operand& to,
                Scratch& scratch) const {
     const Layer& layer = layers_[index];
-    const Real* state = target ? target_ : weights_;
-    const Real* bias = state + layer.biases;
-    const bool relu = index + 1 < depth_;
+    const Real* const w = weights(target) + layer.weights;
+    const Real* const bias = weights(target) + layer.biases;
+    const bool relu = index + 1 < depth();
     const Panels &x = from.values, &out = to.values;
-    if (layer.outputs == 1) {
-      return forward_scalar(state + layer.weights, *bias, relu, x, out);
-    }
-    if constexpr (kParts == 0) {
-      const auto finish = [&](int64_t row, int64_t panel, const Real* line)
-                              __attribute__((always_inline)) {
-                                Real* to = out.line(panel, row);
-                                prefetch_l2(out.line(panel + kTilePanels, row));
-                                const Vec<Real> shift = fill(bias[row]);
-                                for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-                                  const Vec<Real> y = load(line + v) + shift;  // a NaN stays
-                                  store(to + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
-                                }
-                              };
-      gemm<true>(weights(state, layer), x, layer.outputs, finish);
+    if (layer.exact) {
+      for (int64_t n = 0; n < layer.outputs; ++n) {
+        forward_scalar(w + n, bias[n], relu, x, out.from_row(n));
+      }
+    } else if constexpr (kParts == 0) {
+      gemm<true>(panels(w, layer), x, layer.outputs,
+                 [&](int64_t row, int64_t panel, const Real* line) __attribute__((always_inline)) {
+                   Real* const at = out.line(panel, row);
+                   prefetch_l2(out.line(panel + kTilePanels, row));
+                   const Vec<Real> shift = fill(bias[row]);
+                   for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+                     const Vec<Real> y = load(line + v) + shift;  // a NaN stays
+                     store(at + v, relu ? (y < Real(0) ? Vec<Real>{} : y) : y);
+                   }
+                 });
     } else {
-      gemm_bf16<kParts>(kernel_, {pack(layer, target ? kTarget : kTransposed), layer.size()},
-                        down_operand(from, scratch), layer.columns(), x.columns, layer.rows(),
-                        [&](int64_t row, int64_t column, Real* sums, int64_t i)
-                            __attribute__((always_inline)) {
-                              add_bias(sums, i, bias + row, relu);
-                              if (to.packs.down == nullptr)
-                                return store_rows(sums, i, out, row, column);
-                              pack_activation<kParts>(sums, i, to.packs, row, column, hardware_);
-                            });
+      gemm_bf16<kParts>(
+          kernel_, {pack(layer, target ? kTarget : kTransposed), layer.size()},
+          down_operand<kParts>(from, scratch, hardware_), layer.columns(), x.columns, layer.rows(),
+          [&](int64_t row, int64_t column, Real* sums, int64_t i) __attribute__((always_inline)) {
+            add_bias(sums, i, bias + row, relu);
+            if (to.packs.down == nullptr) return store_rows(sums, i, out, row, column);
+            pack_activation<kParts>(sums, i, to.packs, row, column, hardware_);
+          });
     }
   }
 
-  // Gradient in a layer's input: out(k, b) = sum over n of w(k, n) gradient(n, b). If `x` has data,
-  // through the ReLU that produced it: where x(k, b) > 0, else 0.
-  void backward(int index, const Operand& from, const Operand& active, const Operand& to,
+  // Gradient in a layer's input: out(k, b) = sum over n of w(k, n) gradient(n, b). If `active` is
+  // not empty, through the ReLU that produced it: where active(k, b) > 0, else 0.
+  void backward(int index, const Operand& gradient, const Operand& active, const Operand& to,
                 Scratch& scratch) const {
-    const Layer& layer = layers_[index];
-    const Panels &gradient = from.values, &x = active.values, &out = to.values;
-    const auto finish = [&](int64_t row, int64_t panel,
-                            const Real* line) __attribute__((always_inline)) {
-      Real* to = out.line(panel, row);
-      prefetch_l2(out.line(panel + kTilePanels, row));
-      if (x.data == nullptr) {
-        std::memcpy(to, line, kPanel * sizeof(Real));
-        return;
-      }
-      const Real* active = x.line(panel, row);
-      prefetch_l2(x.line(panel + kTilePanels, row));
-      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
-        store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
-      }
-    };
     if constexpr (kParts == 0) {
-      if (layer.outputs == 1) {
-        return backward_scalar(weights_ + layer.weights, layer.rows(), gradient, finish);
-      }
-      // All rows: the padding must become 0.
-      gemm<false>(weights(weights_, layer), gradient, layer.rows(), finish);
+      backward_numbers(layers_[index], gradient.values, active.values, to.values);
     } else {
-      const auto finish_rows = [&](int64_t row, int64_t column, Real* sums,
-                                   int64_t i) __attribute__((always_inline)) {
-        if (active.packs.down != nullptr) {
-          const Bf16* const tile = active.packs.down_tile(row, column);
-          mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
-        } else if (x.data != nullptr) {
-          mask_rows(sums, i, block_of(x, row, column));
-        }
-        if (to.packs.along == nullptr) return store_rows(sums, i, out, row, column);
-        pack_gradient<kParts>(sums, i, to.packs, row, column, hardware_);
-      };
-      if (layer.outputs > 1) {
-        return gemm_bf16<kParts>(kernel_, {pack(layer, kPlain), layer.size()},
-                                 down_operand(from, scratch), layer.rows(), gradient.columns,
-                                 layer.columns(), finish_rows);
-      }
-      alignas(64) Real sums[kBlock * kBlock];
-      for (int64_t column = 0; column < gradient.columns; column += kBlock) {
-        for (int64_t row = 0; row < layer.rows(); row += kBlock) {
-          backward_scalar(
-              weights_ + layer.weights + row * kPanel, kBlock, gradient.part(column, kBlock),
-              [&](int64_t i, int64_t panel, const Real* line) {
-                std::memcpy(sums + (panel * kBlock + i) * kPanel, line, kPanel * sizeof(Real));
-              });
-          for (int64_t i = 0; i < kBlock; i += 2) finish_rows(row, column, sums, i);
-        }
-      }
+      backward_packed(layers_[index], gradient, active, to, scratch);
     }
   }
 
@@ -189,24 +93,18 @@ class Mlp {
     const Layer& layer = layers_[index];
     const Panels &x = input.values, &gradient = slope.values;
     const AdamFactors<Real> f = factors;
-    Real* w = weights_ + layer.weights;
-    Real* m = first_ + layer.weights;
-    Real* v = second_ + layer.weights;
-    Real* t = target_ + layer.weights;
-    const Panels shape = weights(weights_, layer).part(outputs);
-    const int64_t offset = outputs.first * layer.rows();
+    const State state = state_.at(layer.weights + outputs.first * layer.rows());
+    const Panels shape{nullptr, layer.rows(), outputs.count()};
     const auto finish = [&](int64_t row, int64_t panel, const Real* line)
                             __attribute__((always_inline)) {
-                              const int64_t at = offset + (shape.line(panel, row) - shape.data);
-                              const int64_t next = at + kPanelsAhead * layer.rows() * kPanel;
-                              prefetch_l2(w + next);
-                              prefetch_l2(m + next);
-                              prefetch_l2(v + next);
-                              step_line<kTargetUpdate>(w + at, m + at, v + at, t + at, line, f);
+                              const int64_t at = (panel * shape.rows + row) * kPanel;
+                              state.at(at + kPanelsAhead * shape.rows * kPanel).prefetch();
+                              state.at(at).template step<kTargetUpdate>(line, f);
                             };
-    if (layer.outputs == 1) {
+    if (layer.exact) {
       for (int64_t row = 0; row < layer.rows(); ++row) {
-        alignas(64) Real line[kPanel] = {dot(x, row, gradient)};
+        alignas(64) Real line[kPanel] = {};
+        for (int64_t n = 0; n < layer.outputs; ++n) line[n] = dot(x, row, gradient.from_row(n));
         finish(row, 0, line);
       }
     } else if constexpr (kParts == 0) {
@@ -214,10 +112,10 @@ class Mlp {
       transpose_panels(gradient, outputs, transposed);
       gemm<false>(x, transposed, layer.rows(), finish);
     } else {
-      const PackedOperand left = along_operand(input, scratch);
-      const PackedOperand right = along_operand(slope, outputs, scratch);
-      WeightPacker<kParts> packer = weight_packer(weights_, layer, kTransposed);
-      gemm_bf16<kParts>(kernel_, left, right, layer.rows(), outputs.count(), x.columns,
+      WeightPacker<kParts> packer = weight_packer(state_.weights, layer, kTransposed);
+      gemm_bf16<kParts>(kernel_, along_operand<kParts>(input, scratch, hardware_),
+                        along_operand<kParts>(slope, outputs, scratch, hardware_), layer.rows(),
+                        outputs.count(), x.columns,
                         [&](int64_t row, int64_t column, Real* sums, int64_t i)
                             __attribute__((always_inline)) {
                               each_line(sums, i,
@@ -251,25 +149,18 @@ class Mlp {
     });
     step_vector<kTargetUpdate>(layer, layer.norm + layer.columns(), outputs, factors,
                                [&](int64_t row, Real* line) {
-                                 for (int64_t i = 0; i < kPanel; ++i) {
+                                 for (int64_t i = 0; i < kPanel; ++i)
                                    line[i] = row_sum(gradient, row + i);
-                                 }
                                });
-  }
-
-  // Adam's step on one line of parameters that belong to no layer.
-  static FASTIFO_INLINE void step_plain(Real* w, Real* m, Real* v, const Real* gradient,
-                                        const AdamFactors<Real>& f) {
-    step_line<TargetUpdate::kNone>(w, m, v, nullptr, gradient, f);
   }
 
   // Copies the weights to the target.
   void copy_to_target() const {
-    std::memcpy(target_, weights_, static_cast<size_t>(size_) * sizeof(Real));
+    std::memcpy(state_.target, state_.weights, static_cast<size_t>(size_) * sizeof(Real));
     if constexpr (kParts > 0) {
-      for (int i = 0; i < depth_; ++i) {
-        std::memcpy(pack(layers_[i], kTarget), pack(layers_[i], kTransposed),
-                    static_cast<size_t>(kParts * layers_[i].size()) * sizeof(Bf16));
+      for (const Layer& layer : layers_) {
+        std::memcpy(pack(layer, kTarget), pack(layer, kTransposed),
+                    static_cast<size_t>(kParts * layer.size()) * sizeof(Bf16));
       }
     }
   }
@@ -277,12 +168,11 @@ class Mlp {
   // Packs the weights again after they were written from outside.
   void repack(bool has_target) const {
     if constexpr (kParts > 0) {
-      for (int i = 0; i < depth_; ++i) {
-        const Layer& layer = layers_[i];
+      for (const Layer& layer : layers_) {
         if (has_target) {  // the plain pack is overwritten below
-          weight_packer(target_, layer, kTarget).pack_all();
+          weight_packer(state_.target, layer, kTarget).pack_all();
         }
-        weight_packer(weights_, layer, kTransposed).pack_all();
+        weight_packer(state_.weights, layer, kTransposed).pack_all();
       }
     }
   }
@@ -291,67 +181,81 @@ class Mlp {
   // The packed copies of a layer's weights: for backward, for forward, for the target's forward.
   enum Pack { kPlain, kTransposed, kTarget, kPacks };
 
-  Bf16* pack(const Layer& layer, Pack which) const {
-    return packs_ + layer.packs + which * kParts * layer.size();
-  }
-
-  // The packed operand whose terms are features, or are rows of the batch; packed here if it is not
-  // yet.
-  PackedOperand down_operand(const Operand& x, Scratch& scratch) const {
-    if (x.packs.down != nullptr) return {x.packs.down_tile(0, 0), x.packs.size()};
-    pack_right<kParts>(x.values, bf16(scratch.right), hardware_);
-    return {bf16(scratch.right), x.values.size()};
-  }
-  PackedOperand along_operand(const Operand& x, Scratch& scratch) const {
-    if (x.packs.along != nullptr) return {x.packs.along_tile(0, 0), x.packs.size()};
-    pack_left<kParts>(x.values, bf16(scratch.left), hardware_);
-    return {bf16(scratch.left), x.values.size()};
-  }
-  PackedOperand along_operand(const Operand& gradient, const Range& outputs,
-                              Scratch& scratch) const {
-    if (gradient.packs.along != nullptr) {
-      return {gradient.packs.along_tile(outputs.first, 0), gradient.packs.size()};
+  void backward_numbers(const Layer& layer, const Panels& gradient, const Panels& x,
+                        const Panels& out) const {
+    const Real* const w = state_.weights + layer.weights;
+    const auto finish = [&](int64_t row, int64_t panel,
+                            const Real* line) __attribute__((always_inline)) {
+      Real* const to = out.line(panel, row);
+      prefetch_l2(out.line(panel + kTilePanels, row));
+      if (x.data == nullptr) {
+        std::memcpy(to, line, kPanel * sizeof(Real));
+        return;
+      }
+      const Real* const active = x.line(panel, row);
+      prefetch_l2(x.line(panel + kTilePanels, row));
+      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+        store(to + v, load(active + v) > Real(0) ? load(line + v) : Vec<Real>{});
+      }
+    };
+    if (layer.exact) {
+      backward_scalar(w, layer.rows(), layer.outputs, gradient, finish);
+    } else {  // all rows: the padding must become 0
+      gemm<false>(panels(w, layer), gradient, layer.rows(), finish);
     }
-    pack_right_transposed<kParts>(gradient.values, outputs, bf16(scratch.right), hardware_);
-    return {bf16(scratch.right), outputs.count() * gradient.values.columns};
   }
 
-  // Stores rows i and i + 1 of a block at (row, column).
-  static FASTIFO_INLINE void store_rows(Real* sums, int64_t i, const Panels& out, int64_t row,
-                                        int64_t column) {
-    each_line(sums, i,
-              [&](const Real* line, int64_t panel, int64_t index) __attribute__((always_inline)) {
-                std::memcpy(out.line(column / kPanel + panel, row + index), line,
-                            kPanel * sizeof(Real));
-              });
+  void backward_packed(const Layer& layer, const Operand& gradient, const Operand& active,
+                       const Operand& to, Scratch& scratch) const {
+    const auto finish = [&](int64_t row, int64_t column, Real* sums, int64_t i)
+                            __attribute__((always_inline)) {
+                              if (active.packs.down != nullptr) {
+                                const Bf16* const tile = active.packs.down_tile(row, column);
+                                mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
+                              } else if (active.values.data != nullptr) {
+                                mask_rows(sums, i, block_of(active.values, row, column));
+                              }
+                              if (to.packs.along == nullptr)
+                                return store_rows(sums, i, to.values, row, column);
+                              pack_gradient<kParts>(sums, i, to.packs, row, column, hardware_);
+                            };
+    const int64_t columns = gradient.values.columns;
+    if (!layer.exact) {
+      return gemm_bf16<kParts>(kernel_, {pack(layer, kPlain), layer.size()},
+                               down_operand<kParts>(gradient, scratch, hardware_), layer.rows(),
+                               columns, layer.columns(), finish);
+    }
+    alignas(64) Real sums[kBlock * kBlock];
+    for (int64_t column = 0; column < columns; column += kBlock) {
+      for (int64_t row = 0; row < layer.rows(); row += kBlock) {
+        const Real* const w = state_.weights + layer.weights + row * kPanel;
+        backward_scalar(w, kBlock, layer.outputs, gradient.values.part(column, kBlock),
+                        [&](int64_t i, int64_t panel, const Real* line) {
+                          std::memcpy(sums + (panel * kBlock + i) * kPanel, line,
+                                      kPanel * sizeof(Real));
+                        });
+        for (int64_t i = 0; i < kBlock; i += 2) finish(row, column, sums, i);
+      }
+    }
+  }
+
+  const Real* weights(bool target) const { return target ? state_.target : state_.weights; }
+
+  static Panels panels(const Real* w, const Layer& layer) {
+    return {const_cast<Real*>(w), layer.rows(), layer.columns()};
+  }
+
+  Bf16* pack(const Layer& layer, Pack which) const {
+    return packs_ + kParts * (layer.packs * kPacks + which * layer.size());
   }
 
   WeightPacker<kParts> weight_packer(const Real* state, const Layer& layer, Pack transposed) const {
-    return {weights(state, layer), pack(layer, kPlain), pack(layer, transposed), hardware_};
-  }
-
-  static Bf16* bf16(const Buffer& buffer) { return reinterpret_cast<Bf16*>(buffer.data()); }
-
-  static Panels weights(const Real* state, const Layer& layer) {
-    return {const_cast<Real*>(state) + layer.weights, layer.rows(), layer.columns()};
+    return {panels(state + layer.weights, layer), pack(layer, kPlain), pack(layer, transposed),
+            hardware_};
   }
 
   // From a line to the same line of the tile that a product computes next, in panels.
   static constexpr int64_t kPanelsAhead = kParts == 0 ? kTilePanels : kBlock / kPanel;
-
-  template <TargetUpdate kTargetUpdate>
-  static FASTIFO_INLINE void step_line(Real* w, Real* m, Real* v, Real* target,
-                                       const Real* gradient, const AdamFactors<Real>& f) {
-    for (int64_t i = 0; i < kPanel; i += kLanes<Real>) {
-      Vec<Real> wi = load(w + i), mi = load(m + i), vi = load(v + i), ti{};
-      if constexpr (kTargetUpdate != TargetUpdate::kNone) ti = load(target + i);
-      adam_step<Real, kTargetUpdate>(wi, mi, vi, load(gradient + i), ti, f);
-      if constexpr (kTargetUpdate != TargetUpdate::kNone) store(target + i, ti);
-      store(w + i, wi);
-      store(m + i, mi);
-      store(v + i, vi);
-    }
-  }
 
   // Adam's step for some of the numbers of a layer that start at `offset`, one per output.
   // gradient(row, line) writes the gradient of 16 of them.
@@ -361,23 +265,16 @@ class Mlp {
     for (int64_t row = outputs.first; row < std::min(outputs.last, layer.outputs); row += kPanel) {
       alignas(64) Real line[kPanel];
       gradient(row, line);
-      const int64_t at = offset + row;
-      step_line<kTargetUpdate>(weights_ + at, first_ + at, second_ + at, target_ + at, line, f);
+      state_.at(offset + row).template step<kTargetUpdate>(line, f);
     }
   }
 
-  static constexpr int kMaxDepth = 16;
-
   Bf16Kernel kernel_;
   bool hardware_;  // whether the processor rounds to bf16
-  Real* weights_;
-  Real* first_;
-  Real* second_;
-  Real* target_;
+  State state_;
   Bf16* packs_;
   int64_t size_;
-  int depth_ = 0;
-  Layer layers_[kMaxDepth];
+  Layers layers_;
 };
 
 }  // namespace FASTIFO_ISA

@@ -80,9 +80,10 @@ class AdamPass {
     alignas(64) Real gradient[kLines * kPanel];
     for (Real& each : gradient) each = Real(1e-3);
     const auto factors = adam_factors<Real>(0, 3e-4, 0.0, 1.0, true, 0.9, 0.999, 1e-8);
-    Real *w = state_.data(), *m = w + count_, *v = m + count_;
+    Real* const w = state_.data();
+    const State state{w, w + count_, w + 2 * count_, nullptr};
     for (int64_t i = 0; i < count_; i += kPanel) {
-      Mlp<0>::step_plain(w + i, m + i, v + i, gradient + i % (kLines * kPanel), factors);
+      state.at(i).step<TargetUpdate::kNone>(gradient + i % (kLines * kPanel), factors);
     }
     return static_cast<double>(count_);
   }

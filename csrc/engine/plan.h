@@ -18,6 +18,7 @@ namespace fastifo {
 struct NetPlan {
   std::vector<int64_t> widths;  // inputs, hidden layers, outputs
   bool layer_norm = false;      // normalises after the ReLU of each hidden layer
+  bool exact_output = false;    // the last layer, of at most 16 outputs, never uses bfloat16
   int64_t size = 0;             // numbers per member
   void* weights = nullptr;      // [members, size]
   void* first = nullptr;        // [members, size], Adam's first moments
@@ -70,7 +71,8 @@ struct Plan {
 
   // Nets without widths are absent.
   NetPlan policy;
-  NetPlan scalar;             // value or discriminator
+  NetPlan scalar;             // value, discriminator or, with several outputs, dual variables
+  NetPlan embedding;          // of observations, frozen: it has weights and packs only
   int64_t target_period = 1;  // updates between refreshes of the targets
   NetPlan critic;             // the two critics of observation and action, each with a target
   NetPlan twin;

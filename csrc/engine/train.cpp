@@ -94,6 +94,7 @@ class Training {
     for (int64_t member = 0; plan.repacks && member < plan.members; ++member) {
       Mlp<kParts>(plan.policy, kernel_, member).repack(false);
       Mlp<kParts>(plan.scalar, kernel_, member).repack(plan.scalar.target != nullptr);
+      Mlp<kParts>(plan.embedding, kernel_, member).repack(false);
     }
     for (int64_t i = 0; team_size_ > 1 && i < teams_; ++i) {
       team_updater_.push_back(std::make_unique<Updater>(plan, kernel_, team_size_));

@@ -12,7 +12,7 @@
 
 namespace fastifo {
 
-// Parts of an update whose time is measured.
+// Parts of an update whose time is measured; kTarget is every net that does not train.
 enum Part {
   kSampling,
   kTarget,

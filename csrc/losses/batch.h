@@ -46,7 +46,9 @@ struct Sums {
   FASTIFO_HOST_DEVICE double operator[](int n) const { return value[n]; }
 };
 
-// One member's batch in the native engine: row r of source s has index s * stride + r.
+// One member's batch in the native engine: row r of source s has index s * stride + r. A loss whose
+// scalar net has several outputs declares their number as `kOutputs`; output n is `output_stride`
+// numbers after output n - 1, in all arrays of outputs and of gradients.
 template <typename Real>
 struct BatchView {
   int64_t sources, batch, stride;
@@ -56,6 +58,10 @@ struct BatchView {
   const Real* reward;             // [sources * stride], null where no source has rewards
   const Real* terminal;           // [sources * stride] 0 or 1
   const Real* uniform;            // [batch] in [0, 1), or null
+  int64_t output_stride = 0;      // from one output of the scalar net to the next
+  // [batch] |z(s) - z(s')|^2 of the rows of the two sources that the loss declares as
+  // `kEmbeddedSources`, or null. z has length 1.
+  const Real* embedding_distance = nullptr;
 
   // The rows of the first `count` sources.
   FASTIFO_HOST_DEVICE Rows rows(int64_t count) const { return {count, batch, stride}; }
@@ -68,6 +74,13 @@ struct LossOutputs {
   Real* weight;         // [policy sources * stride] of the policy's rows; 1 on entry
   double* metrics;      // [kMetrics], private to each thread; the engine fills in policy_loss
 };
+
+// The number of outputs of a loss's scalar net.
+template <typename Loss>
+constexpr int64_t outputs_of() {
+  if constexpr (requires { Loss::kOutputs; }) return Loss::kOutputs;
+  return 1;
+}
 
 // The mean of x(i); NaN for no rows.
 template <typename Team, typename Value>
@@ -83,6 +96,12 @@ FASTIFO_HOST_DEVICE double mean_output(const Team& team, const BatchView<Real>& 
                                        int64_t source) {
   const Real* const output = batch.output + source * batch.stride;
   return mean_of(team, batch.batch, [&](int64_t i) { return output[i]; });
+}
+
+// x, at most `limit` in size; a NaN stays.
+template <typename Real>
+FASTIFO_HOST_DEVICE Real limited(Real x, Real limit) {
+  return x > limit ? limit : x < -limit ? -limit : x;
 }
 
 // log(1 + exp(x)) without overflow.

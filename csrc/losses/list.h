@@ -11,6 +11,7 @@
 #include "losses/inverse.h"
 #include "losses/iql.h"
 #include "losses/lobsdice.h"
+#include "losses/pw_dice.h"
 #include "losses/rebrac.h"
 #include "losses/smodice.h"
 #include "losses/sqil.h"
@@ -23,9 +24,9 @@ template <typename... Types>
 struct TypeList {};
 
 template <typename Real>
-using Losses =
-    TypeList<AWR<Real>, BC<Real>, DILO<Real>, Discriminator<Real>, Inverse<Real>, IQL<Real>,
-             LobsDICE<Real>, ReBRAC<Real>, SMODICE<Real>, SQIL<Real>, TAILO<Real>, VfO<Real>>;
+using Losses = TypeList<AWR<Real>, BC<Real>, DILO<Real>, Discriminator<Real>, Inverse<Real>,
+                        IQL<Real>, LobsDICE<Real>, PWDICE<Real>, ReBRAC<Real>, SMODICE<Real>,
+                        SQIL<Real>, TAILO<Real>, VfO<Real>>;
 
 // Calls visit<Loss>() for the loss of that name; false if there is none.
 template <typename... Types, typename Visit>

@@ -51,10 +51,7 @@ struct SMODICE {
   FASTIFO_HOST_DEVICE void loss_and_weights(const Team& team, const BatchView<Real>& batch,
                                             const LossOutputs<Real>& out) const {
     const int64_t first = batch.stride;  // the background's first row
-    const auto reward = [&](int64_t i) {
-      const Real logit = batch.reward[first + i];
-      return logit > logit_clamp ? logit_clamp : logit < -logit_clamp ? -logit_clamp : logit;
-    };
+    const auto reward = [&](int64_t i) { return limited(batch.reward[first + i], logit_clamp); };
     const Values values{batch.output + first,
                         batch.next_value + first,
                         batch.terminal + first,

@@ -15,6 +15,7 @@ class NativeLoss:
     name: str  # of the batch loss, as `_C.metric_names` knows it
     next_from: int = -1  # first row source whose next observations carry a gradient; -1: none
     pairs: tuple[str, ...] = ()  # nets that read an observation and its successor: scalar, policy
+    embeds: bool = False  # reads distances in `embedding`, a net of the learner without gradients
     heads: tuple[str, ...] = ("binned", "deterministic")  # policy heads that it trains
     precisions: tuple[str, ...] = ("fp32", "fp32x", "bf16", "fp64")
     unsupported: tuple[str, ...] = ()  # config fields that must be 0 or False

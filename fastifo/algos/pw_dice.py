@@ -13,9 +13,6 @@ encoder skips terminal transitions, their policy's batches have 512 transitions 
 least 1e-6 of the largest, one in 100 of their discriminator's updates has the expert's
 observations as negatives, and their policy's mean before tanh has no limit.
 
-It trains in torch: the native engine has neither nets with three outputs nor batches with a second
-draw of the background for the value.
-
 Notation of the comments: D_E, D_O are expert and background, rho_0 the first observations of the
 background's episodes.
 """
@@ -33,6 +30,7 @@ from torch import Tensor, nn
 from fastifo.algos.config import require
 from fastifo.algos.discriminator import DiscriminatorConfig, relabel_with_discriminator
 from fastifo.algos.learner import Learner, Metrics, StageTrainer
+from fastifo.algos.native import NativeLoss
 from fastifo.data.dataset import Dataset
 from fastifo.data.sampler import Batch, Transitions
 from fastifo.nn.mlp import MLP, Init
@@ -84,11 +82,17 @@ class EmbeddingLearner(Learner):
     deviation_epsilon: ClassVar[float] = 1e-4  # authors' code
     embedding: MLP
 
-    def vector_net(self, name: str, outputs: int, hidden_sizes: Sequence[int]) -> MLP:
-        """A net [P, B, width] -> [P, B, outputs].  name: as in `make_policy`."""
+    def vector_net(
+        self, name: str, outputs: int, hidden_sizes: Sequence[int], *, exact_output: bool = False
+    ) -> MLP:
+        """A net [P, B, width] -> [P, B, outputs].
+
+        name: as in `make_policy`.  exact_output: as in `MLP`.
+        """
         init, widths, front = self._net(name, outputs, 1)
         sizes = [widths[0], *hidden_sizes, outputs]
-        return MLP(init, sizes, self.cfg.activation, self.bf16, front=front)
+        activation = self.cfg.activation
+        return MLP(init, sizes, activation, self.bf16, exact_output=exact_output, front=front)
 
     def embedding_net(self) -> MLP:
         """The encoder without its projection to the sphere."""
@@ -144,6 +148,7 @@ class PWDICE(EmbeddingLearner):
     """Primal Wasserstein matching of occupancies in its dual form, and weighted cloning."""
 
     name: ClassVar[str] = "pw_dice"
+    native_loss = NativeLoss("pw_dice", next_from=3, embeds=True)
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
 
     @classmethod
@@ -172,9 +177,7 @@ class PWDICE(EmbeddingLearner):
         self.policy = self.make_policy()
         self.param_group(self.policy, "policy_learning_rate")
         # lambda(s), u_1(s) and u_2(s); bfloat16 is too coarse for them, as for a value.
-        self.duals = self.vector_net("duals", 3, self.cfg.hidden_sizes)
-        output: Any = self.duals.layers[-1]
-        output.bf16 = False
+        self.duals = self.vector_net("duals", 3, self.cfg.hidden_sizes, exact_output=True)
         self.embedding = self.embedding_net().requires_grad_(False)
 
     def adopt(self, helpers: Mapping[str, Learner]) -> None:
@@ -185,25 +188,26 @@ class PWDICE(EmbeddingLearner):
 
     def update(self, batch: Batch) -> Metrics:
         """Steps nets and policy; returns losses, mean distance, residual and policy weights."""
-        hp, b, other, expert = self.hp, batch.background, batch.policy, batch.expert
+        hp, coupled, b, expert = self.hp, batch.background, batch.policy, batch.expert
+        assert b is not None
         assert b.action is not None
         assert batch.initial is not None
-        assert other is not None
         assert expert is not None
         B = b.terminal.shape[1]
-        obs = torch.cat([other.obs, expert.obs, b.obs, b.next_obs, batch.initial], 1)
+        obs = torch.cat([coupled.obs, expert.obs, b.obs, b.next_obs, batch.initial], 1)
         duals = self.duals(obs)  # [P, 5B, 3]
         lam, u_1, u_2 = duals[:, 2 * B :, 0], duals[..., 1], duals[:, B : 2 * B, 2]
 
         # Coupling of s ~ D_O with s_E ~ D_E, rows in pairs, distance d = scale |z(s) - z(s_E)|^2
         # - ratio_scale R(s):
         #   L_1 = epsilon_1 log E[exp((u_1(s) + u_2(s_E) - d(s, s_E)) / epsilon_1)] - E_{D_E}[u_2]
-        distance = self.distance(other, expert)  # [P, B]
+        distance = self.distance(coupled, expert)  # [P, B]
         gain = (u_1[:, :B] + u_2 - distance) / hp.coupling_temperature
         log_mean = gain.logsumexp(1) - math.log(B)
         coupling_loss = hp.coupling_temperature.squeeze(1) * log_mean - u_2.mean(1)
 
-        # Flow, with delta = lambda(s) - gamma lambda(s') - u_1(s), at a terminal lambda - u_1:
+        # Flow, with delta = lambda(s) - gamma lambda(s') - u_1(s), at a terminal lambda - u_1, on a
+        # second draw of D_O, which the policy clones:
         #   L_2 = epsilon_2 log E_{D_O}[exp(delta / epsilon_2)] - (1 - gamma) E_{rho_0}[lambda(s_0)]
         # which is SMODICE's loss for V = -lambda, R = -u_1 and a temperature of epsilon_2.
         # Policy weight, constant: exp(delta / epsilon_2) over its batch mean, up to max_weight.

@@ -30,6 +30,7 @@ def why_not(learner: Learner) -> str | None:
     if loss is None:
         return f"{getattr(cfg, 'backbone', learner.name)} has no compiled loss"
     reading = getattr(getattr(learner, "policy", None), "reading", "none")
+    hidden = max(len(cfg.hidden_sizes), len(getattr(cfg, "embedding_hidden_sizes", ())))
     requirements = {
         "reads no images": not learner.spec.images,
         "runs only on the CPU": learner.encoder.mean.device.type == "cpu",
@@ -38,7 +39,7 @@ def why_not(learner: Learner) -> str | None:
             learner.precision in PRECISIONS and learner.precision in loss.precisions
         ),
         f"needs hidden layers with relu, not {cfg.activation}": cfg.activation == "relu",
-        f"supports at most {MAX_DEPTH} layers": len(cfg.hidden_sizes) < MAX_DEPTH,
+        f"supports at most {MAX_DEPTH} layers": hidden < MAX_DEPTH,
         f"needs a policy head that is {' or '.join(loss.heads)}, not {cfg.policy_head}": (
             cfg.policy_head in loss.heads
         ),

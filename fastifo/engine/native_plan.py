@@ -18,9 +18,10 @@ from fastifo.data.stack import member_ranges
 from fastifo.data.streams import purpose
 from fastifo.nn.binned import BinnedPolicy
 from fastifo.nn.heads import NormalPolicy
-from fastifo.nn.mlp import ScalarNet
-from fastifo.nn.packed import NetState, VectorState
+from fastifo.nn.mlp import MLP, ScalarNet
+from fastifo.nn.packed import FrozenNet, NetState, VectorState
 
+SCALAR_NETS = ("value", "logit", "duals")  # names of the plan's scalar net; a learner has one
 PRECISIONS = {"fp32": 0, "fp32x": 2, "bf16": 1, "fp64": 0}  # bfloat16 parts of an operand; 0: none
 
 
@@ -36,7 +37,7 @@ class NativePlan:
         """needs: see `Learner.batch_needs`.  stage: its name, which random numbers depend on."""
         assert learner.native_loss is not None
         self.learner, self.loss = learner, learner.native_loss
-        self.nets: list[NetState | VectorState] = []
+        self.nets: list[NetState | FrozenNet | VectorState] = []
         self.kept: list[Tensor] = []  # what the plan points to, besides the nets
         self.plan: Any = _C.Plan()
         self._set_sizes()
@@ -122,12 +123,19 @@ class NativePlan:
         return self.keep(table)
 
     def _set_value_nets(self) -> None:
-        """The scalar net (a value or a discriminator) and the two critics, where there are any."""
+        """The scalar net (a value, a discriminator or dual variables), the frozen embedding and the
+        two critics, where there are any.
+        """
         plan, learner = self.plan, self.learner
-        scalar = getattr(learner, "value", None) or getattr(learner, "logit", None)
-        if scalar is not None:
-            plan.scalar = self._add_net(scalar, getattr(learner, "value_target", None))
+        for name in SCALAR_NETS:
+            if hasattr(learner, name):
+                target = getattr(learner, f"{name}_target", None)
+                plan.scalar = self._add_net(getattr(learner, name), target)
         plan.target_period = learner.target_period
+        if self.loss.embeds:
+            assert isinstance(learner.embedding, MLP)
+            self.nets.append(FrozenNet(learner.embedding, PRECISIONS[learner.precision]))
+            plan.embedding = self.nets[-1].plan()
         for name in ("critic", "twin"):
             if hasattr(learner, name):
                 target = getattr(learner, f"{name}_target")
@@ -174,7 +182,7 @@ class NativePlan:
     def _rates_and_decays(self) -> dict[str, list[float]]:
         """Learning rate and weight decay of each net, one number per member."""
         numbers: dict[str, list[float]] = {}
-        kinds = {"policy": "policy", "value": "scalar", "logit": "scalar", "critic": "critic"}
+        kinds = {"policy": "policy", "critic": "critic", **dict.fromkeys(SCALAR_NETS, "scalar")}
         for name, kind in kinds.items():
             net = getattr(self.learner, name, None)
             if net is not None:

@@ -153,19 +153,23 @@ class MLP(nn.Module):
         *,
         layer_norm: bool = False,
         output_heads: int = 1,
+        exact_output: bool = False,
         front: nn.Module | None = None,
     ) -> None:
         """widths: of the input, the hidden layers and the output.  activation: a key of
         `ACTIVATIONS`.  bf16: see `Linear`.  layer_norm: normalise after each hidden activation.
-        output_heads: `heads` of the output layer, see `Init.linear`.  front: what the input passes
-        first, such as an encoder of frames; widths[0] is that of its output.
+        output_heads: `heads` of the output layer, see `Init.linear`.  exact_output: the output
+        layer never computes in bfloat16.  front: what the input passes first, such as an encoder of
+        frames; widths[0] is that of its output.
         """
         super().__init__()
         self.front = front
+        self.exact_output = exact_output
         sizes = list(pairwise(widths))
         heads = [1] * (len(sizes) - 1) + [output_heads]
+        low = [bf16] * (len(sizes) - 1) + [bf16 and not exact_output]
         self.layers = nn.ModuleList(
-            Linear(init, i, o, bf16, heads=n) for (i, o), n in zip(sizes, heads, strict=True)
+            Linear(init, i, o, b, heads=n) for (i, o), b, n in zip(sizes, low, heads, strict=True)
         )
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
         members = len(init.generators)
@@ -210,10 +214,9 @@ class ScalarNet(MLP):
         front: nn.Module | None = None,
     ) -> None:
         """Arguments as in `MLP`; the last width is 1."""
-        super().__init__(init, widths, activation, bf16, layer_norm=layer_norm, front=front)
-        last = self.layers[-1]
-        assert isinstance(last, Linear)
-        last.bf16 = False
+        super().__init__(
+            init, widths, activation, bf16, layer_norm=layer_norm, exact_output=True, front=front
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: [P, B, in].  Returns [P, B].  mask: as in `MLP.forward`."""

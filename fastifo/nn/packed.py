@@ -34,6 +34,8 @@ class NetWeights:
         shapes = [weight.shape for weight, *_ in self.layers]
         self.widths = [shapes[0][1], *(shape[2] for shape in shapes)]  # inputs, hidden, outputs
         self.layer_norm = len(net.norms) > 0
+        self.exact_output = net.exact_output
+        assert not self.exact_output or self.widths[-1] <= PANEL
         self.size = sum(
             (_padded(shape[1]) + len(vectors)) * _padded(shape[2])
             for shape, (_, *vectors) in zip(shapes, self.layers, strict=True)
@@ -45,12 +47,22 @@ class NetWeights:
         """The compiled description of the net; this object must outlive it."""
         plan = _C.NetPlan()
         plan.widths, plan.size, plan.layer_norm = self.widths, self.size, self.layer_norm
+        plan.exact_output = self.exact_output
         plan.weights = self.weights.data_ptr()
         return plan
 
     def load_weights(self) -> None:
         """Copies the learner's parameters into the layout."""
         self._pack(self.weights, self.layers)
+
+    def empty_packs(self, parts: int) -> Tensor:
+        """Memory for the bfloat16 packs of the weights, zeros.
+
+        parts: the number of bfloat16 numbers that represent an operand of a product; 0 computes in
+        the net's dtype.
+        """
+        padded_weights = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
+        return torch.zeros(len(self.weights), PACKS * parts * padded_weights, dtype=torch.int16)
 
     def _views(self, state: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each layer's weights, [P, inputs, outputs / 16, 16], and vectors, [P, count, outputs],
@@ -81,21 +93,39 @@ class NetWeights:
             rows[:, :, :outputs] = torch.cat(vectors, 1)
 
 
+class FrozenNet(NetWeights):
+    """A net that other nets' updates evaluate: weights and bfloat16 packs."""
+
+    def __init__(self, net: MLP, parts: int) -> None:
+        """parts: see `empty_packs`."""
+        super().__init__(net)
+        self.packs = self.empty_packs(parts)
+
+    def plan(self) -> Any:
+        """The compiled description of the net; this object must outlive it."""
+        plan = super().plan()
+        plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
+        return plan
+
+    def load(self, moments: Moments) -> None:
+        """Copies the learner's parameters into the layout."""
+        self.load_weights()
+
+    def store(self, moments: Moments) -> None:
+        """Does nothing: the learner's parameters are current."""
+
+
 class NetState(NetWeights):
     """A net with what its training needs: moments, target copy and bfloat16 packs."""
 
     def __init__(self, net: MLP, target: MLP | None, parts: int) -> None:
-        """target: the target copy of `net`, if it has one.  parts: the number of bfloat16 numbers
-        that represent an operand of a product; 0 computes in the net's dtype.
-        """
+        """target: the target copy of `net`, if it has one.  parts: see `empty_packs`."""
         super().__init__(net)
         self.target_layers = [] if target is None else _parameters(target)
-        members = len(self.weights)
         self.first, self.second, self.target = torch.zeros(
-            3, members, self.size, dtype=self.weights.dtype
+            3, len(self.weights), self.size, dtype=self.weights.dtype
         )
-        padded_weights = sum(_padded(i) * _padded(o) for i, o in pairwise(self.widths))
-        self.packs = torch.zeros(members, PACKS * parts * padded_weights, dtype=torch.int16)
+        self.packs = self.empty_packs(parts)
 
     def plan(self) -> Any:
         """The compiled description of the net; this object must outlive it."""

@@ -75,7 +75,9 @@ template <typename Loss, typename Real>
 void compare(const Numbers& plan, const Batch<Real>& batch, const BatchView<Real>& view) {
   const Loss loss(plan, 0);
   const size_t rows = static_cast<size_t>(batch.sources * batch.stride);
-  Results<Real> block(static_cast<int64_t>(rows)), thread(static_cast<int64_t>(rows));
+  constexpr int64_t kOutputs = outputs_of<Loss>();
+  Results<Real> block(static_cast<int64_t>(rows), kOutputs),
+      thread(static_cast<int64_t>(rows), kOutputs);
   const LossOutputs<Real> out = outputs_of(block);
   if constexpr (requires { Loss::kHasCritics; }) {
     critics(SerialTeam(), loss, view, outputs_of(thread));
@@ -89,9 +91,9 @@ void compare(const Numbers& plan, const Batch<Real>& batch, const BatchView<Real
   const double relative = sizeof(Real) == sizeof(float) ? 2e-5 : 1e-10;
   const std::string name =
       std::string(Loss::kName) + ", " + std::to_string(batch.batch) + " rows, ";
-  expect_near(name + "gradient", out.gradient, thread.gradient.data(), rows, relative);
-  expect_near(name + "next_gradient", out.next_gradient, thread.next_gradient.data(), rows,
-              relative);
+  expect_near(name + "gradient", out.gradient, thread.gradient.data(), kOutputs * rows, relative);
+  expect_near(name + "next_gradient", out.next_gradient, thread.next_gradient.data(),
+              kOutputs * rows, relative);
   expect_near(name + "weight", out.weight, thread.weight.data(), rows, relative);
   expect_near(name + "metrics", out.metrics, thread.metrics, 16, relative);
 }
@@ -110,6 +112,9 @@ Numbers settings(unsigned bits) {
            {"logit_clamp", 1.0},
            {"kl_weight", 0.4},
            {"pu_prior", 0.2},
+           {"coupling_temperature", 0.3},
+           {"distance_scale", 5.0},
+           {"ratio_scale", 0.8},
            {"policy_penalty", 0.3},
            {"critic_penalty", 0.4},
            {"policy_noise", 0.2},
@@ -128,7 +133,9 @@ void compare_all(const char* name) {
   const bool found = visit_loss(Losses<Real>(), name, [&]<typename Loss>() {
     for (const int64_t rows : {1, 33, 200}) {
       for (unsigned bits = 0; bits < 8; ++bits) {
-        const Batch<Real> batch(bits % 2 == 0 ? 2 : 3, rows, bits);
+        constexpr int64_t kOutputs = outputs_of<Loss>();
+        const int64_t sources = kOutputs > 1 ? 4 : bits % 2 == 0 ? 2 : 3;
+        const Batch<Real> batch(sources, rows, bits, kOutputs);
         const bool online = (bits & 2) != 0, mixed = (bits & 4) != 0;
         const bool rewarded = std::strcmp(name, "vfo") != 0 || bits % 3 == 0;
         compare<Loss>(settings(bits), batch, batch.view(online, rewarded, mixed));

@@ -147,6 +147,96 @@ void smodice(int64_t rows, bool absorbing, bool chi2, bool normalizes, Real temp
   expect_close(name + " statistics", results.metrics + 3, op.statistics);
 }
 
+Numbers pw_dice_numbers() {
+  Numbers plan = numbers(false);
+  plan.numbers.insert({{"coupling_temperature", 0.3}, {"distance_scale", 5.0}});
+  plan.numbers.insert({"ratio_scale", 0.8});
+  return plan;
+}
+
+// Its flow is SMODICE's dual for V = -lambda and R = -u_1.
+template <typename Real>
+void pw_dice(int64_t rows) {
+  using Loss = PWDICE<Real>;
+  const Batch<Real> batch(4, rows, 7, Loss::kOutputs);
+  const Numbers plan = pw_dice_numbers();
+  const auto results = engine<Real>(Loss(plan, 0), batch, false, true, false);
+  const auto values = [&](const std::vector<Real>& x, int64_t output, int64_t source) {
+    return batch.dense(x, output * batch.sources + source, 1);
+  };
+  const auto negative = [&](const std::vector<Real>& x, int64_t output, int64_t source) {
+    std::vector<Real> column = values(x, output, source);
+    for (Real& value : column) value = -value;
+    return column;
+  };
+  const auto v = negative(batch.output, 0, Loss::kPolicy);
+  const auto next_v = negative(batch.next_value, 0, Loss::kPolicy);
+  const auto initial_v = negative(batch.output, 0, Loss::kInitial);
+  const auto reward = negative(batch.output, 1, Loss::kPolicy);
+  const auto terminal = batch.dense(batch.terminal, Loss::kPolicy, 1);
+  const Real gamma = Real(0.97), temperature = Real(0.7), cap = Real(1.5);
+  Op<Real> op;
+  for (auto* rows_of : {&op.gradient, &op.next_gradient, &op.initial_gradient, &op.weight}) {
+    rows_of->resize(rows);
+  }
+  smodice_cpu<Real>(v.data(), next_v.data(), initial_v.data(), reward.data(), terminal.data(),
+                    &gamma, &temperature, &cap, op.loss.data(), op.gradient.data(),
+                    op.next_gradient.data(), op.initial_gradient.data(), op.weight.data(),
+                    op.statistics.data(), 1, rows, rows, kKL, 0, 1);
+  expect_same("pw_dice lambda", negative(results.gradient, 0, Loss::kPolicy), op.gradient);
+  expect_same("pw_dice u_1", values(results.gradient, 1, Loss::kPolicy), op.gradient);
+  expect_same("pw_dice next", negative(results.next_gradient, 0, Loss::kPolicy), op.next_gradient);
+  expect_same("pw_dice initial", negative(results.gradient, 0, Loss::kInitial),
+              op.initial_gradient);
+  expect_same("pw_dice weight", batch.dense(results.weight, 0, 1), op.weight);
+  expect_close("pw_dice statistics", results.metrics + 3, op.statistics);
+
+  const std::vector<Real> none(rows, Real(0));
+  for (const int64_t output : {0, 1, 2}) {
+    for (const int64_t source : {0, 1, 2, 3}) {
+      const bool has_gradient = output == 0   ? source == Loss::kInitial || source == Loss::kPolicy
+                                : output == 1 ? source >= Loss::kBackground
+                                              : source == Loss::kExpert;
+      if (has_gradient) continue;
+      expect_same("pw_dice without gradient", values(results.gradient, output, source), none);
+    }
+    if (output == 0) continue;
+    expect_same("pw_dice next without gradient",
+                values(results.next_gradient, output, Loss::kPolicy), none);
+  }
+}
+
+// Exponents of 1e4 do not overflow; a NaN in one row and a distance of infinity reach the loss.
+void pw_dice_at_its_limits() {
+  const auto loss_of = [](const auto& change) {
+    Batch<float> batch(4, 7, 8, PWDICE<float>::kOutputs);
+    change(batch);
+    const auto results =
+        engine<float>(PWDICE<float>(pw_dice_numbers(), 0), batch, false, true, false);
+    return results.metrics[0];
+  };
+  const double usual = loss_of([](Batch<float>&) {});
+  const auto first = [](Batch<float>& batch, int64_t output, int64_t source) {
+    return batch.output.begin() + (output * batch.sources + source) * batch.stride;
+  };
+  const double shifted = loss_of([&](Batch<float>& batch) {
+    for (int64_t i = 0; i < batch.batch; ++i) {
+      *(first(batch, 1, PWDICE<float>::kBackground) + i) += 3000.0f;
+    }
+  });
+  const double with_nan = loss_of(
+      [](Batch<float>& batch) { batch.reward[PWDICE<float>::kBackground * batch.stride] = NAN; });
+  const double far = loss_of([](Batch<float>& batch) {
+    std::fill(batch.distance.begin(), batch.distance.end(), kInfinity<float>);
+  });
+  if (std::fabs(shifted - usual - 3000.0) < 1e-2 && std::isnan(with_nan) && !std::isfinite(far)) {
+    return;
+  }
+  std::printf("pw_dice: %g, with u_1 + 3000 %g, with a NaN %g, far away %g\n", usual, shifted,
+              with_nan, far);
+  ++failures;
+}
+
 template <typename Real>
 void dilo(int64_t rows) {
   const Numbers plan = numbers(false);
@@ -200,6 +290,7 @@ void all() {
       }
       smodice<Real>(rows, absorbing, false, true, Real(1.5));
     }
+    pw_dice<Real>(rows);
     dilo<Real>(rows);
   }
 }
@@ -210,5 +301,6 @@ int main() {
   all<float>();
   all<double>();
   smodice_at_the_cap();
+  pw_dice_at_its_limits();
   return failures == 0 ? 0 : 1;
 }

@@ -26,25 +26,28 @@ struct Numbers {
   bool flag(const char* name) const { return flags.count(name) > 0 && flags.at(name); }
 };
 
-// Sources of `batch` rows each, as the engine has them: source s begins at s * stride.
+// Sources of `batch` rows each, as the engine has them: source s begins at s * stride, and output n
+// of source s in the place of source n * sources + s.
 template <typename Real>
 struct Batch {
   int64_t sources, batch, stride;
-  std::vector<Real> output, next_value, online_next_value, reward, terminal, uniform;
+  std::vector<Real> output, next_value, online_next_value, reward, terminal, uniform, distance;
 
-  Batch(int64_t source_count, int64_t batch_size, unsigned seed)
+  Batch(int64_t source_count, int64_t batch_size, unsigned seed, int64_t outputs = 1)
       : sources(source_count), batch(batch_size), stride((batch_size + 31) / 32 * 32) {
     std::mt19937 generator(seed);
     std::normal_distribution<double> normal;
     std::uniform_real_distribution<double> unit;
     for (auto* column : {&output, &next_value, &online_next_value, &reward, &terminal, &uniform}) {
-      for (int64_t i = 0; i < sources * stride; ++i) {
+      const bool has_outputs = column == &output || column == &next_value;
+      for (int64_t i = 0; i < (has_outputs ? outputs : 1) * sources * stride; ++i) {
         const double number = column == &terminal  ? (unit(generator) < 0.2 ? 1.0 : 0.0)
                               : column == &uniform ? unit(generator)
                                                    : normal(generator);
         column->push_back(static_cast<Real>(number));
       }
     }
+    for (int64_t i = 0; i < stride; ++i) distance.push_back(static_cast<Real>(4 * unit(generator)));
   }
 
   BatchView<Real> view(bool online, bool rewarded, bool mixed) const {
@@ -56,7 +59,9 @@ struct Batch {
             online ? online_next_value.data() : nullptr,
             rewarded ? reward.data() : nullptr,
             terminal.data(),
-            mixed ? uniform.data() : nullptr};
+            mixed ? uniform.data() : nullptr,
+            sources * stride,
+            distance.data()};
   }
 
   // Without the gaps between sources, as an op takes a column.
@@ -74,14 +79,16 @@ struct Results {
   std::vector<Real> gradient, next_gradient, weight;
   double metrics[16] = {};
 
-  explicit Results(int64_t rows)
-      : gradient(rows, Real(0)), next_gradient(rows, Real(0)), weight(rows, Real(1)) {}
+  explicit Results(int64_t rows, int64_t outputs = 1)
+      : gradient(rows * outputs, Real(0)),
+        next_gradient(rows * outputs, Real(0)),
+        weight(rows, Real(1)) {}
 };
 
 template <typename Real, typename Loss>
 Results<Real> engine(const Loss& loss, const Batch<Real>& batch, bool online, bool rewarded,
                      bool mixed) {
-  Results<Real> results(batch.sources * batch.stride);
+  Results<Real> results(batch.sources * batch.stride, outputs_of<Loss>());
   loss.loss_and_weights(SerialTeam(), batch.view(online, rewarded, mixed),
                         LossOutputs<Real>{results.gradient.data(), results.next_gradient.data(),
                                           results.weight.data(), results.metrics});

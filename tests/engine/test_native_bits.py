@@ -75,7 +75,8 @@ def test_a_member_does_not_depend_on_its_population_in_low_precision(
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 @pytest.mark.parametrize(
-    ("name", "members"), [("vfo_bin", 64), ("dilo", 8), ("vfo_disc", 8), ("sqil", 8)]
+    ("name", "members"),
+    [("vfo_bin", 64), ("dilo", 8), ("vfo_disc", 8), ("sqil", 8), ("pw_dice", 8)],
 )
 @pytest.mark.usefixtures("keeps_threads")
 def test_a_member_of_another_method_does_not_depend_on_its_population_in_low_precision(
@@ -90,7 +91,7 @@ def test_a_member_of_another_method_does_not_depend_on_its_population_in_low_pre
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 @pytest.mark.usefixtures("keeps_threads")
 def test_packed_weights_are_rebuilt_when_a_run_resumes(precision: str, tmp_path: Path) -> None:
-    for name, seeds in (("vfo_bin", [0]), ("dilo", [0, 1, 2])):
+    for name, seeds in (("vfo_bin", [0]), ("dilo", [0, 1, 2]), ("pw_dice", [0, 1])):
         fields: dict[str, Any] = {"precision": precision, "engine": "native", "seeds": seeds}
         fields |= {"target_period": 7} if name == "vfo_bin" else {}
         torch.set_num_threads(1)

@@ -34,6 +34,14 @@ def test_the_reason_is_named_where_native_cannot_train_and_auto_falls_back_to_to
     assert reason in capsys.readouterr().err
 
 
+def test_an_encoder_with_too_many_layers_is_refused_too() -> None:
+    with pytest.raises(ValueError, match="at most 16 layers"):
+        train(
+            "pw_dice", random_dataset(), 5, engine="native",
+            embedding_hidden_sizes=(4,) * MAX_DEPTH,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
 def test_methods_with_critics_of_actions_refuse_bfloat16_in_native(precision: str) -> None:
     for name in ("iql", "rebrac"):
@@ -96,6 +104,6 @@ def test_a_subclass_inherits_the_native_loss_unless_it_writes_its_own_update() -
 
 def test_these_methods_have_a_native_loss() -> None:
     assert set(NATIVE) >= {
-        "awr", "bc", "bco", "dilo", "iql", "lobsdice", "oril", "rebrac", "smodice", "sqil",
-        "tailo", "vfo_bin", "vfo_disc",
+        "awr", "bc", "bco", "dilo", "iql", "lobsdice", "oril", "pw_dice", "rebrac", "smodice",
+        "sqil", "tailo", "vfo_bin", "vfo_disc",
     }  # fmt: skip

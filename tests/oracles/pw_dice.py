@@ -5,8 +5,9 @@ delta = lambda(s) - gamma (1 - T) lambda(s') - u1(s),
     L = e1 log E[exp((u1(s) + u2(s_E) - d(s, s_E)) / e1)] + e2 log E[exp(delta / e2)]
         - (1 - gamma) E[lambda(s0)] - E_E[u2(s_E)]
     policy: -E[weight log pi(a|s)], weight exp(delta / e2) / its mean
-where (s, s_E) are the rows of two independent draws, in pairs. The encoder minimises the
-cross-entropy of z(s_i)^T A z(s'_j) with i = j as the right class, A = f(W) f(W)^T, f softplus.
+where (s, s_E) are the rows of two independent draws, in pairs, and the s of delta and of the policy
+are those of a third. The encoder minimises the cross-entropy of z(s_i)^T A z(s'_j) with i = j as
+the right class, A = f(W) f(W)^T, f softplus.
 Source: Yan et al. 2024, arXiv:2311.01331, and the authors' code.
 
 nets: "duals" with the outputs lambda, u1, u2, "embedding", "policy", and "factor", W [E, E].
@@ -63,8 +64,8 @@ def run(
 ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], History]:
     """Makes one joint update of duals and policy per batch.
 
-    batches: "background" rows, "policy" rows (a second draw of the background, with "reward", the
-    discriminator's logit), "expert" rows, "initial" [B, d].  Returns the nets and a history.
+    batches: "background" rows with "reward", the discriminator's logit, "policy" rows (a second
+    draw of the background), "expert" rows, "initial" [B, d].  Returns the nets and a history.
     """
     policy, duals = MLP(nets["policy"], config), MLP(nets["duals"], config)
     embedding = MLP(nets["embedding"], config).requires_grad_(False)
@@ -74,7 +75,7 @@ def run(
     ]
     history: History = []
     for batch in batches:
-        rows = batch["background"]
+        rows = batch["policy"]
         delta = residual(duals, rows, config)
         value_loss = dual_loss(duals, embedding, delta, batch, config)
         weight = torch.exp((delta.detach() - delta.max().detach()) / config["temperature"])
@@ -102,7 +103,7 @@ def residual(duals: MLP, rows: Mapping[str, Any], config: Config) -> Tensor:
 
 def dual_loss(duals: MLP, embedding: MLP, delta: Tensor, batch: Batch, config: Config) -> Tensor:
     e1, e2, gamma = config["coupling_temperature"], config["temperature"], config["gamma"]
-    u1 = duals(batch["policy"]["obs"])[:, 1]
+    u1 = duals(batch["background"]["obs"])[:, 1]
     u2 = duals(batch["expert"]["obs"])[:, 2]
     gain = (u1 + u2 - distance(embedding, batch, config)) / e1
     coupling = e1 * torch.log(torch.exp(gain).mean())
@@ -114,9 +115,11 @@ def dual_loss(duals: MLP, embedding: MLP, delta: Tensor, batch: Batch, config: C
 
 def distance(embedding: MLP, batch: Batch, config: Config) -> Tensor:
     """d(s, s_E) of the rows, in pairs: [B]."""
-    z, z_expert = (on_sphere(embedding, batch[source]["obs"]) for source in ("policy", "expert"))
+    z, z_expert = (
+        on_sphere(embedding, batch[source]["obs"]) for source in ("background", "expert")
+    )
     squared = ((z - z_expert) ** 2).sum(dim=1)
     limit: float = config["logit_clamp"]
-    ratio = batch["policy"]["reward"].clamp(-limit, limit)
+    ratio = batch["background"]["reward"].clamp(-limit, limit)
     result: Tensor = config["distance_scale"] * squared - config["ratio_scale"] * ratio
     return result

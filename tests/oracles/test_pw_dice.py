@@ -37,8 +37,8 @@ def test_the_loss_of_two_pairs() -> None:
     assert delta.tolist() == pytest.approx([1.0 + 0.5 - 0.5, -1.0 - 0.2 - 0.2])
     other = transitions([(0, 0), (2, 2)]) | {"reward": column([1.5, -0.5])}
     batch: dict[str, Any] = {
-        "background": rows,
-        "policy": other,
+        "background": other,
+        "policy": rows,
         "expert": observed(transitions([(1, 1), (0, 0)])),
     }
     batch["initial"] = rows["obs"][:1]
