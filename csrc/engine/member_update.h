@@ -78,7 +78,7 @@ class MemberUpdate {
   }
 
  private:
-  static constexpr int64_t kOutputs = outputs_of<Method>();
+  static constexpr int64_t kOutputs = output_count<Method>();
   enum Array { kNext, kOnlineNext, kReward, kTerminal, kUniform, kDistance, kOutput };
   static constexpr int64_t kArrays = kOutput + kOutputs;
 

@@ -77,7 +77,7 @@ struct LossOutputs {
 
 // The number of outputs of a loss's scalar net.
 template <typename Loss>
-constexpr int64_t outputs_of() {
+constexpr int64_t output_count() {
   if constexpr (requires { Loss::kOutputs; }) return Loss::kOutputs;
   return 1;
 }

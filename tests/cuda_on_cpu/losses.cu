@@ -75,7 +75,7 @@ template <typename Loss, typename Real>
 void compare(const Numbers& plan, const Batch<Real>& batch, const BatchView<Real>& view) {
   const Loss loss(plan, 0);
   const size_t rows = static_cast<size_t>(batch.sources * batch.stride);
-  constexpr int64_t kOutputs = outputs_of<Loss>();
+  constexpr int64_t kOutputs = output_count<Loss>();
   Results<Real> block(static_cast<int64_t>(rows), kOutputs),
       thread(static_cast<int64_t>(rows), kOutputs);
   const LossOutputs<Real> out = outputs_of(block);
@@ -133,7 +133,7 @@ void compare_all(const char* name) {
   const bool found = visit_loss(Losses<Real>(), name, [&]<typename Loss>() {
     for (const int64_t rows : {1, 33, 200}) {
       for (unsigned bits = 0; bits < 8; ++bits) {
-        constexpr int64_t kOutputs = outputs_of<Loss>();
+        constexpr int64_t kOutputs = output_count<Loss>();
         const int64_t sources = kOutputs > 1 ? 4 : bits % 2 == 0 ? 2 : 3;
         const Batch<Real> batch(sources, rows, bits, kOutputs);
         const bool online = (bits & 2) != 0, mixed = (bits & 4) != 0;

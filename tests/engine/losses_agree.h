@@ -88,7 +88,7 @@ struct Results {
 template <typename Real, typename Loss>
 Results<Real> engine(const Loss& loss, const Batch<Real>& batch, bool online, bool rewarded,
                      bool mixed) {
-  Results<Real> results(batch.sources * batch.stride, outputs_of<Loss>());
+  Results<Real> results(batch.sources * batch.stride, output_count<Loss>());
   loss.loss_and_weights(SerialTeam(), batch.view(online, rewarded, mixed),
                         LossOutputs<Real>{results.gradient.data(), results.next_gradient.data(),
                                           results.weight.data(), results.metrics});
