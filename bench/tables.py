@@ -33,6 +33,7 @@ from bench.study_tables import (
 ROOT = Path(__file__).parents[1]
 MACHINE = "amd-epyc-avx2"  # the machine of the ops and of both widths
 BF16_MACHINE = "amd-epyc-avx512-bf16"  # of the limits, the methods and the top-level README
+AMX_MACHINE = "intel-xeon-avx512-amx"
 
 OPS = {  # label of the row: (bench, size) in the file
     "`binned_nll`, loss and gradient": ("binned_nll", "1 x 256 x 6 x 101"),
@@ -107,9 +108,9 @@ def _percent(share: str) -> str:
     return f"{float(share):.0%}" if share else ""
 
 
-def speed_table(engines: Sequence[str] = ()) -> str:
+def speed_table(engines: Sequence[str] = (), machine: str = BF16_MACHINE) -> str:
     """One line per engine at width 512 on a CPU with bfloat16 units.  engines: default all."""
-    rows = _engine_rows(BF16_MACHINE)
+    rows = _engine_rows(machine)
     names = engines or [name for name, hidden in rows if hidden == "512"]
     header = "engine | 512 x 2: steps/s | x CORL-style | x JAX scan | of the limit"
     lines = [
@@ -119,9 +120,9 @@ def speed_table(engines: Sequence[str] = ()) -> str:
     return markdown(header, lines)
 
 
-def parts_table() -> str:
+def parts_table(machine: str = BF16_MACHINE) -> str:
     """One line per part of a native update at width 512: its time and share of the limit."""
-    rows = read_rows(f"parts-{BF16_MACHINE}-1-threads.csv")
+    rows = read_rows(f"parts-{machine}-1-threads.csv")
     rows = [row for row in rows if row["hidden"] == "512"]
     precisions = list(dict.fromkeys(row["precision"] for row in rows))
     cells = {
@@ -210,6 +211,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {  # document: {name of the ma
         "ops": ops_table,
         "speed": speed_table,
         "parts": parts_table,
+        "speed amx": partial(speed_table, machine=AMX_MACHINE),
+        "parts amx": partial(parts_table, AMX_MACHINE),
         "train": train_table,
         "methods": methods_table,
     },

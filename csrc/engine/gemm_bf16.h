@@ -13,70 +13,50 @@ struct PackedOperand {
   int64_t part;
 };
 
-// The 32 x 32 blocks of a product, row by row.
-struct BlockGrid {
-  int64_t rows, columns;
-
-  int64_t count() const { return rows / kBlock * (columns / kBlock); }
-  int64_t row(int64_t block) const { return block / (columns / kBlock) * kBlock; }
-  int64_t column(int64_t block) const { return block % (columns / kBlock) * kBlock; }
-};
-
-#if defined(FASTIFO_BF16_UNITS)
-// `gemm_bf16` with AMX. Between the instructions of one block, rows of the block before it are
-// finished: the matrix unit works meanwhile.
-template <int kParts, typename Finish>
-__attribute__((target("amx-tile,amx-bf16"))) void gemm_amx(const PackedOperand& left,
-                                                           const PackedOperand& right,
-                                                           const BlockGrid& grid, int64_t terms,
-                                                           const Finish& finish) {
-  alignas(64) float sums[2][kBlock * kBlock];
-  const int64_t blocks = grid.count(), steps = product_count(kParts) * terms / kBlock;
-  for (int64_t block = 0; block <= blocks; ++block) {
-    float* const before = sums[(block + 1) % 2];
-    const int64_t row = grid.row(block), column = grid.column(block);
-    const int64_t row_before = grid.row(block - 1), column_before = grid.column(block - 1);
-    int64_t finished = block == 0 ? kBlock : 0;  // rows of the block before
-    if (block < blocks) {
-      amx_clear();
-      int64_t step = 0;
-      for (int p = 0; p < product_count(kParts); ++p) {
-        const Bf16* from = left.data + kLeftPart[p] * left.part + row * terms;
-        const Bf16* to = right.data + kRightPart[p] * right.part + column * terms;
-        for (int64_t term = 0; term < terms; term += kBlock) {
-          amx_multiply(from, to, terms * kPanel);
-          from += kTileSize;
-          to += kTileSize;
-          for (++step; finished * steps < kBlock * step; finished += 2) {
-            finish(row_before, column_before, before, finished);
-          }
-        }
-      }
-      amx_store(sums[block % 2]);
-    }
-    for (; finished < kBlock; finished += 2) finish(row_before, column_before, before, finished);
-  }
-}
-#endif
-
 // result(i, j) = sum over t of L(i, t) R(t, j). Calls finish(row, column, sums, i) for every even i
 // below 32, in order, of every 32 x 32 block of the result, which begins at (row, column): it
 // finishes the block's rows i and i + 1.
+//
+// A block is finished while the next one is multiplied: with AMX a few rows follow each multiplying
+// instruction, because the matrix unit works meanwhile.
 template <int kParts, typename Finish>
-FASTIFO_INLINE void gemm_bf16(Bf16Kernel kernel, const PackedOperand& left,
-                              const PackedOperand& right, int64_t rows, int64_t columns,
-                              int64_t terms, const Finish& finish) {
-  const BlockGrid grid{rows, columns};
-#if defined(FASTIFO_BF16_UNITS)
-  if (kernel == nullptr) return gemm_amx<kParts>(left, right, grid, terms, finish);
-#endif
-  alignas(64) float sums[kBlock * kBlock];
-  for (int64_t block = 0; block < grid.count(); ++block) {
-    const int64_t row = grid.row(block), column = grid.column(block);
-    kernel({left.data + row * terms, right.data + column * terms, terms / kBlock, kParts, left.part,
-            right.part},
-           sums);
-    for (int64_t i = 0; i < kBlock; i += 2) finish(row, column, sums, i);
+FASTIFO_AMX_CODE void gemm_bf16(Bf16Kernel kernel, const PackedOperand& left,
+                                const PackedOperand& right, int64_t rows, int64_t columns,
+                                int64_t terms, const Finish& finish) {
+  alignas(64) float sums[2][kBlock * kBlock];
+  const bool uses_amx = kernel == nullptr;
+  const int64_t across = columns / kBlock, blocks = rows / kBlock * across;
+  const int64_t pairs = terms / kBlock;  // of tiles, in one product of parts
+  const int64_t steps = uses_amx ? product_count(kParts) * pairs : 1;
+  for (int64_t block = 0; block <= blocks; ++block) {
+    const int64_t row = block / across * kBlock, column = block % across * kBlock;
+    const int64_t row_before = (block - 1) / across * kBlock;
+    const int64_t column_before = (block - 1) % across * kBlock;
+    int64_t finished = block == 0 ? kBlock : 0;  // rows of the block before
+    for (int64_t step = 0; step <= steps; ++step) {
+      if (block == blocks) {
+        step = steps;
+      } else if (!uses_amx) {
+        if (step == 0) {
+          kernel({left.data + row * terms, right.data + column * terms, pairs, kParts, left.part,
+                  right.part},
+                 sums[block % 2]);
+        }
+      } else if (step < steps) {
+        const int64_t product = kParts == 1 ? 0 : step / pairs;
+        const int64_t tile = (step - product * pairs) * kTileSize;
+        if (step == 0) amx_clear();
+        amx_multiply(left.data + kLeftPart[product] * left.part + row * terms + tile,
+                     right.data + kRightPart[product] * right.part + column * terms + tile,
+                     terms * kPanel);
+      } else {
+        amx_store(sums[block % 2]);
+      }
+      const int64_t due = step < steps ? kBlock * (step + 1) / steps : kBlock;
+      for (; finished < due; finished += 2) {
+        finish(row_before, column_before, sums[(block + 1) % 2], finished);
+      }
+    }
   }
 }
 

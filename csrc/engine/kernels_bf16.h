@@ -111,10 +111,11 @@ __attribute__((target("avx512bf16"))) inline void bf16_tile_avx512bf16(const Bf1
   }
 }
 
-// AMX: four sums of 16 x 16 in tile registers. The kernel is a null pointer, and `gemm_amx` has
-// what follows inlined.
+// AMX: four sums of 16 x 16 in tile registers. `gemm_bf16` has these steps inlined and takes them
+// if the kernel is a null pointer.
 constexpr Bf16Kernel kAmxKernel = nullptr;
-#define FASTIFO_AMX __attribute__((target("amx-tile,amx-bf16"), always_inline)) inline
+#define FASTIFO_AMX_CODE __attribute__((target("amx-tile,amx-bf16")))
+#define FASTIFO_AMX FASTIFO_AMX_CODE __attribute__((always_inline)) inline
 
 FASTIFO_AMX void amx_clear() {
   __asm__ volatile("" ::: "memory");  // `_tile_loadd` does not declare that it reads memory
@@ -172,6 +173,11 @@ inline bool has_amx() {
   if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
+#else  // never reached
+#define FASTIFO_AMX_CODE
+inline void amx_clear() {}
+inline void amx_multiply(const Bf16*, const Bf16*, int64_t) {}
+inline void amx_store(float*) {}
 #endif
 
 }  // namespace FASTIFO_ISA
