@@ -29,7 +29,10 @@ SEES_GPU = torch.cuda.is_available
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Hides the GPU from unmarked tests, so that `auto` is the CPU on every machine."""
+    """Hides the GPU from unmarked tests, so that `auto` is the CPU on every machine, and seeds
+    torch, so that a failure can be repeated.
+    """
+    torch.manual_seed(0)
     marked = item.get_closest_marker("cuda") is not None
     setattr(torch.cuda, "is_available", SEES_GPU if marked else lambda: False)  # noqa: B010
 

@@ -41,9 +41,13 @@ def test_initial_weights_of_all_seeds_and_nets_differ() -> None:
 @pytest.mark.parametrize(("fan_in", "fan_out", "heads"), [(200, 100, 1), (200, 100, 2), (50, 6, 3)])
 def test_xavier_weights_have_the_bound_of_each_head(fan_in: int, fan_out: int, heads: int) -> None:
     weight, bias = Init(range(20), "net", "xavier_uniform", DOUBLE).linear(fan_in, fan_out, heads)
-    bound = torch.nn.init.xavier_uniform_(torch.empty(fan_out // heads, fan_in)).abs().max()
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.empty(fan_out // heads, fan_in) for _ in range(20)]
+    for draw in draws:
+        torch.nn.init.xavier_uniform_(draw, generator=generator)
+    bound = torch.stack(draws).abs().max()
     assert float(weight.abs().max()) == pytest.approx((6 / (fan_in + fan_out / heads)) ** 0.5, 1e-3)
-    assert float(weight.abs().max()) == pytest.approx(float(bound), rel=0.03)
+    assert float(weight.abs().max()) == pytest.approx(float(bound), rel=1e-2)
     assert not bool(bias.any())
 
 
