@@ -40,6 +40,8 @@ class Source:
     policies: Mapping[Cell, Sample] = field(default_factory=dict)
     backgrounds: Mapping[tuple[str, str], Sample] = field(default_factory=dict)
     experts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    # The background of each policy: every machine builds a set anew, and builds differ.
+    builds: Mapping[Cell, Sample] = field(default_factory=dict)
     digits: int = 0  # decimals of the numbers
 
     def find(self, task: str, which: str, method: str) -> Sample | None:
@@ -47,6 +49,11 @@ class Source:
         if method == "background":
             return self.backgrounds.get((task, which))
         return self.policies.get((task, which, method))
+
+    def build(self, task: str, which: str, method: str, other: str) -> Sample | None:
+        """The data that a method was trained on; of the data itself, that of the other method."""
+        name = other if method == "background" else method
+        return self.builds.get((task, which, name))
 
     def compare(
         self,
@@ -65,11 +72,17 @@ class Source:
         """
         place = f"{task} {which}".strip()
         one, two = self.find(task, which, first), self.find(task, which, second)
+        build = self.build(task, which, first, second)
+        if build is not None:
+            one, two = (build if m == "background" else x for m, x in ((first, one), (second, two)))
         name = f"{factor:g} x {second}" if factor != 1.0 else second
         name += f" {offset:+g}" if offset else ""
         if one is None or two is None:
             lacking = [n for n, x in ((first, one), (second, two)) if x is None]
             return Finding(None, f"{place}: {' and '.join(lacking)} missing", is_missing=True)
+        if build != self.build(task, which, second, first):
+            text = f"{place}: {first} and {second} learnt from different builds of the set"
+            return Finding(None, text, is_missing=True)
         bound = Sample(
             factor * two.mean + offset,
             factor * two.low + offset,

@@ -35,7 +35,9 @@ def draw(name: str) -> Path | None:
 
 def draw_panel(axis: Any, rows: list[dict[str, str]]) -> None:
     """The returns on one set over updates, with 95 % intervals."""
-    axis.axhline(float(rows[0]["background"]), color="0.4", ls="--", lw=1, label="background")
+    for index, level in enumerate(dict.fromkeys(float(row["background"]) for row in rows)):
+        label = "" if index else "background"  # one line for each machine that built the set
+        axis.axhline(level, color="0.4", ls="--", lw=1, label=label)
     for method, variant in dict.fromkeys((row["method"], row["variant"]) for row in rows):
         points = sorted(
             [float(row[name]) for name in ("updates", "return", "low", "high")]

@@ -137,26 +137,27 @@ def before(cell: Cell, cells: Sequence[Cell]) -> int:
 
 
 def methods_table(kind: str) -> str:
-    """Every method's mean return of sampled actions, one line per set of the main study.
+    """Every method's mean return of sampled actions, one line per set of the main study and machine
+    that built it.
 
     Of each policy at 256 x 2 the one with the most updates, whose number is shown where it is below
     that of the study.  kind: `sibench` or `bimodal`.
     """
-    longest: dict[tuple[str, str, str], dict[str, str]] = {}
+    longest: dict[tuple[str, ...], dict[str, str]] = {}  # by build of a set, then method
     for row in read("main.csv"):
         if row["spec"].startswith(kind) and row["iteration"] == "0" and row["hidden"] == "256":
-            cell = (row["task"], row["set"], method_name(row))
+            build = tuple(row[name] for name in ("task", "set", "background", "expert"))
+            cell = (*build, method_name(row))
             longest[cell] = max(longest.get(cell, row), row, key=lambda r: int(r["updates"]))
     if not longest:
         return "No cell is finished yet."
-    found = dict.fromkeys(cell[2] for cell in longest)
+    found = dict.fromkeys(cell[-1] for cell in longest)
     methods = sorted(found, key=lambda name: (ORDER.index(name.split()[0]), name))
     lines = []
-    for task, which in dict.fromkeys(cell[:2] for cell in longest):
-        rows = {m: longest[task, which, m] for m in methods if (task, which, m) in longest}
-        first = next(iter(rows.values()))
-        bounds = [f"{float(first[name]):.0f}" for name in ("background", "expert")]
-        cells = [method_cell(rows[m]) if m in rows else "" for m in methods]
+    for build in dict.fromkeys(cell[:-1] for cell in longest):
+        task, which, *returns = build
+        bounds = [f"{float(value):.0f}" for value in returns]
+        cells = [method_cell(longest[*build, m]) if (*build, m) in longest else "" for m in methods]
         lines.append([task, which, *bounds, *cells])
     return markdown(" | ".join(["task", "set", "background", "expert", *methods]), lines, (0, 1))
 

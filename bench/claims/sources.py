@@ -53,6 +53,7 @@ def study_source(
     policies: dict[Cell, Sample] = {}
     backgrounds: dict[tuple[str, str], Sample] = {}
     experts: dict[tuple[str, str], float] = {}
+    builds: dict[Cell, Sample] = {}
     sizes: dict[Cell, tuple[int, int]] = {}
     for row in read(name):
         size = int(row["hidden"]), int(row["updates"])
@@ -63,7 +64,8 @@ def study_source(
             continue
         sizes[cell] = size
         policies[cell] = sample_of(row, RETURN, "per_seed")
-        backgrounds[cell[:2]] = sample_of(row, ("background", "background_low", "background_high"))
+        builds[cell] = sample_of(row, ("background", "background_low", "background_high"))
+        backgrounds[cell[:2]] = builds[cell]
         if row["expert"]:
             experts[cell[:2]] = float(row["expert"])
     width, updates = min(sizes.values(), default=at_least)
@@ -71,7 +73,7 @@ def study_source(
     figure = name.replace(".csv", ".png")
     return Source(
         name, size_text, is_small, figure if (RESULTS / figure).exists() else "", "", policies,
-        backgrounds, experts,
+        backgrounds, experts, builds,
     )  # fmt: skip
 
 

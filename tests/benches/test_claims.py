@@ -139,3 +139,28 @@ def test_the_table_of_all_methods_takes_each_policys_longest_training(results: R
     assert header == "| task | set | background | expert | bc | tailo |"
     assert row == "| Hopper-v4 | middle | 100 | 300 | 108 | **150** (50k) |"
     assert page.methods_table("bimodal") == "No cell is finished yet."
+
+
+def test_methods_are_compared_only_on_one_build_of_a_set(results: Results) -> None:
+    add_hopper(results, 50.0)
+    cell = Cell("Hopper-v4", "middle", "spec", "vfo_bin", 256, 200_000)
+    add(results, cell, 50.0, background=20.0)  # the set that another machine has built
+    source = sources.study_source("main.csv")
+    compare = source.compare("Hopper-v4", "middle", "vfo_bin", "background", factor=1.1)
+    assert compare.holds is True
+    assert "1.1 x background 22" in compare.text
+    assert source.compare("Hopper-v4", "middle", "background", "bc").holds is True
+    assert source.compare("Hopper-v4", "middle", "bc", "vfo_disc").is_missing is False
+    for pair in (("bc", "vfo_bin"), ("vfo_bin", "bc")):
+        finding = source.compare("Hopper-v4", "middle", *pair)
+        assert (finding.holds, finding.is_missing) == (None, True)
+        assert "different builds of the set" in finding.text
+
+
+def test_the_table_of_all_methods_has_a_line_for_each_build(results: Results) -> None:
+    spec = "sibench:Hopper-v4/d=2"
+    add(results, Cell("Hopper-v4", "middle", spec, "bc", 256, 200_000), 150.0)
+    add(results, Cell("Hopper-v4", "middle", spec, "tailo", 256, 200_000), 150.0, background=160.0)
+    _, _, first, second = page.methods_table("sibench").splitlines()
+    assert first == "| Hopper-v4 | middle | 100 | 300 | **150** |  |"
+    assert second == "| Hopper-v4 | middle | 160 | 300 |  | 150 |"
