@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "common/huge_pages.h"
 #include "engine/act.h"
 #include "engine/peaks.h"
 #include "engine/train.h"
@@ -173,6 +174,9 @@ PYBIND11_MODULE(_C, m) {
   bind_source_plan(m);
   bind_plan(m);
   bind_names(m);
+  m.def("advise_huge_pages", [](std::uintptr_t data, size_t bytes) {
+    fastifo::advise_huge_pages(reinterpret_cast<void*>(data), bytes);
+  });
   py::list isas;  // those that this machine has, the fastest first
 #ifdef FASTIFO_X86
   py::module_ avx512 = m.def_submodule("avx512");

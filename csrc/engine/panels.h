@@ -10,6 +10,7 @@
 #include <cstring>
 #include <new>
 
+#include "common/huge_pages.h"
 #include "common/simd.h"
 
 namespace fastifo {
@@ -67,8 +68,10 @@ class Buffer {
  public:
   explicit Buffer(int64_t numbers) {
     const size_t bytes = static_cast<size_t>(std::max<int64_t>(numbers, kPanel)) * sizeof(Real);
-    data_ = static_cast<Real*>(std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign));
+    const size_t align = bytes < kHugePage ? kPage : kHugePage;
+    data_ = static_cast<Real*>(std::aligned_alloc(align, (bytes + align - 1) / align * align));
     if (data_ == nullptr) throw std::bad_alloc();
+    advise_huge_pages(data_, bytes);
     std::memset(data_, 0, bytes);
   }
   Buffer(const Buffer&) = delete;
@@ -78,7 +81,7 @@ class Buffer {
   Real* data() const { return data_; }
 
  private:
-  static constexpr size_t kAlign = 4096;
+  static constexpr size_t kPage = 4096;
   Real* data_;
 };
 

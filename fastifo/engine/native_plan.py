@@ -49,7 +49,9 @@ class NativePlan:
     def keep(self, tensor: Tensor) -> int:
         """The address of a tensor's numbers, which stay in place."""
         self.kept.append(tensor.contiguous())
-        return self.kept[-1].data_ptr()
+        address = self.kept[-1].data_ptr()
+        _C.advise_huge_pages(address, self.kept[-1].nbytes)
+        return address
 
     def _set_sizes(self) -> None:
         plan, learner, encoder = self.plan, self.learner, self.learner.encoder

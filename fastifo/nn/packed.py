@@ -49,6 +49,7 @@ class NetWeights:
         plan.widths, plan.size, plan.layer_norm = self.widths, self.size, self.layer_norm
         plan.exact_output = self.exact_output
         plan.weights = self.weights.data_ptr()
+        _C.advise_huge_pages(plan.weights, self.weights.nbytes)
         return plan
 
     def load_weights(self) -> None:
@@ -133,6 +134,8 @@ class NetState(NetWeights):
         plan.first, plan.second = self.first.data_ptr(), self.second.data_ptr()
         plan.target = self.target.data_ptr() if self.target_layers else 0
         plan.packs, plan.packs_size = self.packs.data_ptr(), self.packs.shape[1]
+        for tensor in (self.first, self.second, self.target, self.packs):
+            _C.advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
         return plan
 
     def load(self, moments: Moments) -> None:
