@@ -1,5 +1,7 @@
 """Large arrays may lie in huge pages, with the same contents."""
 
+import mmap
+import platform
 import re
 from pathlib import Path
 
@@ -9,12 +11,18 @@ import torch
 from fastifo import _C
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+MEGABYTES = 16
+ALIGNED_KB = (MEGABYTES - 2) * 1024  # what huge pages of 2 MiB can cover at least
 
 
 def huge_kilobytes() -> int:
     """How much of this process's memory lies in huge pages."""
     text = Path("/proc/self/smaps_rollup").read_text()
     return int(re.findall(r"AnonHugePages:\s+(\d+) kB", text)[0])
+
+
+def linux() -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", platform.release())[:2])
 
 
 def advise(tensor: torch.Tensor) -> None:
@@ -28,12 +36,25 @@ def test_contents_stay(numbers: int) -> None:
     assert torch.equal(values, torch.arange(numbers + 1, dtype=torch.float32))
 
 
+def in_use(numbers: int, huge: bool) -> torch.Tensor:
+    """Ones in memory of their own, which the allocator never had before."""
+    memory = mmap.mmap(-1, numbers, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if huge:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8).fill_(1)
+
+
 def test_memory_in_use_moves_to_huge_pages() -> None:
     if not SWITCH.is_file() or "[madvise]" not in SWITCH.read_text():
         pytest.skip("needs Linux that gives huge pages on request only")
-    values = torch.zeros(16 * 2**20, dtype=torch.uint8)
+    empty = huge_kilobytes()
+    given = in_use(MEGABYTES * 2**20, huge=True)
+    if huge_kilobytes() - empty < ALIGNED_KB:
+        pytest.skip("the system has too few huge pages left")
+    values = in_use(MEGABYTES * 2**20, huge=False)
     before = huge_kilobytes()
     advise(values)
-    if huge_kilobytes() == before:
-        pytest.skip("the system has no huge page left, or is older than Linux 6.1")
-    assert huge_kilobytes() - before >= 14 * 1024
+    if huge_kilobytes() == before and linux() < (6, 1):
+        pytest.skip("moves memory in use from Linux 6.1 on")
+    assert huge_kilobytes() - before >= ALIGNED_KB
+    assert torch.equal(values, given)

@@ -71,6 +71,8 @@ def test_a_member_does_not_depend_on_its_population_in_low_precision(
     fields: dict[str, Any] = {"engine": "native", "precision": precision}
     shapes = {"target_period": 9, "batch_size": 72, "hidden_sizes": (40, 70)}
     assert_independent("vfo_bin", [(2, 1), (5, 1), (1, 3), (3, 5)], **fields | shapes)
+    # A single net: all threads share it, and most of them find no block of rows left.
+    assert_independent("bc", [(2, 1), (6, 1)], batch_size=8, **fields)
 
 
 @pytest.mark.parametrize("precision", ["fp32x", "bf16"])
