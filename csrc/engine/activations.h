@@ -46,8 +46,10 @@ class Activations {
       layer_.push_back(std::make_unique<Matrix>(replaces ? 0 : width, columns_));
       copies_.push_back(
           std::make_unique<Copies>(replaces ? parts * width * columns_ : 0, threads > 0));
-      if (is_hidden)
-        (packs ? widest_packed : widest) = std::max(packs ? widest_packed : widest, width);
+      if (is_hidden) {
+        int64_t& largest = packs ? widest_packed : widest;
+        largest = std::max(largest, width);
+      }
     }
     const size_t count = threads == 1 ? std::min<size_t>(2, depth) : threads > 1 ? depth : 0;
     for (size_t i = 0; i < count; ++i) {

@@ -26,7 +26,7 @@ FASTIFO_AMX_CODE void gemm_bf16(Bf16Kernel kernel, const PackedOperand& left,
   alignas(64) float sums[2][kBlock * kBlock];
   const bool uses_amx = kernel == nullptr;
   const int64_t across = columns / kBlock, blocks = rows / kBlock * across;
-  if (blocks == 0) return;  // a thread's share may be empty
+  if (blocks == 0) return;               // a thread's share may be empty
   const int64_t pairs = terms / kBlock;  // of tiles, in one product of parts
   const int64_t steps = uses_amx ? product_count(kParts) * pairs : 1;
   for (int64_t block = 0; block <= blocks; ++block) {

@@ -2,10 +2,9 @@
 // method but IQL.
 #pragma once
 
-#include <string_view>
-
 #include "engine/embedding.h"
 #include "engine/head.h"
+#include "losses/list.h"
 #include "losses/serial_team.h"
 
 namespace fastifo {
@@ -14,14 +13,6 @@ namespace {
 
 constexpr int64_t kTargetChunk = 256;  // rows at a time: two layers of 512 units fit in L2
 constexpr int kMaxMetrics = 16;
-
-template <typename Method>
-constexpr int metric_index(const char* name) {
-  for (int i = 0; i < static_cast<int>(std::size(Method::kMetrics)); ++i) {
-    if (std::string_view(Method::kMetrics[i]) == name) return i;
-  }
-  return -1;
-}
 
 // The memory of one update. Row r of source s has index s * stride + r; the policy's rows are the
 // last `policy_rows`. Methods whose gradient reaches the next value have the next observations as

@@ -54,7 +54,7 @@ class ReBRACUpdate {
     step.all.wait(slot.clock);
     each_critic(step, [&](const Critic& critic) { update_critic(step, critic); });
     if (step.trains_policy) update_policy(step);
-    if (step.all.is_leader()) step.next_distance = mean_next_distance();
+    if (step.all.is_leader()) step.next_distance = mean(array(kNextDistance));
     step.all.wait(slot.clock);  // then the other threads draw the next batch
     if (step.all.is_leader()) add_metrics(step, metrics);
   }
@@ -193,8 +193,7 @@ class ReBRACUpdate {
         array(kNextDistance), array(kReward), array(kTerminal), step.next_q, step.gradient);
     if (critic.group.is_leader()) {
       critic.memory.loss = loss;
-      critic.memory.mean =
-          mean_of(SerialTeam(), plan_.batch, [&](int64_t i) { return critic.q[i]; });
+      critic.memory.mean = mean(critic.q);
     }
     write_gradient(step, critic);
     step.slot.clock.lap(kHead);
@@ -269,9 +268,8 @@ class ReBRACUpdate {
     return static_cast<Real*>(plan_.policy_loss)[step.member];
   }
 
-  double mean_next_distance() const {
-    const Real* const distance = array(kNextDistance);
-    return mean_of(SerialTeam(), plan_.batch, [&](int64_t i) { return distance[i]; });
+  double mean(const Real* x) const {
+    return mean_of(SerialTeam(), plan_.batch, [&](int64_t i) { return x[i]; });
   }
 
   // Reads nothing that the other threads' next update writes before all of them wait again.
@@ -286,11 +284,10 @@ class ReBRACUpdate {
   Bf16Kernel kernel_;
   int64_t stride_;
   MemberThreads threads_;
-  int64_t width_;  // of an encoded observation
-  Matrix obs_, next_obs_;
-  Matrix pair_, next_pair_;  // observation and action
-  Matrix next_action_;       // of the data
-  Matrix noise_, error_;     // [action_dim, stride]
+  int64_t width_;                             // of an encoded observation
+  Matrix obs_, next_obs_, pair_, next_pair_;  // a pair is an observation and an action
+  Matrix next_action_;                        // of the data
+  Matrix noise_, error_;                      // [action_dim, stride]
   CriticMemory critic_, twin_;
   Activations policy_;
   Buffer arrays_;  // kArrays of [stride], then each thread's gradient and next_q

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstring>
+#include <iterator>
+#include <string_view>
 
 #include "losses/awr.h"
 #include "losses/bc.h"
@@ -37,6 +39,15 @@ inline bool visit_loss(TypeList<Types...>, const char* name, const Visit& visit)
     return true;
   };
   return (visit_if_named.template operator()<Types>() || ...);
+}
+
+// The index of one of a loss's metrics; -1 if there is none of that name.
+template <typename Loss>
+constexpr int metric_index(const char* name) {
+  for (int i = 0; i < static_cast<int>(std::size(Loss::kMetrics)); ++i) {
+    if (std::string_view(Loss::kMetrics[i]) == name) return i;
+  }
+  return -1;
 }
 
 }  // namespace fastifo

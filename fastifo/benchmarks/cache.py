@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fastifo.data.dataset import Dataset, load_dataset
-from fastifo.utils.files import cache_folder
+from fastifo.utils.folders import cache_folder
 from fastifo.utils.progress import warn
 
 

@@ -13,7 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from fastifo.utils.files import cache_folder, read_json, sha256_file, write_bytes, write_json
+from fastifo.utils.files import read_json, sha256_file, write_bytes, write_json
+from fastifo.utils.folders import cache_folder
 from fastifo.utils.locks import file_lock
 from fastifo.utils.progress import ProgressBar
 

@@ -1,4 +1,4 @@
-"""Atomic writes and what they leave behind when killed, JSON, hashes and the cache folder."""
+"""Atomic writes and what they leave behind when killed, JSON and hashes."""
 
 import contextlib
 import errno
@@ -32,7 +32,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-
 
 TEMPORARY = ".fastifo-tmp"  # suffix of files and folders that are being written
 # Temporary files of versions before that suffix: never deleted, as the name could be another's.
@@ -279,25 +278,3 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache_folder() -> Path:
-    """Folder for generated datasets and downloads; it affects speed only, never a result.
-
-    Raises OSError if the user has no home folder and XDG_CACHE_HOME is not set.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else home_folder("XDG_CACHE_HOME") / ".cache") / "fastifo"
-
-
-def home_folder(instead: str) -> Path:
-    """The user's home folder.  instead: the environment variable to set where there is none.
-
-    Raises OSError if there is none.
-    """
-    try:
-        return Path.home()
-    except RuntimeError:
-        raise OSError(
-            f"HOME: this user has no home folder; set {instead} to a folder that can be written"
-        ) from None

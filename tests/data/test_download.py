@@ -17,7 +17,7 @@ from data.download_server import NAME, Server
 from data.formats.files import assert_same, episodes, write_d4rl
 from fastifo.data import download
 from fastifo.data.formats import d4rl
-from fastifo.utils.files import cache_folder
+from fastifo.utils.folders import cache_folder
 
 
 @pytest.fixture

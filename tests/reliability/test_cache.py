@@ -11,7 +11,7 @@ import pytest
 import fastifo
 from fastifo.benchmarks import demonstrations
 from fastifo.envs.experts import ExpertPolicy
-from fastifo.utils.files import cache_folder
+from fastifo.utils.folders import cache_folder
 from support import write_expert
 
 TINY = "episodes=2,demos=2,bc_updates=2"

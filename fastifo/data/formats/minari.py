@@ -24,7 +24,8 @@ from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.minari_arrow import read_episodes
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
-from fastifo.utils.files import home_folder, read_json
+from fastifo.utils.files import read_json
+from fastifo.utils.folders import home_folder
 
 METADATA = "metadata.json"
 
