@@ -1,34 +1,21 @@
 """Returns of evaluated policies, with their scores, success rates and confidence intervals."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastifo.envs.recording import RolloutTime
-from fastifo.envs.returns_text import describe_returns
-from fastifo.envs.scores import normalized_score
+from fastifo.envs.returns_file import read_returns, write_returns
+from fastifo.envs.scores import normalized_score, score_remark
 from fastifo.utils.arguments import as_index
-from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
 from fastifo.utils.records import Record
-from fastifo.utils.schema import Map, Optional, check_schema
 from fastifo.utils.statistics import bootstrap_interval, mean_of_rows, wilson_interval
 from fastifo.utils.text import counted, number_texts
 
-HEADER = {
-    "env_id": str,
-    "deterministic": bool,
-    "versions": Map(str),
-    "num_updates": Optional(int),
-    "reference": Optional(([float], None)),
-    "seeds": Optional([int]),
-    "settings": Optional([str]),
-}
 MEAN_OF = {  # name of the mean return in metrics.jsonl, by `deterministic`
     False: "return_mean",
     True: "return_mode",
@@ -206,16 +193,10 @@ class Returns(Record):
             "seeds": self.seeds,
             "settings": self.settings,
         }
-        columns: dict[str, Any] = {"returns": self.returns, "lengths": self.lengths}
+        columns = {"returns": self.returns, "lengths": self.lengths}
         if self.successes is not None:
             columns["successes"] = self.successes
-        text = np.array(json.dumps(header))
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                np.savez(file, header=text, **columns)
-
-        write_atomic(Path(path), write)
+        write_returns(Path(path), header, columns)
 
     @staticmethod
     def load(path: str | Path) -> "Returns":
@@ -223,44 +204,44 @@ class Returns(Record):
 
         Raises FileNotFoundError if there is none; ValueError if it is damaged or something else.
         """
-        try:
-            check_regular(Path(path))
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                header = parse_json(str(file["header"]), Path(path))
-                returns, lengths = file["returns"], file["lengths"]
-                successes = file["successes"] if "successes" in file.files else None
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such file") from None
-        except UNREADABLE as error:
-            raise ValueError(
-                f"{path}: expected the returns of a run, found a damaged or unrelated file "
-                f"({error!r}); evaluate again"
-            ) from None
-        check_schema(header, HEADER, Path(path), "evaluate again", "header")
-        kinds = returns.dtype.kind + lengths.dtype.kind
-        if returns.ndim != 2 or returns.shape != lengths.shape or kinds != "fi":
-            raise ValueError(
-                f"{path}: returns, lengths: expected numbers [members, episodes], found "
-                f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
-                f"{list(lengths.shape)}; evaluate again"
-            )
-        if successes is not None and (successes.shape, successes.dtype.kind) != (
-            returns.shape,
-            "f",
-        ):
-            raise ValueError(
-                f"{path}: successes: expected numbers {list(returns.shape)}, found "
-                f"{successes.dtype} {list(successes.shape)}; evaluate again"
-            )
-        known = {k: header[k] for k in HEADER if k in header}
-        if known.get("reference") is not None:
-            low, high = known["reference"]
-            known["reference"] = (float(low), float(high))
-        for name in ("seeds", "settings"):
-            known[name] = tuple(known.get(name, ()))
-            if len(known[name]) not in (0, len(returns)):
-                raise ValueError(
-                    f"{path}: {name}: expected {len(returns)}, one for each member, found "
-                    f"{len(known[name])}; evaluate again"
-                )
-        return Returns(returns, lengths, successes=successes, **known)
+        return Returns(**read_returns(Path(path)))
+
+
+def describe_returns(returns: Returns) -> str:
+    """The text of `print(returns)`: a line, or for a sweep one line per setting and the best."""
+    parts = returns.by_setting()
+    kind = "mode" if returns.deterministic else "sampled"
+    remark = score_remark(returns.env_id, returns.reference)
+    last = [f"  {remark}"] if remark else []
+    if len(parts) == 1:
+        return "\n".join([f"{returns.env_id}: return {_describe_setting(returns, kind)}", *last])
+    width = max(map(len, parts))
+    lines = [f"{returns.env_id}: return of each setting ({kind})"]
+    lines += [f"  {name:{width}}  {_describe_setting(part)}" for name, part in parts.items()]
+    if not np.isnan(returns.per_member).all():
+        best = int(np.nanargmax(returns.per_member))
+        seed = f", seed={returns.seeds[best]}" if returns.seeds else ""
+        (mean,) = number_texts([returns.per_member[best]])
+        lines.append(f"  best: member {best}{seed}, {returns.settings[best]}, return {mean}")
+    return "\n".join(lines + last)
+
+
+def _describe_setting(returns: Returns, kind: str = "") -> str:
+    """Mean, interval, sizes and score of members that differ in their seeds only."""
+    if np.isnan(returns.returns).all():
+        return f"none: {counted(len(returns), 'member')} diverged"
+    members = returns.per_member
+    texts = number_texts([returns.mean, *returns.interval, *members], spread=returns.interval)
+    mean, low, high = texts[:3]
+    name = "D4RL score" if returns.reference is None else "score"
+    score = "" if returns.score is None else f", {name} {returns.score:.1f}"
+    unit, when = ("episode", "") if returns.lengths.any() else ("evaluation", " in training")
+    size = f"{counted(len(members), 'member')} x {counted(returns.returns.shape[1], unit)}{when}"
+    success = ""
+    if returns.success is not None and returns.success_interval is not None:
+        rates = returns.success, *returns.success_interval
+        success = ", success {:.0%} [{:.0%}, {:.0%}]".format(*rates)
+    lost = f", {counted(returns.num_lost, 'episode')} lost" if returns.num_lost else ""
+    seeds = f"; by seed {' '.join(texts[3:])}" if len(members) > 1 else ""
+    size += f" ({kind})" if kind else ""
+    return f"{mean} [{low}, {high}] over {size}{score}{success}{lost}{seeds}"

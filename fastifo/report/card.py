@@ -13,8 +13,7 @@ from typing import Any
 from fastifo import algos
 from fastifo.data.texts import notes_of
 from fastifo.engine.summary import differing_fields
-from fastifo.envs.returns import Returns
-from fastifo.envs.returns_text import describe_returns
+from fastifo.envs.returns import Returns, describe_returns
 from fastifo.report.summary import RunSummary
 from fastifo.utils.files import write_bytes
 from fastifo.utils.text import number_texts
