@@ -30,11 +30,11 @@ def write_returns(
     header: values of the names in HEADER.  columns: returns, lengths and perhaps successes.
     Raises OSError if it cannot be written; the old file is kept then.
     """
-    text = np.array(json.dumps(header))
+    content: dict[str, Any] = {"header": np.array(json.dumps(header)), **columns}
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            np.savez(file, header=text, **columns)
+            np.savez(file, **content)
 
     write_atomic(path, write)
 
