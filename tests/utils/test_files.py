@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from fastifo.utils.files import (
-    cache_folder,
     check_writable,
     read_json,
     sha256_file,
@@ -124,14 +123,3 @@ def test_the_hash_depends_on_the_content(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     a, b, c = (sha256_file(tmp_path / name) for name in "abc")
     assert a == b != c
-
-
-def test_the_cache_folder_follows_xdg_cache_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "fastifo"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home" / ".cache" / "fastifo"
-    assert not os.path.exists(cache_folder())
