@@ -178,7 +178,7 @@ PYBIND11_MODULE(_C, m) {
     fastifo::advise_huge_pages(reinterpret_cast<void*>(data), bytes);
   });
   py::list isas;  // those that this machine has, the fastest first
-#ifdef FASTIFO_X86
+#ifdef FASTIFO_WITH_avx512
   py::module_ avx512 = m.def_submodule("avx512");
   FASTIFO_BIND(avx512, avx512::, cpu);
   bind_peaks(avx512, &fastifo::avx512::peak_rate);
@@ -188,6 +188,8 @@ PYBIND11_MODULE(_C, m) {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.append("avx512");
   }
+#endif
+#ifdef FASTIFO_WITH_avx2
   py::module_ avx2 = m.def_submodule("avx2");
   FASTIFO_BIND(avx2, avx2::, cpu);
   bind_peaks(avx2, &fastifo::avx2::peak_rate);

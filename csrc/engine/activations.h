@@ -30,9 +30,10 @@ inline int64_t largest_operand(std::initializer_list<const NetPlan*> nets, int64
 class Activations {
  public:
   // parts: of a bf16 product's operands, 0 for products of numbers.  threads: that share the net; 0
-  // for the forward pass alone.
-  Activations(const NetPlan& plan, int64_t columns, int threads, int parts = 0)
-      : columns_(padded(columns)) {
+  // for the forward pass alone.  to_input: the backward pass goes on to the net's input.
+  Activations(const NetPlan& plan, int64_t columns, int threads, int parts = 0,
+              bool to_input = false)
+      : columns_(padded(columns)), to_input_(to_input) {
     const size_t depth = std::max<size_t>(1, plan.widths.size()) - 1;
     int64_t widest = 0, widest_packed = 0;  // of the gradients in hidden layers
     for (size_t i = 0; i < depth; ++i) {
@@ -84,7 +85,7 @@ class Activations {
     if (!packs_gradient_[static_cast<size_t>(layer - 1)]) return numbers;
     const Copies& copies = *gradient_copies_[static_cast<size_t>(layer) % gradient_copies_.size()];
     Packs packs = copies.packs(rows, columns_);
-    if (layer == 1) packs.down = nullptr;  // no backward pass goes further
+    if (layer == 1 && !to_input_) packs.down = nullptr;  // no backward pass goes further
     return {{nullptr, rows, columns_}, packs};
   }
   // The same after the norm.
@@ -119,6 +120,7 @@ class Activations {
   }
 
   int64_t columns_;
+  bool to_input_;
   std::vector<int64_t> rows_;         // of each layer's output, padded
   std::vector<bool> packs_gradient_;  // whether the gradient in a layer's output is packed
   Matrices layer_, unnormalised_, statistics_, gradient_, norm_gradient_;

@@ -92,14 +92,16 @@ FASTIFO_INLINE void pack_gradient(const Number* sums, int64_t i, const Packs& to
   }
 }
 
-// line[i] = the sum of row `row` + i of a gradient that was packed by `pack_gradient`, for 16 rows.
+// line[i] = the sum of the first `columns` columns in row `row` + i of a gradient that was packed
+// by `pack_gradient`, for 16 rows.
 template <int kParts, typename Number>
-FASTIFO_INLINE void packed_row_sums(const Packs& gradient, int64_t row, Number* line) {
+FASTIFO_INLINE void packed_row_sums(const Packs& gradient, int64_t row, int64_t columns,
+                                    Number* line) {
   for (int64_t v = 0; v < kPanel; v += kLanes<Number>) {
     Vec<Number> sum[2] = {};
     for (int part = 0; part < kParts; ++part) {
       const Bf16* const tiles = gradient.along_tile(row, 0) + part * gradient.size();
-      for (int64_t pair = 0; pair < gradient.columns / 2; ++pair) {
+      for (int64_t pair = 0; pair < columns / 2; ++pair) {
         Words words;
         std::memcpy(&words, tiles + pair * kBlock + 2 * v, sizeof(words));
         sum[0] += (Vec<Number>)(words << 16);

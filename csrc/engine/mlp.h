@@ -72,6 +72,39 @@ class Mlp {
     }
   }
 
+  // The slope of a hidden layer's output along that of its input: to(n, b) = sum over k of
+  // w(k, n) from(k, b) where the output that it replaces is positive, else 0.
+  void forward_slope(int index, const Operand& from, const Operand& to, Scratch& scratch) const {
+    const Layer& layer = layers_[index];
+    const Real* const w = state_.weights + layer.weights;
+    const Panels &x = from.values, &out = to.values;
+    const auto mask = [&](Real* at, const Real* line) __attribute__((always_inline)) {
+      for (int64_t v = 0; v < kPanel; v += kLanes<Real>) {
+        store(at + v, load(at + v) > Real(0) ? load(line + v) : Vec<Real>{});
+      }
+    };
+    if (layer.exact) {
+      const Panels line{scratch.left.data(), kBlock, x.columns};
+      forward_scalar(w, Real(0), false, x, line);
+      for (int64_t panel = 0; panel < x.panels(); ++panel) {
+        mask(out.line(panel, 0), line.line(panel, 0));
+      }
+    } else if constexpr (kParts == 0) {
+      gemm<true>(panels(w, layer), x, layer.outputs,
+                 [&](int64_t row, int64_t panel, const Real* line)
+                     __attribute__((always_inline)) { mask(out.line(panel, row), line); });
+    } else {
+      gemm_bf16<kParts>(
+          kernel_, {pack(layer, kTransposed), layer.size()},
+          down_operand<kParts>(from, scratch, hardware_), layer.columns(), x.columns, layer.rows(),
+          [&](int64_t row, int64_t column, Real* sums, int64_t i) __attribute__((always_inline)) {
+            mask_as(to, sums, i, row, column);
+            if (to.packs.down == nullptr) return store_rows(sums, i, out, row, column);
+            pack_activation<kParts>(sums, i, to.packs, row, column, hardware_);
+          });
+    }
+  }
+
   // Gradient in a layer's input: out(k, b) = sum over n of w(k, n) gradient(n, b). If `active` is
   // not empty, through the ReLU that produced it: where active(k, b) > 0, else 0.
   void backward(int index, const Operand& gradient, const Operand& active, const Operand& to,
@@ -85,10 +118,12 @@ class Mlp {
 
   // Adam's step for some of the outputs n, with the weight gradient
   // dw(k, n) = sum over b of x(k, b) gradient(n, b) and the bias gradient sum over b of
-  // gradient(n, b). The target is updated in single precision only: its packs are not.
+  // gradient(n, b). The target is updated in single precision only: its packs are not.  biased: how
+  // many columns b, from the first one on, the bias gradient counts; 0: all.
   template <TargetUpdate kTargetUpdate = TargetUpdate::kNone>
   void apply_gradients(int index, const Operand& input, const Operand& slope, const Range& outputs,
-                       const AdamFactors<Real>& factors, Scratch& scratch) const {
+                       const AdamFactors<Real>& factors, Scratch& scratch,
+                       int64_t biased = 0) const {
     if (outputs.count() == 0) return;
     const Layer& layer = layers_[index];
     const Panels &x = input.values, &gradient = slope.values;
@@ -126,11 +161,14 @@ class Mlp {
                               packer.pack_rows(row, outputs.first + column, i);
                             });
     }
+    const int64_t counted = biased > 0 ? biased : gradient.columns;
     step_vector<kTargetUpdate>(layer, layer.biases, outputs, f, [&](int64_t row, Real* line) {
       if constexpr (kParts > 0) {
-        if (slope.packs.along != nullptr) return packed_row_sums<kParts>(slope.packs, row, line);
+        if (slope.packs.along != nullptr) {
+          return packed_row_sums<kParts>(slope.packs, row, counted, line);
+        }
       }
-      for (int64_t i = 0; i < kPanel; ++i) line[i] = row_sum(gradient, row + i);
+      for (int64_t i = 0; i < kPanel; ++i) line[i] = row_sum(gradient.part(0, counted), row + i);
     });
   }
 
@@ -209,12 +247,7 @@ class Mlp {
                        const Operand& to, Scratch& scratch) const {
     const auto finish = [&](int64_t row, int64_t column, Real* sums, int64_t i)
                             __attribute__((always_inline)) {
-                              if (active.packs.down != nullptr) {
-                                const Bf16* const tile = active.packs.down_tile(row, column);
-                                mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
-                              } else if (active.values.data != nullptr) {
-                                mask_rows(sums, i, block_of(active.values, row, column));
-                              }
+                              mask_as(active, sums, i, row, column);
                               if (to.packs.along == nullptr)
                                 return store_rows(sums, i, to.values, row, column);
                               pack_gradient<kParts>(sums, i, to.packs, row, column, hardware_);
@@ -236,6 +269,17 @@ class Mlp {
                         });
         for (int64_t i = 0; i < kBlock; i += 2) finish(row, column, sums, i);
       }
+    }
+  }
+
+  // Masks rows of a product's block by an activation; without one they stay.
+  FASTIFO_INLINE static void mask_as(const Operand& active, Real* sums, int64_t i, int64_t row,
+                                     int64_t column) {
+    if (active.packs.down != nullptr) {
+      const Bf16* const tile = active.packs.down_tile(row, column);
+      mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
+    } else if (active.values.data != nullptr) {
+      mask_rows(sums, i, block_of(active.values, row, column));
     }
   }
 

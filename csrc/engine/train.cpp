@@ -6,6 +6,7 @@
 
 #include "engine/actor_critic.h"
 #include "engine/member_update.h"
+#include "engine/penalty.h"
 #include "engine/rebrac.h"
 #include "losses/list.h"
 
@@ -74,7 +75,7 @@ Bf16Kernel bf16_kernel(const std::string& name) {
 
 // Updates [first, first + count) of every member, in bursts. A unit of work is one burst of one
 // member; units are numbered burst by burst, so that members advance together.
-template <typename Method, int kParts>
+template <typename Method, int kParts, typename Updater>
 class Training {
  public:
   Training(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
@@ -125,7 +126,6 @@ class Training {
   }
 
  private:
-  using Updater = typename UpdaterOf<Method, kParts>::type;
   static constexpr int64_t kMetricCount = static_cast<int64_t>(std::size(Method::kMetrics));
   enum class Start { kUndecided, kGranted, kCancelled };
   struct Done {
@@ -182,7 +182,14 @@ class Training {
 template <typename Method, int kParts>
 void train(const Plan& plan, int64_t first, int64_t count, int64_t burst, int64_t threads,
            double* metrics, double* seconds) {
-  Training<Method, kParts>(plan, first, count, burst, threads, metrics, seconds).run();
+  if constexpr (std::is_same_v<Method, Discriminator<Real>>) {
+    if (plan.mix_purpose >= 0) {  // it draws uniform numbers for its gradient penalty
+      using Training = Training<Method, kParts, PenaltyUpdate<kParts>>;
+      return Training(plan, first, count, burst, threads, metrics, seconds).run();
+    }
+  }
+  using Updater = typename UpdaterOf<Method, kParts>::type;
+  Training<Method, kParts, Updater>(plan, first, count, burst, threads, metrics, seconds).run();
 }
 
 // Trains in the plan's precision.

@@ -12,6 +12,7 @@ struct Discriminator {
   static constexpr const char* kName = "discriminator";
   static constexpr const char* kMetrics[] = {"discriminator_loss", "prob_expert",
                                              "prob_background"};
+  enum Metric { kLoss, kExpert, kBackground };
   bool positive_unlabelled;
   Real prior;
 
@@ -38,8 +39,8 @@ struct Discriminator {
     Real* const background_gradient = out.gradient + batch.stride;
     const Sums<2> on_expert = d_and_loss(expert, Real(-1), expert_gradient);
     const Sums<2> on_background = d_and_loss(background, Real(1), background_gradient);
-    out.metrics[1] = on_expert[0] / size;
-    out.metrics[2] = on_background[0] / size;
+    out.metrics[kExpert] = on_expert[0] / size;
+    out.metrics[kBackground] = on_background[0] / size;
 
     Real expert_share = Real(1), negative_share = Real(0), background_share = Real(1);
     if (positive_unlabelled) {
@@ -51,10 +52,10 @@ struct Discriminator {
       expert_share = prior;
       negative_share = counts ? prior : Real(0);
       background_share = counts ? Real(1) : Real(0);
-      out.metrics[0] = prior * (on_expert[1] / size) + (counts ? negative : 0.0);
+      out.metrics[kLoss] = prior * (on_expert[1] / size) + (counts ? negative : 0.0);
     } else {
       // L = E_E[-log d] + E_B[-log(1 - d)].
-      out.metrics[0] = on_expert[1] / size + on_background[1] / size;
+      out.metrics[kLoss] = on_expert[1] / size + on_background[1] / size;
     }
     const Real scale = Real(1) / static_cast<Real>(batch.batch);
     team.each(batch.batch, [&](int64_t i) {

@@ -50,7 +50,7 @@ class Discriminator(Learner):
     name: ClassVar[str] = "discriminator"
     native_loss = NativeLoss(
         "discriminator",
-        unsupported=("gradient_penalty", "disc_frozen_layer"),
+        unsupported=("disc_frozen_layer",),
         flags={"positive_unlabelled": ("disc_loss", "pu")},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"expert"})
@@ -87,7 +87,7 @@ class Discriminator(Learner):
             u = batch.uniform.unsqueeze(-1)
             x = (u * expert_input + (1.0 - u) * background_input).requires_grad_()
             (gradient,) = torch.autograd.grad(self.logit(x).sum(), x, create_graph=True)
-            penalty = (gradient.square().sum(-1).sqrt() - 1.0).square().mean(1)
+            penalty = (torch.linalg.vector_norm(gradient, dim=-1) - 1.0).square().mean(1)
             loss = loss + self.cfg.gradient_penalty * penalty
 
         front = [] if self.logit.front is None else [self.logit.front]

@@ -171,8 +171,8 @@ class NativePlan:
         plan, loss, cfg = self.plan, self.loss, self.learner.cfg
         fields = [field.name for field in dataclasses.fields(cfg)]
         values = {name: [getattr(c, name) for c in self.learner.configs] for name in fields}
-        floats = {name: column for name, column in values.items() if isinstance(column[0], float)}
-        plan.numbers = floats | self._rates_and_decays()
+        numbers = {k: v for k, v in values.items() if type(v[0]) in (int, float)}
+        plan.numbers = numbers | self._rates_and_decays()
         plan.flags = {
             **{name: column[0] for name, column in values.items() if isinstance(column[0], bool)},
             **{flag: getattr(cfg, name) == value for flag, (name, value) in loss.flags.items()},
