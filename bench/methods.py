@@ -18,6 +18,7 @@ from fastifo.algos import ALGORITHMS, BACKBONES
 from fastifo.algos.bco import InverseDynamics
 from fastifo.algos.discriminator import Discriminator, PairDiscriminator
 from fastifo.algos.pw_dice import ContrastiveEncoder
+from fastifo.algos.tailo import TAILOConfig
 
 HIDDEN = 512  # the paper's width; batches have 256 rows of each source
 ROUNDS = 3
@@ -25,6 +26,12 @@ KINDS = {"native P=1": ("native", 1), "native P=4": ("native", 4), "torch P=1": 
 PARTS_OF = "native P=4"  # the kind whose time is split into parts
 
 Rates = dict[tuple[str, str], list[float]]  # (method, kind) -> model-steps/s in each round
+
+
+class PenalisedDiscriminator(Discriminator):
+    """One with a gradient penalty, as TAILO has two."""
+
+    Config = TAILOConfig
 
 
 def show_methods(threads: int, seconds: float, saves: bool = True) -> str:
@@ -63,6 +70,7 @@ def _make_runners() -> dict[tuple[str, str], Fastifo]:
     stages |= {
         "(discriminator)": Discriminator,
         "(pair discriminator)": PairDiscriminator,
+        "(discriminator, penalty)": PenalisedDiscriminator,
         "(contrastive encoder)": ContrastiveEncoder,
         "(inverse dynamics)": InverseDynamics,
     }
