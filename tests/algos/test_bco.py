@@ -113,7 +113,7 @@ def invertible_dynamics() -> Dataset:
 def test_inverse_dynamics_recover_actions_within_one_bin() -> None:
     dataset = invertible_dynamics()
     run = fastifo.train(
-        "bco", dataset, num_updates=1, inverse_updates=4000, hidden_sizes=(128, 128), num_bins=21,
+        "bco", dataset, num_updates=1, inverse_updates=2500, hidden_sizes=(128, 128), num_bins=21,
         kernel_width=0.1, learning_rate=1e-3, encoder_scales=(), progress=False,
     )  # fmt: skip
     learner = run.learners[0]

@@ -219,24 +219,23 @@ def test_two_builds_are_equal_to_the_byte(expert: Path, tmp_path: Path) -> None:
     assert build(expert, tmp_path / "a") == first
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.5])
 @pytest.mark.slow
-def test_a_killed_build_resumes_to_the_same_bytes(
-    expert: Path, tmp_path: Path, seconds: float
-) -> None:
+def test_a_killed_build_resumes_to_the_same_bytes(expert: Path, tmp_path: Path) -> None:
     expected = build(expert, tmp_path / "expected", bc_updates=200)
-    script = (
-        "from fastifo.benchmarks.sets import build_sets; from pathlib import Path; "
-        "print('ready', flush=1);"
-        f"build_sets('Hopper-v4', Path({str(tmp_path / 'cut')!r}), (1, 2, 4), episodes=2, "
-        f"bc_updates=200, expert={str(expert)!r}, progress=False)"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.kill()
-    assert build(expert, tmp_path / "cut", bc_updates=200) == expected
+    for seconds in (0.0, 0.4, 0.8, 1.5):
+        cut = tmp_path / str(seconds)
+        script = (
+            "from fastifo.benchmarks.sets import build_sets; from pathlib import Path; "
+            "print('ready', flush=1);"
+            f"build_sets('Hopper-v4', Path({str(cut)!r}), (1, 2, 4), episodes=2, "
+            f"bc_updates=200, expert={str(expert)!r}, progress=False)"
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(seconds)
+            process.kill()
+        assert build(expert, cut, bc_updates=200) == expected, seconds
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ def test_an_algorithm_trains_from_a_file(
         "first_disc_updates": 2,
         "inverse_updates": 2,
         "diffusion_updates": 2,
+        "embedding_updates": 2,
+        "embedding_batch_size": 8,
         "unet_width": 8,
         "horizon": 4,
     }
