@@ -251,14 +251,16 @@ class Learner(Construction):
         self.hp = SimpleNamespace(**{k: v.to(device) for k, v in vars(self.hp).items()})
         return self
 
-    def member(self, index: int) -> "Learner":
+    def member(self, index: int, precision: str = "") -> "Learner":
         """A copy of one member as a population of one, on the same device, without optimizer.
 
         Its outputs do not depend on the other members, not even in rounding.
+        precision: of the copy; empty: this learner's.
         """
         single = type(self)(
-            [self.configs[index]], [self.seeds[index]], self.spec, self.precision, fused=self.fused
-        )
+            [self.configs[index]], [self.seeds[index]], self.spec, precision or self.precision,
+            fused=self.fused,
+        )  # fmt: skip
         single.to_device(self.encoder.mean.device)
         with torch.no_grad():
             for target, source in zip(single.parameters(), self.parameters(), strict=True):

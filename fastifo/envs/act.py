@@ -61,7 +61,6 @@ def batch_key(policy: Any) -> tuple[Any, ...] | None:
         and getattr(head, "reading", "none") in ("logits", "none")
         and policy.device.type == "cpu"
         and learner.fused
-        and learner.precision in ("fp64", "fp32", "fp32x", "tf32")  # the last two: fp32 on a CPU
         and cfg.activation == "relu"
         and len(cfg.hidden_sizes) < MAX_DEPTH
         and not cfg.action_jitter

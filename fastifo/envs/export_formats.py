@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from fastifo.algos.learner import Learner
 from fastifo.nn.binned import BinnedPolicy
-from fastifo.nn.cnn import Convolutions
-from fastifo.nn.mlp import Linear
 
 METADATA = "policy.json"  # name of the metadata's file in a .pt2, and of its entry in ONNX
 ONNX_EXTRA = "pip install 'fastifo[onnx]'"
@@ -62,8 +60,6 @@ def _traceable(learner: Learner) -> Learner:
     single = learner.member(0).to_device(torch.device("cpu")).float().requires_grad_(False)
     single.dtype, single.precision = torch.float32, "fp32"
     for module in single.modules():
-        if isinstance(module, Linear | Convolutions):
-            module.bf16 = False
         if isinstance(module, BinnedPolicy):
             module.ops = _plain_ops(module)
     return single

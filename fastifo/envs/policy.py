@@ -20,6 +20,7 @@ from fastifo.utils.arguments import as_flag
 class Policy:
     """The policy of one member of a run; made by `Run.policy`.
 
+    It acts in single precision after training in bfloat16, and else in the precision of training.
     Sampled actions are a function of the member's seed and of how many times this object has
     sampled: a new `Policy` of the same member repeats the sequence.
     """
@@ -44,7 +45,7 @@ class Policy:
         """
         self.label = label or f"seed={learner.seeds[member]}"
         self.facts = dict(facts or {})
-        self.learner = learner.member(member)
+        self.learner = learner.member(member, "fp32" if learner.precision == "bf16" else "")
         self.low = low
         self.high = high
         self.device = learner.encoder.mean.device
@@ -108,9 +109,9 @@ class Policy:
         has its name; a .pt2 program is called as program(obs, images={camera: frames}).
         Samples are a function of one more input after `obs`, `uniform`, numbers drawn from [0, 1):
         [B, A] for a binned policy without jitter, [B, 2A] for the others. It computes in float32,
-        whatever the policy's precision. The metadata, JSON under the name policy.json, say the
-        environment and its settings, cameras included, the algorithm with its settings, the action
-        bounds, the number of updates, and fastifo's version and commit.
+        also where the policy acts in float64. The metadata, JSON under the name policy.json, say
+        the environment and its settings, cameras included, the algorithm with its settings, the
+        action bounds, the number of updates, and fastifo's version and commit.
 
         Returns an `Export`; `print` says in how many of 2048 random rows, 128 with frames, the
         file's action differs from that of `act_rows`. Binned policies may differ in close ties.

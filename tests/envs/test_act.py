@@ -123,12 +123,24 @@ def test_a_learner_with_an_absorbing_indicator_acts_in_a_batch_too() -> None:
     assert torch.equal(together(members, True), one_by_one(members, True))
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_policies_trained_in_bfloat16_act_in_single_precision(engine: str) -> None:
+    fields = {"engine": engine, "policy_head": "deterministic"}
+    members, exact = policies("bf16", fields), policies("bf16", fields)
+    single = train("bc", random_dataset(), 2, policy_head="deterministic").policy()
+    assert batch_key(members[0]) == batch_key(single) is not None
+    for policy in exact:
+        policy.learner = policy.learner.member(0, "fp64")
+    expected = one_by_one(exact, True)
+    for act in (together, one_by_one):
+        torch.testing.assert_close(act(members, True), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"policy_head": "gaussian"},
         {"activation": "elu"},
-        {"precision": "bf16"},
         {"kernel_reading": "probs"},
         {"action_jitter": True},
         {"fused": False},
