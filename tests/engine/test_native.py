@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 import fastifo
-from engine.runs import NATIVE, short, state, train
+from engine.runs import NATIVE, STEADY, state, train
 from fastifo import _C
-from fastifo.algos import ALGORITHMS
 from fastifo.engine.metrics import read_metrics
 from fastifo.nn.heads import NormalPolicy
 from helpers import random_dataset
@@ -81,17 +80,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("seabo", {"backbone": "rebrac"}),
     ("tge", {"diffusion_updates": 3}),
 ]
-# In a batch without terminals, SMODICE's and LobsDICE's KL loss does not change when a constant is
-# added to the value: the gradient of the last bias is only rounding, which Adam turns into full
-# steps. It is small, but not only rounding, with chi2, in DILO with this residual_share, and where
-# weight decay is part of the gradient. PW-DICE's loss never changes with a constant in u_1 or u_2.
-STEADY: dict[str, dict[str, Any]] = {
-    "smodice": {"divergence": "chi2"},
-    # With seed 3, rounding to bfloat16 switches the same relu units in both engines.
-    "lobsdice": {"weight_decay": 0.1, "decoupled_weight_decay": False, "seeds": [3]},
-    "dilo": {"residual_share": 0.5},
-    "pw_dice": {"weight_decay": 0.1, "decoupled_weight_decay": False},
-}
 
 
 def distance(a: fastifo.Run, b: fastifo.Run) -> float:
@@ -170,61 +158,6 @@ def test_a_log_std_outside_its_limits_does_not_change_in_either_engine(
     policy = both[0].learners[0].policy
     assert isinstance(policy, NormalPolicy)
     assert bool((policy.log_std == log_std).all())
-
-
-def gradient_errors(name: str, precision: str, engine: str = "native", **sizes: Any) -> list[float]:
-    """Relative error of each layer's gradient against double precision.
-
-    Read from the first moment, which holds a tenth of the gradient after a net's first step.
-    """
-    fields: dict[str, Any] = {"hidden_sizes": (70, 40), "batch_size": 50}
-    fields |= short(name, 0) | STEADY.get(name, {}) | sizes
-    updates = ALGORITHMS[name].period  # so that every net has made a step
-    run = train(name, random_dataset(), updates, engine=engine, precision=precision, **fields)
-    exact = train(name, random_dataset(), updates, engine="torch", precision="fp64", **fields)
-    actual, expected = run.learners[-1].optimizer, exact.learners[-1].optimizer
-    assert actual is not None
-    assert expected is not None
-    return [
-        float((a.double() - b).norm() / b.norm())
-        for a, b in zip(actual.first, expected.first, strict=True)
-        if name not in STEADY or b[0].numel() > 1
-    ]
-
-
-@pytest.mark.parametrize("name", NATIVE)
-@pytest.mark.parametrize("kernel", getattr(_C, _C.isas[0]).bf16_kernels())
-def test_gradients_are_as_exact_as_the_precision(
-    name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastifo.engine.native_engine.BF16_KERNEL", kernel)
-    assert max(gradient_errors(name, "fp32")) < 3e-6
-    loss = ALGORITHMS[name].native_loss
-    assert loss is not None
-    if "bf16" not in loss.precisions:  # trains in single and double precision only
-        return
-    assert 1e-6 < max(gradient_errors(name, "fp32x")) < 3e-5
-    # Where rounding switches a relu unit on or off, the error is its entire gradient; in torch too.
-    native, in_torch = (gradient_errors(name, "bf16", engine) for engine in ("native", "torch"))
-    assert 1e-3 < max(native) < 1.5 * max(in_torch)
-    assert max(in_torch) < 0.15
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp32x"])
-def test_the_layer_of_several_dual_variables_never_multiplies_in_bfloat16(precision: str) -> None:
-    fields: dict[str, Any] = {"hidden_sizes": (), "distance_scale": 0.0, "ratio_scale": 0.0}
-    *_, weight, bias = gradient_errors("pw_dice", precision, **fields)
-    assert max(weight, bias) < 3e-6  # as in fp32
-
-
-@pytest.mark.parametrize("isa", _C.isas)
-def test_gradients_of_wide_layers_are_as_exact(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their products sum over more than one block."""
-    monkeypatch.setattr("fastifo.engine.native_engine.ISA", isa)
-    sizes: dict[str, Any] = {"hidden_sizes": (300, 200), "batch_size": 300, "num_bins": 101}
-    assert max(gradient_errors("vfo_bin", "fp32", **sizes)) < 1e-5
-    assert max(gradient_errors("vfo_bin", "fp32x", **sizes)) < 5e-5
-    assert max(gradient_errors("vfo_bin", "bf16", **sizes)) < 0.15
 
 
 def _double(run: fastifo.Run) -> fastifo.Run:
