@@ -1,5 +1,5 @@
 // One update of a member that has a policy, a scalar net (value or discriminator) or both: every
-// method but IQL.
+// method but IQL, ReBRAC and discriminators with a gradient penalty.
 #pragma once
 
 #include "engine/embedding.h"
