@@ -6,9 +6,10 @@ import torch
 
 import fastifo
 from fastifo.algos import ALGORITHMS, BACKBONES
-from fastifo.algos.learner import tensors
+from fastifo.algos.learner import Learner, tensors
 from fastifo.data.dataset import Dataset
-from helpers import SMALL, small
+from fastifo.engine.native_engine import NativeEngine
+from helpers import SMALL, random_dataset, small
 
 QUIET: dict[str, Any] = {"progress": False, "log_every": 10, **SMALL}
 ALL = list(ALGORITHMS)
@@ -61,3 +62,25 @@ def assert_equal_bits(a: fastifo.Run, b: fastifo.Run) -> None:
     assert actual.keys() == expected.keys()
     for name, value in actual.items():
         assert torch.equal(value, expected[name]), name
+
+
+def engine_of(learner: Learner) -> NativeEngine:
+    """The native engine of a learner's last stage, with the learner's weights."""
+    engine = NativeEngine(
+        learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
+    )
+    engine.load()
+    return engine
+
+
+def train_natively(learner: Learner, last: int, threads: int = 1) -> NativeEngine:
+    """Trains a learner up to its update `last`; returns the engine, which has the metrics."""
+    engine, before = engine_of(learner), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        while learner.num_updates < last:
+            learner.num_updates += engine.advance(last - learner.num_updates)
+    finally:
+        torch.set_num_threads(before)
+    engine.store()
+    return engine

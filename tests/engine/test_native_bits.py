@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from engine.runs import NATIVE, assert_equal_bits, state, train
+from engine.runs import NATIVE, assert_equal_bits, engine_of, state, train, train_natively
 from fastifo import _C
-from fastifo.algos.learner import Learner, tensors
-from fastifo.engine.native_engine import NativeEngine
+from fastifo.algos.learner import tensors
 from helpers import random_dataset
 
 BF16_KERNELS = getattr(_C, _C.isas[0]).bf16_kernels()
@@ -145,32 +144,16 @@ def metrics_bytes(folder: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def engine_of(learner: Learner) -> NativeEngine:
-    engine = NativeEngine(
-        learner, random_dataset(), type(learner).batch_needs(learner.cfg), "train"
-    )
-    engine.load()
-    return engine
-
-
 @pytest.mark.parametrize("name", NATIVE)
 @pytest.mark.thread_sanitizer
 def test_threads_that_share_a_member_sum_in_the_same_order(name: str) -> None:
     fields: dict[str, Any] = {"batch_size": 72, "hidden_sizes": (40, 24, 70)}
     run = train(name, random_dataset(), 1, seeds=[3], **fields)
-    before = torch.get_num_threads()
     for learner in run.learners:
         results, last = [], learner.num_updates + 12  # several in one call
         for threads in (1, 2, 3, 6):
             trained = copy.deepcopy(learner)
-            engine = engine_of(trained)
-            try:
-                torch.set_num_threads(threads)
-                while trained.num_updates < last:
-                    trained.num_updates += engine.advance(last - trained.num_updates)
-            finally:
-                torch.set_num_threads(before)
-            engine.store()
+            engine = train_natively(trained, last, threads)
             results.append(dict(tensors(trained)) | {"metrics": engine.totals})
         for result in results[1:]:
             for key, value in results[0].items():
