@@ -104,8 +104,8 @@ def gaussian_taps(widths: Sequence[float], num_bins: int) -> tuple[Tensor, Tenso
         norms.append(kernel.diagonal() / tap[0])
         taps.append(tap)
     stacked = torch.stack(taps)
-    radius = int((stacked > 0).sum(1).max())
-    return stacked[:, :radius].contiguous(), torch.stack(norms)
+    length = int((stacked > 0).sum(1).max())  # radius + 1
+    return stacked[:, :length].contiguous(), torch.stack(norms)
 
 
 def encode_action(action: Tensor, num_bins: int) -> Tensor:
