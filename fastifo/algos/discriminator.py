@@ -1,5 +1,5 @@
 """A classifier of expert against background observations: the pre-training stage of VfO-disc,
-ORIL, SMODICE and PW-DICE, and of LobsDICE, where it reads pairs of successive observations.
+ORIL, SMODICE, PW-DICE and TAILO, and of LobsDICE, where it reads pairs of successive observations.
 
 Source: Zolna et al. 2020, arXiv:2011.13885 (ORIL); flat loss as in arXiv 2507.06701; gradient
 penalty of Gulrajani et al. 2017, arXiv:1704.00028, as in the SMODICE authors' code.

@@ -28,7 +28,7 @@ class BestMember:
     num_episodes: int  # episodes of this member; with last_tenth, evaluations
     deterministic: bool  # by the policies' modes; False: by sampled actions
     num_updates: int  # updates that the policies had made
-    env_id: str  # EnvPool name of the environment
+    env_id: str  # the environment
 
     def __str__(self) -> str:
         kind = "the mode" if self.deterministic else "sampled actions"

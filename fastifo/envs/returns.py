@@ -119,7 +119,7 @@ class Returns(Record):
     def success_interval(self) -> tuple[float, float] | None:
         """95 % Wilson interval of `success`, (low, high); None without a measure.
 
-        With the protocol last_tenth, a bootstrap interval of the evaluations' rates.
+        Under a protocol that reads the training log, a bootstrap interval of the logged rates.
         """
         if self.success is None or self.successes is None:
             return None

@@ -191,7 +191,7 @@ def _draw_sawtooth(
 class Sweep:
     """Evaluated runs of one task and algorithm whose members differ in one number."""
 
-    env_id: str  # EnvPool name of the task
+    env_id: str  # the environment
     algorithm: str  # with its backbone, as in tge-rebrac
     field: str  # of the algorithm's config
     runs: list[RunSummary]

@@ -21,8 +21,8 @@ def read_summary(path: Path) -> Summary:
 
     Columns: first two principal components of sampled `background` and `expert` windows, [N, 2];
     `returns` of the background windows' episodes, [N], nan where unknown; `distances` of these
-    windows to the expert's, [N], and of every window in the episodes with the `best` and the
-    `worst` return; `sigma` and `kind` of the run's reward.
+    windows to the m nearest of the expert's, [N, m], and of the T windows in the episodes with the
+    `best` and the `worst` return, [T, m]; `sigma` and `kind` of the run's reward.
     Raises ValueError naming a damaged file.
     """
     summary = load_columns(path)

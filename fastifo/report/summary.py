@@ -55,7 +55,7 @@ class RunSummary:
 
     @property
     def env_id(self) -> str | None:
-        """EnvPool name of the task; None where the data name none."""
+        """The environment; None where the data name none."""
         name: str | None = self.config["env_id"]
         return name
 
