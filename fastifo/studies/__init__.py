@@ -1,1 +1,1 @@
-"""Grids of runs, and self-improvement."""
+"""Grids of runs, sweeps over settings, and self-improvement."""

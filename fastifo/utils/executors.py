@@ -60,7 +60,7 @@ class OpenExecutor(ABC):
 
 
 class InProcess(OpenExecutor):
-    """Runs one job after the other in this process, with all its cores; tries nothing again."""
+    """Runs one job after the other in this process, with all its cores; retries none."""
 
     workers = 1
 

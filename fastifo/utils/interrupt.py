@@ -1,4 +1,4 @@
-"""Ctrl-C that work handles at a point of its choice."""
+"""Lets a block of work stop for Ctrl-C only where it asks to."""
 
 import contextlib
 import signal
