@@ -33,9 +33,7 @@ from fastifo.utils.parallel import BLOCK
 from fastifo.utils.records import Record
 
 Net = TypeVar("Net", bound=nn.Module)
-IMAGE_BLOCK = (
-    256  # rows with pixels per call, which take 1 MB of memory each while they are encoded
-)
+IMAGE_BLOCK = 256  # rows with pixels per call; each takes 1 MB while it is encoded
 Policy = BinnedPolicy | DeterministicPolicy | GaussianPolicy | NormalPolicy
 
 

@@ -60,12 +60,9 @@ class Episodes(Record):
     action: Tensor | None = None  # [N, A] float32 in [-1, 1]; [P, N, A] if each member has its own
     reward: Tensor | None = None  # [N] float32; [P, N] if each population member has its own
     success: Tensor | None = None  # [E] bool: the task succeeded in the episode; None: not known
-    ranges: Tensor | None = (
-        None  # [P, 2] int64: first transition and count that a member draws from
-    )
-    images: Mapping[str, Frames] = field(  # camera -> frames, [N + E, H, W, C] uint8, as `obs`
-        default_factory=dict
-    )
+    ranges: Tensor | None = None  # [P, 2] int64: first transition and count of a member's part
+    # Frames of each camera, [N + E, H, W, C] uint8, one for every row of `obs`.
+    images: Mapping[str, Frames] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images:  # tensors are accepted too

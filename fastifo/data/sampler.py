@@ -99,9 +99,8 @@ class Columns:
         )  # fmt: skip
         self.fused, self.reuses = fused, reuses
         self.gatherers: dict[str, Callable[[Tensor], list[Tensor]]] = {}  # by name of the batch
-        self.successive_obs = torch.empty(
-            0, device=device
-        )  # of the last batch, [steps, P, B, width]
+        # Of the last batch, [steps, P, B, width].
+        self.successive_obs = torch.empty(0, device=device)
         self.frames = frames
 
     def gather(self, name: str, index: Tensor, counter: Tensor | None = None) -> Transitions:

@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 
-FLAT = (
-    "ends",
-    "terminals",
-    "dones",
-    "max_steps",
-)  # say where episodes end in files without episodes
+FLAT = ("ends", "terminals", "dones", "max_steps")  # where episodes end in files without episodes
 SHARED = ("action_low", "action_high", "clip", "skip_bad")  # options of all kinds
 FILE_OPTIONS = {  # kind of file -> options in its spec
     "d4rl": ("episodes", *FLAT, "action_key", *SHARED),
