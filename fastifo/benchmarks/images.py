@@ -24,7 +24,6 @@ SUFFIX = "/image"  # of an environment's id in a spec
 SIZE = 84  # height and width of the images, as in robomimic's
 CAMERAS = {True: ("agentview", "robot0_eye_in_hand"), False: ("track",)}  # by: in robosuite
 FRAME_STACK = {True: 1, False: 3}  # one frame shows no velocities, which locomotion needs
-PROPRIOCEPTION = tuple(key for key in LOW_DIM if key != "object")
 
 
 def render_of(env_id: str, cameras: str, size: int, frame_stack: int) -> Render:

@@ -17,11 +17,6 @@ from fastifo.nn.mlp import Init
 CameraSpec = tuple[str, int, int, int]  # name, height, width, channels
 
 
-def num_pixels(cameras: Sequence[CameraSpec]) -> int:
-    """Numbers that the frames of all cameras add to a row."""
-    return sum(math.prod(size) for _, *size in cameras)
-
-
 def with_frames(x: Tensor, frames: Sequence[Tensor]) -> Tensor:
     """Rows followed by the pixels of their frames.
 

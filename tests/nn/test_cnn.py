@@ -1,5 +1,6 @@
 """Encoders of frames against torch.nn in float64, and how a net reads frames."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from fastifo.nn.cnn import Convolutions, ConvSpec, DrQEncoder, SpatialSoftmaxEncoder
 from fastifo.nn.mlp import MLP, Init
-from fastifo.nn.pixels import PixelInputs, num_pixels, with_frames
+from fastifo.nn.pixels import PixelInputs, with_frames
 from oracles import cnn
 
 SIZE = (18, 17, 3)
@@ -116,7 +117,7 @@ def test_pixels_are_replaced_by_features_and_the_rest_is_kept() -> None:
     second = [frame.flip(1) for frame in first]
     action = torch.full((2, 5, 3), 0.5, dtype=torch.float64)
     rows = [with_frames(obs, first), with_frames(-obs, second), action]
-    assert rows[0].shape[-1] == 4 + num_pixels(CAMERAS)
+    assert rows[0].shape[-1] == 4 + sum(math.prod(size) for _, *size in CAMERAS)
     out = front(torch.cat(rows, -1))
     assert out.shape == (2, 5, front.width + 3)
     assert torch.equal(out[..., :4], obs)
