@@ -224,15 +224,15 @@ class ScalarNet(MLP):
 
 
 @torch.no_grad()
-def init_small_output(net: MLP, bound: float, bias: float = 0.1) -> None:
-    """Rescales the output layer to within `bound` of zero and sets all hidden biases to `bias`.
+def init_small_output(net: MLP, bound: float) -> None:
+    """Rescales the output layer to within `bound` of zero and sets all hidden biases to 0.1.
 
     net: freshly initialised with fan_in_uniform.  Source: the authors' code of ReBRAC.
     """
     *hidden, last = net.layers
     for layer in hidden:
         assert isinstance(layer, Linear)
-        layer.bias.fill_(bias)
+        layer.bias.fill_(0.1)
     assert isinstance(last, Linear)
     factor = bound * last.weight.shape[1] ** 0.5
     last.weight.mul_(factor)
