@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastifo.utils.text import number_texts
 
 FORMAT = "fastifo-sweep-result"
 FILE = "sweep.json"
+SHOWN = 10  # members in the text of a sweep
 COLUMNS = (
     "kind", "wave", "member", "setting", "seed", "values", "parents", "rungs", "returns",
     "updates", "episodes", "return", "low", "high", "score", "success", "evaluations", "status",
@@ -85,7 +86,7 @@ class Sweep(Record):
     episodes: int  # of each
     final_episodes: int  # of each final member
     deterministic: bool  # the policies' modes; False: sampled actions
-    final_interval: tuple[float, float] | None = field(default=None)  # of the final mean
+    final_interval: tuple[float, float] | None = None  # of the final mean
 
     @property
     def return_(self) -> float:
@@ -187,12 +188,12 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def describe_sweep(sweep: Sweep, most: int = 10) -> str:
-    """The text of `print(sweep)`: the best settings, and the final returns.  most: lines."""
+def describe_sweep(sweep: Sweep) -> str:
+    """The text of `print(sweep)`: the best settings, and the final returns."""
     ranked = ranked_members(sweep.members)
-    width = max(len(setting_text(m.last.values)) for m in ranked[:most])
+    width = max(len(setting_text(m.last.values)) for m in ranked[:SHOWN])
     lines = [f"{sweep.env_id}: {sweep.algorithm}, {len(sweep.members)} members"]
-    for member in ranked[:most]:
+    for member in ranked[:SHOWN]:
         last = member.last
         text = "diverged"
         if last.mean is not None and last.low is not None and last.high is not None:
@@ -202,8 +203,8 @@ def describe_sweep(sweep: Sweep, most: int = 10) -> str:
             f"  {setting_text(last.values):{width}}  seed={member.seed}  {text} after "
             f"{last.num_updates:,} updates, {member.status}"
         )
-    if len(ranked) > most:
-        lines.append(f"  ... {len(ranked) - most} more in results.csv")
+    if len(ranked) > SHOWN:
+        lines.append(f"  ... {len(ranked) - SHOWN} more in results.csv")
     lines.append(budget_text(sweep))
     if sweep.final:
         lines.append(final_text(sweep))
