@@ -41,12 +41,6 @@ def envs() -> Iterator[dict[str, RobosuiteEnv]]:
         env.close()
 
 
-def joint_of(task: str) -> str:
-    return {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}[
-        task
-    ] + "_joint0"
-
-
 def state_with_object(env: RobosuiteEnv, task: str) -> NDArray[np.float64]:
     """A state in which the object is at NEAR_POSITION, turned by a quarter about z."""
     env.reset(3)
