@@ -25,7 +25,7 @@ class Tail:
     """The rows of a run's log, from a place on."""
 
     def __init__(self, run: Run, *, from_start: bool) -> None:
-        self.rows, self.path = run.metric_rows, None if run.path is None else run.path
+        self.rows, self.path = run.metric_rows, run.path
         self.done = 0 if from_start else self._size()
 
     def _size(self) -> int:

@@ -225,7 +225,7 @@ def relabel(
 def _train_run(run: Run, datasets: Sequence[Dataset], options: TrainOptions) -> Run:
     """Trains every population of a run."""
     for callback in options.callbacks:
-        getattr(callback, "check", lambda run: None)(run)
+        callback.check(run)
     with locked_files(run, options.resume) as files:
         run.metric_rows = files.metrics.rows
         if run.path is not None:
