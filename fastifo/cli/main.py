@@ -90,7 +90,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         say(f"fastifo: {str(error) or 'stopped'}; run the same command to continue")
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()
