@@ -27,15 +27,12 @@ class EnvPoolBackend:
     has_async_steps = True
     max_slots = 2048
     own_settings: Mapping[str, Any] = {}  # that the backend adds to EnvPool's, and their defaults
+    defaults: Mapping[str, Any] = {}  # settings of EnvPool that hold unless the spec says otherwise
     hint = "; gymnasium/{name} takes those of Gymnasium"  # at the end of the error for unknown ones
 
     def name_of(self, spec: EnvSpec) -> str:
         """EnvPool's name of the environment."""
         return spec.id.removeprefix(PREFIX)
-
-    def defaults(self, spec: EnvSpec) -> Mapping[str, Any]:
-        """Settings, in EnvPool's terms, that hold unless the spec says otherwise."""
-        return {}
 
     def knows(self, env_id: str) -> bool:
         """Whether EnvPool has the environment."""
@@ -73,7 +70,7 @@ class EnvPoolBackend:
                 f"{name}: env_kwargs: EnvPool has no setting {first}={unknown[first]!r}; "
                 f"{did_you_mean(first, names)}{self.hint.format(name=name)}"
             )
-        settings = {**self.defaults(spec), **known, **given}
+        settings = {**self.defaults, **known, **given}
         description = envpool.make_spec(name, **settings)
         with quiet():  # its bounds are float64, those of its spaces float32
             spaces = description.observation_space, description.action_space

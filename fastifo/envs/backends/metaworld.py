@@ -32,6 +32,7 @@ class MetaworldBackend(EnvPoolBackend):
 
     max_slots = 64  # an environment takes about 14 MB
     own_settings = OWN
+    defaults: Mapping[str, Any] = {"partially_observable": False}  # the observation has the goal
     hint = ""
 
     def name_of(self, spec: EnvSpec) -> str:
@@ -48,10 +49,6 @@ class MetaworldBackend(EnvPoolBackend):
         return sorted(
             PREFIX + name.removeprefix(ENVPOOL_PREFIX).removesuffix(VERSION) for name in names
         )
-
-    def defaults(self, spec: EnvSpec) -> Mapping[str, Any]:
-        """The goal is part of the observation."""
-        return {"partially_observable": False}
 
     def describe(self, spec: EnvSpec) -> EnvInfo:
         """Reads EnvPool's own description.  Raises as `Backend.describe`."""
