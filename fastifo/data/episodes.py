@@ -11,6 +11,7 @@ from torch import Tensor
 from fastifo.data.frames import Frames, as_frames
 from fastifo.utils.arguments import as_index
 from fastifo.utils.records import Record
+from fastifo.utils.text import counted
 
 # Special window lengths of `Episodes.windows`.
 EPISODE_START = 0  # one window per episode, at its first transition
@@ -79,8 +80,8 @@ class Episodes(Record):
 
     def counts(self) -> str:
         """The numbers of episodes and of transitions, as text."""
-        episodes = f"{self.num_episodes:,} episode{'s' * (self.num_episodes != 1)}"
-        return f"{episodes}, {self.num_transitions:,} transitions"
+        transitions = counted(self.num_transitions, "transition")
+        return f"{counted(self.num_episodes, 'episode')}, {transitions}"
 
     def __len__(self) -> int:
         """E, the number of episodes."""

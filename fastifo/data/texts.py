@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastifo.data.episodes import Episodes
 from fastifo.data.frames import Frames
-from fastifo.utils.text import counted, number_texts
+from fastifo.utils.text import number_texts
 
 
 def notes_of(info: Mapping[str, Any], part: str = "") -> list[str]:
@@ -40,7 +40,7 @@ def episodes_text(episodes: Episodes) -> str:
     """Numbers of episodes and transitions, lengths, ends and returns."""
     length = episodes.lengths.double()
     text = (
-        f"{counted(episodes.num_episodes, 'episode')}, {episodes.num_transitions} transitions, "
+        f"{episodes.counts()}, "
         f"length {length.mean():.0f} ({int(length.min())} to {int(length.max())}), "
         f"{int(episodes.terminal.sum())} terminal, {int(episodes.timeout.sum())} timeout"
     )
