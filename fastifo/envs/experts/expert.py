@@ -1,12 +1,12 @@
 """The interface of experts, both trained policies and scripts."""
 
-import math
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastifo.data.streams import uniform
+from fastifo.nn.heads import box_muller
 
 
 class Expert(Protocol):
@@ -39,7 +39,5 @@ def normal_noise(expert: Expert, stream: int, step: int, rows: int) -> Tensor | 
 
 def normal(seed: Tensor, counter: Tensor, stream: int, rows: int, width: int) -> Tensor:
     """Standard normal numbers, [rows, width]: a function of seed [1], counter [1] and stream."""
-    size = rows * width
-    pairs = uniform(seed, counter, stream, 2 * size, torch.float32).view(2, rows, -1)
-    # Box-Muller; 1 - u is in (0, 1], so the logarithm is finite.
-    return (-2.0 * (1.0 - pairs[0]).log()).sqrt() * (2.0 * math.pi * pairs[1]).cos()
+    numbers = uniform(seed, counter, stream, 2 * rows * width, torch.float32)
+    return box_muller(*numbers.view(2, rows, width))
