@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastifo.envs.backends.metaworld import PREFIX
 from fastifo.envs.backends.quiet import quiet
 from fastifo.envs.experts.expert import normal_noise
 
-PREFIX = "metaworld/"
 INSTALL = "pip install 'fastifo[metaworld]' && pip install --no-deps metaworld==3.1.1"
 REVISION = 1  # of the scripts here; part of the names of cached datasets
 OTHER_NAMES = {"PegInsertSide": "PegInsertionSide"}  # of the package's classes
