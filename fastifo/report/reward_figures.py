@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastifo.algos.relabel import unit_range
 from fastifo.algos.rewards.resumable import load_columns
 from fastifo.algos.rewards.tge import REWARDS, tge_reward
 from fastifo.report.plotting import png_figure
@@ -65,8 +66,7 @@ def _draw_histograms(axis: Any, summary: Summary) -> None:
     distance = torch.from_numpy(summary["distances"]).double()
     sigma = float(summary["sigma"])
     for kind in REWARDS:
-        reward = tge_reward(distance, sigma, kind)
-        unit = (reward - reward.min()) / (reward.max() - reward.min()).clamp(min=1e-12)
+        unit = unit_range(tge_reward(distance, sigma, kind))
         width = 2.4 if kind == str(summary["kind"]) else 1.0  # thick: the kernel of this run
         axis.hist(unit.numpy(), bins=50, range=(0, 1), histtype="step", lw=width, label=kind)
     axis.set_xlabel(f"reward with sigma {sigma:g}, scaled to [0, 1]")

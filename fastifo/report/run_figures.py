@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastifo.engine.metrics import RESERVED
 from fastifo.envs.returns import MEAN_OF
 from fastifo.report.measure import Measure, measure_of
 from fastifo.report.plotting import color_of, png_figure
@@ -15,7 +16,6 @@ from fastifo.report.summary import RunSummary
 
 Panel = Callable[[Any, Sequence[RunSummary]], None]
 FEW_POINTS = 20  # of a curve
-LOGGED_WITH = ("stage", "update", "member")  # entries of a row of metrics.jsonl that are no metric
 
 
 def draw_runs(runs: Sequence[RunSummary], path: Path) -> None:
@@ -109,7 +109,7 @@ def _draw_losses(axis: Any, lines: Sequence[RunSummary]) -> None:
     """The policy's loss over updates; of other methods the first metric they log."""
     for i, line in enumerate(lines):
         training = [row for row in line.metrics if row.get("stage") == "train"]
-        names = [name for row in training[:1] for name in row if name not in LOGGED_WITH]
+        names = [name for row in training[:1] for name in row if name not in RESERVED]
         name = "policy_loss" if "policy_loss" in names else next(iter(names), "")
         updates, means = _metric_means(line, name)
         if updates:
