@@ -42,11 +42,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
                 entry = file.objects[f"{name}_{number}"]
                 at = entry.get("at", f"{name}_{number}")
                 file.objects[f"episode_{number}/{name}"] = entry | {"at": at}
-    source = Source(
-        path,
-        options,
-        env_kwargs={"max_episode_steps": options.max_steps} if options.max_steps else {},
-    )
+    source = Source(path, options, env_kwargs=options.env_kwargs)
     columns = [
         Column("observations", ndim=(2,)),
         Column("actions", ndim=(2,)),

@@ -62,7 +62,7 @@ def read_columns(file: Columns, options: ReadOptions) -> ReadResult:
     source = Source(
         file.path,
         options,
-        env_kwargs={"max_episode_steps": options.max_steps} if options.max_steps else {},
+        env_kwargs=options.env_kwargs,
         bounds=stated_bounds({name: file.numbers(name) for name in arrays}),
     )
     if action is not None and action_name is not None:

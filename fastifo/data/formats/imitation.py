@@ -45,12 +45,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     those of this length were ended by the time limit, and others by the task.
     Raises FileNotFoundError; ValueError naming the file and what is wrong with it; ImportError.
     """
-    source = Source(
-        path,
-        options,
-        env_kwargs={"max_episode_steps": options.max_steps} if options.max_steps else {},
-        info=_licence(path),
-    )
+    source = Source(path, options, env_kwargs=options.env_kwargs, info=_licence(path))
     found = _from_folder(source) if path.is_dir() else _from_npz(source)
     check_count(source, len(found.obs))
     part = slice(0, options.episodes or None)

@@ -139,7 +139,7 @@ def _source(
     return Source(
         path,
         options,
-        env_kwargs={"max_episode_steps": options.max_steps} if options.max_steps else {},
+        env_kwargs=options.env_kwargs,
         info={
             "lerobot": kept,
             "notes": {"cameras that are not read": pictures} if pictures else {},

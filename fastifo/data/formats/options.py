@@ -52,6 +52,11 @@ class ReadOptions:
     action_low: Bound | None = None  # bounds of the environment's actions: one number or one each
     action_high: Bound | None = None
 
+    @property
+    def env_kwargs(self) -> dict[str, int]:
+        """Settings of the environment that the user says."""
+        return {"max_episode_steps": self.max_steps} if self.max_steps else {}
+
 
 DEFAULTS = ReadOptions()
 
