@@ -1,6 +1,6 @@
 """Actions of files: what is refused, and how they are mapped to [-1, 1]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ Bounds = tuple[Tensor, Tensor]
 Notes = dict[str, int]
 
 
-def check_continuous(source: Source, name: str, kind: str, action: NDArray[Any]) -> None:
+def check_continuous(
+    source: Source, name: str, kinds: Collection[str], action: NDArray[Any]
+) -> None:
     """Raises ValueError for actions of an integer type, unless they are -1, 0 and 1, and for
     different whole numbers of at least 0 in a column of any type, unless their bounds are known.
 
-    kind: NumPy's letter for the kind of the numbers in the file.
+    kinds: NumPy's letters for the kinds of the numbers in the file; with f, all count as floating.
     """
     if action.size == 0:
         return
     low, high = action.min(), action.max()
+    kind = "f" if "f" in kinds else min(kinds)
     if kind in "iub":
         discrete = kind != "i" or action.ndim != 2 or low != -1 or high > 1
     else:

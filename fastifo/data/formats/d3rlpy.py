@@ -55,8 +55,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         raise file.error("expected observations in every episode, found episodes without them")
     action = np.concatenate(values["actions"]) if "actions" in values else None
     if action is not None:
-        kinds = {file.kind(f"{g}/actions") for g in groups if file.has(f"{g}/actions")}
-        check_continuous(source, "actions", "f" if "f" in kinds else min(kinds), action)
+        kinds = file.kinds(f"{group}/actions" for group in groups)
+        check_continuous(source, "actions", kinds, action)
     lengths = [len(part) for part in values["observations"]]
     last: Bools = np.zeros(sum(lengths), bool)
     last[np.cumsum(lengths) - 1] = True

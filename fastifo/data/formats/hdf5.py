@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class HDF5:
         """NumPy's letter for the kind of a dataset's values: f, i, u, b, S, ..."""
         self.shape(name)
         return str(self.objects[name]["kind"])
+
+    def kinds(self, names: Iterable[str]) -> set[str]:
+        """The kinds of those datasets that exist."""
+        return {self.kind(name) for name in names if self.has(name)}
 
     def attributes(self, group: str = "") -> dict[str, Any]:
         """Attributes of the root group, or of the group `data`: text, numbers and lists."""

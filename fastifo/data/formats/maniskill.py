@@ -50,9 +50,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     obs = [concatenate_columns(path, "obs", part) for part in parts]
     action = values.get("actions")
     if action is not None:
-        kinds = {file.kind(f"{g}/actions") for g in groups if file.has(f"{g}/actions")}
-        kind = "f" if "f" in kinds else min(kinds)
-        check_continuous(source, "actions", kind, np.concatenate(action))
+        kinds = file.kinds(f"{group}/actions" for group in groups)
+        check_continuous(source, "actions", kinds, np.concatenate(action))
     ended = values.get("terminated")
     if options.dones:
         terminal = [options.dones == "terminal"] * len(obs)

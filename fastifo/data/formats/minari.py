@@ -43,12 +43,12 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     source = _source(main, options)
     file = HDF5(main) if main.name != METADATA else None
     frames = {camera: FrameColumns(f"observations/{camera}") for camera in options.cameras}
-    episodes, kind = _from_arrow(source) if file is None else _from_hdf5(source, file, frames)
+    episodes, kinds = _from_arrow(source) if file is None else _from_hdf5(source, file, frames)
     values, notes = episodes.values, dict(episodes.notes) | source.info["notes"]
     obs = values["observations"]
     action = values.get("actions")
     if action is not None:
-        check_continuous(source, "actions", kind, np.concatenate(action))
+        check_continuous(source, "actions", kinds, np.concatenate(action))
         if action[0].ndim != 2:
             raise source.error(f"actions: expected (steps, width), found {action[0].shape}")
     ended = values.get("terminations")
@@ -64,8 +64,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     return result if file is None else with_frames(file, result, episodes.groups, lengths, frames)
 
 
-def _from_arrow(source: Source) -> tuple[EpisodeColumns, str]:
-    """The episodes of a dataset with `data_format` arrow or parquet, and the actions' kind."""
+def _from_arrow(source: Source) -> tuple[EpisodeColumns, set[str]]:
+    """The episodes of a dataset with `data_format` arrow or parquet, and the actions' kinds."""
     if source.options.cameras:
         raise source.error("cameras: frames of datasets in Arrow or Parquet files are not read")
     folder = dataclasses.replace(source, path=source.path.parent)
@@ -74,8 +74,8 @@ def _from_arrow(source: Source) -> tuple[EpisodeColumns, str]:
 
 def _from_hdf5(
     source: Source, file: HDF5, frames: Mapping[str, FrameColumns]
-) -> tuple[EpisodeColumns, str]:
-    """The episodes of main_data.hdf5, and the actions' kind."""
+) -> tuple[EpisodeColumns, set[str]]:
+    """The episodes of main_data.hdf5, and the actions' kinds."""
     options = source.options
     groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
     if not groups:
@@ -94,8 +94,7 @@ def _from_hdf5(
         raise file.error(f"expected observations in every episode, found {_known(file, groups[0])}")
     parts = list(zip(*(values.pop(name) for name in obs_names), strict=True))
     values["observations"] = [concatenate_columns(file.path, "observations", p) for p in parts]
-    name = next((f"{g}/actions" for g in groups if file.has(f"{g}/actions")), None)
-    return episodes, "f" if name is None else file.kind(name)
+    return episodes, file.kinds(f"{group}/actions" for group in groups)
 
 
 def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> None:

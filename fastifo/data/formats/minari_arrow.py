@@ -18,8 +18,8 @@ from fastifo.data.formats.source import Floats, Source
 SCALARS = ("rewards", "terminations", "truncations")
 
 
-def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns, str]:
-    """The columns `observations`, `actions` and SCALARS of the episodes, and the actions' kind.
+def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns, set[str]]:
+    """The columns `observations`, `actions` and SCALARS of the episodes, and the actions' kinds.
 
     source: `path` is the folder with the episodes' folders.
     keys: entries of a Dict observation to concatenate.
@@ -51,7 +51,7 @@ def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns
     values = {name: [part[name] for part in whole] for name in usual}
     notes = {DROPPED: len(faults)} if faults else {}
     names = [folder.name for folder in chosen]
-    return EpisodeColumns(values, notes, names), "f" if "f" in kinds else min(kinds, default="f")
+    return EpisodeColumns(values, notes, names), kinds
 
 
 def _episode(source: Source, folder: Path, keys: tuple[str, ...]) -> tuple[dict[str, Floats], str]:

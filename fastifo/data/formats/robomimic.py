@@ -73,9 +73,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     assert obs is not None  # `_choose_keys` has checked the keys
     action = _joined(file, episodes, [action_key])
     if action is not None:
-        names = [f"data/{demo}/{action_key}" for demo in demos]
-        kinds = {file.kind(name) for name in names if file.has(name)}
-        check_continuous(source, action_key, "f" if "f" in kinds else min(kinds), action)
+        kinds = file.kinds(f"data/{demo}/{action_key}" for demo in demos)
+        check_continuous(source, action_key, kinds, action)
     lengths = [len(part) for part in episodes.values[f"obs/{keys[0]}"]]
     result = from_rows(
         source,
