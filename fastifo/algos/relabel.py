@@ -54,7 +54,7 @@ def relabel_each_member(
     background = dataset.background
     reward = torch.zeros(members, background.num_transitions, dtype=torch.float64)
     for group, first, count in member_ranges(background, members):
-        part = _select_range(background, first, count)
+        part = _select_range(dataclasses.replace(background, reward=None), first, count)
         for member in range(group.start, group.stop):
             key = (first, count, member if keys is None else keys[member])
             if key not in shared:
@@ -67,7 +67,7 @@ def relabel_each_member(
 def _member_data(dataset: Dataset, part: Episodes, member: int, first: int) -> Dataset:
     """One member's part of a dataset.
 
-    part: its background, which starts at transition `first` of the dataset's.
+    part: its background without rewards, which starts at transition `first` of the dataset's.
     """
     expert, reward = dataset.expert, dataset.background.reward
     if expert is not None and expert.ranges is not None:
@@ -84,17 +84,8 @@ def _select_range(episodes: Episodes, first: int, count: int) -> Episodes:
     """The episodes that make up the transitions [first, first + count)."""
     if count == episodes.num_transitions:
         return dataclasses.replace(episodes, ranges=None)
-    start = episodes.start
-    begin = int(torch.searchsorted(start, first))
-    end = int(torch.searchsorted(start, first + count))
-    rows = slice(first + begin, first + count + end)  # an episode has one more row of `obs`
-    columns: dict[str, Any] = {
-        name: column[..., first : first + count] if column.ndim == 2 and name == "reward"
-        else column[first : first + count]
-        for name, column in episodes.columns().items()
-        if name not in ("obs", "start")
-    }  # fmt: skip
-    return Episodes(obs=episodes.obs[rows], start=start[begin : end + 1] - first, **columns)
+    begin, end = (int(torch.searchsorted(episodes.start, x)) for x in (first, first + count))
+    return episodes.take(range(begin, end))
 
 
 def reward_keys(fields: type[Any], configs: Sequence[Any]) -> list[Hashable]:

@@ -13,6 +13,7 @@ from algos.rewards.tge_runs import SIZES
 from fastifo.algos.relabel import relabel_each_member, unit_range
 from fastifo.data.stack import stacked
 from helpers import random_dataset
+from image_data import image_dataset
 
 
 def test_rewards_are_computed_from_the_members_own_data() -> None:
@@ -36,6 +37,20 @@ def test_rewards_are_computed_from_the_members_own_data() -> None:
                 assert torch.equal(part.columns()[name], column), name
         first, count = background.ranges[member].tolist()
         assert bool((background.reward[member, first : first + count] == member).all())
+
+
+def test_a_members_own_data_keep_their_frames_and_successes() -> None:
+    whole = image_dataset()
+    known = dataclasses.replace(whole.background, success=torch.tensor([True, False, True]))
+    sets = [dataclasses.replace(whole, background=known.take(order)) for order in ([0, 1], [2, 0])]
+    seen: list[fastifo.Dataset] = []
+
+    def compute_rewards(member: int, data: fastifo.Dataset) -> torch.Tensor:
+        seen.append(data)
+        return torch.zeros(data.background.num_transitions)
+
+    relabel_each_member(stacked(sets, (0, 1)), 2, compute_rewards)
+    assert [data.background for data in seen] == [each.background for each in sets]
 
 
 def test_a_dataset_gets_the_same_rewards_in_a_stack_as_alone() -> None:
