@@ -52,8 +52,8 @@ class Improve:
     """Seeds; each has its own sequence of policies."""
     num_updates: int = 100_000
     """Updates in each iteration."""
-    hidden_sizes: Ints = (512, 512)
-    """Widths of the hidden layers of every network."""
+    hidden_sizes: Ints = ()
+    """Widths of the hidden layers of every network; the algorithm's default without the flag."""
     temperature: float | None = None
     """Temperature of the advantage weights, for algorithms that have one."""
     set: tuple[str, ...] = ()
@@ -70,7 +70,8 @@ class Improve:
         from fastifo.report.report import report
 
         fields = parse_values("--set", self.set, "learning_rate=0.001")
-        fields.setdefault("hidden_sizes", self.hidden_sizes)
+        if self.hidden_sizes:
+            fields.setdefault("hidden_sizes", self.hidden_sizes)
         if self.temperature is not None:
             fields["temperature"] = self.temperature
         improve(

@@ -47,8 +47,9 @@ class Build:
     """A policy file to use instead of the shipped expert."""
     demonstrations: str = ""
     """A dataset (d4rl:..., minari:..., a file) to take the demonstrations from instead."""
-    noise: float = 0.5
-    """Action noise of the demonstrations, relative to the expert's own exploration noise."""
+    noise: float | None = None
+    """Action noise of the demonstrations; without the flag 0.5 of a policy's own, 0.1 of a
+    script."""
     bc_updates: int = 10_000
     """Updates of each clone."""
     seed: int = 0

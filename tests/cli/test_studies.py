@@ -118,6 +118,33 @@ def test_a_bimodal_study_passes_on_what_says_who_plays(
     assert options["object_error"] == 0
 
 
+@pytest.mark.parametrize(
+    ("called", "words", "flags", "name", "value"),
+    [
+        ("sibench.build_sets", ["sibench", "build", "--env-id", "a"], ["--noise", "1"], "noise", 1),
+        ("improve.improve", ["improve", "bc"], ["--hidden-sizes", "8"], "hidden_sizes", (8,)),
+    ],
+)
+def test_without_a_flag_the_function_chooses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    called: str, words: list[str], flags: list[str], name: str, value: object,
+) -> None:  # fmt: skip
+    given: dict[str, object] = {}
+
+    def record(*arguments: object, **fields: object) -> list[Path]:
+        given.update({name: None} | fields)
+        return []
+
+    monkeypatch.setattr(f"fastifo.cli.{called}", record)
+    monkeypatch.setattr("fastifo.cli.sibench.show", lambda paths: None)
+    monkeypatch.setattr("fastifo.report.report.report", lambda out: out)
+    status, _, err = run(capsys, *words, "--out", tmp_path)
+    assert status == 0, err
+    assert given[name] is None
+    run(capsys, *words, *flags, "--out", tmp_path)
+    assert given[name] == value
+
+
 @pytest.mark.parametrize("kind", ["sibench", "improve"])
 @pytest.mark.parametrize(
     ("setting", "message"),
