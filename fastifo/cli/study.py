@@ -51,25 +51,8 @@ class StudyOptions:
     """Widths of the hidden layers of every network; 512 512 unless --preset sets them."""
     set: tuple[str, ...] = ()
     """NAME=VALUE, such as disc_updates=20000: any other field, for the algorithms that have it."""
-    eval_episodes: int = 100
-    """Episodes per policy, for sampled actions and again for the mode."""
-    eval_every: int = 0
-    """Updates between evaluations of sampled actions during training, of 20 episodes each;
-    fastifo evaluate RUN --protocol last_half averages them, as the paper does on Robomimic."""
     seed: int = 0
     """Seed of the datasets."""
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Arguments of `study_sibench` and `study_bimodal` that concern training."""
-        return {
-            "num_updates": self.num_updates,
-            "seeds": self.seeds,
-            "episodes": self.eval_episodes,
-            "callbacks": [EvaluateEvery(self.eval_every)] if self.eval_every else [],
-            "executor": self.machines.make(self.out / "logs"),
-            **self.overrides,
-        }
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -90,7 +73,30 @@ class StudyOptions:
 
 
 @dataclass(frozen=True)
-class SIBenchStudy(StudyOptions):
+class GridOptions(StudyOptions):
+    """Flags of the studies that train every algorithm once on every dataset."""
+
+    eval_episodes: int = 100
+    """Episodes per policy, for sampled actions and again for the mode."""
+    eval_every: int = 0
+    """Updates between evaluations of sampled actions during training, of 20 episodes each;
+    fastifo evaluate RUN --protocol last_half averages them, as the paper does on Robomimic."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Arguments of `study_sibench` and `study_bimodal` that concern training."""
+        return {
+            "num_updates": self.num_updates,
+            "seeds": self.seeds,
+            "episodes": self.eval_episodes,
+            "callbacks": [EvaluateEvery(self.eval_every)] if self.eval_every else [],
+            "executor": self.machines.make(self.out / "logs"),
+            **self.overrides,
+        }
+
+
+@dataclass(frozen=True)
+class SIBenchStudy(GridOptions):
     """Compare algorithms on backgrounds from clones of more and more demonstrations.
 
     Needs     nothing for tasks with a shipped expert; otherwise --policy
@@ -133,7 +139,7 @@ class SIBenchStudy(StudyOptions):
 
 
 @dataclass(frozen=True)
-class BimodalStudy(StudyOptions):
+class BimodalStudy(GridOptions):
     """Compare algorithms on mixtures of random and expert episodes.
 
     Needs     nothing for tasks with a shipped expert; otherwise --policy

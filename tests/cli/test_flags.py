@@ -73,6 +73,12 @@ def test_an_empty_list_is_a_list() -> None:
     assert fields(*TRAIN, "--hidden-sizes")["hidden_sizes"] == ()
 
 
+def test_the_study_of_improvement_has_no_flags_that_it_ignores() -> None:
+    flags = fields("study", "improve", "--out", "x").keys()
+    assert flags.isdisjoint({"eval_episodes", "eval_every"})
+    assert {"eval_episodes", "eval_every"} <= fields(*STUDY).keys()
+
+
 @pytest.mark.parametrize(
     ("flag", "words"), [("--sizes", "1,x"), ("--seeds", "0 1.5"), ("--hidden-sizes", "8;8")]
 )
