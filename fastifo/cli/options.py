@@ -12,6 +12,7 @@ from fastifo.utils.text import parse_value
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"]
+Engine = Literal["auto", "torch", "native"]
 Play = Literal["sampled", "mode", "both"]
 DETERMINISTIC: dict[Play, tuple[bool, ...]] = {  # the evaluations that --play asks for
     "sampled": (False,),

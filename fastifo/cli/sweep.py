@@ -9,7 +9,7 @@ import tyro
 
 from fastifo.cli.lists import Ints, Seeds
 from fastifo.cli.machines import Machines
-from fastifo.cli.options import Source, env_kwargs, parse_values
+from fastifo.cli.options import Device, Engine, Precision, Source, env_kwargs, parse_values
 from fastifo.studies.sweep import ARGUMENTS, sweep
 from fastifo.utils.text import did_you_mean
 
@@ -82,11 +82,11 @@ class Sweep:
     """Updates between rows of the logs; default 500."""
     checkpoint_every: int | None = None
     """Updates between checkpoints; default 5000."""
-    device: Literal["auto", "cpu", "cuda"] | None = None
+    device: Device | None = None
     """Where to train; default auto, the GPU where there is one."""
-    precision: Literal["auto", "fp32", "fp32x", "tf32", "bf16", "fp64"] | None = None
+    precision: Precision | None = None
     """Number format; default auto, fp32 on a CPU and tf32 on a GPU."""
-    engine: Literal["auto", "torch", "native"] | None = None
+    engine: Engine | None = None
     """Executor of updates; default auto, compiled code on the CPU where it can."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""

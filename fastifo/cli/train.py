@@ -2,13 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import tyro
 
 from fastifo.cli.lists import Seeds, Texts
 from fastifo.cli.methods import METHODS, Method
-from fastifo.cli.options import DETERMINISTIC, Device, Play, Precision, Source, env_kwargs
+from fastifo.cli.options import (
+    DETERMINISTIC,
+    Device,
+    Engine,
+    Play,
+    Precision,
+    Source,
+    env_kwargs,
+)
 from fastifo.engine.callbacks import Callback, EvaluateEvery
 from fastifo.engine.log import Log
 from fastifo.engine.train import NO_EVALUATION, train
@@ -43,7 +51,7 @@ class Train:
     """Where to train; auto is the GPU where there is one."""
     precision: Precision = "auto"
     """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
-    engine: Literal["auto", "torch", "native"] = "auto"
+    engine: Engine = "auto"
     """native runs complete updates in compiled code on the CPU; auto uses it where it can."""
     eval_every: int = 0
     """Updates between evaluations during training; 0 turns them off."""
