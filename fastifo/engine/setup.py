@@ -4,7 +4,6 @@
 the rest. Training itself is in `train.py`.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from fastifo.envs.checks import check_env
 from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils.devices import choose_device, choose_precision
 from fastifo.utils.parallel import one_thread
+from fastifo.utils.progress import say
 
 DatasetLike = Dataset | str | Path | Callable[[], Dataset]
 
@@ -225,7 +225,7 @@ def report_notes(datasets: Sequence[Dataset], further: Sequence[str] = ()) -> No
     """Prints what was changed when the data were read, and further notes, each once."""
     lines = [line for dataset in datasets for line in dataset.notes()] + list(further)
     for line in dict.fromkeys(lines):
-        print(f"data  {line}", file=sys.stderr)
+        say(f"data  {line}")
 
 
 def _build_run(

@@ -1,5 +1,6 @@
 """What was changed when data were read is printed by `train`, `relabel` and `inspect`, once."""
 
+import io
 from pathlib import Path
 
 import h5py
@@ -48,6 +49,17 @@ def test_a_pack_keeps_the_notes_and_training_on_it_prints_them(
         assert capsys.readouterr().err.count(NOTE) == 1
         fastifo.train("bc", file, num_updates=2, hidden_sizes=(8,), progress=False)
         assert NOTE not in capsys.readouterr().err
+
+
+def test_data_with_notes_are_trained_on_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_d4rl(tmp_path / "a.hdf5", episodes(), next_observations=None)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    trained = fastifo.train("bc", f"d4rl:{tmp_path / 'a.hdf5'}", num_updates=2, hidden_sizes=(8,))
+    assert trained.datasets[0]["info"]["notes"]
 
 
 def test_settings_that_cannot_be_used_are_named_once(
