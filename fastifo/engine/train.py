@@ -48,7 +48,9 @@ NO_EVALUATION = (  # said instead of returns
     "Hopper-v4` or run.evaluate(env='Hopper-v4')"
 )
 TRAIN_ARGUMENTS = ("preset", *(field.name for field in dataclasses.fields(TrainOptions)))
-RELABEL_ARGUMENTS = ("preset", "seed", "device", "precision", "out", "log_every", "progress")
+RELABEL_ARGUMENTS = (
+    "preset", "seed", "device", "precision", "out", "log_every", "checkpoint_every", "progress",
+)  # fmt: skip
 DEFAULT_NUM_UPDATES = 100_000  # the paper trains 1e6; we saw the same gains by 1e5
 
 

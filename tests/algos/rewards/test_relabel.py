@@ -106,6 +106,11 @@ def test_written_actions_are_in_the_tasks_bounds(tmp_path: Path) -> None:
     torch.testing.assert_close(written, 0.4 * dataset.background.action)
 
 
+def test_relabel_knows_its_own_arguments() -> None:
+    with pytest.raises(TypeError, match="did you mean 'checkpoint_every'"):
+        fastifo.relabel("seabo", random_dataset(), checkpoint_evry=10)
+
+
 def test_relabel_refuses_methods_that_compute_no_rewards() -> None:
     with pytest.raises(ValueError, match="relabel: bc computes no rewards"):
         fastifo.relabel("bc", random_dataset())
