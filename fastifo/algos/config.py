@@ -50,10 +50,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
-        require(
-            self, "hidden_sizes", all(s >= 1 for s in self.hidden_sizes), "widths of at least 1"
-        )
-        require_choice(self, "activation", ("relu", "elu", "silu", "tanh"))
+        for field in dataclasses.fields(self):  # of every net that has its own
+            value = getattr(self, field.name)
+            if field.name.endswith("hidden_sizes"):
+                require(self, field.name, all(s >= 1 for s in value), "widths of at least 1")
+            if field.name.endswith("activation") and value != field.default:
+                require_choice(self, field.name, ("relu", "elu", "silu", "tanh"))
         require_choice(self, "init", INITS)
         require(self, "learning_rate", self.learning_rate > 0, "above 0")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")

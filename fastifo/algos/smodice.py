@@ -56,7 +56,8 @@ class SMODICEConfig(DiscriminatorConfig):
         require(self, "max_weight", self.max_weight > 0, "above 0")
         require(self, "logit_clamp", self.logit_clamp > 0, "above 0")
         require(self, "value_weight_decay", self.value_weight_decay >= 0, "at least 0")
-        require_choice(self, "disc_init", ("", *INITS))
+        if self.disc_init:
+            require_choice(self, "disc_init", INITS)
         require(
             self, "disc_frozen_layer",
             not self.disc_frozen_layer or bool(self.disc_hidden_sizes or self.hidden_sizes),

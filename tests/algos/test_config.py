@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -43,6 +44,23 @@ def test_a_list_of_sizes_is_one_value_and_a_list_of_lists_is_a_sweep() -> None:
     configs = expand(Config, {"hidden_sizes": [[8], (4, 4), []]})
     assert [c.hidden_sizes for c in configs] == [(8,), (4, 4), ()]
     assert expand(Config, {"encoder_scales": []})[0].encoder_scales == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value", "message"),
+    [
+        ("smodice", "disc_activation", "gelu", "expected one of relu, elu, silu, tanh, found"),
+        ("tailo", "disc_activation", "gelu", "expected one of relu, elu, silu, tanh, found"),
+        ("tailo", "disc_hidden_sizes", (0,), "expected widths of at least 1, found (0,)"),
+        ("pw_dice", "embedding_hidden_sizes", (0,), "expected widths of at least 1, found (0,)"),
+        ("smodice", "disc_init", "zeros", "expected one of fan_in_uniform, orthogonal"),
+    ],
+)
+def test_fields_of_a_stages_net_are_checked_before_it_trains(
+    method: str, field: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{field}: {message}")):
+        expand(ALGORITHMS[method].Config, {field: value})
 
 
 def test_whole_numbers_are_converted_to_the_type_of_their_field() -> None:
