@@ -1,6 +1,6 @@
 """Evaluation: returns of policies from the same start states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ def evaluate_policies(
     deterministic: bool,
     *,
     seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
     num_workers: int = 0,
     progress: bool = True,
 ) -> Returns:
@@ -35,7 +34,6 @@ def evaluate_policies(
         deterministic,
         seed=seed,
         record=False,
-        env_kwargs=env_kwargs,
         num_workers=num_workers,
         progress=progress,
         spent=spent,

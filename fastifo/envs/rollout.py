@@ -2,9 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,6 @@ def collect(
     *,
     seed: int,
     title: str,
-    env_kwargs: Mapping[str, Any] | None = None,
     bounds: tuple[Tensor | None, Tensor | None] = (None, None),
     num_workers: int = 0,
     progress: bool = True,
@@ -57,7 +55,7 @@ def collect(
 
     Lost episodes are left out.
 
-    env, env_kwargs, num_workers: as in `rollout`.
+    env, num_workers: as in `rollout`.
     bounds: low and high, [A] each, from which actions are mapped to [-1, 1]; None: they are kept.
     seed: of the environments and start states.
     title: label of the progress bar.
@@ -74,7 +72,6 @@ def collect(
         record=True,
         record_images=bool(cameras_of(policy)) if record_images is None else record_images,
         title=title,
-        env_kwargs=env_kwargs,
         num_workers=num_workers,
         progress=progress,
     ).episodes
@@ -112,7 +109,6 @@ def rollout(
     record: bool,
     record_images: bool = False,
     title: str = "evaluate",
-    env_kwargs: Mapping[str, Any] | None = None,
     num_workers: int = 0,
     progress: bool = True,
     spent: RolloutTime | None = None,
@@ -129,7 +125,6 @@ def rollout(
     record_images: and the images of the environment's cameras. Without them the cameras are off,
         unless a policy sees images.
     title: label of the progress bar.
-    env_kwargs: settings of the environment, as in `Dataset`; unknown ones are not used.
     num_workers: processes to step the environments in, where the backend supports it; 0 (default):
         its own choice. Results do not depend on it.
     spent: where given, the time of this rollout is added to it.
@@ -141,7 +136,7 @@ def rollout(
     high = MAX_RECORDED if record else min(MAX_EPISODES, MAX_PLAYED // len(policies))
     num_episodes = as_count("num_episodes", num_episodes, high=high)
     num_workers = as_count("num_workers", num_workers, low=0)
-    spec = as_spec(env, settings=env_kwargs)
+    spec = as_spec(env)
     if not record_images and not any(map(cameras_of, policies)):
         spec = spec.without_cameras()
     backend = find_backend(spec)

@@ -43,8 +43,8 @@ def test_envpool_plays_what_it_has_and_gymnasium_the_rest(env_id: str, library: 
 
 def test_first_steps_are_equal_in_envpool_and_gymnasium() -> None:
     policy = LinearPolicy(0, 0.3, 17, 6)
-    (pool,) = rollout([policy], "HalfCheetah-v4", 3, True, seed=0, record=True,
-                      env_kwargs={"max_episode_steps": 10}, progress=False).episodes  # fmt: skip
+    short = as_spec("HalfCheetah-v4", settings={"max_episode_steps": 10})
+    (pool,) = rollout([policy], short, 3, True, seed=0, record=True, progress=False).episodes
     env = GymnasiumEnv(as_spec("gymnasium/HalfCheetah-v4"))
     for obs, actions, rewards in zip(pool.obs, pool.actions, pool.rewards, strict=True):
         env.reset(0)
@@ -61,9 +61,9 @@ def test_first_steps_are_equal_in_envpool_and_gymnasium() -> None:
 @pytest.mark.slow
 def test_returns_have_equal_distributions_in_envpool_and_gymnasium() -> None:
     expert = load_expert("HalfCheetah-v4")
-    kwargs = {"max_episode_steps": 300}
+    settings = {"max_episode_steps": 300}
     parts = [
-        evaluate_policies([expert], env_id, 40, True, env_kwargs=kwargs, progress=False)
+        evaluate_policies([expert], as_spec(env_id, settings=settings), 40, True, progress=False)
         for env_id in ("HalfCheetah-v4", "gymnasium/HalfCheetah-v4")
     ]
     a, b = (part.returns[0] for part in parts)
