@@ -117,13 +117,9 @@ def _aggregate(
 
 def improvement_table(improvement: Improvement) -> Table:
     """A line for each iteration, with the success or return of each seed and their mean."""
-    rows = np.array(improvement.measured).T  # [iterations + 1, seeds]
     return Table(
         f"{improvement.env_id}: {improvement.algorithm}, {improvement.measure} after each "
         "iteration, sampled actions",
-        ["iteration", *(f"seed {seed}" for seed in improvement.seeds), "mean"],
-        [
-            [str(index), *(f"{value:.{improvement.digits}f}" for value in (*row, row.mean()))]
-            for index, row in enumerate(rows)
-        ],
+        improvement.columns,
+        improvement.rows,
     )

@@ -42,16 +42,26 @@ class Improvement(Record):
         """Decimals of `measured` in tables."""
         return decimals_for(np.ravel(self.returns)) if self.success is None else 2
 
+    @property
+    def columns(self) -> list[str]:
+        """Titles of the table's columns."""
+        return ["iteration", *(f"seed {seed}" for seed in self.seeds), "mean"]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Cells of a table: for each iteration the value of each seed, and their mean."""
+        return [
+            [str(index), *(f"{value:.{self.digits}f}" for value in (*row, row.mean()))]
+            for index, row in enumerate(np.array(self.measured).T)
+        ]
+
     def __str__(self) -> str:
         title = f"{self.env_id}: {self.algorithm}, {self.measure} after each iteration"
         table = Table(title=title)
-        table.add_column("iteration", justify="right")
-        for seed in self.seeds:
-            table.add_column(f"seed {seed}", justify="right")
-        table.add_column("mean", justify="right")
-        for iteration, row in enumerate(np.array(self.measured).T):
-            cells = [f"{value:.{self.digits}f}" for value in (*row, row.mean())]
-            table.add_row(str(iteration), *cells)
+        for column in self.columns:
+            table.add_column(column, justify="right")
+        for row in self.rows:
+            table.add_row(*row)
         console = Console(width=30 + 14 * len(self.seeds))
         with console.capture() as captured:
             console.print(table)
