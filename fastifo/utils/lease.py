@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastifo.utils.files import TEMPORARY
+from fastifo.utils.locks import command_name
 from fastifo.utils.progress import say
 
 LEASE = ".fastifo-lease"  # its content says who holds it
@@ -211,13 +211,12 @@ def describe(holder: dict[str, Any]) -> str:
 def _identity() -> dict[str, Any]:
     """This process, for whoever finds its lease."""
     pid = os.getpid()
-    command = " ".join(Path(sys.argv[0]).name.split()) if sys.argv and sys.argv[0] else "python"
     return {
         "host": socket.gethostname(),
         "machine": _machine(),
         "pid": pid,
         "started": _started(pid),
-        "command": command,
+        "command": command_name(),
     }
 
 

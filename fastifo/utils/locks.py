@@ -111,8 +111,12 @@ def _is_current(path: Path, handle: int) -> bool:
         return False
 
 
+def command_name() -> str:
+    """The command of this process, for messages to others."""
+    return " ".join(Path(sys.argv[0]).name.split()) if sys.argv and sys.argv[0] else "python"
+
+
 def _identity() -> str:
     """This process, for whoever finds its lock."""
-    command = " ".join(Path(sys.argv[0]).name.split()) if sys.argv and sys.argv[0] else "python"
     started = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} ({command}) on {socket.gethostname()} since {started}"
+    return f"process {os.getpid()} ({command_name()}) on {socket.gethostname()} since {started}"
