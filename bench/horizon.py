@@ -21,9 +21,9 @@ from typing import Any
 
 import fastifo
 from bench.arguments import make_parser
-from fastifo.report.plotting import COLORS
+from fastifo.report.plotting import COLORS, png_figure
 from fastifo.report.runs import ORDER
-from fastifo.utils.files import write_atomic, write_json
+from fastifo.utils.files import write_json
 from fastifo.utils.text import number_texts
 
 SETS = {  # task -> SIBench set whose background returns are 20 to 70 % of the expert's
@@ -64,36 +64,27 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draws return with sampled actions over updates: mean, range of the seeds, background."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     tasks = list(dict.fromkeys(row["env_id"] for row in rows))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(4.6 * len(tasks), 3.8), constrained_layout=True, squeeze=False
-    )
-    for axis, env_id in zip(axes[0], tasks, strict=True):
-        task_rows = [row for row in rows if row["env_id"] == env_id]
-        axis.axhline(task_rows[0]["background"], color="0.4", ls="--", lw=1, label="background")
-        for method in dict.fromkeys(row["algorithm"] for row in task_rows):
-            curve = sorted(
-                (row["num_updates"], row["return"], [float(x) for x in row["per_seed"].split()])
-                for row in task_rows
-                if row["algorithm"] == method
-            )
-            updates, means, seeds = zip(*curve, strict=True)
-            color = COLORS[ORDER.index(method)]
-            axis.plot(updates, means, marker="o", ms=3, color=color, label=method)
-            low, high = [min(each) for each in seeds], [max(each) for each in seeds]
-            axis.fill_between(updates, low, high, color=color, alpha=0.15, lw=0)
-        axis.set_xscale("log")
-        axis.set_title(env_id)
-        axis.set_xlabel("updates")
-    axes[0][0].set_ylabel("return, sampled actions")
-    axes[0][0].legend(fontsize=8)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
-    plt.close(figure)
+    with png_figure(path, 1, len(tasks), (4.6 * len(tasks), 3.8)) as (_, axes):
+        for axis, env_id in zip(axes, tasks, strict=True):
+            task_rows = [row for row in rows if row["env_id"] == env_id]
+            axis.axhline(task_rows[0]["background"], color="0.4", ls="--", lw=1, label="background")
+            for method in dict.fromkeys(row["algorithm"] for row in task_rows):
+                curve = sorted(
+                    (row["num_updates"], row["return"], [float(x) for x in row["per_seed"].split()])
+                    for row in task_rows
+                    if row["algorithm"] == method
+                )
+                updates, means, seeds = zip(*curve, strict=True)
+                color = COLORS[ORDER.index(method)]
+                axis.plot(updates, means, marker="o", ms=3, color=color, label=method)
+                low, high = [min(each) for each in seeds], [max(each) for each in seeds]
+                axis.fill_between(updates, low, high, color=color, alpha=0.15, lw=0)
+            axis.set_xscale("log")
+            axis.set_title(env_id)
+            axis.set_xlabel("updates")
+        axes[0].set_ylabel("return, sampled actions")
+        axes[0].legend(fontsize=8)
 
 
 def parse_options() -> argparse.Namespace:
