@@ -30,6 +30,7 @@ import torch
 
 import fastifo
 from bench.arguments import make_parser
+from bench.envs import cpu_s
 from bench.timing import ROOT, current_commit, machine
 from fastifo.utils.machines import make_executor, opened
 
@@ -71,26 +72,6 @@ class Row:
     commit: str
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and everything below it, ended processes included."""
-    children: dict[int, list[int]] = {}
-    ticks: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        number = int(path.parent.name)
-        children.setdefault(int(fields[1]), []).append(number)
-        ticks[number] = sum(map(int, fields[11:15]))
-    found, waiting = 0, [pid]
-    while waiting:
-        number = waiting.pop()
-        found += ticks.get(number, 0)
-        waiting += children.get(number, [])
-    return found / os.sysconf("SC_CLK_TCK")
-
-
 def load_data(folder: Path) -> Path:
     """File of the dataset that all cases train on."""
     path = folder / "hopper.fastifo"
@@ -108,7 +89,7 @@ def make_row(
     case: str, variant: str, members: int, started: tuple[float, float], **more: Any
 ) -> Row:
     """A row for work that started at these wall and CPU times."""
-    wall, cpu = time.monotonic() - started[0], cpu_seconds(os.getpid()) - started[1]
+    wall, cpu = time.monotonic() - started[0], cpu_s() - started[1]
     return Row(
         case, variant, members, round(wall, 1), round(cpu, 1), round(3600 * members / wall),
         more.get("table", ""), round(os.getloadavg()[0], 1), machine(torch.device("cpu")),
@@ -118,7 +99,7 @@ def make_row(
 
 def now() -> tuple[float, float]:
     """Wall and CPU time."""
-    return time.monotonic(), cpu_seconds(os.getpid())
+    return time.monotonic(), cpu_s()
 
 
 def population(data: Path, folder: Path, members: int, updates: int, episodes: int) -> Row:
