@@ -35,6 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "paper": {},
     "small": {"unet_width": 16, "horizon": 16, "diffusion_batch_size": 64},
 }
+ROUNDS = 3
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -56,7 +57,7 @@ def make_model(config: TGEIQLConfig) -> Diffusion:
     return Diffusion([model_config(config)], [0], InputSpec(OBS + ACTION, ACTION))
 
 
-def updates_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list[float]:
+def updates_per_s(config: TGEIQLConfig, seconds: float) -> list[float]:
     """Updates of the diffusion model per second in each round of so many seconds."""
     dataset = random_dataset(100_000)
     scale = Scale.of(dataset.background, actions=True)
@@ -72,7 +73,7 @@ def updates_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list
     engine = TorchEngine(model, sampler)
     engine.advance(1)
     rates = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         count, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
             count += engine.advance(1)
@@ -80,14 +81,14 @@ def updates_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list
     return rates
 
 
-def windows_per_s(config: TGEIQLConfig, seconds: float, rounds: int = 3) -> list[float]:
+def windows_per_s(config: TGEIQLConfig, seconds: float) -> list[float]:
     """Windows embedded per second in each round of so many seconds."""
     dataset = random_dataset(100_000)
     scale = Scale.of(dataset.background, actions=True)
     rows = window_rows(dataset.background, config.horizon, scale).obs
     first = first_rows(dataset.background, config.horizon)
     model, rates = make_model(config), []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         count, started = 0, time.perf_counter()
         for embeddings in model.embed(0, rows, first, BATCH):
             count += len(embeddings)
