@@ -153,15 +153,21 @@ def peak_bytes_per_s(device: torch.device) -> float:
     return 2 * source.numel() * source.element_size() / fastest_s
 
 
-def machine(device: torch.device) -> str:
-    """The CPU's model, best instruction set and number of torch threads, or the GPU's name."""
+def processor(device: torch.device) -> str:
+    """The model name of the CPU or the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        model = match[1] if match else model
+    text = info.read_text() if info.is_file() else ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> str:
+    """The CPU's model, best instruction set and number of torch threads, or the GPU's name."""
+    model = processor(device)
+    if device.type == "cuda":
+        return model
     isa = _C.isas[0]
     units = {"amx": f"{isa} amx", "avx512bf16": f"{isa} bf16"}  # of products in bfloat16
     best = units.get(getattr(_C, isa).bf16_kernels()[0], isa)

@@ -9,7 +9,7 @@ from functools import cache, partial
 from bench.claims.claims import TGE_CLAIMS, VFO, Answer, Claim
 from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, method_name, read
 from bench.studies import main, tge
-from bench.studies.cells import KEY, Cell
+from bench.studies.cells import KEY, Cell, updates_before
 from bench.study_tables import markdown
 from fastifo.report.runs import ORDER
 
@@ -125,15 +125,9 @@ def progress() -> str:
         for part, members in parts.items():
             count = sum(cell.key in done for cell in members)
             left = [cell for cell in members if cell.key not in done]
-            hours = sum(cell.minutes(before(cell, cells)) for cell in left) / 60
+            hours = sum(cell.minutes(updates_before(cell, cells)) for cell in left) / 60
             lines.append([study, part, f"{count} of {len(members)}", f"{hours:.0f}"])
     return markdown("study | part | cells done | processor hours left", lines, (0, 1))
-
-
-def before(cell: Cell, cells: Sequence[Cell]) -> int:
-    """Updates of the longest shorter cell of the same run."""
-    same = (c.updates for c in cells if c.folder == cell.folder and c.updates < cell.updates)
-    return max(same, default=0)
 
 
 def methods_table(kind: str) -> str:

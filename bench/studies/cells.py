@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,12 @@ class Cell:
         """
         per_update: float = (self.hidden / 256) ** 1.6 * len(self.seeds) / 2 / SPEED[self.method]
         return (self.updates - updates_before) * per_update / 60
+
+
+def updates_before(cell: Cell, cells: Iterable[Cell]) -> int:
+    """Updates of the longest shorter cell in the same folder, from which this one continues."""
+    same = (c.updates for c in cells if c.folder == cell.folder and c.updates < cell.updates)
+    return max(same, default=0)
 
 
 class Results:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +22,10 @@ import torch
 
 import fastifo
 from bench.arguments import make_parser
-from bench.studies.cells import Cell, Results
-from bench.timing import current_commit
+from bench.studies.cells import Cell, Results, updates_before
+from bench.timing import current_commit, processor
 from fastifo import _C, Dataset, algos
+from fastifo.utils.devices import choose_device
 from fastifo.utils.lease import LEASE, folder_lease
 from fastifo.utils.statistics import bootstrap_interval
 from fastifo.utils.text import number_texts
@@ -78,19 +78,9 @@ def common_values(cell: Cell, run: fastifo.Run | None, precision: str) -> dict[s
         "precision": run.precision if run else precision,
         "engine": run.engine if run else "",
         "device": str(run.device) if run else "",
-        "processor": processor(),
+        "processor": processor(choose_device("auto")),
         "commit": current_commit(),
     }
-
-
-def processor() -> str:
-    """The processor's or the GPU's model name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
-    return platform.processor()
 
 
 def run_cell(cell: Cell, dataset: Dataset, folder: Path, precision: str) -> dict[str, Any]:
@@ -189,9 +179,7 @@ def status_lines(cells: Sequence[Cell], results: Results, out: Path) -> list[str
         if cell.key in done:
             status = f"done, {done[cell.key]['return']}"
         else:
-            same = (c for c in cells if c.folder == cell.folder and c.updates < cell.updates)
-            before = max((c.updates for c in same), default=0)
-            minutes = cell.minutes(before)
+            minutes = cell.minutes(updates_before(cell, cells))
             total += minutes
             is_running = (out / cell.folder / LEASE).exists()
             status = f"{'running' if is_running else 'open'}, about {minutes:.0f} min"
