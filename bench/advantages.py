@@ -35,16 +35,8 @@ def transitions(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     """Observations, next observations and actions of a background, without last steps."""
     background = dataset.background
     assert background.action is not None
-    rows = torch.cat(
-        [
-            torch.arange(int(first) + episode, int(last) + episode)
-            for episode, (first, last) in enumerate(
-                zip(background.start[:-1], background.start[1:], strict=True)
-            )
-        ]
-    )
     inner = ~(background.terminal | background.timeout)
-    rows = rows[inner]
+    rows = background.rows()[inner]
     return background.obs[rows], background.obs[rows + 1], background.action[inner]
 
 
