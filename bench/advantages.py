@@ -11,7 +11,6 @@ the mean distance of the two, before and after weighting, and the effective shar
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import fastifo
+from bench.arguments import make_parser
 from fastifo.data.dataset import Dataset
 from fastifo.envs.experts import load_expert
 
@@ -67,7 +67,7 @@ def measure(run: fastifo.Run, member: int, dataset: Dataset) -> dict[str, Any]:
 
 def main() -> None:
     """Measures every policy of the study and writes the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("bench.advantages", __doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -8,7 +8,6 @@ process and of its workers. Rows are added to `bench/results/envs-<machine>.csv`
 this process.
 """
 
-import argparse
 import contextlib
 import csv
 import os
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.arguments import make_parser
 from bench.timing import current_commit, machine, results_name
 from fastifo.envs.registry import describe
 from fastifo.envs.rollout import rollout
@@ -100,7 +100,7 @@ def measure(env_id: str, steps: int, workers: int, repeats: int) -> dict[str, ob
 
 def main() -> None:
     """Measures, prints and writes the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("bench.envs", __doc__)
     parser.add_argument("--envs", nargs="+", default=list(ENVS))
     parser.add_argument("--steps", type=int, default=20_000, help="of each repeat, about")
     parser.add_argument("--workers", type=int, default=0, help="processes, where EnvPool is not")

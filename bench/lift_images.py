@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import fastifo
+from bench.arguments import make_parser
 from bench.envs import cpu_s
 from bench.timing import current_commit, machine
 from fastifo.benchmarks.images import without_state
@@ -51,7 +52,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The script's options."""
-    result = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    result = make_parser("bench.lift_images", __doc__)
     result.add_argument("--methods", nargs="+", default=["bc", "vfo_bin", "awr"])
     result.add_argument("--sees", nargs="+", default=["state", "images"])
     result.add_argument("--out", type=Path, default=Path("runs/lift-images"))

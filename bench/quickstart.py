@@ -6,7 +6,6 @@ Seeds whose report is there are not run again, and have no times. Intervals are 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import subprocess
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import fastifo
+from bench.arguments import make_parser
 from bench.study_tables import RESULTS
 from fastifo.cli.quickstart import METHODS, Quickstart
 from fastifo.envs.returns import FILE_OF, Returns
@@ -59,7 +59,7 @@ def result_rows(seed: int, out: Path, times: tuple[str, str]) -> list[list[str]]
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("bench.quickstart", __doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options = parser.parse_args()

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # finds `bench` when this file is run by its path
 
+from bench.arguments import make_parser
 from bench.claims.page import TABLES as CLAIMS
 from bench.study_tables import (
     ablation_table,
@@ -270,7 +270,7 @@ def fill(text: str, tables: dict[str, Callable[[], str]], document: str) -> str:
 
 def main() -> None:
     """Rewrites the tables of every document, or with --check compares them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("bench.tables", __doc__)
     parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
     options = parser.parse_args()
     for document, tables in TABLES.items():
