@@ -173,7 +173,7 @@ class VfOBin(Learner):
         The op tells the two apart by their width. Rows for the policy only have weight 0.
         """
         share = [1 - self.hp.alpha, self.hp.alpha]  # [P, 1] each
-        if batch.uniform is not None:  # bernoulli: row i is D_B's with probability alpha, else D_E's
+        if batch.uniform is not None:  # bernoulli: a row is D_B's with probability alpha
             drawn = self.drawn_for_background(batch.uniform)
             share = [(1 - drawn) / drawn.shape[1], drawn / drawn.shape[1]]
         if batch.policy is not None:
