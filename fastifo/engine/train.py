@@ -187,8 +187,7 @@ def relabel(
 
     algorithm: tge, seabo or otr, the methods that compute rewards.
     dataset: as in `train`, one.
-    seed: of the method's own model.
-    out: a folder that keeps the method's model; a second call with it continues or reuses it.
+    seed: of the method's own model.  out: a folder that keeps it; later calls continue or reuse it.
     preset, device, precision, log_every, checkpoint_every, progress: as in `train`.
     overrides: fields of the algorithm's config, one value each.
 
