@@ -208,7 +208,7 @@ def relabel(
     algorithm, fields = given_fields(algorithm, preset, overrides, RELABEL_ARGUMENTS)
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
-        raise ValueError(f"relabel: {algorithm} computes no rewards; expected tge, seabo or otr")
+        raise ValueError(f"relabel: expected tge, seabo or otr, found {algorithm}")
     run, (source,) = create_run(algorithm, dataset, fields, options, relabel_only=True)
     if len(run.members) > 1:
         raise ValueError("relabel: expected one value of each field, found a sweep")

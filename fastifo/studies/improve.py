@@ -103,7 +103,7 @@ def improve(
         experiment = _dagger(expert, seed_background, env_id, env_kwargs, shared)
     else:
         if beta_decay or betas is not None:
-            raise TypeError(f"{name} has no beta_decay and no betas: they are dagger's")
+            raise TypeError(f"{name} has no beta_decay and no betas; only dagger has them")
         experiment = _improvement(expert, seed_background, env_id, env_kwargs, shared)
     if executor is not None:
         _check_names(experiment)

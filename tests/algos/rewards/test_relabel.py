@@ -92,5 +92,5 @@ def test_written_actions_are_in_the_tasks_bounds(tmp_path: Path) -> None:
 
 
 def test_relabel_refuses_methods_that_compute_no_rewards() -> None:
-    with pytest.raises(ValueError, match="relabel: bc computes no rewards"):
+    with pytest.raises(ValueError, match="relabel: expected tge, seabo or otr, found bc"):
         fastifo.relabel("bc", random_dataset())
