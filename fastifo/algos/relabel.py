@@ -92,8 +92,10 @@ def _select_range(episodes: Episodes, first: int, count: int) -> Episodes:
         name: column[..., first : first + count] if column.ndim == 2 and name == "reward"
         else column[first : first + count]
         for name, column in episodes.columns().items()
-        if name not in ("obs", "start")
+        if name not in ("obs", "start", "success")
     }  # fmt: skip
+    if episodes.success is not None:
+        columns["success"] = episodes.success[begin:end]
     return Episodes(obs=episodes.obs[rows], start=start[begin : end + 1] - first, **columns)
 
 
