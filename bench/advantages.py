@@ -2,11 +2,11 @@
 
     python -m bench.advantages studies/manipulation/main --out bench/results/advantages.csv
 
-Reads a study of backgrounds of noisy scripted experts (`fastifo study sibench --background-noise`)
-whose runs standardize observations, and so have a folder for each set. Of every policy: the
-correlation of the advantage of a background's action with its closeness to the script's own action,
-the mean distance of the two, before and after weighting, and the effective share of samples,
-(sum w)^2 / (N sum w^2).
+Reads a study with backgrounds of noisy scripted experts (`fastifo study sibench
+--background-noise`) whose runs standardize observations, so that each set has its own folder. For
+every policy: the correlation of a background action's advantage with its closeness to the script's
+own action, the mean distance between the two before and after weighting, and the effective share of
+samples, (sum w)^2 / (N sum w^2).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measures the cost of TGE's pre-training stage: speed of the diffusion model and peak memory.
 
-Measures updates of the diffusion model per second and windows embedded per second for the paper's
+Measures updates of the diffusion model per second and windows embedded per second for the default
 model and a small one, as the median of three rounds with the lowest and the highest. Then measures
 the peak memory of this process while `fastifo.relabel` relabels a large background (17 observation
 and 6 action dimensions, episodes of 1000 steps) with a model trained for one update. Writes

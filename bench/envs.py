@@ -1,11 +1,11 @@
-"""Steps per CPU-second of every library of environments, state observations.
+"""Measures steps per CPU-second of every environment library, with state observations.
 
     python -m bench.envs [--steps 20000] [--envs Hopper-v5 gymnasium/Hopper-v5 ...]
 
-A linear policy plays the environments as an evaluation does. The time includes its actions, the
-interface, and making the environments, which weighs in short runs. Processor time is that of this
-process and of its workers. Rows are added to `bench/results/envs-<machine>.csv`; workers `none`: in
-this process.
+A linear policy plays the environments as in an evaluation. The time includes the policy, the
+interface and the creation of the environments, which matters in short runs. CPU time is that of
+this process and its workers. Rows are added to `bench/results/envs-<machine>.csv`; workers `none`
+means this process.
 """
 
 import contextlib

@@ -1,12 +1,12 @@
-"""A task whose answer only pixels tell: BC and VfO-bin reach a target that they see.
+"""A toy task that can only be solved from images: BC and VfO-bin move a dot to a target.
 
     python -m bench.image_toy [--updates 2400] [--threads 2] [--precision bf16]
 
-A red dot moves on a canvas of 24 x 24 pixels; the action is its velocity. The green dot is its
-target. The observation beside the frame is always 0. BC clones a noisy expert. VfO-bin learns from
-a background in which 3 of 10 actions are the expert's and the others random, and from the expert's
-frames alone; BC on the same background is its yardstick. Success: the dot is within a tenth of the
-canvas of the target after 15 steps. "Other frames" plays with the frames of another episode.
+A red dot moves on a canvas of 24 x 24 pixels; the action is its velocity, and a green dot is its
+target. The low-dimensional observation is always 0. BC clones a noisy expert. VfO-bin learns from
+the expert's frames and a background in which 3 of 10 actions are the expert's and the others
+random; BC on the same background is the baseline. An episode succeeds if the dot is within a tenth
+of the canvas of the target after 15 steps. "Other frames": policies see another episode's frames.
 Rows are added to `bench/results/image-toy.csv`.
 """
 

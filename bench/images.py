@@ -1,14 +1,14 @@
-"""Frames per CPU-second of sampling, of each part of a training step and of rendering; memory.
+"""Measures the speed of sampling, training and rendering images, and memory.
 
     python -m bench.images [--batch 64] [--seconds 3] [--env HalfCheetah-v4] [--memory]
                            [--precision bf16] [--only training]
 
-Times are processor time of all threads, which depends little on what else the machine does; opening
-a pack is in wall time. Data are random frames of 84 x 84 x 3. A training step is one of BC; the
-parts of an update are measured one by one, in the number format of `--precision`. `--memory` adds
-the measurements of `bench.image_memory` on a pack of 21 GB. Rendering plays `--env` with a camera,
-if there is one. Rows are added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows
-that methods learn from pixels.
+Speeds are per CPU-second of all threads, which depends little on other load; opening a pack is
+measured in wall time. The data is random frames of 84 x 84 x 3. A training step is one update of
+BC; its parts are measured one by one, in the number format of `--precision`. `--memory` adds the
+measurements of `bench.image_memory` on a pack of 21 GB. Rendering uses `--env`, if given. Rows are
+added to `bench/results/images-<machine>.csv`. `bench.image_toy` shows that methods learn from
+pixels.
 """
 
 import csv

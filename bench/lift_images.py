@@ -1,11 +1,11 @@
-"""Lift from images beside Lift from the state: the same episodes, methods and seeds.
+"""Compares Lift from images with Lift from the state, with the same episodes, methods and seeds.
 
     python -m bench.lift_images [--demos 40 --episodes 50 --num-updates 2000 --out FOLDER]
 
-The background is the scripted expert's with action noise. From images a policy sees one camera and
-the arm's own state; from the state it also sees the cube's pose, and no images. Rows are added to
-`bench/results/lift-images.csv` as they are measured. Runs stay in --out: repeating the command with
-more updates continues them. Processor time is that of this process and of its workers.
+The background is played by the scripted expert with action noise. From images, a policy sees one
+camera and the arm's own state; from the state, it also sees the cube's pose, but no images. Rows
+are added to `bench/results/lift-images.csv` as they are measured. Runs stay in --out: repeating the
+command with more updates continues them. CPU time is that of this process and its workers.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Draws the figures of the studies whose measure is success, from the rows in bench/results.
+"""Draws the figures of the studies that measure success, from the rows in bench/results.
 
 Example: python -m bench.success_figures
 
-Each study has two: success, and success minus the background's. Their rows alone decide them, so
-that rows of several machines make one figure.
+Each study has two: success, and success minus the background's. They depend on the rows only, so
+rows of several machines can be combined in one figure.
 """
 
 from functools import partial

@@ -1,11 +1,11 @@
-"""Measures sweeps: members per hour, and what an executor costs.
+"""Measures sweeps: members per hour, and the overhead of each executor.
 
 members    trains one population of 64 with two threads, and single processes, two at a time with
            one thread each, for the same number of updates. Only some of the 64 single processes are
            run, which all do equal work.
-executors  runs one sweep of 64 members x 3 rungs in this process and on two workers, in turn.
-           Wall time counts from when the executor is up. CPU time is that of all processes below
-           this one, Ray's own included; it says more than wall time where the machine is shared.
+executors  alternately runs one sweep of 64 members x 3 rungs in this process and on two workers.
+           Wall time starts when the executor is ready. CPU time includes all child processes and
+           Ray's own; on a shared machine, it is more meaningful than wall time.
            All tables must have the same hash.
 
 Example: python -m bench.sweep members

@@ -8,8 +8,8 @@ variant once, so that load from other processes affects all of them. Columns of 
   model-steps/s      median over rounds; P=4 is a population of 4 members
   lowest to highest  over rounds
   x CORL, x JAX scan median over rounds of the ratio to that peer in the same round
-  of the limit       share of the speed at which the update would run if its matrix products kept
-                     the arithmetic units of its precision busy and Adam waited for nothing, both
+  of the limit       share of the speed of an update whose matrix products keep the arithmetic units
+                     of its precision busy all the time and whose Adam never waits, both
                      measured in the same round (bench/limits.py); on a GPU, if its products were as
                      fast as torch's of 2048^3 and Adam as fast as a copy
 

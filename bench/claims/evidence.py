@@ -93,7 +93,7 @@ class Source:
         numbers = (one.mean, bound.mean)
         shown = [f"{x:.{self.digits}f}" for x in numbers]
         spread = " to ".join(f"{x:+.{self.digits}f}" for x in (low, high))
-        text = f"{place}: {first} {shown[0]}, {name} {shown[1]} ({spread})"
+        text = f"{place}: {first} {shown[0]} vs. {name} {shown[1]} ({spread})"
         return Finding(None if decided is None else decided == expects, text)
 
 

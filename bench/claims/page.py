@@ -72,15 +72,17 @@ def summary() -> str:
     """The verdicts, counted."""
     lines = []
     for name, claims in (("VfO", VFO), ("TGE", TGE_CLAIMS)):
-        count = Counter(verdict(claim).partition(" at ")[0] for claim in claims)
+        full = Counter(verdict(claim).partition(" at ")[0] for claim in claims)
         small = Counter(small_verdict(claim).partition(" (")[0] for claim in claims)
-        lines.append(
-            f"- *{name}, {len(claims)} claims.* Hold: {count['holds']}. Do not hold: "
-            f"{count['does not hold']}. Open: {count['open']}. By small studies alone: hold "
-            f"{small['holds']}, do not hold {small['does not hold']}, undecided "
-            f"{small['undecided']}, without rows {small['']}."
-        )
-    return "\n".join(lines)
+        counts = [full[word] for word in ("holds", "does not hold", "open")]
+        counts += [small[word] for word in (*VERDICTS.values(), "")]
+        lines.append([name, f"{len(claims)}", *map(str, counts)])
+    return markdown(
+        "paper | claims | hold | do not hold | open | small studies alone: hold | do not hold "
+        "| undecided | no rows",
+        lines,
+        (0,),
+    )
 
 
 def evidence() -> str:

@@ -1,8 +1,8 @@
 """The study of TGE's claims on medium background without expert episodes.
 
 The other episodes of each set are those of a clone of two demonstrations, and one expert episode is
-given as the demonstration. A diffusion model of the paper's width trains for 3,000 updates of 64
-windows (our reading of the paper has 200,000 of 256), and IQL for 100,000 at 256 x 2, with three
+given as the demonstration. A diffusion model of the default width trains for 3,000 updates of 64
+windows (the default is 200,000 of 256), and IQL for 100,000 at 256 x 2, with three
 seeds: on two cores, about three hours in two processes. TGE has windows of 32 rows and the
 logarithmic kernel; further cells change one of these.
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <memory>
+#include <string>
 
 #include "engine/mlp.h"
 #include "engine/threads.h"
@@ -12,7 +13,18 @@ namespace fastifo {
 namespace FASTIFO_ISA {
 namespace {
 
-constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as in fastifo/nn/optimizer.py
+// The factors of a member's step of Adam on a net.
+//
+// net: "scalar", "policy" or "critic", as its rate and weight decay are named in the plan.  steps:
+// that the net has made before.  rate_share: of its learning rate.
+inline AdamFactors<Real> net_factors(const Plan& plan, const std::string& net, int64_t member,
+                                     int64_t steps, double rate_share = 1.0) {
+  constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;  // as in fastifo/nn/optimizer.py
+  return adam_factors<Real>(steps, rate_share * plan.number((net + "_rate").c_str(), member),
+                            plan.number((net + "_decay").c_str(), member),
+                            plan.numbers.contains("polyak") ? plan.number("polyak", member) : 1.0,
+                            plan.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+}
 
 // The size of the largest operand of any product of some nets, in numbers.
 inline int64_t largest_operand(std::initializer_list<const NetPlan*> nets, int64_t rows) {

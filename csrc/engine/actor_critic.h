@@ -93,8 +93,7 @@ class ActorCritic {
           critic(self.plan_.critic, self.kernel_, member),
           twin(self.plan_.twin, self.kernel_, member),
           policy(self.plan_.policy, self.kernel_, member),
-          scalar_factors(
-              self.factors(*this, self.plan_.number("scalar_rate", member), "scalar_decay")),
+          scalar_factors(net_factors(self.plan_, "scalar", member, update)),
           gradient(self.array(kArrays) + 2 * thread * self.stride_),
           weight(gradient + self.stride_) {}
 
@@ -161,12 +160,6 @@ class ActorCritic {
     step.slot.clock.lap(kHead);
   }
 
-  AdamFactors<Real> factors(const Step& step, double rate, const char* decay) const {
-    return adam_factors<Real>(step.update, rate, plan_.number(decay, step.member),
-                              plan_.number("polyak", step.member),
-                              plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
-  }
-
   // Backward and Adam of a net with scalar output, from `step.gradient`.
   template <TargetUpdate kTargetUpdate>
   void update_scalar(Step& step, const Mlp<kParts>& net, const Panels& x,
@@ -229,8 +222,8 @@ class ActorCritic {
     }
     slot.clock.lap(kHead);
     if (is_normal) group.wait(slot.clock);
-    const double rate = rate_share(step.update) * plan_.number("policy_rate", step.member);
-    const AdamFactors<Real> policy_factors = factors(step, rate, "policy_decay");
+    const AdamFactors<Real> policy_factors =
+        net_factors(plan_, "policy", step.member, step.update, rate_share(step.update));
     backward_and_step(step.policy, obs_, policy_, policy_factors, group, slot.scratch, slot.clock);
     if (is_normal && group.is_leader()) update_log_std(step, policy_factors);
   }

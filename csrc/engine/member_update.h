@@ -238,10 +238,8 @@ class MemberUpdate {
   // Backward and Adam (common/adam_step.h). Every `target_period` updates the target becomes a copy
   // of the scalar net.
   void backward_and_adam(Step& step) {
-    const auto factors = [&](const char* rate, const char* decay) {
-      return adam_factors<Real>(step.update, plan_.number(rate, step.member),
-                                plan_.number(decay, step.member), 1.0,
-                                plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+    const auto factors = [&](const char* net) {
+      return net_factors(plan_, net, step.member, step.update);
     };
     ThreadSlot& slot = step.slot;
     if (step.updates_scalar) {
@@ -250,17 +248,16 @@ class MemberUpdate {
         write_row(step.gradient + n * scalar_rows_, step.scalar_group.share(scalar_rows_),
                   plan_.batch, stride_, output.from_row(n));
       }
-      backward_and_step(step.scalar, obs_, scalar_, factors("scalar_rate", "scalar_decay"),
-                        step.scalar_group, slot.scratch, slot.clock);
+      backward_and_step(step.scalar, obs_, scalar_, factors("scalar"), step.scalar_group,
+                        slot.scratch, slot.clock);
       if (plan_.scalar.target != nullptr && (step.update + 1) % plan_.target_period == 0) {
         step.scalar_group.wait(slot.clock);
         if (step.scalar_group.is_leader()) step.scalar.copy_to_target();
       }
     }
     if (step.updates_policy) {
-      backward_and_step(step.policy, policy_input(), policy_,
-                        factors("policy_rate", "policy_decay"), step.policy_group, slot.scratch,
-                        slot.clock);
+      backward_and_step(step.policy, policy_input(), policy_, factors("policy"), step.policy_group,
+                        slot.scratch, slot.clock);
     }
   }
 

@@ -7,6 +7,7 @@
 #include "engine/layer_norm.h"
 #include "engine/operand.h"
 #include "engine/scalar_layer.h"
+#include "engine/weight_packs.h"
 
 namespace fastifo {
 namespace FASTIFO_ISA {
@@ -23,7 +24,7 @@ class Mlp {
                static_cast<Real*>(plan.first) + member * plan.size,
                static_cast<Real*>(plan.second) + member * plan.size,
                static_cast<Real*>(plan.target) + member * plan.size},
-        packs_(static_cast<Bf16*>(plan.packs) + member * plan.packs_size),
+        packs_(static_cast<Bf16*>(plan.packs) + member * plan.packs_size, hardware_),
         size_(plan.size),
         layers_(plan) {}
 
@@ -62,7 +63,7 @@ class Mlp {
                  });
     } else {
       gemm_bf16<kParts>(
-          kernel_, {pack(layer, target ? kTarget : kTransposed), layer.size()},
+          kernel_, packs_.operand(layer, target ? Pack::kTarget : Pack::kTransposed),
           down_operand<kParts>(from, scratch, hardware_), layer.columns(), x.columns, layer.rows(),
           [&](int64_t row, int64_t column, Real* sums, int64_t i) __attribute__((always_inline)) {
             add_bias(sums, i, bias + row, relu);
@@ -95,7 +96,7 @@ class Mlp {
                      __attribute__((always_inline)) { mask(out.line(panel, row), line); });
     } else {
       gemm_bf16<kParts>(
-          kernel_, {pack(layer, kTransposed), layer.size()},
+          kernel_, packs_.operand(layer, Pack::kTransposed),
           down_operand<kParts>(from, scratch, hardware_), layer.columns(), x.columns, layer.rows(),
           [&](int64_t row, int64_t column, Real* sums, int64_t i) __attribute__((always_inline)) {
             mask_as(to, sums, i, row, column);
@@ -147,7 +148,7 @@ class Mlp {
       transpose_panels(gradient, outputs, transposed);
       gemm<false>(x, transposed, layer.rows(), finish);
     } else {
-      WeightPacker<kParts> packer = weight_packer(state_.weights, layer, kTransposed);
+      WeightPacker<kParts> packer = packs_.packer(state_.weights, layer);
       gemm_bf16<kParts>(kernel_, along_operand<kParts>(input, scratch, hardware_),
                         along_operand<kParts>(slope, outputs, scratch, hardware_), layer.rows(),
                         outputs.count(), x.columns,
@@ -195,30 +196,17 @@ class Mlp {
   // Copies the weights to the target.
   void copy_to_target() const {
     std::memcpy(state_.target, state_.weights, static_cast<size_t>(size_) * sizeof(Real));
-    if constexpr (kParts > 0) {
-      for (const Layer& layer : layers_) {
-        std::memcpy(pack(layer, kTarget), pack(layer, kTransposed),
-                    static_cast<size_t>(kParts * layer.size()) * sizeof(Bf16));
-      }
-    }
+    if constexpr (kParts > 0) packs_.copy_to_target(layers_);
   }
 
   // Packs the weights again after they were written from outside.
   void repack(bool has_target) const {
     if constexpr (kParts > 0) {
-      for (const Layer& layer : layers_) {
-        if (has_target) {  // the plain pack is overwritten below
-          weight_packer(state_.target, layer, kTarget).pack_all();
-        }
-        weight_packer(state_.weights, layer, kTransposed).pack_all();
-      }
+      packs_.pack_all(layers_, state_.weights, has_target ? state_.target : nullptr);
     }
   }
 
  private:
-  // The packed copies of a layer's weights: for backward, for forward, for the target's forward.
-  enum Pack { kPlain, kTransposed, kTarget, kPacks };
-
   void backward_numbers(const Layer& layer, const Panels& gradient, const Panels& x,
                         const Panels& out) const {
     const Real* const w = state_.weights + layer.weights;
@@ -254,7 +242,7 @@ class Mlp {
                             };
     const int64_t columns = gradient.values.columns;
     if (!layer.exact) {
-      return gemm_bf16<kParts>(kernel_, {pack(layer, kPlain), layer.size()},
+      return gemm_bf16<kParts>(kernel_, packs_.operand(layer, Pack::kPlain),
                                down_operand<kParts>(gradient, scratch, hardware_), layer.rows(),
                                columns, layer.columns(), finish);
     }
@@ -272,30 +260,10 @@ class Mlp {
     }
   }
 
-  // Masks rows of a product's block by an activation; without one they stay.
-  FASTIFO_INLINE static void mask_as(const Operand& active, Real* sums, int64_t i, int64_t row,
-                                     int64_t column) {
-    if (active.packs.down != nullptr) {
-      const Bf16* const tile = active.packs.down_tile(row, column);
-      mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
-    } else if (active.values.data != nullptr) {
-      mask_rows(sums, i, block_of(active.values, row, column));
-    }
-  }
-
   const Real* weights(bool target) const { return target ? state_.target : state_.weights; }
 
   static Panels panels(const Real* w, const Layer& layer) {
     return {const_cast<Real*>(w), layer.rows(), layer.columns()};
-  }
-
-  Bf16* pack(const Layer& layer, Pack which) const {
-    return packs_ + kParts * (layer.packs * kPacks + which * layer.size());
-  }
-
-  WeightPacker<kParts> weight_packer(const Real* state, const Layer& layer, Pack transposed) const {
-    return {panels(state + layer.weights, layer), pack(layer, kPlain), pack(layer, transposed),
-            hardware_};
   }
 
   // From a line to the same line of the tile that a product computes next, in panels.
@@ -316,7 +284,7 @@ class Mlp {
   Bf16Kernel kernel_;
   bool hardware_;  // whether the processor rounds to bf16
   State state_;
-  Bf16* packs_;
+  WeightPacks<kParts> packs_;
   int64_t size_;
   Layers layers_;
 };

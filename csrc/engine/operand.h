@@ -65,5 +65,16 @@ FASTIFO_INLINE void store_rows(Real* sums, int64_t i, const Panels& out, int64_t
       });
 }
 
+// Masks rows of a product's block by an activation; without one they stay.
+FASTIFO_INLINE void mask_as(const Operand& active, Real* sums, int64_t i, int64_t row,
+                            int64_t column) {
+  if (active.packs.down != nullptr) {
+    const Bf16* const tile = active.packs.down_tile(row, column);
+    mask_rows(sums, i, tile, tile + active.packs.rows * kPanel);
+  } else if (active.values.data != nullptr) {
+    mask_rows(sums, i, block_of(active.values, row, column));
+  }
+}
+
 }  // namespace FASTIFO_ISA
 }  // namespace fastifo

@@ -187,10 +187,7 @@ class PenaltyUpdate {
   }
 
   void apply_gradients(const Step& step) {
-    const AdamFactors<Real> factors =
-        adam_factors<Real>(step.update, plan_.number("scalar_rate", step.member),
-                           plan_.number("scalar_decay", step.member), 1.0,
-                           plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
+    const AdamFactors<Real> factors = net_factors(plan_, "scalar", step.member, step.update);
     const BackwardPass<kParts> pass = this->pass(step);
     for (int i = pass.last(); i >= 0; --i) {
       step.net.apply_gradients(i, pass.input(i), pass.gradient(i),

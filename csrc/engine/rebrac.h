@@ -197,7 +197,7 @@ class ReBRACUpdate {
     }
     write_gradient(step, critic);
     step.slot.clock.lap(kHead);
-    const AdamFactors<Real> adam = factors(step, step.update, "critic_rate", "critic_decay");
+    const AdamFactors<Real> adam = net_factors(plan_, "critic", step.member, step.update);
     const auto update = [&]<TargetUpdate kTargetUpdate>() {
       backward_and_step<kTargetUpdate>(critic.net, pair_, critic.memory.activations, adam,
                                        critic.group, step.slot.scratch, step.slot.clock);
@@ -207,13 +207,6 @@ class ReBRACUpdate {
     } else {
       update.template operator()<TargetUpdate::kNone>();
     }
-  }
-
-  AdamFactors<Real> factors(const Step& step, int64_t steps, const char* rate,
-                            const char* decay) const {
-    return adam_factors<Real>(steps, plan_.number(rate, step.member),
-                              plan_.number(decay, step.member), plan_.number("polyak", step.member),
-                              plan_.flag("decoupled_weight_decay"), kBeta1, kBeta2, kEps);
   }
 
   // Policy: L = policy_penalty E[|pi(s) - a|^2] - E[Q] / E[|Q|], Q = min_i Q_i(s, pi(s)) of the
@@ -246,7 +239,7 @@ class ReBRACUpdate {
     clock.lap(kHead);
     backward_and_step<TargetUpdate::kPolyak>(
         step.policy, obs_, policy_,
-        factors(step, step.update / plan_.target_period, "policy_rate", "policy_decay"), step.all,
+        net_factors(plan_, "policy", step.member, step.update / plan_.target_period), step.all,
         step.slot.scratch, clock);
   }
 

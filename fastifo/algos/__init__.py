@@ -44,14 +44,14 @@ DAGGER_HINT = (
 
 
 def register(name: str, learner: type[Learner]) -> None:
-    """Makes a method of your own known by name: to `train`, `improve`, studies and `open_run`.
+    """Registers a method of your own by name, for `train`, `improve`, studies and `open_run`.
 
     name: letters, digits and underscores.  learner: a subclass of `fastifo.algos.learner.Learner`
-    that writes `build` and `update`; its `Config` is a frozen dataclass.
+    that defines `build` and `update`; its `Config` is a frozen dataclass.
 
-    A run folder names its method and does not hold its code: a process that opens or continues the
-    run registers the class first. Registering a class again, as a notebook does, replaces it.
-    Raises TypeError for something that is no such class, ValueError for a name that is taken.
+    A run folder stores the method's name, not its code: a process that opens or resumes the run
+    must register the class first. Registering a class again, as in a notebook, replaces it.
+    Raises TypeError if `learner` is not such a class, ValueError if the name is taken.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise ValueError(f"name: expected letters, digits and underscores, found {name!r}")

@@ -114,8 +114,8 @@ def best_episodes(episodes: Episodes, shares: Sequence[float]) -> Episodes:
     returns = episodes.returns()
     if returns is None or not bool(returns.isfinite().all()):
         raise ValueError(
-            "top_share: the best episodes are those with the largest true returns, which this "
-            "background lacks; pass 'reward' in every episode, or leave top_share at 1"
+            "top_share: selecting the best episodes needs true returns, which this background "
+            "lacks; pass 'reward' in every episode, or leave top_share at 1"
         )
     order, ranges = [], torch.zeros(len(shares), 2, dtype=torch.int64)
     for members, first, count in member_ranges(episodes, len(shares)):

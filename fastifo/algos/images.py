@@ -16,11 +16,11 @@ def check_images(
     cameras = ", ".join(dataset.images)
     remedy = "use dataset.with_cameras(), which leaves them out"
     if not reads_images:
-        raise ValueError(f"{method} reads no images; the dataset has those of {cameras}: {remedy}")
+        raise ValueError(f"{method} does not support images; the dataset has {cameras}: {remedy}")
     if getattr(config, "absorbing_indicator", False):
         raise ValueError(
-            f"absorbing_indicator: an absorbing state has no image; the dataset has those of "
-            f"{cameras}: {remedy}"
+            f"absorbing_indicator: an absorbing state has no image; the dataset has {cameras}: "
+            f"{remedy}"
         )
     if needs_expert and dataset.expert is not None:
         sizes = {camera: frames.size for camera, frames in dataset.expert.images.items()}

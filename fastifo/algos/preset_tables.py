@@ -35,7 +35,8 @@ REBRAC_RATES: dict[str, dict[str, Any]] = {
         "reward_multiplier": 100.0,
     },
 }  # fmt: skip
-# (environment, dataset) -> policy_penalty, critic_penalty. Source: the authors' code.
+# (environment, dataset) -> policy_penalty, critic_penalty. Source: the authors' configs in CORL;
+# an early version of their own repository has others for some datasets.
 REBRAC_PENALTIES = {
     (env, kind): pair
     for kind, row in {

@@ -34,7 +34,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Convert(Source):
-    """Write a dataset in fastifo's own file format, which is not copied into memory when read.
+    """Write a dataset in fastifo's own file format, which is memory-mapped when loaded.
 
     Needs     a dataset: --dataset, or --expert and --background
     Writes    the file --out

@@ -29,15 +29,15 @@ class Evaluate:
     play: Play = "both"
     """Actions: sampled from the policy, the policy's mode, or both in turn."""
     protocol: Literal["final", "last_tenth", "last_half"] = "final"
-    """final plays the final weights; last_tenth and last_half play nothing and average the
-    evaluations that --eval-every made in this part of training (last_half is for Robomimic)."""
+    """final evaluates the final weights; last_tenth and last_half average the evaluations logged by
+    --eval-every in that part of training instead (last_half is the paper's for Robomimic)."""
     env_id: str = ""
-    """Environment, for a run that names none or a wrong one: an id of EnvPool or Gymnasium, or
-    module:function; it replaces the one in the run folder."""
+    """Environment that replaces the run's, also in the run folder: an EnvPool or Gymnasium id, or
+    module:function."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     num_workers: int = 0
-    """Processes that step the environments, where EnvPool does not; 0: as many as suit them."""
+    """Number of processes that step environments outside EnvPool; 0: chosen automatically."""
     seed: int = 0
     """Seed of the start states, which are the same for every policy."""
 

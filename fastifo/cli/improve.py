@@ -20,7 +20,7 @@ class Improve:
     With dagger an expert labels the played episodes with its actions, and all episodes are kept.
 
     Needs     a first background, and the expert's observations (--expert, or the same dataset);
-              dagger: an environment, and an expert that can be asked
+              dagger: an environment, and an expert that can be queried
     Writes    a run and its episodes for each iteration, improve.json and sawteeth.png in --out
     Example   fastifo improve vfo_bin --background sibench:Hopper-v4/d=5 --out improve
     Example   fastifo improve dagger --env-id Hopper-v4 --iterations 5 --episodes 10 --out dagger
@@ -31,17 +31,16 @@ class Improve:
     algorithm: tyro.conf.Positional[str]
     """The algorithm, such as vfo_bin or dagger."""
     out: Path
-    """Folder of the iterations. Repeating the command continues."""
+    """Folder of the iterations. Repeat the command to resume."""
     background: str = ""
-    """File or spec of the first background; dagger: of the expert's demonstrations, which it
-    plays itself without this flag."""
+    """File or spec of the first background. dagger: of the expert's demonstrations; without this
+    flag, the expert plays them."""
     expert: str = ""
-    """File or spec of the expert's observations, if not in the background's dataset; dagger: whom
-    to ask: a run folder, a policy file (.npz, .onnx, .pt2) or module:function. Without the flag it
-    asks the expert that is included for the environment."""
+    """File or spec of the expert's observations, if not in the background's dataset. dagger: the
+    expert to query: a run folder, a policy file (.npz, .onnx, .pt2) or module:function; without
+    this flag, the included expert of the environment."""
     env_id: str = ""
-    """Environment, for files that do not state it: an id of EnvPool or Gymnasium, or
-    module:function."""
+    """Environment, if the files do not name it: an EnvPool or Gymnasium id, or module:function."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
     iterations: int = 20
@@ -49,7 +48,7 @@ class Improve:
     episodes: int = 1000
     """Episodes played in each iteration."""
     seeds: Seeds = (0,)
-    """Seeds; each has its own sequence of policies."""
+    """Seeds; each trains its own sequence of policies."""
     num_updates: int = 100_000
     """Updates in each iteration."""
     hidden_sizes: Ints = ()
@@ -57,11 +56,11 @@ class Improve:
     temperature: float | None = None
     """Temperature of the advantage weights, for algorithms that have one."""
     set: tuple[str, ...] = ()
-    """NAME=VALUE, such as learning_rate=0.001: any other field of the algorithm; with dagger of
-    bc, which it trains."""
+    """NAME=VALUE, such as learning_rate=0.001: any other field of the algorithm; with dagger, a
+    field of bc, which it trains."""
     beta_decay: float = 0.0
-    """dagger: the expert acts in a share of the steps: 1 in the first data, this in the next, then
-    its square, and so on."""
+    """dagger: share of the steps in which the expert acts: 1 in the first data, this value in the
+    next, then its square, and so on."""
     betas: Floats = ()
     """dagger: the shares themselves, such as 1 0.5 0.2 0, instead of --beta-decay."""
 

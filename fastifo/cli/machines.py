@@ -15,7 +15,7 @@ class Machines:
 
     executor: Literal["auto", "in-process", "processes", "ray", "slurm"] = "auto"
     """Where jobs run: this process, processes of this machine, Ray tasks or Slurm jobs; auto is
-    ray with --address, processes with --workers, and else the command's own choice."""
+    ray with --address, processes with --workers, otherwise the command's default."""
     workers: int = 0
     """Jobs at the same time; 0 is one per core, or as many as the cluster runs."""
     address: str = ""

@@ -66,15 +66,15 @@ class Source:
     """The data to read: one dataset, or an expert and a background."""
 
     dataset: tuple[str, ...] = ()
-    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2; or several, whose
-    episodes are put together."""
+    """A file, or a spec such as sibench:Hopper-v4/d=5 or d4rl:hopper-medium-v2; several are
+    combined into one dataset."""
     expert: tuple[str, ...] = ()
     """Files or specs of the expert's observations; used with --background instead of --dataset."""
     background: tuple[str, ...] = ()
     """Files or specs of the background, which has actions; used instead of --dataset."""
     env_id: str = ""
-    """Environment to play in, for files that do not state it: an id of EnvPool or Gymnasium, or
-    module:function; none evaluates nothing."""
+    """Environment for evaluation, if the data does not name it: an EnvPool or Gymnasium id, or
+    module:function; none disables evaluation."""
 
     def files(self) -> set[Path]:
         """The files that the flags name, as resolved paths."""

@@ -56,19 +56,19 @@ def setting_of(env_id: str) -> Setting:
 class Quickstart:
     """Compare BC, VfO-bin, VfO-disc and the AWR oracle on a small dataset, in minutes on a CPU.
 
-    By default a robot arm presses a button (Meta-World). In 60 of the background's 300 episodes a
-    scripted expert plays; in the others it misjudges where the button is.
+    By default, a robot arm presses a button (Meta-World). In 60 of the background's 300 episodes, a
+    scripted expert presses it; in the others, the script misjudges where the button is.
 
-    Needs     nothing: the data come from an expert that ships with fastifo
+    Needs     nothing: the data come from an expert included in fastifo
     Writes    the dataset, a run folder per method, report.html and report.png in OUT/ENV
     Example   fastifo quickstart
     """
 
     env_id: str = "metaworld/CoffeeButton"
-    """Task: metaworld/CoffeeButton, or one whose background a clone of the expert plays: Hopper-v4,
+    """Task: metaworld/CoffeeButton, or one with a background played by a clone: Hopper-v4,
     HalfCheetah-v4, Walker2d-v4 or Ant-v4."""
     out: Path = Path("quickstart")
-    """Folder of the results. Repeating the command continues."""
+    """Folder of the results. Repeat the command to resume."""
     data_seed: int = 0
     """Seed of the dataset, 0 to 99; other seeds have other start states and action noise."""
     num_updates: int = 0
@@ -134,7 +134,7 @@ def quickstart(env_id: str, out: Path, setting: Setting, data_seed: int) -> Path
 
     setting: what `setting_of` returns, or a changed copy.  The other arguments are the fields of
     `Quickstart`.  Returns the path of the figure.
-    Raises ValueError for an unknown task or one without a shipped expert.
+    Raises ValueError for an unknown task or one without an included expert.
     """
     from fastifo.report.report import report
 

@@ -29,7 +29,7 @@ class Relabel:
     out: Path
     """File to write: a name that ends in .hdf5 gives D4RL's layout, any other fastifo's own."""
     folder: Path | None = None
-    """Folder of the method's model and embeddings, so that repeating the command continues. It may
+    """Folder of the method's model and embeddings, so that repeating the command resumes. It may
     be the folder of a finished run with one seed and the same flags; its model is then used.
     Default: OUT.model."""
     seed: int = 0
@@ -37,7 +37,7 @@ class Relabel:
     preset: str = "vfo"
     """Published settings of the method; vfo is its defaults. Flags take precedence."""
     device: Device = "auto"
-    """Where to train the model; auto is the GPU where there is one."""
+    """Where to train the model; auto is the GPU if there is one."""
     precision: Precision = "auto"
     """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
 

@@ -26,17 +26,17 @@ SET_INFO = {
 class Build:
     """Build SIBench sets: clone d demonstrations, play the clone, for several values of d.
 
-    Needs     nothing for tasks with a shipped expert; otherwise --policy or --demonstrations
+    Needs     nothing for tasks with an included expert; otherwise --policy or --demonstrations
     Writes    OUT/ENV/d=<size>.fastifo, one dataset per size
     Example   fastifo sibench build --env-id Hopper-v4 --sizes 1 10 100 --episodes 200
     Example   fastifo sibench build --env-id Hopper-v4/image --image-size 42 --episodes 200
     """
 
     env_id: str
-    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have a shipped expert. With
-    /image at its end the episodes are filmed, and a learner sees the images."""
+    """Environment; Hopper-v4, HalfCheetah-v4, Walker2d-v4 and Ant-v4 have an included expert. With
+    /image at its end, episodes are rendered, and the learner sees the images."""
     out: Path = Path("sibench")
-    """The sets are written to OUT/ENV. Repeating the command continues."""
+    """The sets are written to OUT/ENV. Repeat the command to resume."""
     sizes: Ints = SIZES
     """Numbers of cloned demonstrations; one set each."""
     episodes: int = 1000
@@ -44,7 +44,7 @@ class Build:
     demos: int = 0
     """Expert episodes to play; all are given to the learner. 0 is the largest size."""
     policy: str = ""
-    """A policy file to use instead of the shipped expert."""
+    """A policy file to use instead of the included expert."""
     demonstrations: str = ""
     """A dataset (d4rl:..., minari:..., a file) to take the demonstrations from instead."""
     noise: float | None = None

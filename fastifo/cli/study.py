@@ -32,7 +32,7 @@ class StudyOptions:
     machines: tyro.conf.OmitArgPrefixes[Machines]
     """Where to run; by default datasets in parallel processes, and runs one after the other."""
     out: Path
-    """Folder of datasets, runs and report. Repeating the command continues."""
+    """Folder of datasets, runs and report. Repeat the command to resume."""
     algorithms: Texts = ("bc", "vfo_bin", "vfo_disc", "awr")
     """Algorithms to compare."""
     envs: Texts = TASKS
@@ -40,7 +40,7 @@ class StudyOptions:
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=100: settings of the environments."""
     policy: str = ""
-    """The expert's policy file, for a task without a shipped expert."""
+    """The expert's policy file, for a task without an included expert."""
     seeds: Seeds = (0, 1, 2)
     """One policy per seed, dataset and algorithm."""
     num_updates: int = 100_000
@@ -97,9 +97,9 @@ class GridOptions(StudyOptions):
 
 @dataclass(frozen=True)
 class SIBenchStudy(GridOptions):
-    """Compare algorithms on backgrounds from clones of more and more demonstrations.
+    """Compare algorithms on backgrounds played by clones of an increasing number of demonstrations.
 
-    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Needs     nothing for tasks with an included expert; otherwise --policy
     Writes    datasets, run folders, report.html, results.csv and figures in --out
     Example   fastifo study sibench --envs Hopper-v4 --sizes 1 10 100 --out study
     Example   fastifo study sibench --envs metaworld/DoorOpen --background-noise 0.5 1 --out study
@@ -142,7 +142,7 @@ class SIBenchStudy(GridOptions):
 class BimodalStudy(GridOptions):
     """Compare algorithms on mixtures of random and expert episodes.
 
-    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Needs     nothing for tasks with an included expert; otherwise --policy
     Writes    run folders, report.html, results.csv and figures in --out
     Example   fastifo study bimodal --envs Hopper-v4 --mixtures 0 100 500 --out study
     """
@@ -154,12 +154,13 @@ class BimodalStudy(GridOptions):
     demos: int = 0
     """Expert episodes given to the learner without actions; 0 is as many as --total."""
     clone: int = 0
-    """Take the other episodes from a clone of this many demonstrations; 0: random actions."""
+    """The other episodes are played by a clone of this many demonstrations; 0: random actions."""
     object_error: float = 0.0
-    """Take them from a script that misjudges where the object is, by this standard deviation in
-    metres."""
+    """The other episodes are played by a script that misjudges the object's position; standard
+    deviation of its error in metres."""
     noise: float | None = None
-    """Action noise of the expert; without the flag 0.5 of a policy's own, 0.1 of a script."""
+    """Action noise of the expert; default 0.5 for a policy, relative to its own exploration noise,
+    and 0.1 for a script."""
 
     def main(self) -> None:
         """Runs the study and writes the report."""
@@ -187,7 +188,7 @@ class BimodalStudy(GridOptions):
 class ImproveStudy(StudyOptions):
     """Let every algorithm improve on its own episodes, starting from one SIBench set per task.
 
-    Needs     nothing for tasks with a shipped expert; otherwise --policy
+    Needs     nothing for tasks with an included expert; otherwise --policy
     Writes    run folders, episodes, report.html and figures in --out
     Example   fastifo study improve --envs Hopper-v4 --iterations 5 --out study
     """

@@ -21,8 +21,8 @@ DATA = ("dataset", "expert", "background", "env_id")  # its keys that name the d
 class Sweep:
     """Search for the best values of a method's fields, on this machine or on many.
 
-    All members train in populations. At each rung they are evaluated, and the best go on. The best
-    setting is trained anew with fresh seeds. Flags take precedence over a TOML file, which has the
+    All members train in populations. At each rung they are evaluated, and the best continue. The
+    best setting is retrained with new seeds. Flags take precedence over a TOML file, which has the
     same names (rungs = [1000, 9000]) and the tables [space] and [fields].
 
     Needs     a dataset whose environment is known; with --proposer tpe the extra optuna, with
@@ -38,8 +38,8 @@ class Sweep:
     machines: tyro.conf.OmitArgPrefixes[Machines]
     """Where to run."""
     out: Path
-    """Folder of the sweep, on a file system that all machines share. Repeating the command
-    continues."""
+    """Folder of the sweep, on a file system that all machines share. Repeat the command to
+    resume."""
     algorithm: tyro.conf.Positional[str] = ""
     """The algorithm, such as vfo_bin; unless --config names it."""
     config: Path | None = None
@@ -50,7 +50,7 @@ class Sweep:
     set: tuple[str, ...] = ()
     """NAME=VALUE, such as batch_size=128: any other field of the algorithm."""
     rungs: Ints = ()
-    """Growing numbers of updates after which members are evaluated; the last is the full length."""
+    """Increasing numbers of updates after which members are evaluated; the last ends training."""
     num_settings: int | None = None
     """Settings to try; default 16. A grid has as many as its lists give."""
     seeds: Seeds = ()
@@ -64,14 +64,14 @@ class Sweep:
     seed: int | None = None
     """Seed of the proposer and the scheduler; default 0."""
     scheduler: Literal["halving", "pbt", "none"] | None = None
-    """What happens at a rung: the best settings stay (halving, the default), the worst members are
-    replaced by copies of the best (pbt), or all go on (none)."""
+    """At each rung, halving (default) keeps the best settings, pbt replaces the worst members with
+    copies of the best, and none continues all."""
     keep: float | None = None
-    """Share of the settings that stay; default 1/3. With pbt share that is not replaced: 0.8."""
+    """Share of the settings that stay, default 1/3; with pbt, that is not replaced, default 0.8."""
     episodes: int | None = None
     """Episodes of each evaluation at a rung; default 20."""
     final_seeds: Seeds | None = None
-    """Seeds of the final training of the best setting; default three others than --seeds."""
+    """Seeds of the final training of the best setting; default three seeds not in --seeds."""
     final_episodes: int | None = None
     """Episodes of each final policy; default 100."""
     play: Literal["sampled", "mode"] | None = None
@@ -83,11 +83,11 @@ class Sweep:
     checkpoint_every: int | None = None
     """Updates between checkpoints; default 5000."""
     device: Device | None = None
-    """Where to train; default auto, the GPU where there is one."""
+    """Where to train; default auto, the GPU if there is one."""
     precision: Precision | None = None
     """Number format; default auto, fp32 on a CPU and tf32 on a GPU."""
     engine: Engine | None = None
-    """Executor of updates; default auto, compiled code on the CPU where it can."""
+    """Executor of updates; default auto, compiled code on the CPU if supported and faster."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE, such as max_episode_steps=200: settings of the environment."""
 

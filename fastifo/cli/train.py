@@ -40,7 +40,7 @@ class Train:
     source: tyro.conf.OmitArgPrefixes[Source]
     """The data to learn from."""
     out: Path
-    """Run folder. Repeating the command continues the run."""
+    """Run folder. Repeat the command to resume the run."""
     num_updates: int = 100_000
     """Number of updates; the paper trains for 1,000,000."""
     seeds: Seeds = (0,)
@@ -48,11 +48,12 @@ class Train:
     preset: str = "vfo"
     """Published settings of the algorithm; vfo is its defaults. Flags take precedence."""
     device: Device = "auto"
-    """Where to train; auto is the GPU where there is one."""
+    """Where to train; auto is the GPU if there is one."""
     precision: Precision = "auto"
     """Number format; auto is fp32 on a CPU and tf32 on a GPU."""
     engine: Engine = "auto"
-    """native runs complete updates in compiled code on the CPU; auto uses it where it can."""
+    """native runs complete updates in compiled code on the CPU; auto uses it if supported and
+    faster."""
     eval_every: int = 0
     """Updates between evaluations during training; 0 turns them off."""
     eval_episodes: int = 20

@@ -16,7 +16,7 @@ from fastifo.utils.files import check_writable
 
 @dataclass(frozen=True)
 class Video:
-    """Film an episode of a run's policy.
+    """Record an episode of a run's policy as a video.
 
     The policy may act on images or on observations. No display is needed; MP4 needs the package av.
 
@@ -33,19 +33,19 @@ class Video:
     member: str = "0"
     """Which policy: its number, or best, the one with the highest return in `fastifo evaluate`."""
     camera: str = ""
-    """Camera to film with. Default: agentview, track, or another one that there is."""
+    """Camera of the environment. Default: agentview or track if it has them, otherwise another."""
     size: int = SIZE
     """Height and width of the frames in pixels."""
     episode: int = 0
-    """Which start state."""
+    """Number of the episode, which selects its start state."""
     seed: int = 0
     """Seed of the start states, as in `fastifo evaluate`."""
     play: Literal["mode", "sampled"] = "mode"
     """Actions: the policy's mode, or samples."""
     max_steps: int = 0
-    """End the film after so many steps; 0: when the episode ends."""
+    """Length of the video in steps; 0: until the episode ends."""
     env_id: str = ""
-    """Environment, for a run that names none."""
+    """Environment, if the run does not name one."""
     env_arg: tuple[str, ...] = ()
     """NAME=VALUE: settings of the environment."""
 

@@ -25,12 +25,12 @@ from fastifo.utils.text import number_texts
 class Dataset(Record):
     """The data of a run: background transitions with actions, and expert observations.
 
-    Build one with `Dataset.from_episodes` or `fastifo.load`. Imitation methods see neither the
-    background's rewards, which are for reports and for methods that learn from true rewards, nor
-    the expert's actions, which are for privileged methods (`sqil`, and `bc` of the expert).
+    Build one with `Dataset.from_episodes` or `fastifo.load`. The background's rewards are only used
+    in reports and by methods that learn from true rewards, the expert's actions only by privileged
+    methods (`sqil`, and `bc` of the expert).
 
     All tensors are on the CPU. Actions of both parts are on the scale [-1, 1].
-    Two datasets are equal if everything but `info` and `unverified` is.
+    Two datasets are equal if everything except `info` and `unverified` is equal.
     """
 
     background: Episodes  # of any quality
@@ -98,8 +98,8 @@ class Dataset(Record):
         background: one mapping (or `Episode`) per episode of T transitions, with
             "obs": [T + 1, D], the final observation included;
             "action": [T, A], each within [action_low, action_high];
-            "reward": [T], optional, but in all episodes or in none. It may hold NaN, which
-            methods that learn from rewards refuse;
+            "reward": [T], optional, but in all episodes or in none. It may contain NaN, which
+            methods that learn from rewards reject;
             "terminal": bool, optional: the task ended with the last transition. False, the
             default, means that the episode was cut by a time limit;
             "image": optional, in all episodes or in none: camera -> uint8 [T + 1, H, W, C], frames
@@ -113,7 +113,7 @@ class Dataset(Record):
         action_low, action_high: the environment's bounds, each a number or [A]; -1 and 1 by
             default. Actions are mapped from them to [-1, 1].
         min_steps: shortest episode that is accepted, in transitions.
-        obs_keys: for an environment whose observation is a Dict: the entries that "obs" joins, in
+        obs_keys: for an environment with Dict observations: the entries that "obs" concatenates, in
             this order. By default all of them, sorted by key.
 
         Raises ValueError or TypeError naming the episode and the array, what was expected and what
@@ -142,9 +142,9 @@ class Dataset(Record):
         return tuple((camera, *frames.size) for camera, frames in self.images.items())
 
     def with_cameras(self, *cameras: str) -> "Dataset":
-        """The dataset with the frames of these cameras only; of none without arguments.
+        """The dataset with only these cameras' frames; without arguments, with none.
 
-        Raises ValueError for a camera that it does not have.
+        Raises ValueError for a camera that the dataset does not have.
         """
         unknown = [camera for camera in cameras if camera not in self.images]
         if unknown:
@@ -170,7 +170,7 @@ class Dataset(Record):
 
     @standard_torch()
     def save(self, path: str | Path) -> None:
-        """Writes the dataset to one file, a pack, which `fastifo.load` maps into memory.
+        """Writes the dataset to one file, a pack, which `fastifo.load` memory-maps.
 
         path: the file; the extension `.fastifo` is customary. An existing file is replaced only
         once the new one is complete. The pack has checksums, `env_id`, bounds and `info`.
@@ -206,22 +206,20 @@ class Dataset(Record):
         )  # fmt: skip
 
     def verify(self) -> None:
-        """Checks the checksums of large packs, which `fastifo.load` leaves for later.
+        """Verifies the checksums of large packs, which `fastifo.load` does not do.
 
-        `fastifo.train` calls it. Images are checked as they are read; `fastifo data verify FILE`
-        checks all of them at once.
+        `fastifo.train` calls this. Images are checked when they are read; `fastifo data verify
+        FILE` checks all of them at once.
         Raises ValueError naming the file and the damaged column.
         """
         for path in self.unverified:
             verify_columns(path)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all columns of both parts, in hexadecimal: equal data, equal fingerprint.
+        """SHA-256 of all columns of both parts, in hexadecimal; equal data has equal fingerprints.
 
-        Of images it takes the checksums, which a pack has.
-
-        A run stores it and refuses to resume with other data. `env_id`, bounds and `info` do not
-        enter.
+        Images enter through a pack's checksums; `env_id`, bounds and `info` are not included. A run
+        stores the fingerprint and does not resume with other data.
         """
         digest = hashlib.sha256()
         for source in ("expert", "background"):
@@ -235,14 +233,13 @@ class Dataset(Record):
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """What was dropped, clipped, converted or assumed when files were read, a line each."""
+        """What was dropped, clipped, converted or assumed when files were read, one line each."""
         return notes_of(self.info)
 
     @standard_torch()
     def summary(self) -> str:
-        """Several lines of text: environment, widths, and of each part its size and returns.
-
-        For a file that was read from another format, they also say what was dropped or changed.
+        """Text with the environment, the observation and action sizes, and each part's counts and
+        returns; for files of another format, also what was dropped or changed.
         """
         settings = ", ".join(f"{name}={value}" for name, value in self.env_kwargs.items())
         environment = self.env_id or "(none: cannot be evaluated)"

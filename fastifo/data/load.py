@@ -35,22 +35,22 @@ def load(
 ) -> Dataset:
     """Reads, downloads or generates a dataset.
 
-    spec: where the dataset comes from, in the grammar below; or a list, whose episodes become one
-        dataset, as in `expert` and `background`. They must agree in widths, environment and
-        cameras.
-    expert, background: two specs instead of one. The expert's episodes are the expert part of the
-        first, or its background part if it has no other; their rewards are dropped, and actions
-        are kept for privileged methods such as `sqil`. The background is the background part of the
-        second. Both must have the same observation width and, unless `env_id` is given, the same
-        environment. Without `expert`, `background` is the same as `spec`.
+    spec: where the dataset comes from, in the format below; or a list of specs, which are combined
+        into one dataset. They must agree in observation and action sizes, environment and cameras.
+    expert, background: a spec or list for each part, instead of `spec`. The expert's episodes are
+        the expert part of the first, or its background part if it has no expert part; rewards are
+        dropped, and actions are kept for privileged methods such as `sqil`. The background is the
+        background part of the second. Both must have the same observation size and, unless
+        `env_id` is given, the same environment. `background` alone is the same as
+        `spec`.
     env_id: the environment's id in EnvPool or Gymnasium; replaces the one that the source names.
-        "none" is no environment: nothing can be evaluated.
+        "none" means no environment: policies cannot be evaluated.
     action_low, action_high: bounds of the environment's actions, each a number or [A]; they
         replace those that a file of another format states. Actions are mapped from them to [-1, 1].
-    action_key: the column or dataset that holds the actions, where the format's is another.
-    clip_actions: accept files of which more than 0.1 % of the actions have to be clipped.
-    skip_bad: accept files of which more than half of the episodes are damaged; of several files,
-        leave out those that cannot be read. Both are counted in the notes.
+    action_key: the column or HDF5 dataset that holds the actions, if not the format's usual one.
+    clip_actions: accept files in which more than 0.1 % of the actions have to be clipped.
+    skip_bad: accept files in which more than half of the episodes are damaged; of several files,
+        leave out those that cannot be read. The notes count both.
     progress: whether to show a progress bar while data are downloaded or generated.
 
     A spec is one of
@@ -74,12 +74,11 @@ def load(
         imitation:<folder or file>[,...]   trajectories of the package imitation
         maniskill:<file>[,...]             ManiSkill's trajectories, with observations
         robosuite:<file>[,...]             robosuite's own demonstrations, replayed by it
-    with these options for files (an error names those that a kind has):
+    with these options for files (an unknown option's error lists those of its kind):
         episodes=<n>          only the first n episodes of the file; all kinds
         keys=<a>+<b>          observations to concatenate, in this order; where they have names
         action_key=<name>     as the argument
-        cameras=<a>+<b>       whose frames to read, for policies that see; lerobot, minari
-                              and robomimic
+        cameras=<a>+<b>       cameras whose frames are read; lerobot, minari and robomimic
         filter=<mask>         only the demonstrations listed in mask/<mask>; robomimic
         object_layout=1.5     `object` as in robosuite 1.5, or 1.4; robomimic and robosuite
         max_steps=<n>         the task's time limit
@@ -87,8 +86,8 @@ def load(
                               one episode; `rows`: each row is one, as in a shuffled buffer; in
                               flat layouts
         terminals=<column>    a column that marks ends of the task; in flat layouts
-        dones=terminal        ends that the file does not tell apart are the task's (terminal) or
-              timeout         the time limit's (timeout)
+        dones=terminal        ends of unknown kind are ends of the task (terminal) or of the time
+              timeout         limit (timeout)
         action_low=<x>[+...]  as the argument, one number or one for each dimension; all kinds
         action_high=<x>[+...]
         clip=true             as `clip_actions`; all kinds
@@ -101,49 +100,48 @@ def load(
         default). Dictionary observations need `keys`. The environment with its settings, the
         action bounds and the reference returns of the score come from metadata.json.
     robomimic: the default keys are object, robot0_eef_pos, robot0_eef_quat and
-        robot0_gripper_qpos, as far as they exist, with cameras without object. Frames are those of
-        <camera>_image. The environment is that of env_args.
+        robot0_gripper_qpos, if they exist; with cameras, object is left out. Frames are read from
+        <camera>_image, the environment from env_args.
     npz: `observations` (or `obs`, or the arrays named by `keys`), [N, D], and optionally `actions`,
         `rewards`, `next_observations`, `action_low` and `action_high`.
-    lerobot: `cameras` are features that are videos, with or without observation.images. before the
-        name; they need the package av (pip install 'fastifo[video]').
-    csv, parquet: as npz; numbered columns such as obs_0, obs_1, ... are one column, obs.
-    `fastifo/data/README.md` lists the layouts, their traps, and what is done about them.
+    lerobot: `cameras` are video features, with or without the prefix observation.images.; they need
+        the package av (pip install 'fastifo[video]').
+    csv, parquet: as npz; numbered columns such as obs_0, obs_1, ... form one column, obs.
+    `fastifo/data/README.md` lists the layouts, their pitfalls, and how they are handled.
 
-    No project's own package is needed; Parquet and Arrow files need pyarrow (pip install
-    'fastifo[lerobot]'). Only observations and the ends of episodes have to be in a file.
+    The package that wrote a file is not needed; Parquet and Arrow files need pyarrow (pip install
+    'fastifo[lerobot]'). A file must contain at least observations and the ends of episodes.
 
     Ends of episodes in the flat layouts: d4rl, npz, csv, parquet and lerobot. They come from
     any of the columns `terminals` (or `terminations`), `timeouts` (`truncations`), `dones`,
     `episode_terminals`, `episode_ends`, `episode_starts`, `episode_lengths`, `episode_ids`,
     `masks` and `discounts` (`data/formats/end_names.py` has all names), and from
     `next_observations` that differ from the next row's observation, as in a replay buffer that
-    wrapped around. A file that says nothing of its ends is refused, and so is one with `dones`
-    only, or `terminals` only, unless its time limit is known or an option says what they mean;
-    one with a column that may mark ends under an unknown name; and one whose next observations
-    differ in more than half of the rows.
+    wrapped around. A file is rejected if it does not mark its ends; if it has only `dones` or only
+    `terminals`, unless its time limit is known or an option says what they mean; if a column under
+    an unknown name may mark ends; or if next observations differ in more than half of the rows.
 
     What is kept. Minari stores T + 1 observations for T steps, and every transition is kept. In the
     other layouts an episode ends where the file says so and at its last row; all ends but terminals
     count as timeouts. If the file has next observations, all transitions are kept, and the last one
-    before a timeout has its true next observation. If it has none, or they are fillers or the next
-    episode's first observation, that transition is dropped; the last transition before a terminal
-    is kept with its own observation as the next one, which no method bootstraps from. A terminal
-    state is never paired with the first state of the next episode.
+    before a timeout has its true next observation. If it has none, or they are placeholders or the
+    next episode's first observation, that transition is dropped. The last transition before a
+    terminal is kept, with its own observation as the next one; no method bootstraps from it. A
+    terminal state is never paired with the first state of the next episode.
 
     What is changed or dropped is counted in `info["notes"]`; `Dataset.summary`, `fastifo data
     inspect` and `fastifo train` print it. Actions outside their bounds, or outside [-1, 1] if the
-    file states none, are clipped, and refused if they are more than 0.1 % of the transitions.
-    Episodes with damaged or missing values are dropped, and the file is refused if they are more
-    than half. Actions of a Discrete space are refused, as are whole numbers of at least 0 whose
-    bounds nobody states.
+    file states none, are clipped; the file is rejected if they are more than 0.1 % of the
+    transitions. Episodes with damaged or missing values are dropped; the file is rejected if they
+    are more than half. Discrete actions are rejected, and so are integers of at least 0 without
+    bounds.
 
-    Untrusted files. A separate process reads HDF5 files, limited in memory (four times the
-    file's size plus 100 MiB), in values (half of the free memory) and in processor time (4 s
-    per object or block of rows). Links to other files, external storage and virtual datasets
-    are refused. Parquet and Arrow files are read likewise (20 s per file). .npz files are never
-    unpickled. Observations that are not finite or exceed 1e8, and actions that are not finite
-    or exceed 10 on the scale [-1, 1], are damaged.
+    Untrusted files. HDF5 files are read in a separate process with limits on memory (four times the
+    file's size plus 100 MiB), values (half of the free memory) and CPU time (4 s per object or
+    block of rows). Links to other files, external storage and virtual datasets are rejected.
+    Parquet and Arrow files are read in the same way (20 s per file). .npz files are never
+    unpickled. Observations count as damaged if they are not finite or exceed 1e8, and actions if
+    they are not finite or exceed 10 on the scale [-1, 1].
 
     >>> load("sibench:Hopper-v4/d=5,episodes=200")
     >>> load("d4rl:hopper-medium-v2,episodes=100")

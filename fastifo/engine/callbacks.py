@@ -19,25 +19,25 @@ Values = Mapping[str, Sequence[float | None]]  # name -> one number per member, 
 
 
 class Callback(Protocol):
-    """What `fastifo.train(callbacks=...)` takes: a function, or an object that can be called.
+    """A callback of `fastifo.train`: a function or another callable.
 
-    It is called between two updates: after updates `every`, 2 * `every`, ... and after the last
-    update of each population. `every` is an attribute of it, an integer; without one it is called
-    every `log_every` updates. It may have further methods: `check(run)` is called once before
-    training and raises ValueError if the callback cannot work; `start(run)` is called when training
-    starts, and `finish(run)` when it ends, also by an error or by Ctrl-C.
+    It is called between updates: after updates `every`, 2 * `every`, ... and after the last update
+    of each population, where `every` is an integer attribute of the callback. Without this
+    attribute, it is called every `log_every` updates. Optional methods: `check(run)` is called once
+    before training and raises ValueError if the callback cannot work; `start(run)` is called when
+    training starts, and `finish(run)` when it ends, even after an error or Ctrl-C.
 
     Arguments of a call:
 
     run: the run, with the weights after `update`; `run.policy(member)` and `run.evaluate` work.
-    update: updates made so far.
+    update: number of updates so far.
     members: indices into `run.members` of the population that is training.
 
     It returns None; or numbers to log in `metrics.jsonl`, a dict with one number per entry of
     `members` for each name (None for a missing one); or False, which stops the population's
-    training with a checkpoint. The run is then returned as if it were finished, and the same call
-    continues it. Callbacks see a resumed run from where it continues. Ctrl-C during a call abandons
-    the call; the run makes it again when it resumes. An error in a call ends the training.
+    training with a checkpoint. The run is then returned as if it were finished; repeating the call
+    resumes it. After resuming, callbacks are called for new updates only. Ctrl-C abandons a running
+    call, which is repeated when the run resumes. An error in a call ends training.
 
     >>> def stop_early(run, update, members):
     ...     return False if update >= 1000 else None
@@ -60,10 +60,10 @@ class PeriodicCallback(Callback, Protocol):
 class EvaluateEvery:
     """Callback that plays a few episodes during training and logs each member's mean return.
 
-    The means are logged in `metrics.jsonl` as `return_mean` (samples) or `return_mode`
-    (deterministic), and rates of success, where the environment measures it, as `success_mean` or
-    `success_mode`. `Run.evaluate(protocol="last_tenth")`, or `"last_half"`, averages those of this
-    part of training.
+    The means are logged in `metrics.jsonl` as `return_mean` (sampled actions) or `return_mode`
+    (deterministic). Success rates, if the environment reports success, are logged as `success_mean`
+    or `success_mode`. `Run.evaluate(protocol="last_tenth")`, or `"last_half"`, averages the means
+    of that part of training.
     """
 
     every: int  # updates between evaluations

@@ -32,7 +32,7 @@ def evaluate_members(
     """
     alive = [index for index, policy in enumerate(policies) if policy is not None]
     if not alive:
-        raise ValueError("evaluate: every member diverged in training; there is nothing to play")
+        raise ValueError("evaluate: every member diverged in training; no policy is left")
     played = evaluate_policies(
         [policy for policy in policies if policy is not None],
         env,

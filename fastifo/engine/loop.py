@@ -156,7 +156,7 @@ class _Loop:
                 warn(
                     f"{stage.title}: {stage.describe(member)}: {names[0]} is "
                     f"{means[names[0]][index]} by update {update}; lower learning_rate, or raise "
-                    "temperature. The other members go on"
+                    "temperature. The other members continue"
                 )
 
     def _checkpoint(self) -> None:

@@ -32,9 +32,9 @@ def why_not(learner: Learner) -> str | None:
     reading = getattr(getattr(learner, "policy", None), "reading", "none")
     hidden = max(len(cfg.hidden_sizes), len(getattr(cfg, "embedding_hidden_sizes", ())))
     requirements = {
-        "reads no images": not learner.spec.images,
+        "does not support images": not learner.spec.images,
         "runs only on the CPU": learner.encoder.mean.device.type == "cpu",
-        "has no references of its ops for fused=False": learner.fused,
+        "does not support fused=False": learner.fused,
         f"does not train in {learner.precision}": (
             learner.precision in PRECISIONS and learner.precision in loss.precisions
         ),

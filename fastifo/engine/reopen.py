@@ -201,8 +201,8 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
     done = max((checkpoints.num_updates(f"{group.index}-train") for group in run.groups), default=0)
     if done > run.num_updates:
         raise ValueError(
-            f"{folder}: holds {done} updates already, num_updates asks for {run.num_updates}; "
-            "ask for at least as many, or choose another folder"
+            f"{folder}: already trained for {done} updates, num_updates is {run.num_updates}; "
+            "raise num_updates, or choose another folder"
         )
     checkpoints.write_config(run.to_json())
     return checkpoints

@@ -84,25 +84,25 @@ class Run(RunViews):
 
         num_episodes: per member.
         deterministic: play the policy's mode; False (default) plays samples.
-        protocol: "final" (default) plays the current weights. "last_tenth" and "last_half" play
-            nothing: they return the means that `EvaluateEvery` logged in this part of training,
-            one column per evaluation.
+        protocol: "final" (default) plays the current weights. "last_tenth" and
+            "last_half" instead return the means that `EvaluateEvery` logged in that part of
+            training, one column per evaluation.
         seed: of the environments, and so of the start states.
         members: indices of the members to play; default all. The result has their order.
-        env: the environment, for a run that names none or a wrong one: an id of EnvPool or
+        env: an environment that replaces the run's, also in its folder: an id of EnvPool or
             Gymnasium, "module:function", a function or class that makes a `gymnasium.Env`, or
-            Gymnasium's `EnvSpec`. Its name becomes the run's, also in its folder. None (default):
-            the run's. Code that only the folder names is not run.
-        env_kwargs: settings of the environment, as JSON values; they are kept with its name.
+            Gymnasium's `EnvSpec`. None (default): the run's. Code that is only named in the run
+            folder is not executed.
+        env_kwargs: settings of the environment, as JSON values, stored with its name.
             max_episode_steps is its time limit.
-        num_workers: processes that step the environments, where EnvPool does not; 0 (default): the
-            backend's own choice. Results do not depend on it.
+        num_workers: number of processes that step environments outside EnvPool; 0 (default): chosen
+            by the backend. Results do not depend on it.
         progress: show a progress bar.
 
         Returns `Returns` of shape [members, num_episodes]; members that diverged have nan. With a
         run folder and all members, "final" also writes the result to `returns.npz`, or to
         `returns-deterministic.npz`.
-        An episode whose process died has nan too, and a warning says so.
+        An episode whose process died is nan as well, with a warning.
         Raises ValueError if the run names no environment or one that does not fit, if every member
         diverged, if observations are not finite, or if the protocol has no logged evaluations;
         ImportError naming the extra to install; TypeError for an `env` of another kind.

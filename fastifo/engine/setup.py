@@ -202,7 +202,7 @@ def env_notes(env: EnvSpec, dataset: Dataset) -> list[str]:
             raise
         return [f"{env.id} cannot be played here: {error}"]
     except ValueError as error:
-        raise ValueError(f"env_id: {error}; with 'none' nothing is evaluated") from None
+        raise ValueError(f"env_id: {error}; pass 'none' to train without an environment") from None
     if not info.unused:
         return []
     library = "EnvPool" if "envpool" in info.versions else "its library"

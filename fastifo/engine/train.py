@@ -76,7 +76,7 @@ def train(
     progress: bool = True,
     **overrides: Any,
 ) -> Run:
-    """Trains one policy per seed and swept value, all members together where shapes allow.
+    """Trains one policy per seed and swept value, together where network shapes are equal.
 
     algorithm: a name in `fastifo.algos.ALGORITHMS`, such as "vfo_disc" or "tge"; "tge-rebrac" sets
         the backbone too. Or a class derived from `fastifo.algos.learner.Learner`, which is
@@ -91,29 +91,29 @@ def train(
     device: auto (a GPU if there is one), cpu or cuda.
     precision: auto, fp32, fp32x (products of two bfloat16 parts), tf32, bf16 or fp64.
     engine: auto, torch or native. native runs complete updates in compiled code on the CPU;
-        auto chooses it where it supports the method and is faster. In the native engine a member's
-        numbers are the same bits in any population; in torch they differ by rounding.
+        auto chooses it where it supports the method and is faster. In the native engine, a member
+        is bit-identical in any population; in torch, it differs by rounding.
     fused: use the compiled ops; False uses their torch references, equal up to rounding.
-    out: the run folder, new or empty, or one to continue; None (default) writes nothing.
+    out: the run folder: new, empty, or that of a run to resume; None (default) writes nothing.
     resume: continue the run in `out`; False requires a new or empty folder.
     callbacks: functions (run, update, members) to call during training, such as
         `fastifo.callbacks.EvaluateEvery` and `Log`; one that returns False stops it. See
         `fastifo.callbacks.Callback`.
     log_every: updates between rows of `metrics.jsonl`, which are means over the interval.
     checkpoint_every: updates between checkpoints in `out`.
-    env, env_kwargs: the environment to evaluate in and its settings, as in `Run.evaluate`; by
-        default the dataset's. "none" is no environment. Its widths and action bounds must be those
-        of the data.
+    env, env_kwargs: the environment for evaluation and its settings, as in `Run.evaluate`; by
+        default the dataset's. "none" means no environment. Its observation and action sizes and
+        action bounds must match the data.
     progress: show a progress bar, or plain lines if the output is not a terminal.
     overrides: fields of the algorithm's config; a list gives one member per value, and lists and
         seeds combine as a product.
 
-    Returns the `Run`. A member whose losses are not finite is reported by a warning and listed in
-    `Run.failed`; the others train on.
+    Returns the `Run`. If a member's losses are not finite, a warning says so, `Run.failed` lists
+    it, and the others continue.
 
     Ctrl-C and SIGTERM finish the current update, write a checkpoint to `out` and raise
-    KeyboardInterrupt. The same call then continues from that checkpoint with the same result, bit
-    for bit, as a run that was never stopped. A larger `num_updates` continues a finished run.
+    KeyboardInterrupt. Repeating the call resumes from that checkpoint; the result is bit-identical
+    to that of an uninterrupted run. A larger `num_updates` continues a finished run.
 
     Raises, before training, TypeError or ValueError naming a wrong argument or what the dataset
     lacks, FileNotFoundError or OSError for files; FloatingPointError if every member diverged.
@@ -182,12 +182,13 @@ def relabel(
 ) -> Dataset:
     """Computes a method's rewards for the background data, without training a policy.
 
-    Any offline RL method can then learn from the result; `Dataset.save` and `Dataset.save_d4rl`
-    write it to a file.
+    Any offline RL method can learn from the result; `Dataset.save` and `Dataset.save_d4rl` write it
+    to a file.
 
     algorithm: tge, seabo or otr, the methods that compute rewards.
-    dataset: as in `train`, one.
-    seed: of the method's own model.  out: a folder that keeps it; later calls continue or reuse it.
+    dataset: one dataset, as in `train`.
+    seed: of the method's own model.
+    out: a folder that keeps the method's model; a second call resumes or reuses it.
     preset, device, precision, log_every, checkpoint_every, progress: as in `train`.
     overrides: fields of the algorithm's config, one value each.
 
@@ -209,7 +210,7 @@ def relabel(
     algorithm, fields = given_fields(algorithm, preset, overrides, RELABEL_ARGUMENTS)
     learner_class = algos.find(algorithm, fields.get("backbone"))
     if not issubclass(learner_class, Rewards):
-        raise ValueError(f"relabel: {algorithm} computes no rewards; expected tge, seabo or otr")
+        raise ValueError(f"relabel: expected tge, seabo or otr, found {algorithm}")
     run, (source,) = create_run(algorithm, dataset, fields, options, relabel_only=True)
     if len(run.members) > 1:
         raise ValueError("relabel: expected one value of each field, found a sweep")

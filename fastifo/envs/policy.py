@@ -20,7 +20,7 @@ from fastifo.utils.arguments import as_flag
 class Policy:
     """The policy of one member of a run; made by `Run.policy`.
 
-    It acts in single precision after training in bfloat16, and else in the precision of training.
+    It acts in the precision of training, but in single precision after training in bfloat16.
     Sampled actions are a function of the member's seed and of how many times this object has
     sampled: a new `Policy` of the same member repeats the sequence.
     """
@@ -74,7 +74,8 @@ class Policy:
         Returns float32 [A] or [B, A]: a tensor on the device of `obs` for a tensor, otherwise a
         NumPy array.
         Raises TypeError if `obs` is not numeric or a frame is not uint8; ValueError if `obs` has
-        another width or holds nan or infinity, or if a camera is missing or of another size.
+        the wrong size or contains nan or infinity, or if a camera is missing or has the wrong
+        size.
         """
         tensor = obs if isinstance(obs, Tensor) else torch.from_numpy(_numeric_array(obs))
         if tensor.layout is not torch.strided or tensor.is_meta or not tensor.is_floating_point():
@@ -98,25 +99,25 @@ class Policy:
 
     @standard_torch()
     def export(self, path: str | Path, deterministic: bool = True) -> Export:
-        """Writes the policy to a file that acts without fastifo, and compares the two.
+        """Writes the policy to a file that runs without fastifo, and checks it against the policy.
 
         path: ends in .onnx, for ONNX runtimes, or in .pt2, for `torch.export.load`.
         deterministic: export the mode of the policy; False exports samples.
 
         The file maps `obs`, float32 [B, D], and the frames that the policy reads, uint8
-        [B, H, W, C], to `action`, float32 [B, A], within the environment's bounds, for any B. It
-        does what `act` does: it scales and encodes observations itself. In ONNX a camera's input
-        has its name; a .pt2 program is called as program(obs, images={camera: frames}).
-        Samples are a function of one more input after `obs`, `uniform`, numbers drawn from [0, 1):
-        [B, A] for a binned policy without jitter, [B, 2A] for the others. It computes in float32,
-        also where the policy acts in float64. The metadata, JSON under the name policy.json, say
-        the environment and its settings, cameras included, the algorithm with its settings, the
-        action bounds, the number of updates, and fastifo's version and commit.
+        [B, H, W, C], to `action`, float32 [B, A], within the environment's bounds, for any B. Like
+        `act`, it scales and encodes observations itself. In ONNX, each camera's input has the
+        camera's name; a .pt2 program is called as program(obs, images={camera: frames}).
+        Sampling needs a further input after `obs`, `uniform`, with numbers drawn from [0, 1):
+        [B, A] for a binned policy without jitter, [B, 2A] for others. The file computes in float32,
+        even if the policy acts in float64. Its metadata, JSON under the name policy.json, contain
+        the environment and its settings, the algorithm and its settings, the action bounds, the
+        number of updates, and fastifo's version and commit.
 
-        Returns an `Export`; `print` says in how many of 2048 random rows, 128 with frames, the
+        Returns an `Export`; printing it shows in how many of 2048 random rows (128 with frames) the
         file's action differs from that of `act_rows`. Binned policies may differ in close ties.
-        Raises ValueError for another suffix, samples of a deterministic policy, one that
-        torch.export cannot trace, and if the file would act differently; ImportError if ONNX's
+        Raises ValueError for another suffix, for samples of a deterministic policy, if torch.export
+        cannot trace the policy, or if the file would act differently; ImportError if ONNX's
         packages are missing (pip install 'fastifo[onnx]'); OSError naming the file.
         """
         return export_policy(

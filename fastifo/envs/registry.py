@@ -59,8 +59,8 @@ def _that_renders(spec: EnvSpec, backend: Backend) -> Backend:
     if backend is ENVPOOL and GYMNASIUM.knows(spec.id):
         return GYMNASIUM
     raise ValueError(
-        f"{spec.id}: EnvPool has no cameras for it; images come from Gymnasium's MuJoCo tasks, "
-        "such as HalfCheetah-v4, from robosuite's, and from environments of your own"
+        f"{spec.id}: EnvPool does not render it; use one of Gymnasium's MuJoCo tasks, such as "
+        "HalfCheetah-v4, one of robosuite's tasks, or an environment of your own"
     )
 
 

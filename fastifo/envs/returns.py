@@ -36,8 +36,8 @@ class Returns(Record):
     """Undiscounted episode returns of P members, E episodes each.
 
     Members that diverged in training have nan returns and zero lengths. A single nan is a lost
-    episode: the process that played it died. With a protocol of LOGGED_SHARE, the E columns are
-    mean returns of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
+    episode, whose process died. With a protocol in LOGGED_SHARE, the E columns are the mean returns
+    of evaluations during training, and lengths are 0. `len` is P, and `returns[i]` are
     the returns of member i, [E].
     """
 
@@ -86,9 +86,9 @@ class Returns(Record):
 
     @property
     def mean(self) -> float:
-        """Mean over all episodes, without members that diverged and lost episodes.
+        """Mean over all episodes, except lost ones and those of members that diverged.
 
-        Of a sweep it mixes settings; `by_setting` keeps them apart.
+        For a sweep, this mixes settings; `by_setting` separates them.
         """
         return float(np.nanmean(self.returns))
 
@@ -110,14 +110,14 @@ class Returns(Record):
 
     @property
     def success(self) -> float | None:
-        """Share of the episodes in which the task succeeded at any step; None without a measure."""
+        """Share of the episodes in which the task succeeded at any step; None if not known."""
         if self.successes is None or np.isnan(self.successes).all():
             return None
         return float(np.nanmean(self.successes))
 
     @property
     def success_interval(self) -> tuple[float, float] | None:
-        """95 % Wilson interval of `success`, (low, high); None without a measure.
+        """95 % Wilson interval of `success`, (low, high); None if not known.
 
         Under a protocol that reads the training log, a bootstrap interval of the logged rates.
         """
@@ -130,14 +130,14 @@ class Returns(Record):
 
     @property
     def success_per_member(self) -> NDArray[np.float64] | None:
-        """Share of each member's episodes, [P]; nan for members that diverged."""
+        """Success rate of each member, [P]; nan for members that diverged."""
         return None if self.successes is None else mean_of_rows(self.successes)
 
     @property
     def score(self) -> float | None:
-        """Score of the mean: 0 is random, 100 expert; None where there is no reference.
+        """Normalised score of the mean: 0 is random, 100 expert; None without reference returns.
 
-        The reference is the dataset's where it states one, and otherwise D4RL's.
+        The reference returns are the dataset's if it states them, otherwise D4RL's.
         """
         return self.score_of(self.mean)
 

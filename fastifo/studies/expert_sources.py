@@ -61,8 +61,8 @@ def _find_named(text: str, path: Path, env: EnvSpec) -> tuple[Answer, str]:
         return _of_policy(_best_policy(path))
     if is_dataset(text):
         raise ValueError(
-            f"expert: expected {KINDS}, found the dataset {text}, which cannot be asked; it can be "
-            "the first data, seed_background (--background)"
+            f"expert: expected {KINDS}, found the dataset {text}, which cannot be queried; pass "
+            "it as the first data, seed_background (--background)"
         )
     if ":" in text:
         function = check_function(text, *find_named(text))

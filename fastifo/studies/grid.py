@@ -228,10 +228,9 @@ def split_datasets(
 
     Datasets share a run unless each needs its own mean and deviation of the observations.
     """
-    name, backbone = algos.split(algorithm)
-    learner_class = algos.find(name, backbone.get("backbone"))
-    standardizes = {**_defaults_of(algorithm), **fields}["standardize_obs"]
-    if standardizes or learner_class.one_dataset:
+    settings = settings_of(algorithm, fields)
+    standardizes = any(member.config.standardize_obs for member in settings.members)
+    if standardizes or settings.learner_class.one_dataset:
         return [(folder / str(index), [dataset]) for index, dataset in enumerate(datasets)]
     return [(folder, datasets)]
 

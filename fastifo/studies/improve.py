@@ -59,28 +59,32 @@ def improve(
     executor: Executor | None = None,
     **fields: Any,
 ) -> Improvement:
-    """Trains on the background, plays `episodes` with the stochastic policy, and starts over.
+    """Trains a policy, replaces the background with episodes that it plays, and repeats.
 
-    expert: a dataset whose expert observations are used; the background's, where it has no expert
-    part.  seed_background: a dataset whose background the first iteration learns from.  episodes:
-    played in each iteration.  seeds: each has its own sequence of policies.  env_id,
-    env_kwargs: the environment and its settings, as `env` in `fastifo.train`, where the datasets do
-    not state it.  executor: runs an iteration of all seeds at the same time, perhaps on other
-    machines, see `fastifo.utils.machines`; None: this process, one after the other.  fields:
-    arguments of `fastifo.train`.
-    Every iteration has a run folder and a dataset below `out`; a finished one is not repeated.
-    Raises ValueError where `out` holds another improvement, and the errors of `train`.
+    expert: a dataset whose expert observations are used; if it has no expert part, those of its
+        background.
+    seed_background: a dataset whose background the first iteration learns from.
+    episodes: number of episodes played in each iteration, with sampled actions.
+    seeds: each seed trains its own sequence of policies.
+    env_id, env_kwargs: the environment and its settings, as `env` in `fastifo.train`, if the
+        datasets do not name it.
+    executor: runs the seeds of an iteration in parallel, possibly on other machines, see
+        `fastifo.utils.machines`; None: one after the other in this process.
+    fields: arguments of `fastifo.train`.
+    Every iteration has a run folder and a dataset in `out`; a finished one is not repeated.
+    Raises ValueError if `out` contains another improvement, and the errors of `train`.
 
-    With algorithm="dagger" the expert is asked for its actions: each iteration clones all data so
-    far (with `bc`, whose fields are `fields`), plays, and labels every observation with the
+    With algorithm="dagger", the expert is queried for its actions: each iteration clones all data
+    so far (with `bc`, whose fields are `fields`), plays, and labels every observation with the
     expert's action.
-    expert: "included" for the one that comes with fastifo for the environment; a run folder or a
-    `Policy`; a policy file, .npz, .onnx or .pt2; a function of observations, float32 NumPy [N, D],
-    that returns actions in the environment's units, [N, A]; or its name, "module:function".
-    seed_background: the expert's demonstrations with their actions; None: it plays `episodes`.
-    beta_decay: the expert acts in a share beta of the steps, otherwise the learner: 1 in the first
-    data, beta_decay in the next, then beta_decay ** 2, ...; 0 (default): the learner always acts
-    after the first data.  betas: the shares instead, 1 first; the last one stays.
+    expert: "included" for fastifo's expert of the environment; a run folder or a `Policy`; a policy
+        file, .npz, .onnx or .pt2; a function of observations, float32 NumPy [N, D], that returns
+        actions in the environment's units, [N, A]; or its name, "module:function".
+    seed_background: the expert's demonstrations with actions; None: the expert plays `episodes`.
+    beta_decay: share of the steps in which the expert acts instead of the learner: 1 in the first
+        data, beta_decay in the next, then beta_decay ** 2, ...; 0 (default): the learner always
+        acts after the first data.
+    betas: these shares as a list, starting with 1; the last one stays.
     """
     name = algos.name_of(algorithm)
     seeds = as_seeds(seeds)
@@ -99,7 +103,7 @@ def improve(
         experiment = _dagger(expert, seed_background, env_id, env_kwargs, shared)
     else:
         if beta_decay or betas is not None:
-            raise TypeError(f"{name} has no beta_decay and no betas: they are dagger's")
+            raise TypeError(f"{name} has no beta_decay and no betas; only dagger has them")
         experiment = _improvement(expert, seed_background, env_id, env_kwargs, shared)
     if executor is not None:
         _check_names(experiment)

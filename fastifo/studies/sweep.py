@@ -72,39 +72,39 @@ def sweep(
     progress: bool = True,
     **overrides: Any,
 ) -> Sweep:
-    """Searches for the best values of a method's fields, and trains them anew on fresh seeds.
+    """Searches for the best values of a method's fields, and retrains them with new seeds.
 
     algorithm, dataset, preset, device, precision, engine, fused, log_every, checkpoint_every, env,
         env_kwargs: as in `fastifo.train`; one dataset.
     overrides: fields of the algorithm's config: a value; a list of values; or a distribution:
-        `fastifo.loguniform(0.05, 5)`, `uniform`, `integers` or `choice`, also as text. Lists and
-        distributions are searched over.
-    rungs: growing numbers of updates; members are evaluated at each, and the last is the length of
-        a complete training.
-    out: the sweep's folder, on a file system that all workers see. The same call continues.
-    num_settings: settings to try; default 16. A grid has as many as its lists give.
+        `fastifo.loguniform(0.05, 5)`, `uniform`, `integers` or `choice`, also as text. The search
+        is over lists and distributions.
+    rungs: increasing numbers of updates; members are evaluated at each, and training ends at the
+        last.
+    out: the sweep's folder, on a file system that all workers share. Repeating the call resumes.
+    num_settings: number of settings to try; default 16. A grid tries all combinations of its lists.
     seeds: one member per seed for each setting; settings are compared by the mean over them.
     proposer: "random", "grid" (every combination of the lists), or "tpe" (extra `optuna`), which
-        proposes in `waves`, by default 4, each of which has seen the returns of those before.
+        proposes settings in `waves` (default 4), each based on the returns of the previous ones.
     seed: of the proposer and the scheduler.
     scheduler: "halving" (default) keeps the best settings at each rung; "pbt" replaces the worst
-        members by copies of the best, with values nearby; "none" trains all to the end.
-    keep: share of the settings that stay at each rung, default 1/3; with "pbt" share of the members
-        that are not replaced, default 0.8.
+        members with copies of the best, with perturbed values; "none" trains all to the end.
+    keep: share of the settings that stay at each rung, default 1/3; with "pbt", the share of the
+        members that are not replaced, default 0.8.
     episodes, deterministic: of each evaluation, as in `Run.evaluate`.
     final_seeds: seeds of the final training, other than `seeds`; by default three. [] skips it.
     final_episodes: evaluation episodes of each final member, from other start states.
     executor: "auto", "in-process", "processes", "ray", "slurm", or an object, see
         `fastifo.utils.executors`.
     workers: jobs at the same time, for executors by name.
-    populations: into which the members of a rung are packed, at least; default: the number of
-        workers. Members whose nets differ in shape never share one. In the native engine a member's
-        results do not depend on it.
+    populations: minimum number of populations at each rung; default: the number of workers.
+        Members whose nets differ in shape never share one. In the native engine, a member's results
+        do not depend on it.
     progress: print a line for each rung.
 
-    Returns the `Sweep`; `out` then holds `results.csv` with every member, and `final`, a run folder
-    for `fastifo.open_run`. Returns of the winners at the rungs are biased upwards, those of the
-    final members are not.
+    Returns the `Sweep`; `out` then contains `results.csv` with every member, and `final`, a run
+    folder for `fastifo.open_run`. The returns by which the winners were selected are biased
+    upwards; those of the final members are not.
     Ctrl-C and SIGTERM stop with checkpoints.
 
     Raises, before training, TypeError or ValueError naming a wrong argument or what the dataset

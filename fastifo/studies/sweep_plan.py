@@ -169,16 +169,16 @@ def make_plan(
     final = as_seeds(final_seeds) if len(final_seeds) > 0 else ()
     if shared := sorted({*seeds} & {*final}):
         raise ValueError(
-            f"final_seeds: expected seeds that did not choose, found {shared[0]} in both"
+            f"final_seeds: expected other seeds than those of the search, found {shared[0]} in both"
         )
     if not isinstance(keep, int | float) or not 0.0 < keep <= 1.0:
         raise ValueError(f"keep: expected a share above 0 and up to 1, found {keep!r}")
     is_grid = proposer == "grid"
     if is_grid and num_settings is not None:
-        raise ValueError("num_settings: a grid has as many as its lists give; leave it out")
+        raise ValueError("num_settings: the lists of a grid determine their number; leave it out")
     count = len(grid_settings(space)) if is_grid else as_count("num_settings", num_settings or 16)
     if waves is not None and proposer != "tpe" and waves != 1:
-        raise ValueError("waves: only proposer='tpe' learns from earlier ones; leave it out")
+        raise ValueError("waves: only proposer='tpe' proposes in waves; leave it out")
     waves = as_count("waves", waves or (TPE_WAVES if proposer == "tpe" else 1), high=count)
     if proposer == "tpe":
         require_optuna()

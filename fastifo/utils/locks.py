@@ -76,8 +76,8 @@ def _acquire(path: Path, what: str, *, waits: bool) -> int:
                 holder = os.pread(handle, 1000, 0).decode(errors="replace") or "another process"
                 if holder.startswith(f"process {_starter()} "):
                     raise BlockingIOError(
-                        f"{what}: in use by the process that started this one to work for it: a "
-                        'script has to do its work below `if __name__ == "__main__":`'
+                        f"{what}: in use by the process that started this worker; put the code "
+                        'of the script under `if __name__ == "__main__":`'
                     )
                 if not waits:
                     raise BlockingIOError(

@@ -53,12 +53,16 @@ def test_every_method_of_nets_learns_from_frames(name: str, dataset: fastifo.Dat
 
 @pytest.mark.parametrize("name", ["tge", "seabo", "otr"])
 def test_methods_of_vectors_say_so_before_training(name: str, dataset: fastifo.Dataset) -> None:
-    with pytest.raises(ValueError, match=f"{name} reads no images; .* front, wrist: use dataset.w"):
+    with pytest.raises(
+        ValueError, match=f"{name} does not support images; .* front, wrist: use dataset.w"
+    ):
         fastifo.train(name, dataset, num_updates=1, progress=False)
 
 
 def test_what_cannot_read_frames_is_refused(dataset: fastifo.Dataset) -> None:
-    with pytest.raises(ValueError, match=r"engine: native cannot train this: .* reads no images"):
+    with pytest.raises(
+        ValueError, match=r"engine: native cannot train this: .* does not support images"
+    ):
         fastifo.train("bc", dataset, num_updates=1, engine="native", **FIELDS)
     with pytest.raises(ValueError, match="absorbing_indicator: an absorbing state has no image"):
         fastifo.train("smodice", dataset, num_updates=1, absorbing_indicator=True, **FIELDS)

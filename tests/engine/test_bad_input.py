@@ -120,7 +120,7 @@ def test_resuming_another_run_is_refused_naming_the_difference(
 
 
 def test_asking_for_fewer_updates_than_were_made_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="holds 4 updates already, num_updates asks for 2"):
+    with pytest.raises(ValueError, match="already trained for 4 updates, num_updates is 2"):
         train("bc", random_dataset(), out=folder / "run", num_updates=2)
 
 
@@ -184,7 +184,7 @@ def test_an_argument_that_is_not_a_dataset_is_named(folder: Path, dataset: Any) 
 
 
 def test_members_that_diverge_do_not_stop_those_of_another_shape() -> None:
-    with pytest.warns(UserWarning, match="The other members go on"):
+    with pytest.warns(UserWarning, match="The other members continue"):
         run = train(
             "vfo_bin",
             random_dataset(),

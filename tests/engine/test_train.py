@@ -146,7 +146,7 @@ def test_a_member_that_diverges_is_named_and_the_others_train_on() -> None:
 
 
 def test_a_population_that_diverges_does_not_stop_another() -> None:
-    with pytest.warns(UserWarning, match="The other members go on"):
+    with pytest.warns(UserWarning, match="The other members continue"):
         run = train(
             "vfo_bin",
             random_dataset(),

@@ -182,7 +182,7 @@ def test_gymnasium_plays_a_task_of_envpool_with_cameras() -> None:
     assert type(find_backend(env)).__name__ == "GymnasiumBackend"
     assert type(find_backend(env.without_cameras())).__name__ == "EnvPoolBackend"
     for other in ("envpool/HalfCheetah-v4", "metaworld/Reach"):
-        with pytest.raises(ValueError, match="EnvPool has no cameras for it; images come from"):
+        with pytest.raises(ValueError, match="EnvPool does not render it; use one of"):
             describe(spec(other, "track"))
 
 

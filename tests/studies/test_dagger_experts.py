@@ -36,7 +36,7 @@ Make = Callable[[fastifo.Run, Path], Any]
         ("nowhere.npz", FileNotFoundError, "nowhere.npz: no such expert file"),
         ("nowhere.onnx", FileNotFoundError, "nowhere.onnx: no such policy file"),
         ("nowhere", FileNotFoundError, "expert nowhere: expected 'included', .* nothing there"),
-        ("sibench:Hopper-v4/d=5", ValueError, "found the dataset sibench.*cannot be asked"),
+        ("sibench:Hopper-v4/d=5", ValueError, "found the dataset sibench.*cannot be queried"),
         ("included", ValueError, "no expert ships for 'own_envs:Track'"),
         (3, TypeError, "expert: expected 'included', .*found int"),
     ],

@@ -12,7 +12,7 @@ from fastifo.data.dataset import Dataset
 from fastifo.report.aggregates import aggregate
 from fastifo.report.report import read_improvements, report
 from fastifo.report.runs import by_dataset, read_runs
-from fastifo.studies.grid import study_bimodal, study_sibench
+from fastifo.studies.grid import split_datasets, study_bimodal, study_sibench
 from fastifo.studies.improve import improve
 from fastifo.studies.improvement import Improvement
 from helpers import SMALL, random_dataset
@@ -51,6 +51,22 @@ def test_algorithms_that_standardise_have_a_run_for_each_set(
     assert [len(group) for group in by_dataset(runs)] == [4, 4]
     report(out)
     assert "seabo-rebrac" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "fields", "runs"),
+    [
+        ("smodice", {"preset": "orig"}, 2),  # standardises; without a preset not
+        ("bc", {"preset": "orig"}, 2),
+        ("bc", {"preset": "orig", "standardize_obs": False}, 1),
+        ("iql", {"preset": "jax"}, 1),  # the other way round
+    ],
+)
+def test_a_preset_decides_whether_sets_share_a_run(
+    tmp_path: Path, algorithm: str, fields: dict[str, Any], runs: int
+) -> None:
+    sets = [random_dataset(seed) for seed in (0, 1)]
+    assert len(split_datasets(tmp_path, algorithm, sets, fields)) == runs
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def as_bounds(
     if max(abs(lower).max(), abs(upper).max()) > LARGEST_BOUND:
         raise ValueError(
             f"{path}: {names}: expected bounds of at most {LARGEST_BOUND:g}, found {low!r} and "
-            f"{high!r}, which leave no precision to the actions"
+            f"{high!r}, too large for float32 actions"
         )
     if (lower == -1).all() and (upper == 1).all():
         return None
