@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.data.formats.end_names import in_order, role_of
+from fastifo.data.formats.end_names import role_of
 from fastifo.data.formats.options import ReadOptions
 from fastifo.data.formats.source import Bools
 
@@ -34,7 +34,7 @@ class EndColumns:
 
     def named(self, role: str) -> list[str]:
         """The columns with a role."""
-        return [name for name in in_order([*self.values]) if self.role(name) == role]
+        return [name for name in self.values if self.role(name) == role]
 
     @property
     def known(self) -> list[str]:

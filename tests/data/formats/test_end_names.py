@@ -142,11 +142,20 @@ def test_an_end_of_the_task_in_the_step_of_the_time_limit_is_the_tasks(
     assert_same(fastifo.load(write_flat(tmp_path / file, columns)).background, parts)
 
 
-def test_an_unknown_terminals_column_is_refused(tmp_path: Path) -> None:
-    for file in ("a.npz", "a.hdf5"):
-        spec = write_flat(tmp_path / file, columns_of(of(dones="done"))[1])
-        with pytest.raises(ValueError, match=rf"{file}: .*nothing"):
-            fastifo.load(f"{spec},terminals=nothing")
+@FILES
+def test_the_column_that_the_user_names_marks_ends_of_the_task_whatever_its_name(
+    tmp_path: Path, file: str
+) -> None:
+    parts, columns = columns_of(of(timeouts="clock", goal="task"))
+    dataset = fastifo.load(write_flat(tmp_path / file, columns) + ",terminals=goal")
+    assert_same(dataset.background, parts)
+
+
+@FILES
+def test_an_unknown_terminals_column_is_refused(tmp_path: Path, file: str) -> None:
+    spec = write_flat(tmp_path / file, columns_of(of(dones="done"))[1])
+    with pytest.raises(ValueError, match=rf"{file}: terminals: .*dones.*, found nothing"):
+        fastifo.load(f"{spec},terminals=nothing")
 
 
 @FILES

@@ -143,6 +143,9 @@ def test_lerobot_counts_its_frames(tmp_path: Path) -> None:
         fastifo.load(f"lerobot:{tmp_path / 'a'},keys=observation.images.0")
     with pytest.raises(ValueError, match="action_key: expected one of action, found act"):
         fastifo.load(f"lerobot:{tmp_path / 'a'}", action_key="act")
+    for option in ("terminals", "ends"):
+        with pytest.raises(ValueError, match=rf"{option}: expected one of .*, found next\.success"):
+            fastifo.load(f"lerobot:{tmp_path / 'a'},{option}=next.success")
     (tmp_path / "a/data/chunk-000/episode_000004.parquet").unlink()
     with pytest.raises(ValueError, match=r"states 300 frames, the files have 240"):
         fastifo.load(tmp_path / "a")
