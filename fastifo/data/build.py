@@ -59,7 +59,11 @@ def _as_list(name: str, episodes: Any) -> list[Any]:
             f"{name}: expected a list of episodes such as [{{'obs': ...}}], found "
             f"{type(episodes).__name__}"
         )
-    return [each.columns() if isinstance(each, Episode) else each for each in episodes]
+    return list(episodes)
+
+
+def _as_mapping(episode: Any) -> Any:
+    return episode.columns() if isinstance(episode, Episode) else episode
 
 
 def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tensor:
@@ -102,6 +106,7 @@ def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | 
     """Both bounds, [A] each; a number is expanded to the action's width."""
     if (low is None) != (high is None):
         raise ValueError("action_low and action_high: expected both or neither, found one")
+    episode = _as_mapping(episode)
     if low is None or not isinstance(episode, Mapping) or "action" not in episode:
         return None, None  # a faulty episode is refused later
     width = to_tensor("background[0]['action']", episode["action"], 2).shape[1]
@@ -123,14 +128,16 @@ def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | 
 
 def _columns(
     source: str,
-    episodes: Sequence[Mapping[str, Any]],
+    given_episodes: Sequence[Mapping[str, Any] | Episode],
     min_steps: int,
     low: Tensor | None,
     high: Tensor | None,
 ) -> Episodes:
     """The checked episodes of one source, end to end."""
+    bounds = [(None, None) if isinstance(e, Episode) else (low, high) for e in given_episodes]
+    episodes = [_as_mapping(episode) for episode in given_episodes]
     checked = [
-        _episode(f"{source}[{i}]", source, episode, min_steps, low, high)
+        _episode(f"{source}[{i}]", source, episode, min_steps, *bounds[i])
         for i, episode in enumerate(episodes)
     ]
     _check_agreement(source, checked)

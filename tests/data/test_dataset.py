@@ -211,6 +211,15 @@ def test_actions_are_mapped_from_their_bounds_and_back() -> None:
     torch.testing.assert_close(back, action)
 
 
+def test_actions_of_episodes_of_a_dataset_are_not_mapped_again() -> None:
+    parts = [{"obs": np.ones((3, 2)), "action": np.array([[0.5], [4.0]]), "terminal": True}] * 2
+    bounds = {"action_low": 0.0, "action_high": 4.0}
+    dataset = Dataset.from_episodes(parts, parts, **bounds)
+    assert dataset.expert is not None
+    assert dataset == Dataset.from_episodes(dataset, dataset.expert, **bounds)
+    assert dataset == Dataset.from_episodes([dataset[0], parts[1]], [*dataset.expert], **bounds)
+
+
 def test_a_scalar_bound_applies_to_every_dimension() -> None:
     dataset = Dataset.from_episodes(
         [episode(3, action=np.full((3, 2), 2.0))], action_low=-2, action_high=np.float32(2.0)
