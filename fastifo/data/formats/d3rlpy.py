@@ -49,7 +49,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     )
     columns = [
         Column("observations", ndim=(2,)),
-        Column("actions", ndim=(2,)),
+        Column("actions", ndim=(1, 2)),
         Column("rewards", squeezed=True),
     ]
     groups = [f"episode_{number}" for number in numbers]

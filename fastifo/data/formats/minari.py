@@ -49,8 +49,6 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     action = values.get("actions")
     if action is not None:
         check_continuous(source, "actions", kind, np.concatenate(action))
-        if action[0].ndim != 2:
-            raise source.error(f"actions: expected (steps, width), found {action[0].shape}")
     ended = values.get("terminations")
     if ended is None:
         name = "ends of episodes counted as time limits, since the file has no terminations"
