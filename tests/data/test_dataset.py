@@ -19,7 +19,7 @@ def episode(steps: int, first: float = 0.0, **fields: Any) -> dict[str, Any]:
     rows = torch.arange(steps + 1, dtype=torch.float32) + first
     return {
         "obs": rows[:, None].repeat(1, OBS_DIM),
-        "action": torch.full((steps, ACTION_DIM), 0.01 * first),
+        "action": torch.full((steps, ACTION_DIM), first / 64),
         "reward": torch.ones(steps),
         "terminal": False,
     } | fields
@@ -70,7 +70,7 @@ def test_take_returns_the_given_episodes_in_that_order() -> None:
     assert taken.start.tolist() == [0, 3, 5]
     assert taken.obs[:, 0].tolist() == [30, 31, 32, 33, 10, 11, 12]
     assert taken.action is not None
-    assert taken.action[:, 0].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.1, 0.1])
+    assert (64 * taken.action[:, 0]).tolist() == [30, 30, 30, 10, 10]
     assert taken.timeout.tolist() == [False, False, True, False, True]
     assert numbered().take([1]).terminal.tolist() == [False, False, False, True]
 
@@ -157,6 +157,7 @@ def read_only(values: Tensor) -> Any:
         read_only,
         lambda v: v.tolist(),
         lambda v: v.double().requires_grad_(),
+        lambda v: v.bfloat16(),
         OnlyDlpack,
     ],
     ids=[
@@ -168,6 +169,7 @@ def read_only(values: Tensor) -> Any:
         "read-only",
         "list",
         "grad",
+        "bfloat16",
         "dlpack",
     ],
 )
