@@ -73,6 +73,12 @@ def test_take_returns_the_given_episodes_in_that_order() -> None:
     assert (64 * taken.action[:, 0]).tolist() == [30, 30, 30, 10, 10]
     assert taken.timeout.tolist() == [False, False, True, False, True]
     assert numbered().take([1]).terminal.tolist() == [False, False, False, True]
+    assert numbered().take([]).num_episodes == 0
+    assert numbered().take(np.array([-1, -3])) == taken
+    with pytest.raises(IndexError, match="episodes: expected -3 to 2, found 3"):
+        numbered().take([0, 3])
+    with pytest.raises(TypeError, match="episodes: expected indices, found booleans"):
+        numbered().take(np.array([True, False, True]))
 
 
 def test_taking_every_episode_changes_nothing() -> None:
