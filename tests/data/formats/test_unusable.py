@@ -241,6 +241,22 @@ def test_names_in_a_mask_are_read_whatever_they_are(tmp_path: Path) -> None:
         fastifo.load(f"{path},filter=wrong")
 
 
+def test_an_empty_mask_and_frames_as_observations_are_named(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "a.hdf5", episodes())
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["mask/none"] = np.array([], "S8")
+    with pytest.raises(ValueError, match="mask/none: expected names of groups in data, found none"):
+        fastifo.load(f"robomimic:{tmp_path / 'a.hdf5'},filter=none")
+    write_minari(tmp_path / "b", episodes())
+    with minari_file(tmp_path / "b") as file:
+        for group in file.values():
+            rows = len(group["observations"])
+            del group["observations"]
+            group["observations"] = np.zeros((rows, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"expected a number or a vector in each row, found shape"):
+        fastifo.load(f"minari:{tmp_path / 'b'}")
+
+
 @pytest.mark.parametrize(("dones", "terminal"), [("terminal", 4), ("timeout", 0)])
 def test_the_ends_of_demonstrations_can_be_stated(
     tmp_path: Path, dones: str, terminal: int
