@@ -59,7 +59,11 @@ def _as_list(name: str, episodes: Any) -> list[Any]:
             f"{name}: expected a list of episodes such as [{{'obs': ...}}], found "
             f"{type(episodes).__name__}"
         )
-    return [each.columns() if isinstance(each, Episode) else each for each in episodes]
+    return list(episodes)
+
+
+def _as_mapping(episode: Any) -> Any:
+    return episode.columns() if isinstance(episode, Episode) else episode
 
 
 def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tensor:
@@ -69,6 +73,20 @@ def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tenso
     finite: whether NaN and infinity are refused.
     Raises TypeError if it is no array of real numbers, ValueError for another shape or value.
     """
+    tensor = _as_tensor(name, value).to("cpu", torch.float32)
+    if tensor.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimensions, found shape {tuple(tensor.shape)}")
+    if finite and not bool(torch.isfinite(tensor).all()):
+        index = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
+        raise ValueError(
+            f"{name}: expected finite numbers, found {float(tensor[tuple(index)])} at {index}; "
+            "drop the episode or repair the file"
+        )
+    return tensor.contiguous()
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    """A tensor of the array's own type.  Raises TypeError if it is no array of real numbers."""
     try:
         if isinstance(value, Tensor):
             tensor = value
@@ -86,22 +104,14 @@ def to_tensor(name: str, value: Any, ndim: int, *, finite: bool = True) -> Tenso
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         kind = type(value).__name__
         raise TypeError(f"{name}: expected an array of numbers, found {kind} ({error})") from None
-    tensor = tensor.detach().to("cpu", torch.float32)
-    if tensor.ndim != ndim:
-        raise ValueError(f"{name}: expected {ndim} dimensions, found shape {tuple(tensor.shape)}")
-    if finite and not bool(torch.isfinite(tensor).all()):
-        index = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
-        raise ValueError(
-            f"{name}: expected finite numbers, found {float(tensor[tuple(index)])} at {index}; "
-            "drop the episode or repair the file"
-        )
-    return tensor.contiguous()
+    return tensor.detach()
 
 
 def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | None]:
     """Both bounds, [A] each; a number is expanded to the action's width."""
     if (low is None) != (high is None):
         raise ValueError("action_low and action_high: expected both or neither, found one")
+    episode = _as_mapping(episode)
     if low is None or not isinstance(episode, Mapping) or "action" not in episode:
         return None, None  # a faulty episode is refused later
     width = to_tensor("background[0]['action']", episode["action"], 2).shape[1]
@@ -123,14 +133,16 @@ def _bounds(low: Any, high: Any, episode: Any) -> tuple[Tensor | None, Tensor | 
 
 def _columns(
     source: str,
-    episodes: Sequence[Mapping[str, Any]],
+    given_episodes: Sequence[Mapping[str, Any] | Episode],
     min_steps: int,
     low: Tensor | None,
     high: Tensor | None,
 ) -> Episodes:
     """The checked episodes of one source, end to end."""
+    bounds = [(None, None) if isinstance(e, Episode) else (low, high) for e in given_episodes]
+    episodes = [_as_mapping(episode) for episode in given_episodes]
     checked = [
-        _episode(f"{source}[{i}]", source, episode, min_steps, low, high)
+        _episode(f"{source}[{i}]", source, episode, min_steps, *bounds[i])
         for i, episode in enumerate(episodes)
     ]
     _check_agreement(source, checked)
@@ -219,24 +231,24 @@ def _episode(
             action = _rows(f"{name}['action']", episode["action"], 2, steps, finite=False)
             checked["action"] = _to_unit(f"{name}['action']", action, low, high)
     else:
+        given = _as_tensor(f"{name}['action']", episode["action"])
         if low is None:
-            _check_continuous(f"{name}['action']", episode["action"])
-        action = _rows(f"{name}['action']", episode["action"], 2, steps)
+            _check_continuous(f"{name}['action']", given)
+        action = _rows(f"{name}['action']", given, 2, steps)
         checked["action"] = _unit_action(f"{name}['action']", action, low, high)
         if "reward" in episode:
             checked["reward"] = _rows(f"{name}['reward']", episode["reward"], 1, steps)
     return checked
 
 
-def _check_continuous(name: str, value: Any) -> None:
+def _check_continuous(name: str, action: Tensor) -> None:
     """Raises ValueError for integers or booleans that number the actions of a Discrete space."""
-    array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
-    if array.dtype.kind not in "iub" or not array.size:
+    if action.is_floating_point() or not action.numel():
         return
-    low, high = int(array.min()), int(array.max())
-    if array.ndim < 2 or low < -1 or high > 1 or (low >= 0 and high > 0):
+    low, high = (int(x) for x in action.long().aminmax())
+    if action.ndim < 2 or low < -1 or high > 1 or (low >= 0 and high > 0):
         raise ValueError(
-            f"{name}: {DISCRETE}; found {low} to {high} in {array.dtype}. If not, pass floats"
+            f"{name}: {DISCRETE}; found {low} to {high} in {action.dtype}. If not, pass floats"
         )
 
 

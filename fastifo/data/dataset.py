@@ -95,7 +95,8 @@ class Dataset(Record):
 
         Arrays are NumPy, PyTorch, nested lists, or anything that `torch.from_dlpack` takes.
 
-        background: one mapping (or `Episode`) per episode of T transitions, with
+        background: one mapping per episode of T transitions, or an `Episode`, whose actions are
+            not mapped: they are in [-1, 1] already. A mapping has
             "obs": [T + 1, D], the final observation included;
             "action": [T, A], each within [action_low, action_high];
             "reward": [T], optional, but in all episodes or in none. It may contain NaN, which

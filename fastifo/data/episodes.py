@@ -199,8 +199,18 @@ class Episodes(Record):
         return total[self.start[1:]] - total[self.start[:-1]]
 
     def take(self, episodes: Sequence[int]) -> "Episodes":
-        """The episodes with these indices, in that order; their columns are copied, frames not."""
-        index = torch.as_tensor(episodes, dtype=torch.int64, device="cpu")
+        """The episodes with these indices, in that order; their columns are copied, frames not.
+
+        An index may count from the end.  Raises TypeError for booleans, IndexError if there is no
+        such episode.
+        """
+        index = torch.as_tensor(episodes, device="cpu")
+        if index.dtype == torch.bool:
+            raise TypeError("episodes: expected indices, found booleans; pass mask.nonzero()[0]")
+        count, index = self.num_episodes, index.long()
+        if len(outside := index[(index < -count) | (index >= count)]):
+            raise IndexError(f"episodes: expected {-count} to {count - 1}, found {outside[0]}")
+        index = index % max(count, 1)
         first, length = self.start[index], self.lengths[index]
         start = _from_zero(length.cumsum(0))
         within = torch.arange(int(start[-1]), device="cpu")

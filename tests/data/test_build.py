@@ -177,6 +177,11 @@ INVALID: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
         TypeError,
         ["background[0]['obs']", "expected an array of numbers", "found list"],
     ),
+    "ragged_actions": (
+        build(episode(action=[[1.0, 2.0], [3.0]])),
+        TypeError,
+        ["background[0]['action']", "expected an array of numbers", "found list"],
+    ),
     "complex_numbers": (
         build(episode(obs=torch.zeros(5, 3, dtype=torch.complex64))),
         TypeError,

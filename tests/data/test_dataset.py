@@ -19,7 +19,7 @@ def episode(steps: int, first: float = 0.0, **fields: Any) -> dict[str, Any]:
     rows = torch.arange(steps + 1, dtype=torch.float32) + first
     return {
         "obs": rows[:, None].repeat(1, OBS_DIM),
-        "action": torch.full((steps, ACTION_DIM), 0.01 * first),
+        "action": torch.full((steps, ACTION_DIM), first / 64),
         "reward": torch.ones(steps),
         "terminal": False,
     } | fields
@@ -70,9 +70,15 @@ def test_take_returns_the_given_episodes_in_that_order() -> None:
     assert taken.start.tolist() == [0, 3, 5]
     assert taken.obs[:, 0].tolist() == [30, 31, 32, 33, 10, 11, 12]
     assert taken.action is not None
-    assert taken.action[:, 0].tolist() == pytest.approx([0.3, 0.3, 0.3, 0.1, 0.1])
+    assert (64 * taken.action[:, 0]).tolist() == [30, 30, 30, 10, 10]
     assert taken.timeout.tolist() == [False, False, True, False, True]
     assert numbered().take([1]).terminal.tolist() == [False, False, False, True]
+    assert numbered().take([]).num_episodes == 0
+    assert numbered().take(np.array([-1, -3])) == taken
+    with pytest.raises(IndexError, match="episodes: expected -3 to 2, found 3"):
+        numbered().take([0, 3])
+    with pytest.raises(TypeError, match="episodes: expected indices, found booleans"):
+        numbered().take(np.array([True, False, True]))
 
 
 def test_taking_every_episode_changes_nothing() -> None:
@@ -157,6 +163,7 @@ def read_only(values: Tensor) -> Any:
         read_only,
         lambda v: v.tolist(),
         lambda v: v.double().requires_grad_(),
+        lambda v: v.bfloat16(),
         OnlyDlpack,
     ],
     ids=[
@@ -168,6 +175,7 @@ def read_only(values: Tensor) -> Any:
         "read-only",
         "list",
         "grad",
+        "bfloat16",
         "dlpack",
     ],
 )
@@ -209,6 +217,15 @@ def test_actions_are_mapped_from_their_bounds_and_back() -> None:
     assert dataset.action_high is not None
     back = dataset.action_low + 0.5 * (unit + 1) * (dataset.action_high - dataset.action_low)
     torch.testing.assert_close(back, action)
+
+
+def test_actions_of_episodes_of_a_dataset_are_not_mapped_again() -> None:
+    parts = [{"obs": np.ones((3, 2)), "action": np.array([[0.5], [4.0]]), "terminal": True}] * 2
+    bounds = {"action_low": 0.0, "action_high": 4.0}
+    dataset = Dataset.from_episodes(parts, parts, **bounds)
+    assert dataset.expert is not None
+    assert dataset == Dataset.from_episodes(dataset, dataset.expert, **bounds)
+    assert dataset == Dataset.from_episodes([dataset[0], parts[1]], [*dataset.expert], **bounds)
 
 
 def test_a_scalar_bound_applies_to_every_dimension() -> None:

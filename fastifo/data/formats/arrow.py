@@ -83,6 +83,8 @@ class Table:
         entry = self._entry(name)
         if "lengths" in entry:
             lengths = entry["lengths"]
+            if self.values[name].ndim == 2:
+                raise self.error(f"{name}: expected numbers or lists, found {entry['type']}")
             raise self.error(
                 f"{name}: expected lists of one length, found {min(lengths)} to {max(lengths)}"
             )

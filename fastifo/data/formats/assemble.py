@@ -47,7 +47,12 @@ def concatenate_columns(path: Path, name: str, parts: Sequence[Floats]) -> Float
     if any(part.ndim not in (1, 2) or len(part) != len(parts[0]) for part in parts):
         shapes = [part.shape for part in parts]
         raise ValueError(f"{path}: {name}: expected vectors with a row per step, found {shapes}")
-    return np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts], 1)
+    return np.concatenate([as_vectors(part) for part in parts], 1)
+
+
+def as_vectors(rows: Floats) -> Floats:
+    """A number in each row as a vector of one, [N, 1]; other arrays as they are."""
+    return rows[:, None] if rows.ndim == 1 else rows
 
 
 def from_rows(
@@ -67,9 +72,10 @@ def from_rows(
     next_obs: [N, D]. Where it is missing or the next episode's, the next observation of an
         episode's last row is unknown: the row is dropped, or, if it is terminal, kept with its own
         observation as the next one, which nothing bootstraps from.
-    action: [N, A].  reward: [N].
+    action: [N, A] or [N].  reward: [N].
     Raises ValueError naming the file and the column for wrong shapes and damaged values.
     """
+    action = None if action is None else as_vectors(action)
     columns = {"observations": obs, "actions": action, "next_observations": next_obs}
     _check_shapes(source, columns, reward)
     notes, count = dict(ends.notes), len(obs)
@@ -236,7 +242,8 @@ def from_whole_episodes(
 ) -> ReadResult:
     """Episodes from E episodes with one observation more than transitions.
 
-    obs: [T + 1, D] each.  action: [T, A] each.  reward: [T] each.  None where the file has none.
+    obs: [T + 1, D] each.  action: [T, A] or [T] each.  reward: [T] each; None where the file has
+    none.
     terminal: [E], whether the task ended with an episode's last transition.
     Raises ValueError naming the file for damaged values.
     """
@@ -247,7 +254,7 @@ def from_whole_episodes(
         start=torch.from_numpy(start),
         terminal=_at_end(start, is_terminal),
         timeout=_at_end(start, ~is_terminal),
-        action=None if action is None else torch.from_numpy(np.concatenate(action)),
+        action=None if action is None else torch.from_numpy(as_vectors(np.concatenate(action))),
         reward=None if reward is None else torch.from_numpy(np.concatenate(reward)),
     )
     return finish(source, episodes, notes, np.arange(len(episodes.obs)))

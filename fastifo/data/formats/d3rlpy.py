@@ -45,7 +45,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     source = Source(path, options, env_kwargs=options.env_kwargs)
     columns = [
         Column("observations", ndim=(2,)),
-        Column("actions", ndim=(2,)),
+        Column("actions", ndim=(1, 2)),
         Column("rewards", squeezed=True),
     ]
     groups = [f"episode_{number}" for number in numbers]

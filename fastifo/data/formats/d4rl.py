@@ -26,7 +26,7 @@ from fastifo.data.formats.actions import (
 )
 from fastifo.data.formats.assemble import check_rows, from_rows
 from fastifo.data.formats.end_names import in_order, role_of
-from fastifo.data.formats.ends import EACH_ROW, WHOLE_FILE, find_ends
+from fastifo.data.formats.ends import find_ends, named_columns
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
@@ -86,10 +86,10 @@ def end_columns(file: HDF5, options: ReadOptions, count: int) -> dict[str, Any]:
 
     count: rows of the file.
     """
-    names = in_order([name for name in file.children("") if file.has(name)])
+    known = sorted(name for name in file.objects if file.has(name))
+    names = in_order([name for name in known if "/" not in name])
     names = [n for n in names if role_of(n) or _is_numeric_column(file, n, count)]
-    given = {options.ends, options.terminals} - {"", WHOLE_FILE, EACH_ROW}
-    names += sorted(given - {*names})  # a missing one is refused
+    names = list(dict.fromkeys(names + named_columns(options, known, file.error)))
     return dict(zip(names, file.numbers(names, np.float64), strict=True))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastifo.data.formats.end_names import in_order, role_of
+from fastifo.data.formats.end_names import role_of
 from fastifo.data.formats.options import ReadOptions
 from fastifo.data.formats.source import Bools
 
@@ -34,7 +34,7 @@ class EndColumns:
 
     def named(self, role: str) -> list[str]:
         """The columns with a role."""
-        return [name for name in in_order([*self.values]) if self.role(name) == role]
+        return [name for name in self.values if self.role(name) == role]
 
     @property
     def known(self) -> list[str]:
@@ -122,7 +122,22 @@ class EndColumns:
         values = self.values[name]
         if values.size != self.count:
             raise self.error(f"{name}: expected ({self.count},), found {values.shape}")
-        return np.append(np.diff(values.ravel()) != 0, True)
+        values = values.ravel()
+        if len(missing := np.flatnonzero(np.isnan(values))):
+            raise self.error(
+                f"{name}: expected the number of an episode in every row, found none in row "
+                f"{missing[0]}"
+            )
+        last = np.append(np.diff(values) != 0, True)
+        pieces, numbers = int(last.sum()), len(np.unique(values))
+        single = int((last & np.append(True, last[:-1])).sum())  # pieces of one row
+        if pieces > numbers and 2 * single > pieces and not self.options.ends:
+            raise self.error(
+                f"{name}: expected the rows of an episode together, found {numbers} episodes in "
+                f"{pieces} pieces, most of them of one row; sort the rows, or say ,ends=rows: each "
+                "row is then an episode of its own"
+            )
+        return last
 
     def _at(self, name: str, rows: Values) -> Bools:
         if (rows != np.floor(rows)).any():

@@ -4,7 +4,7 @@ Files name these columns in many ways. What a file says in any of them is used; 
 is asked for by an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,24 @@ class Ends:
     last: Bools  # [N], whether a row is known to be the last of its episode
     terminal: Bools  # [N], whether the task ended with a row
     notes: dict[str, int] = field(default_factory=dict)
+
+
+def named_columns(
+    options: ReadOptions, known: Sequence[str], error: Callable[[str], ValueError]
+) -> list[str]:
+    """The columns that the options `ends` and `terminals` name.
+
+    known: the columns of the file.  error: makes the error for one that the file lacks.
+    """
+    names = []
+    for option in ("ends", "terminals"):
+        name = getattr(options, option)
+        if name in ("", WHOLE_FILE, EACH_ROW):
+            continue
+        if name not in known:
+            raise error(f"{option}: expected one of {', '.join(known)}, found {name}")
+        names.append(name)
+    return names
 
 
 def find_ends(

@@ -24,9 +24,8 @@ def finish(
     Raises ValueError naming the file if more than LARGEST_DROPPED_SHARE of the episodes would be
     dropped, or too many actions clipped.
     """
-    width = 0 if episodes.action is None else episodes.action.shape[1]
-    bounds = choose_bounds(source, width)
     action = episodes.action
+    bounds = None if action is None else choose_bounds(source, action.shape[1])
     if action is not None and bounds is not None:
         action = to_unit(action, *bounds)
     damaged, reasons = _damaged(episodes, action, bounds is not None)

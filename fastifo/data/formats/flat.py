@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastifo.data.formats.actions import BOUND_NAMES, check_continuous, stated_bounds
 from fastifo.data.formats.assemble import check_rows, concatenate_columns, from_rows
 from fastifo.data.formats.end_names import in_order, role_of
-from fastifo.data.formats.ends import EACH_ROW, WHOLE_FILE, find_ends
+from fastifo.data.formats.ends import find_ends, named_columns
 from fastifo.data.formats.options import ReadOptions
 from fastifo.data.formats.source import Floats, ReadResult, Source
 
@@ -107,12 +107,6 @@ def _end_columns(file: Columns, options: ReadOptions, count: int) -> dict[str, N
                 values = file.numbers(name, np.float64)
                 if values.shape in ((count,), (count, 1)):
                     columns[name] = values
-    for option in ("ends", "terminals"):
-        name = getattr(options, option)
-        if name in ("", WHOLE_FILE, EACH_ROW):
-            continue
-        if name not in file.names:
-            known = ", ".join(file.names)
-            raise file.error(f"{option}: expected one of {known}, found {name}")
+    for name in named_columns(options, file.names, file.error):
         columns.setdefault(name, file.numbers(name, np.float64))
     return columns

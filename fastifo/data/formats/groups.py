@@ -98,7 +98,11 @@ def _fault(
     for column in columns:
         shape, width = file.shape(f"{group}/{column.name}"), widths[column.name]
         ndim = len(shape) - (column.squeezed and shape[1:] == (1,))
-        if ndim not in column.ndim or shape[0] != steps + column.extra or shape[1:] != width:
+        if ndim not in column.ndim:
+            kinds = {1: "a number", 2: "a vector", 4: "a frame"}
+            expected = " or ".join(kinds[count] for count in column.ndim)
+            return f"{group}/{column.name}: expected {expected} in each row, found shape {shape}"
+        if shape[0] != steps + column.extra or shape[1:] != width:
             rows = f"{steps + column.extra} rows"
             return (
                 f"{group}/{column.name}: expected {rows} of shape {width} with {columns[0].name} "

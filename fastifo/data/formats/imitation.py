@@ -62,7 +62,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
         if reward is not None and reward[index].shape != (len(steps),):
             raise source.error(f"trajectory {index}: expected a reward for each action")
     check_continuous(source, "acts", found.kind, np.concatenate(action))
-    if action[0].ndim != 2:
+    if action[0].ndim not in (1, 2):
         raise source.error(f"acts: expected (steps, width), found {action[0].shape}")
     lengths = [len(steps) for steps in action]
     terminal, notes = _ends(source, lengths, found.terminal[part], found.truncated[part])

@@ -16,7 +16,7 @@ from fastifo.data.formats.actions import check_continuous
 from fastifo.data.formats.arrow import Table
 from fastifo.data.formats.assemble import concatenate_columns, from_rows
 from fastifo.data.formats.end_names import in_order, role_of
-from fastifo.data.formats.ends import find_ends
+from fastifo.data.formats.ends import find_ends, named_columns
 from fastifo.data.formats.lerobot_video import PICTURES, find_cameras, with_videos
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
@@ -57,7 +57,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     keys, action_key = _columns(source, features, options)
     cameras = find_cameras(source, features, options.cameras)
     ends = [name for name in in_order(list(features)) if role_of(name)]
-    ends += [name for name in (options.terminals, options.ends) if name in features]
+    ends += named_columns(options, list(features), source.error)
     wanted = [*keys, action_key, *NUMBERS, *([REWARD] if REWARD in features else []), *ends]
     wanted += [TIME] if cameras else []
     table = Table(files, list(dict.fromkeys(name for name in wanted if name)))

@@ -17,6 +17,7 @@ from fastifo.data.formats.arrow import Table
 from fastifo.data.formats.source import Ints, ReadResult, Source
 from fastifo.data.formats.video import Video
 from fastifo.data.frames import Frames, FrameStore, new_frames
+from fastifo.utils.files import what_is
 
 PREFIX = "observation.images."  # of a camera's feature; may be left out in `cameras`
 PICTURES = ("image", "video")  # `dtype` of cameras' features
@@ -108,6 +109,11 @@ def _clips(source: Source, info: dict[str, Any], feature: str, episodes: Ints) -
             raise source.error(
                 f"meta/info.json: video_path: expected a path such as {PATHS[version]}, found "
                 f"{template!r}"
+            )
+        if not (path / name).is_file():
+            raise FileNotFoundError(
+                f"{path}: cameras: expected the video {name} of {feature}, found "
+                f"{what_is(path / name)}; download it, or read the data without this camera"
             )
         clips[number] = Clip(path / name, begin)
     return clips

@@ -39,7 +39,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     source = Source(path, options, info=_info(path))
     columns = [
         *(Column(name, extra=1, ndim=(1, 2)) for name in names),
-        Column("actions", ndim=(2,)),
+        Column("actions", ndim=(1, 2)),
         *(Column(name, squeezed=True) for name in ("rewards", "terminated")),
     ]
     episodes = read_groups(file, source, groups, columns)

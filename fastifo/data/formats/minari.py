@@ -49,8 +49,6 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     action = values.get("actions")
     if action is not None:
         check_continuous(source, "actions", kinds, np.concatenate(action))
-        if action[0].ndim != 2:
-            raise source.error(f"actions: expected (steps, width), found {action[0].shape}")
     ended = values.get("terminations")
     if ended is None:
         name = "ends of episodes counted as time limits, since the file has no terminations"
@@ -112,7 +110,9 @@ def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> N
 
 def _obs_names(file: HDF5, groups: list[str], keys: tuple[str, ...]) -> list[str]:
     """Datasets that hold the observations, below an episode's group."""
-    known_keys = next((k for g in groups if (k := file.children(f"{g}/observations"))), [])
+    group = next((g for g in groups if file.children(f"{g}/observations")), groups[0])
+    names = file.children(f"{group}/observations")
+    known_keys = [name for name in names if file.has(f"{group}/observations/{name}")]
     if known_keys and not keys:
         raise file.error(
             f"observations are a dictionary of {', '.join(sorted(known_keys))}; choose some "

@@ -130,6 +130,8 @@ def _demos(file: HDF5, mask: str) -> list[str]:
             )
         selected = file.texts(f"mask/{mask}")
         unknown = sorted(set(selected) - set(groups))
+        if not selected:
+            raise file.error(f"mask/{mask}: expected names of groups in data, found none")
         if unknown:
             raise file.error(
                 f"mask/{mask}: expected names of groups in data, found {len(unknown)} of "

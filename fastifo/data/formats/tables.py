@@ -37,7 +37,7 @@ class CSV:
         check_regular(path)
         self.limit = read_limit(path, "CSV")
         self.kinds: dict[str, str] = {}
-        self.texts: set[str] = set()  # columns that hold something else than numbers
+        self.texts: dict[str, str] = {}  # column -> its first value that is no number
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 header = file.readline()
@@ -57,7 +57,10 @@ class CSV:
     def _parts(self, reader: Any) -> dict[str, list[NDArray[np.float64]]]:
         """The numbers of each column, in blocks of rows."""
         if not self.names or len({*self.names}) != len(self.names) or not all(self.names):
-            raise self.error(f"expected a header of different names, found {self.names[:12]}")
+            remedy = "; pandas writes no index with index=False" if "" in self.names else ""
+            raise self.error(
+                f"expected a header of different names, found {self.names[:12]}{remedy}"
+            )
         parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.names}
         block: list[list[str]] = []
         for row in reader:
@@ -82,20 +85,28 @@ class CSV:
             try:
                 parts[name].append(np.array(column, np.float64))
             except ValueError:
-                try:
-                    words = [WORDS.get(word.strip().lower(), word) for word in column]
+                words = [WORDS.get(word.strip().lower(), word) for word in column]
+                if text := next((word for word in words if not _is_number(word)), ""):
+                    self.texts[name], parts[name] = text, []
+                else:
                     parts[name].append(np.array(words, np.float64))
-                except ValueError:
-                    self.texts.add(name)
-                    parts[name] = []
 
     def numbers(self, name: str, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
         """A column, [N].  Raises ValueError naming the file if it does not hold numbers."""
         if name not in self.values:
-            raise self.error(f"{name}: expected numbers, found other values or no rows")
+            found = f"{self.texts[name][:30]!r}" if name in self.texts else "no rows"
+            raise self.error(f"{name}: expected numbers, found {found}")
         self.kinds[name] = "f"
         with np.errstate(over="ignore"):
             return self.values[name].astype(dtype)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 class Grouped:

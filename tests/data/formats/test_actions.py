@@ -197,6 +197,16 @@ def test_the_bounds_of_minari_come_from_its_metadata(
         fastifo.load(f"minari:{tmp_path / 'a'}")
 
 
+@pytest.mark.parametrize("kind", ["d4rl", "npz", "minari", "robomimic"])
+def test_actions_that_are_one_number_a_step_have_width_1(tmp_path: Path, kind: str) -> None:
+    parts = wide(1.0)
+    for part in parts:
+        part["action"] = part["action"][:, 0]
+    action = fastifo.load(write(kind, tmp_path, parts)).background.action
+    assert action is not None
+    assert action[:, 0].tolist() == np.concatenate([p["action"] for p in parts]).tolist()
+
+
 def test_an_expert_of_another_scale_is_mapped_to_the_background(tmp_path: Path) -> None:
     parts = wide(1.5)
     expert = write("npz", tmp_path, parts)

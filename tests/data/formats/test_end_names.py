@@ -142,11 +142,42 @@ def test_an_end_of_the_task_in_the_step_of_the_time_limit_is_the_tasks(
     assert_same(fastifo.load(write_flat(tmp_path / file, columns)).background, parts)
 
 
-def test_an_unknown_terminals_column_is_refused(tmp_path: Path) -> None:
-    for file in ("a.npz", "a.hdf5"):
-        spec = write_flat(tmp_path / file, columns_of(of(dones="done"))[1])
-        with pytest.raises(ValueError, match=rf"{file}: .*nothing"):
-            fastifo.load(f"{spec},terminals=nothing")
+@FILES
+def test_the_column_that_the_user_names_marks_ends_of_the_task_whatever_its_name(
+    tmp_path: Path, file: str
+) -> None:
+    parts, columns = columns_of(of(timeouts="clock", goal="task"))
+    dataset = fastifo.load(write_flat(tmp_path / file, columns) + ",terminals=goal")
+    assert_same(dataset.background, parts)
+
+
+@FILES
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_rows_of_mixed_episodes_and_rows_of_none_are_refused(
+    tmp_path: Path, file: str, next_obs: bool
+) -> None:
+    parts, columns = columns_of(of(timeouts="clock", terminals="task", episode_ids="number"))
+    if not next_obs:
+        del columns["next_observations"]
+    count = len(columns["rewards"])
+    step = np.concatenate([np.arange(len(part["reward"])) for part in parts])
+    order = np.argsort(-step, kind="stable")
+    mixed = {name: column[order] for name, column in columns.items()}
+    spec = write_flat(tmp_path / file, mixed)
+    with pytest.raises(ValueError, match=rf"{file}: episode_ids: .* 5 episodes in \d+ pieces"):
+        fastifo.load(spec)
+    if next_obs:
+        assert fastifo.load(f"{spec},ends=rows").background.lengths.tolist() == [1] * count
+    columns["episode_ids"][1] = np.nan
+    with pytest.raises(ValueError, match=r"episode_ids: .* in every row, found none in row 1"):
+        fastifo.load(write_flat(tmp_path / file, columns))
+
+
+@FILES
+def test_an_unknown_terminals_column_is_refused(tmp_path: Path, file: str) -> None:
+    spec = write_flat(tmp_path / file, columns_of(of(dones="done"))[1])
+    with pytest.raises(ValueError, match=rf"{file}: terminals: .*dones.*, found nothing"):
+        fastifo.load(f"{spec},terminals=nothing")
 
 
 @FILES

@@ -110,7 +110,9 @@ def test_damaged_videos_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(ValueError, match=r"file-001\.mp4: expected frames of 32 x 48, .* 16 x 48"):
         fastifo.load(spec)
     (folder / "file-001.mp4").unlink()
-    with pytest.raises(FileNotFoundError, match=r"file-001\.mp4"):
+    with pytest.raises(
+        FileNotFoundError, match=r"cameras: .*file-001\.mp4 of .*top, found nothing"
+    ):
         fastifo.load(spec)
     (folder / "file-001.mp4").write_bytes(content)
     monkeypatch.setattr("fastifo.data.formats.video.DECODER_BYTES", 1 << 10)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -32,6 +33,11 @@ def test_dictionary_observations_need_keys(tmp_path: Path) -> None:
     ):
         fastifo.load(f"minari:{tmp_path / 'a'}")
     assert_same(fastifo.load(f"minari:{tmp_path / 'a'},keys=observation+goal").background, parts)
+    with h5py.File(tmp_path / "a/data/main_data.hdf5", "a") as file:
+        for name in file:
+            file.move(f"{name}/observations/goal", f"{name}/observations/nested/goal")
+    with pytest.raises(ValueError, match=r"keys: expected some of observation, .*, found nested"):
+        fastifo.load(f"minari:{tmp_path / 'a'},keys=nested")
 
 
 @pytest.mark.filterwarnings("ignore")  # minari warns about a missing author and code link

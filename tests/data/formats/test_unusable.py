@@ -207,6 +207,24 @@ def test_an_expert_needs_observations_only(tmp_path: Path) -> None:
     ]
 
 
+def test_bounds_of_actions_do_not_matter_to_a_file_without_actions(tmp_path: Path) -> None:
+    write_d4rl(tmp_path / "a.hdf5", episodes())
+    write_d4rl(tmp_path / "b.hdf5", episodes())
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        del file["actions"]
+    for low, high in ((-2, 2), ([-2, -2], [2, 2])):
+        dataset = fastifo.load(
+            expert=f"d4rl:{tmp_path / 'a.hdf5'}", background=f"d4rl:{tmp_path / 'b.hdf5'}",
+            action_low=low, action_high=high,
+        )  # fmt: skip
+        assert dataset.expert is not None
+        assert dataset.action_high is not None
+        assert dataset.action_high.tolist() == [2, 2]
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file.attrs.update({"action_low": [-2.0, -2.0], "action_high": [2.0, 2.0]})
+    assert fastifo.load(tmp_path / "a.hdf5").background.action is None
+
+
 def test_names_in_a_mask_are_read_whatever_they_are(tmp_path: Path) -> None:
     parts = episodes(4)
     write_robomimic(tmp_path / "a.hdf5", parts)
@@ -221,6 +239,22 @@ def test_names_in_a_mask_are_read_whatever_they_are(tmp_path: Path) -> None:
     assert fastifo.load(path).background.num_episodes == 4
     with pytest.raises(ValueError, match=r"mask/wrong: .*found 2 of 3 that are none: 'demo_2', 'n"):
         fastifo.load(f"{path},filter=wrong")
+
+
+def test_an_empty_mask_and_frames_as_observations_are_named(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "a.hdf5", episodes())
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["mask/none"] = np.array([], "S8")
+    with pytest.raises(ValueError, match="mask/none: expected names of groups in data, found none"):
+        fastifo.load(f"robomimic:{tmp_path / 'a.hdf5'},filter=none")
+    write_minari(tmp_path / "b", episodes())
+    with minari_file(tmp_path / "b") as file:
+        for group in file.values():
+            rows = len(group["observations"])
+            del group["observations"]
+            group["observations"] = np.zeros((rows, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"expected a number or a vector in each row, found shape"):
+        fastifo.load(f"minari:{tmp_path / 'b'}")
 
 
 @pytest.mark.parametrize(("dones", "terminal"), [("terminal", 4), ("timeout", 0)])
