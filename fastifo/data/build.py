@@ -91,6 +91,8 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         if isinstance(value, Tensor):
             tensor = value
         elif isinstance(value, np.ndarray | np.generic | list | tuple | float | int):
+            if np.ma.is_masked(value):
+                raise TypeError("with masked entries; drop or fill them")
             array = np.asarray(value)
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"of dtype {array.dtype}")
@@ -225,6 +227,8 @@ def _episode(
             f"{name}['terminal']: expected one bool for the whole episode, found "
             f"{type(terminal).__name__} of shape {np.shape(terminal)}; pass its last entry"
         )
+    if terminal not in (0, 1):
+        raise TypeError(f"{name}['terminal']: expected one bool, found {terminal}")
     checked = {"obs": obs, "terminal": bool(terminal), "action": None, "reward": None}
     if source == "expert":
         if "action" in episode:  # its values are checked by the method that learns from it

@@ -152,6 +152,16 @@ INVALID: dict[str, tuple[Callable[[], Dataset], type[Exception], list[str]]] = {
         TypeError,
         ["background[0]['terminal']", "one bool", "of shape (4,)", "pass its last entry"],
     ),
+    "terminal_that_is_unknown": (
+        build(episode(terminal=float("nan"))),
+        TypeError,
+        ["background[0]['terminal']", "one bool", "found nan"],
+    ),
+    "masked_entries": (
+        build(episode(obs=np.ma.masked_greater(np.eye(5, 3), 0.5))),
+        TypeError,
+        ["background[0]['obs']", "expected an array of numbers", "masked"],
+    ),
     "one_episode_instead_of_a_list": (
         lambda: Dataset.from_episodes(episode()),  # type: ignore[arg-type]
         TypeError,

@@ -6,6 +6,7 @@ from pathlib import Path
 from fastifo.data.formats.hdf5 import HDF5
 from fastifo.data.formats.imitation import MEMBERS
 from fastifo.data.formats.minari import has_arrow
+from fastifo.data.pack import MAGIC
 from fastifo.utils.files import UNREADABLE, check_regular
 
 HDF5_SIGNATURE, ZIP_SIGNATURE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -18,7 +19,7 @@ def kind_of(path: Path) -> str:
     Files whose name ends in .fastifo are packs, whatever they contain. CSV files are known by their
     name, others by their content.
 
-    Raises ValueError naming the file if it is an HDF5 file in none of the layouts.
+    Raises ValueError naming the file if its format is unknown, or the layout of an HDF5 file.
     """
     if path.suffix == ".fastifo":
         return ""
@@ -30,12 +31,24 @@ def kind_of(path: Path) -> str:
             start = file.read(len(HDF5_SIGNATURE))
     except (OSError, ValueError):
         return ""  # reported by the reader of packs
+    return _kind_of_file(path, start)
+
+
+def _kind_of_file(path: Path, start: bytes) -> str:
     if start == HDF5_SIGNATURE:
         return _kind_of_hdf5(HDF5(path))
     if start.startswith(ZIP_SIGNATURE):
         return _kind_of_npz(path)
-    is_csv = path.suffix.lower() in (".csv", ".tsv")
-    return "parquet" if start.startswith(TABLES) else "csv" if is_csv else ""
+    if start.startswith(TABLES):
+        return "parquet"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return "csv"
+    if start == MAGIC:
+        return ""
+    raise ValueError(
+        f"{path}: expected a file of fastifo, HDF5, NumPy (.npz), CSV, Parquet or Arrow, found "
+        "another format; convert it, or pass its arrays to Dataset.from_episodes"
+    )
 
 
 def _kind_of_folder(path: Path) -> str:

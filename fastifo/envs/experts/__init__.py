@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastifo.envs.experts import metaworld
+from fastifo.envs.backends.metaworld import PREFIX as METAWORLD
 from fastifo.envs.experts.expert import Expert
 from fastifo.envs.experts.metaworld import MetaworldScript
 from fastifo.envs.experts.policy_file import ExpertPolicy
@@ -44,7 +44,7 @@ def load_expert(
         return expert
     if env_id in SCRIPTS:
         return RobosuiteScript(env_id, env_kwargs or {})
-    if env_id.startswith(metaworld.PREFIX):
+    if env_id.startswith(METAWORLD):
         return MetaworldScript(env_id)
     shipped = sorted(file.stem for file in FOLDER.glob("*.npz"))
     if env_id not in shipped:
@@ -60,5 +60,5 @@ def default_noise(env_id: str) -> float:
 
     0.5 of a policy's own exploration noise; for scripts 0.1, in units of the actions.
     """
-    is_script = env_id in SCRIPTS or env_id.startswith(metaworld.PREFIX)
+    is_script = env_id in SCRIPTS or env_id.startswith(METAWORLD)
     return 0.1 if is_script else 0.5

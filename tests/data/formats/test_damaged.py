@@ -212,3 +212,13 @@ def test_sparse_files_are_read_up_to_half_of_the_free_memory(
     monkeypatch.setattr(limits, "available_bytes", lambda: 200 << 20)
     with pytest.raises(ValueError, match="half of the free memory"):
         fastifo.load(f"{kind}:{path}")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.pkl", "a.hdf5"])
+def test_files_of_unknown_formats_are_refused_with_the_known_ones(
+    tmp_path: Path, name: str
+) -> None:
+    np.save(tmp_path / "array.npy", np.zeros((5, 3)))
+    (tmp_path / "array.npy").rename(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: expected a file of fastifo, HDF5, NumPy"):
+        fastifo.load(tmp_path / name)
