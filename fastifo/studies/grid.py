@@ -23,6 +23,7 @@ from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.parallel import Executor, run_jobs
+from fastifo.utils.progress import say
 from fastifo.utils.text import did_you_mean
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
@@ -193,11 +194,18 @@ class TrainJob:
         return replace(self, datasets=files, progress=False)
 
     def run(self) -> None:
-        """Trains, and evaluates sampled actions and the mode unless that is done."""
-        run = train(  # returns immediately where the folder holds the finished run
-            self.algorithm, self.datasets, num_updates=self.num_updates, seeds=self.seeds,
-            out=self.out, progress=self.progress, **self.fields,
-        )  # fmt: skip
+        """Trains, and evaluates sampled actions and the mode unless that is done.
+
+        A run in which every member diverged is reported, and does not stop the other runs.
+        """
+        try:
+            run = train(  # returns immediately where the folder holds the finished run
+                self.algorithm, self.datasets, num_updates=self.num_updates, seeds=self.seeds,
+                out=self.out, progress=self.progress, **self.fields,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            say(f"{self.out}: {error}. The other runs go on")
+            return
         sizes = self.num_updates, len(run.members), self.episodes
         for deterministic in (False, True):
             if not is_evaluated(self.out, *sizes, deterministic):
