@@ -46,10 +46,11 @@ def read_runs(folders: str | Path | Sequence[str | Path]) -> list[RunSummary]:
 
 def as_folders(folders: str | Path | Sequence[str | Path]) -> list[Path]:
     """One or several folders as a list without repetition.  Raises ValueError for none."""
-    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    names = [folders] if isinstance(folders, str | Path) else list(folders)
+    given = [Path(os.path.expanduser(name)) for name in names]
     if not given:
         raise ValueError("folders: expected one or more, found none")
-    return list({Path(folder).resolve(): Path(folder) for folder in given}.values())
+    return list({folder.resolve(): folder for folder in given}.values())
 
 
 def base_folder(roots: Sequence[Path]) -> Path:

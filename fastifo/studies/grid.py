@@ -21,6 +21,7 @@ from fastifo.envs.registry import check_id
 from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
+from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.parallel import Executor, run_jobs
 from fastifo.utils.progress import say
@@ -49,7 +50,7 @@ def study_sibench(
     `build_sets`.  fields: arguments of `train_and_evaluate`.
     Raises TypeError or ValueError before any work where an argument is wrong.
     """
-    options = dict(set_options or {})
+    out, options = as_path(out), dict(set_options or {})
     begin_study(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
@@ -74,6 +75,7 @@ def study_bimodal(
     mixtures: numbers of expert episodes in the background, one set each.  set_options: fields of
     `BimodalSpec`.  fields, errors: as in `study_sibench`.
     """
+    out = as_path(out)
     begin_study(out, "bimodal", algorithms, envs, fields)
     options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
     progress = fields.get("progress", True)

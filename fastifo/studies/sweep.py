@@ -27,6 +27,7 @@ from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count
 from fastifo.utils.executors import InProcess
 from fastifo.utils.files import keep_plan, read_json, write_json
+from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.machines import make_executor, opened
 from fastifo.utils.parallel import Executor
@@ -121,7 +122,7 @@ def sweep(
         log_every=as_count("log_every", log_every),
         checkpoint_every=as_count("checkpoint_every", checkpoint_every),
     )  # fmt: skip
-    folder = Path(out)
+    folder = as_path(out)
     if populations is not None:
         populations = as_count("populations", populations)
     runner = make_executor(executor, workers=workers, folder=folder / "search" / "logs")
