@@ -60,8 +60,9 @@ def base_folder(roots: Sequence[Path]) -> Path:
 
 
 def name_below(base: Path, folder: Path) -> str:
-    """A run folder's name relative to `base`."""
-    return folder.resolve().relative_to(base).as_posix()
+    """A run folder's name relative to `base`, with `?` for bytes that are no UTF-8."""
+    name = folder.resolve().relative_to(base).as_posix()
+    return name.encode(errors="replace").decode()
 
 
 def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:
