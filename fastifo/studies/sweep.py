@@ -31,6 +31,7 @@ from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.machines import make_executor, opened
 from fastifo.utils.parallel import Executor
+from fastifo.utils.schema import Count, check_schema
 
 ARGUMENTS = (
     "preset", "rungs", "num_settings", "seeds", "proposer", "waves", "seed", "scheduler", "keep",
@@ -160,6 +161,8 @@ def _keep_parts(folder: Path, parts: int) -> int:
     """The number of populations at each rung, as the sweep was started with."""
     path = folder / "search" / "packing.json"
     if path.exists():
-        return int(read_json(path)["populations"])
+        content = read_json(path)
+        check_schema(content, {"populations": Count(1)}, path, "restore it from a copy")
+        return int(content["populations"])
     write_json(path, {"populations": parts})
     return parts
