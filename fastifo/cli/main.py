@@ -2,9 +2,10 @@
 
 import contextlib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO, cast
 
 import tyro
 
@@ -23,7 +24,7 @@ from fastifo.cli.study import Study
 from fastifo.cli.sweep import Sweep
 from fastifo.cli.train import Train
 from fastifo.cli.video import Video
-from fastifo.utils.progress import say
+from fastifo.utils.progress import Lenient, say
 
 COMMANDS: dict[str, Any] = {
     "quickstart": Quickstart,
@@ -72,6 +73,30 @@ def parse(arguments: Sequence[str]) -> Any:
         raise
 
 
+@contextlib.contextmanager
+def lenient_stdout() -> Iterator[None]:
+    """Work goes on where stdout cannot be written; exit status 2, unless its reader has ended."""
+    if sys.stdout is None:
+        yield
+        return
+    output = Lenient(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(cast(TextIO, output)):
+            yield
+    finally:
+        output.flush()
+        if output.error is not None:  # the interpreter would try again at its end
+            with contextlib.suppress(Exception):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if output.error is not None and not isinstance(output.error, BrokenPipeError):
+        say(
+            f"fastifo: stdout: could not be written ({output.error}); files were. Free some space, "
+            "or send it elsewhere"
+        )
+        sys.exit(2)
+
+
+@lenient_stdout()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.  User errors end with one line on stderr and exit status 2."""
     for stream in (sys.stdout, sys.stderr):  # a terminal without this character shows another

@@ -23,6 +23,7 @@ from fastifo.studies.grid import (
     study_sibench,
 )
 from fastifo.studies.improve import improve
+from fastifo.utils.progress import say
 
 
 @dataclass(frozen=True)
@@ -209,18 +210,21 @@ class ImproveStudy(StudyOptions):
         for env_id in self.envs:
             for algorithm in self.algorithms:
                 spec = self.first_set(env_id)
-                improve(
-                    algorithm,
-                    spec,
-                    spec,
-                    iterations=self.iterations,
-                    episodes=self.episodes,
-                    seeds=self.seeds,
-                    num_updates=self.num_updates,
-                    out=self.out / env_id / algorithm,
-                    executor=self.machines.make(self.out / "logs"),
-                    **fields_of_algorithm(algorithm, fields),
-                )
+                try:
+                    improve(
+                        algorithm,
+                        spec,
+                        spec,
+                        iterations=self.iterations,
+                        episodes=self.episodes,
+                        seeds=self.seeds,
+                        num_updates=self.num_updates,
+                        out=self.out / env_id / algorithm,
+                        executor=self.machines.make(self.out / "logs"),
+                        **fields_of_algorithm(algorithm, fields),
+                    )
+                except FloatingPointError as error:
+                    say(f"{self.out / env_id / algorithm}: {error}. The others go on")
         self.write_report()
 
     def first_set(self, env_id: str) -> str:

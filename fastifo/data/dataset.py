@@ -17,6 +17,7 @@ from fastifo.data.frames import Frames
 from fastifo.data.pack import read_pack, verify_columns, write_pack
 from fastifo.data.texts import bounds_text, cameras_text, episodes_text, notes_of
 from fastifo.utils.ambient import standard_torch
+from fastifo.utils.folders import as_path
 from fastifo.utils.records import Record
 from fastifo.utils.text import number_texts
 
@@ -183,7 +184,7 @@ class Dataset(Record):
         bounds = {"action_low": self.action_low, "action_high": self.action_high}
         known_bounds = {name: bound for name, bound in bounds.items() if bound is not None}
         write_pack(
-            Path(path), parts, known_bounds, self.env_id, self.info,
+            as_path(path), parts, known_bounds, self.env_id, self.info,
             env_kwargs=dict(self.env_kwargs), reference_returns=self.reference_returns,
             obs_keys=list(self.obs_keys),
         )  # fmt: skip
@@ -202,7 +203,7 @@ class Dataset(Record):
         population has its own rewards; OSError naming the file if it cannot be written.
         """
         d4rl.write(
-            Path(path), self.background, self.action_low, self.action_high,
+            as_path(path), self.background, self.action_low, self.action_high,
             self.env_id, self.env_kwargs,
         )  # fmt: skip
 

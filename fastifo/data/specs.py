@@ -85,7 +85,7 @@ def load_spec(spec: str | Path | None, stated: dict[str, Any], progress: bool) -
         raise ValueError(f"{text!r}: unknown kind of dataset {kind!r}; known: {known}, or a file")
     if d4rl.is_name(text) and not Path(text).exists():
         raise FileNotFoundError(f"{text}: no such file; D4RL's dataset of this name is d4rl:{text}")
-    return load_dataset(Path(text))
+    return load_dataset(Path(text).expanduser())
 
 
 def _load_file(

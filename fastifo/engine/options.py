@@ -7,6 +7,7 @@ from typing import Any
 
 from fastifo.engine.callbacks import check_callbacks
 from fastifo.utils.arguments import as_count, as_flag
+from fastifo.utils.folders import as_path
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,4 @@ class TrainOptions:
     @property
     def folder(self) -> Path | None:
         """The run folder; None if nothing is written."""
-        return None if self.out is None else Path(self.out)
+        return None if self.out is None else as_path(self.out)

@@ -20,6 +20,7 @@ from fastifo.engine.run_folder import open_folder, refuse_occupied
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.devices import choose_device
 from fastifo.utils.files import sweep
+from fastifo.utils.folders import as_path
 from fastifo.utils.locks import folder_lock
 
 SAME_RUN_KEYS = (  # in which two configs of the same run agree
@@ -53,7 +54,7 @@ def open_run(path: str | Path, device: str = "cpu") -> Run:
     Raises FileNotFoundError if the folder holds no run or a file is missing; ValueError naming the
     file that is damaged, incomplete or from a newer version.
     """
-    folder = Path(path)
+    folder = as_path(path)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no run here (no config.json)")
     content, checkpoints = open_folder(folder)

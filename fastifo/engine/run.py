@@ -27,6 +27,7 @@ from fastifo.envs.spec import EnvSpec, as_spec
 from fastifo.utils import provenance
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag, as_index, as_indices
+from fastifo.utils.folders import as_path
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.progress import warn
 
@@ -214,7 +215,7 @@ class Run(RunViews):
         path: a folder that does not exist or is empty. It appears complete or not at all.
         Raises ValueError if it holds something; OSError if it cannot be written.
         """
-        target = Path(path)
+        target = as_path(path)
         if self.path is not None and target.resolve() == self.path.resolve():
             return
         with new_folder(target) as folder:

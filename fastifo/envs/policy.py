@@ -15,6 +15,7 @@ from fastifo.envs.export import Export, export_policy
 from fastifo.nn.pixels import CameraSpec
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_flag
+from fastifo.utils.folders import as_path
 
 
 class Policy:
@@ -121,7 +122,7 @@ class Policy:
         packages are missing (pip install 'fastifo[onnx]'); OSError naming the file.
         """
         return export_policy(
-            Path(path), self.learner, self.low, self.high, self.act_rows,
+            as_path(path), self.learner, self.low, self.high, self.act_rows,
             deterministic=as_flag("deterministic", deterministic), facts=self.facts,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from fastifo.envs.recording import RolloutTime
 from fastifo.envs.returns_file import read_returns, write_returns
 from fastifo.envs.scores import normalized_score, score_remark
 from fastifo.utils.arguments import as_index
+from fastifo.utils.folders import as_path
 from fastifo.utils.records import Record
 from fastifo.utils.statistics import bootstrap_interval, mean_of_rows, wilson_interval
 from fastifo.utils.text import counted, number_texts
@@ -196,7 +197,7 @@ class Returns(Record):
         columns = {"returns": self.returns, "lengths": self.lengths}
         if self.successes is not None:
             columns["successes"] = self.successes
-        write_returns(Path(path), header, columns)
+        write_returns(as_path(path), header, columns)
 
     @staticmethod
     def load(path: str | Path) -> "Returns":
@@ -204,7 +205,7 @@ class Returns(Record):
 
         Raises FileNotFoundError if there is none; ValueError if it is damaged or something else.
         """
-        return Returns(**read_returns(Path(path)))
+        return Returns(**read_returns(as_path(path)))
 
 
 def describe_returns(returns: Returns) -> str:

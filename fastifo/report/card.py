@@ -27,7 +27,7 @@ def write_card(parts: Sequence[RunSummary], path: Path) -> None:
 
     Raises OSError naming the file.
     """
-    write_bytes(path, card(parts).encode())
+    write_bytes(path, card(parts).encode(errors="replace"))
 
 
 def card(parts: Sequence[RunSummary]) -> str:

@@ -95,4 +95,4 @@ def write_results(runs: Sequence[RunSummary], root: Path, path: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(result_rows(runs, root))
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(errors="replace"))

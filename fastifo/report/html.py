@@ -50,4 +50,4 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
         f"<style>{STYLE}</style></head>\n<body><h1>{name}</h1>\n{body}\n</body></html>\n"
     )
-    write_bytes(path, page.encode())
+    write_bytes(path, page.encode(errors="replace"))

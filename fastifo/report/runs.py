@@ -46,10 +46,11 @@ def read_runs(folders: str | Path | Sequence[str | Path]) -> list[RunSummary]:
 
 def as_folders(folders: str | Path | Sequence[str | Path]) -> list[Path]:
     """One or several folders as a list without repetition.  Raises ValueError for none."""
-    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    names = [folders] if isinstance(folders, str | Path) else list(folders)
+    given = [Path(os.path.expanduser(name)) for name in names]
     if not given:
         raise ValueError("folders: expected one or more, found none")
-    return list({Path(folder).resolve(): Path(folder) for folder in given}.values())
+    return list({folder.resolve(): folder for folder in given}.values())
 
 
 def base_folder(roots: Sequence[Path]) -> Path:
@@ -59,8 +60,9 @@ def base_folder(roots: Sequence[Path]) -> Path:
 
 
 def name_below(base: Path, folder: Path) -> str:
-    """A run folder's name relative to `base`."""
-    return folder.resolve().relative_to(base).as_posix()
+    """A run folder's name relative to `base`, with `?` for bytes that are no UTF-8."""
+    name = folder.resolve().relative_to(base).as_posix()
+    return name.encode(errors="replace").decode()
 
 
 def _read_configs(root: Path) -> dict[Path, dict[str, Any]]:

@@ -104,6 +104,12 @@ class RunSummary:
         return returns
 
     @property
+    def has_diverged(self) -> bool:
+        """Whether every member diverged, so that there is nothing to evaluate."""
+        failed = self.config.get("failed", {})
+        return all(str(member) in failed for member in self.members)
+
+    @property
     def train_s(self) -> float | None:
         """Seconds spent in updates, over all processes that trained the run."""
         return Checkpoints(self.folder / "checkpoint").train_s or None

@@ -100,7 +100,7 @@ def _notes(runs: Sequence[RunSummary]) -> list[str]:
         for run in runs
         if len(run.by_setting()) > 1 and run.best()
     ]
-    missing = [run for run in runs if not run.is_evaluated]
+    missing = [run for run in runs if not run.is_evaluated and not run.has_diverged]
     if missing and runs[0].env_id is None:
         notes.append(NO_EVALUATION)
     elif missing:
@@ -146,7 +146,7 @@ def _run_cells(line: RunSummary, digits: int) -> Cells:
         if returns.success is not None and returns.success_interval is not None:
             low, high = returns.success_interval
             cells[f"{prefix}success"] = f"{returns.success:.0%} ({low:.0%} to {high:.0%})"
-    return cells or {SAMPLED: "not evaluated"}
+    return cells or {SAMPLED: "diverged" if line.has_diverged else "not evaluated"}
 
 
 def _rate_text(rate: float | None) -> str:

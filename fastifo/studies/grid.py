@@ -21,8 +21,10 @@ from fastifo.envs.registry import check_id
 from fastifo.envs.returns import FILE_OF, Returns
 from fastifo.utils.arguments import as_seeds
 from fastifo.utils.files import UNREADABLE, keep_plan
+from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.parallel import Executor, run_jobs
+from fastifo.utils.progress import say
 from fastifo.utils.text import did_you_mean
 
 MIXTURES = tuple(range(0, 1001, 100))  # expert episodes among 1000, the paper's grid
@@ -48,7 +50,7 @@ def study_sibench(
     `build_sets`.  fields: arguments of `train_and_evaluate`.
     Raises TypeError or ValueError before any work where an argument is wrong.
     """
-    options = dict(set_options or {})
+    out, options = as_path(out), dict(set_options or {})
     begin_study(out, "sibench", algorithms, envs, fields)
     for env_id in envs:
         paths = build_sets(
@@ -73,6 +75,7 @@ def study_bimodal(
     mixtures: numbers of expert episodes in the background, one set each.  set_options: fields of
     `BimodalSpec`.  fields, errors: as in `study_sibench`.
     """
+    out = as_path(out)
     begin_study(out, "bimodal", algorithms, envs, fields)
     options = "".join(f",{name}={value}" for name, value in (set_options or {}).items())
     progress = fields.get("progress", True)
@@ -193,11 +196,18 @@ class TrainJob:
         return replace(self, datasets=files, progress=False)
 
     def run(self) -> None:
-        """Trains, and evaluates sampled actions and the mode unless that is done."""
-        run = train(  # returns immediately where the folder holds the finished run
-            self.algorithm, self.datasets, num_updates=self.num_updates, seeds=self.seeds,
-            out=self.out, progress=self.progress, **self.fields,
-        )  # fmt: skip
+        """Trains, and evaluates sampled actions and the mode unless that is done.
+
+        A run in which every member diverged is reported, and does not stop the other runs.
+        """
+        try:
+            run = train(  # returns immediately where the folder holds the finished run
+                self.algorithm, self.datasets, num_updates=self.num_updates, seeds=self.seeds,
+                out=self.out, progress=self.progress, **self.fields,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            say(f"{self.out}: {error}. The other runs go on")
+            return
         sizes = self.num_updates, len(run.members), self.episodes
         for deterministic in (False, True):
             if not is_evaluated(self.out, *sizes, deterministic):

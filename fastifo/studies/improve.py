@@ -31,6 +31,7 @@ from fastifo.studies.iterations import Experiment, plan_of, run_iterations
 from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count, as_flag, as_seeds, plain
 from fastifo.utils.files import keep_plan, read_json
+from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.locks import folder_lock
 from fastifo.utils.machines import opened
@@ -91,7 +92,7 @@ def improve(
     iterations = as_count("iterations", iterations)
     episodes = as_count("episodes", episodes, high=MAX_RECORDED)
     shared: dict[str, Any] = {
-        "algorithm": name, "episodes": episodes, "folder": Path(out),
+        "algorithm": name, "episodes": episodes, "folder": as_path(out),
         "progress": as_flag("progress", progress),
         "fields": {key: plain(value) for key, value in fields.items()},
     }  # fmt: skip

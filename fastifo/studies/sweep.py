@@ -27,9 +27,11 @@ from fastifo.utils.ambient import standard_torch
 from fastifo.utils.arguments import as_count
 from fastifo.utils.executors import InProcess
 from fastifo.utils.files import keep_plan, read_json, write_json
+from fastifo.utils.folders import as_path
 from fastifo.utils.lease import folder_lease
 from fastifo.utils.machines import make_executor, opened
 from fastifo.utils.parallel import Executor
+from fastifo.utils.schema import Count, check_schema
 
 ARGUMENTS = (
     "preset", "rungs", "num_settings", "seeds", "proposer", "waves", "seed", "scheduler", "keep",
@@ -121,7 +123,7 @@ def sweep(
         log_every=as_count("log_every", log_every),
         checkpoint_every=as_count("checkpoint_every", checkpoint_every),
     )  # fmt: skip
-    folder = Path(out)
+    folder = as_path(out)
     if populations is not None:
         populations = as_count("populations", populations)
     runner = make_executor(executor, workers=workers, folder=folder / "search" / "logs")
@@ -159,6 +161,8 @@ def _keep_parts(folder: Path, parts: int) -> int:
     """The number of populations at each rung, as the sweep was started with."""
     path = folder / "search" / "packing.json"
     if path.exists():
-        return int(read_json(path)["populations"])
+        content = read_json(path)
+        check_schema(content, {"populations": Count(1)}, path, "restore it from a copy")
+        return int(content["populations"])
     write_json(path, {"populations": parts})
     return parts

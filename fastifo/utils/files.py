@@ -36,7 +36,7 @@ UNREADABLE = (
 TEMPORARY = ".fastifo-tmp"  # suffix of files and folders that are being written
 # Temporary files of versions before that suffix: never deleted, as the name could be another's.
 OLD_TEMPORARY = re.compile(r"\.[^/]+\.(json|npy|npz|safetensors)\.[a-z0-9_]{8}")
-MAX_STEM = 180  # characters of a temporary file's name that come from the file's own
+MAX_STEM = 58  # characters of a temporary file's name that come from the file's own, 4 bytes each
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:

@@ -1,7 +1,15 @@
-"""Where fastifo keeps what it can make again."""
+"""The user's paths, and where fastifo keeps what it can make again."""
 
 import os
 from pathlib import Path
+
+
+def as_path(path: str | Path) -> Path:
+    """The absolute path that the user names, with the home folder for `~`.
+
+    A process may change its working directory while a run is in use.
+    """
+    return Path(os.path.expanduser(path)).absolute()
 
 
 def cache_folder() -> Path:

@@ -1,7 +1,7 @@
-"""Limits how long idle OpenMP threads spin. Imported before torch, whose OpenMP reads it once.
+"""Settings of OpenMP's threads. Imported before torch, whose OpenMP reads the environment once.
 
-By default they spin for milliseconds, which slows down the threads they wait for when other
-processes use the cores. Results do not depend on it.
+Idle threads spin for milliseconds by default, which slows down the threads they wait for when other
+processes use the cores. A forked process has one thread. Results do not depend on either.
 """
 
 import os
@@ -12,6 +12,18 @@ _CHOSEN = "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ
 if not _CHOSEN:
     os.environ["GOMP_SPINCOUNT"] = "1000"  # microseconds: more than the gaps between parallel loops
 BUSY = 1.5  # load per core from which spinning threads slow each other down
+
+
+def _use_one_thread() -> None:
+    # OpenMP's threads stay behind in the process that forked; the next parallel loop would wait for
+    # them for ever.
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def slow_threads() -> str | None:

@@ -44,20 +44,25 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
-class _Lenient:
+class Lenient:
     """A stream whose writes never fail: what cannot be written is dropped."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
+        self.error: Exception | None = None  # of the first write that failed
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(Exception):
+        try:
             self.stream.write(text)
+        except Exception as error:
+            self.error = self.error or error
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(Exception):
+        try:
             self.stream.flush()
+        except Exception as error:
+            self.error = self.error or error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -90,7 +95,7 @@ class ProgressBar:
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=Console(file=cast(TextIO, _Lenient(sys.stderr))),
+                console=Console(file=cast(TextIO, Lenient(sys.stderr))),
             )
             self.task = self.bar.add_task(title, total=total, rate="", note="")
 

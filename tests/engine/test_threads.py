@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +119,35 @@ def test_threads_that_will_crawl_are_named(
     fields: dict[str, Any] = {"hidden_sizes": sizes, "batch_size": 64, "progress": True}
     train("iql", random_dataset(), 2, engine="torch", **fields)
     assert ("import fastifo before torch" in capsys.readouterr().err) == says
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_a_forked_process_trains_too(engine: str) -> None:
+    code = f"""
+import os, sys, threading
+import torch
+import fastifo
+from helpers import random_dataset
+torch.set_num_threads(2)
+def weights():
+    run = fastifo.train(
+        "bc", random_dataset(), num_updates=3, hidden_sizes=(64, 64), batch_size=64,
+        engine={engine!r}, progress=False,
+    )
+    return run.policy().act(torch.ones(3))
+before = weights()
+torch.ones(4_000_000).sum()  # starts threads
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.equal(weights(), before) else 1)
+timer = threading.Timer(60, os.kill, (child, 9))
+timer.start()
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+timer.cancel()
+sys.exit(code)
+"""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2"}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )

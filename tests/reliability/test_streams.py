@@ -126,6 +126,30 @@ def test_a_command_prints_on_an_ascii_terminal(tmp_path: Path) -> None:
     assert "return" in done.stdout
 
 
+@pytest.mark.parametrize(("stdout", "code"), [("pipe", 0), ("/dev/full", 2)])
+def test_a_command_ends_its_work_where_stdout_cannot_be_written(
+    tmp_path: Path, stdout: str, code: int
+) -> None:
+    random_dataset(env_id="Hopper-v4").save(tmp_path / "set.fastifo")
+    command = [sys.executable, "-W", "ignore", "-u", "-m", "fastifo", "train", "bc"]
+    flags = ["--num-updates", "2", "--hidden-sizes", "8", "--episodes", "1", "--out", "run"]
+    if stdout == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(stdout, os.O_WRONLY)
+    done = subprocess.run(
+        [*command, "--dataset", "set.fastifo", *flags],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == code, done.stderr
+    message = "fastifo: stdout: could not be written ([Errno 28] No space left on device)"
+    assert (message in done.stderr) == (stdout != "pipe")
+    assert "Broken pipe" not in done.stderr
+    assert {"returns.npz", "returns-deterministic.npz"} <= {*os.listdir(tmp_path / "run")}
+
+
 def test_an_interruption_without_a_reason_has_a_readable_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,13 @@ def test_runs_of_the_same_algorithm_are_labelled_by_their_folder(tmp_path: Path)
         make_run(tmp_path / name, seeds=1)
     make_run(tmp_path / "v", "vfo_bin")
     assert [run.label for run in read_runs(tmp_path)] == ["narrow", "wide", "vfo_bin"]
+
+
+def test_a_folder_whose_name_is_no_utf_8_can_be_reported(tmp_path: Path) -> None:
+    for name in (b"a", b"caf\xe9"):
+        make_run(tmp_path / os.fsdecode(name), seeds=1)
+    report(tmp_path)
+    assert "caf?" in (tmp_path / "report.html").read_text()
 
 
 def test_each_dataset_has_its_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

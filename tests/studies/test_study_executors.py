@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import fastifo
+from fastifo.report.report import report
 from fastifo.studies.grid import train_and_evaluate
 from fastifo.utils.executors import OpenExecutor
 from fastifo.utils.lease import folder_lease
@@ -51,6 +52,30 @@ def test_the_runs_of_a_study_on_an_executor(tmp_path: Path) -> None:
     assert weights(tmp_path / "there") == weights(tmp_path / "here")
     with folder_lease(tmp_path / "there"), pytest.raises(BlockingIOError, match="in use by"):
         train_and_evaluate(tmp_path / "there", *task, executor=executor, files=files, **fields)
+
+
+@pytest.mark.parametrize("executor", [None, Pickled()])
+def test_a_run_that_diverges_does_not_stop_the_study(
+    tmp_path: Path, executor: Pickled | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def study() -> None:
+        train_and_evaluate(
+            tmp_path, ("iql", "bc"), "Hopper-v4", [random_dataset(env_id="Hopper-v4")],
+            files=[tmp_path / "data.fastifo"], executor=executor, num_updates=10, seeds=(0,),
+            episodes=2, progress=False, log_every=5, inverse_temperature=1e38,
+            max_weight=float("inf"), **SMALL,
+        )  # fmt: skip
+
+    with pytest.warns(UserWarning, match="iql: member 0, seed=0: policy_loss"):
+        study()
+    study()
+    message = "iql/0: iql: no member's losses are finite"
+    assert capsys.readouterr().err.count(message) == 2
+    assert (tmp_path / "runs/Hopper-v4/bc/returns.npz").exists()
+    report(tmp_path)
+    printed = capsys.readouterr().out
+    assert "diverged" in printed
+    assert "not evaluated" not in printed
 
 
 def test_self_improvement_on_an_executor(tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_the_table_has_every_member_and_what_choosing_has_cost(reference: Path) 
     assert max(stopped) <= min(m.rungs[0].mean or 0.0 for m in complete)
 
 
+@pytest.mark.parametrize("content", ["{}", '{"populations": 0}'])
+def test_damaged_packing_is_named(data: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "search" / "packing.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"packing\.json: populations: expected an integer"):
+        run(data, tmp_path)
+
+
 def test_the_best_setting_is_trained_anew_with_fresh_seeds(reference: Path, data: Path) -> None:
     result = Sweep.load(reference / "sweep.json")
     run = fastifo.open_run(reference / "final")

@@ -100,6 +100,16 @@ def test_a_place_where_nothing_can_be_written_is_known_before(tmp_path: Path) ->
     assert contents(tmp_path) == {"file": b"kept"}
 
 
+@pytest.mark.parametrize("letter", ["e", "é", "文", "\U0001f4c1"])
+def test_a_name_of_any_length_that_a_disk_accepts_can_be_written(
+    tmp_path: Path, letter: str
+) -> None:
+    path = tmp_path / (letter * (255 // len(letter.encode())))
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
+    assert contents(tmp_path) == {path.name: b"new"}
+
+
 def test_writing_leaves_no_open_file(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
