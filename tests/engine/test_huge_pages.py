@@ -3,6 +3,8 @@
 import mmap
 import platform
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,24 @@ def test_memory_in_use_moves_to_huge_pages() -> None:
         pytest.skip("moves memory in use from Linux 6.1 on")
     assert huge_kilobytes() - before >= ALIGNED_KB
     assert torch.equal(values, given)
+
+
+def test_other_threads_run_while_memory_moves() -> None:
+    values, times, done = in_use(512 * 2**20, huge=False), [], threading.Event()
+
+    def note_times() -> None:
+        while not done.wait(0.005):
+            times.append(time.perf_counter())
+
+    thread = threading.Thread(target=note_times)
+    thread.start()
+    try:
+        started = time.perf_counter()
+        advise(values)
+        elapsed = time.perf_counter() - started
+    finally:
+        done.set()
+        thread.join()
+    if elapsed < 0.1:
+        pytest.skip("needs a system that moves memory in use")
+    assert any(0.2 < (t - started) / elapsed < 0.8 for t in times)
