@@ -174,9 +174,12 @@ PYBIND11_MODULE(_C, m) {
   bind_source_plan(m);
   bind_plan(m);
   bind_names(m);
-  m.def("advise_huge_pages", [](std::uintptr_t data, size_t bytes) {
-    fastifo::advise_huge_pages(reinterpret_cast<void*>(data), bytes);
-  });
+  m.def(
+      "advise_huge_pages",
+      [](std::uintptr_t data, size_t bytes) {
+        fastifo::advise_huge_pages(reinterpret_cast<void*>(data), bytes);
+      },
+      py::call_guard<py::gil_scoped_release>());
   py::list isas;  // those that this machine has, the fastest first
 #ifdef FASTIFO_WITH_avx512
   py::module_ avx512 = m.def_submodule("avx512");

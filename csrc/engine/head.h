@@ -107,7 +107,7 @@ class Head {
                        const Panels& action, int64_t total_rows) const {
     const int64_t terms = plan_.flag("sums_error") ? total_rows : total_rows * plan_.action_dim;
     const ActionPanels actions{plan_.action_dim, outputs, action, error_, distance_.data()};
-    actions.write(rows, [&](int64_t panel, int64_t dim, int64_t v) {
+    actions.write(rows, rows.first + count, [&](int64_t panel, int64_t dim, int64_t v) {
       return tanh(load(outputs.line(panel, dim) + v));
     });
     double loss = 0.0;

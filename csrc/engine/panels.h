@@ -1,7 +1,9 @@
 // Matrices stored in panels of 16 columns. Element (row, column) is at
 // (column / 16 * rows + row) * 16 + column % 16, so 16 consecutive numbers ("a line") are one row
 // of one panel. Activations are [features, batch], weights [inputs, outputs]. Both sizes are padded
-// to multiples of 32; the padding is 0 and stays 0.
+// to multiples of 32. The padding of features, inputs and outputs is 0 and stays 0. In the padding
+// of the batch gradients are 0 and activations any numbers that come from this member's data and
+// weights: a NaN that another member left there would survive the product with 0.
 #pragma once
 
 #include <algorithm>

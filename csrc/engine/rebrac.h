@@ -157,7 +157,7 @@ class ReBRACUpdate {
     const Real limit = step.method.noise_clip, deviation = step.method.policy_noise;
     const ActionPanels next{plan_.action_dim, action_of(next_pair_), next_action_, error_,
                             array(kNextDistance)};
-    next.write(step.rows, [&](int64_t panel, int64_t dim, int64_t v) {
+    next.write(step.rows, plan_.batch, [&](int64_t panel, int64_t dim, int64_t v) {
       const Vec<Real> move = clip(deviation * load(noise.line(panel, dim) + v), limit);
       return clip(tanh(load(raw.line(panel, dim) + v)) + move, Real(1));
     });
@@ -219,7 +219,7 @@ class ReBRACUpdate {
     const Panels out = policy_.output(step.policy.depth() - 1);
     const ActionPanels actions{plan_.action_dim, action_of(pair_), action_of(pair_), error_,
                                array(kDistance)};
-    actions.write(step.rows, [&](int64_t panel, int64_t dim, int64_t v) {
+    actions.write(step.rows, plan_.batch, [&](int64_t panel, int64_t dim, int64_t v) {
       return tanh(load(out.line(panel, dim) + v));
     });
     clock.lap(kPolicy);

@@ -76,15 +76,16 @@ class NativePlan:
             drawn.insert(0, ("initial", dataset.background, 0))
         if "policy" in needs:
             drawn.append(("policy", dataset.background, window))
-        addresses: dict[int, dict[str, int]] = {}  # of columns, by identity of their episodes
+        # Addresses of columns, by identity of their episodes and whether there are actions.
+        addresses: dict[tuple[int, bool], dict[str, int]] = {}
         sources = []
         for name, episodes, length in drawn:
-            if id(episodes) not in addresses:
-                with_action = name != "expert" or "expert_action" in needs
-                addresses[id(episodes)] = self._columns(episodes, with_action, "reward" in needs)
+            key = id(episodes), name != "expert" or "expert_action" in needs
+            if key not in addresses:
+                addresses[key] = self._columns(episodes, key[1], "reward" in needs)
             source = _C.SourcePlan()
             source.purpose, source.transitions = purpose(stage, name), episodes.num_transitions
-            for column, address in addresses[id(episodes)].items():
+            for column, address in addresses[key].items():
                 setattr(source, column, address)
             if length is not None:
                 source.windows = self._windows(episodes, length)

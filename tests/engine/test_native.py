@@ -1,5 +1,6 @@
 """The native engine, compared with the torch learners that define its results."""
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -193,6 +194,14 @@ def test_callbacks_get_the_weights_of_their_update() -> None:
     for index, count in enumerate((10, 20, 30)):
         policy: Any = train("bc", random_dataset(), count).learners[0].policy
         assert torch.equal(weights[index], policy.body.layers[0].weight)
+
+
+def test_the_same_episodes_may_be_expert_and_background() -> None:
+    dataset = random_dataset()
+    dataset = dataclasses.replace(dataset, expert=dataset.background)
+    engines = ("native", "torch")
+    runs = [train("vfo_bin", dataset, 5, precision="fp64", engine=engine) for engine in engines]
+    assert distance(*runs) < 1e-12
 
 
 def test_a_member_that_diverges_is_named_and_the_others_train_on() -> None:

@@ -160,6 +160,20 @@ def test_threads_that_share_a_member_sum_in_the_same_order(name: str) -> None:
                 assert torch.equal(result[key], value), key
 
 
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_member_of_nan_does_not_reach_the_members_that_use_its_memory_next(name: str) -> None:
+    learner = train(name, random_dataset(), 1, seeds=[1, 2, 3]).learners[-1]
+    sound, last = copy.deepcopy(learner), learner.num_updates + 6
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter[1] = torch.nan
+    broken, expected = train_natively(learner, last), train_natively(sound, last)
+    assert torch.equal(broken.totals[::2], expected.totals[::2])
+    for a, b in zip(learner.parameters(), sound.parameters(), strict=True):
+        assert a[1].isnan().any()
+        assert torch.equal(a[::2], b[::2])
+
+
 @pytest.mark.thread_sanitizer
 def test_the_parts_of_an_update_are_timed_for_each_member_and_thread() -> None:
     learner = train("vfo_bin", random_dataset(), 1, seeds=[1, 2]).learners[0]
