@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastifo.data.frames import Frames, as_frames
@@ -198,7 +199,7 @@ class Episodes(Record):
         total = torch.cat([total.new_zeros(1), total])
         return total[self.start[1:]] - total[self.start[:-1]]
 
-    def take(self, episodes: Sequence[int]) -> "Episodes":
+    def take(self, episodes: Sequence[int] | NDArray[Any]) -> "Episodes":
         """The episodes with these indices, in that order; their columns are copied, frames not.
 
         An index may count from the end.  Raises TypeError for booleans, IndexError if there is no

@@ -221,7 +221,7 @@ def test_actions_are_mapped_from_their_bounds_and_back() -> None:
 
 def test_actions_of_episodes_of_a_dataset_are_not_mapped_again() -> None:
     parts = [{"obs": np.ones((3, 2)), "action": np.array([[0.5], [4.0]]), "terminal": True}] * 2
-    bounds = {"action_low": 0.0, "action_high": 4.0}
+    bounds: dict[str, Any] = {"action_low": 0.0, "action_high": 4.0}
     dataset = Dataset.from_episodes(parts, parts, **bounds)
     assert dataset.expert is not None
     assert dataset == Dataset.from_episodes(dataset, dataset.expert, **bounds)
