@@ -63,7 +63,8 @@ def test_memory_in_use_moves_to_huge_pages() -> None:
 
 
 def test_other_threads_run_while_memory_moves() -> None:
-    values, times, done = in_use(512 * 2**20, huge=False), [], threading.Event()
+    values, done = in_use(512 * 2**20, huge=False), threading.Event()
+    times: list[float] = []
 
     def note_times() -> None:
         while not done.wait(0.005):
