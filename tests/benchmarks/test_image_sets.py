@@ -122,7 +122,7 @@ def test_what_cannot_be_filmed_is_refused_before_anything_is_played(
 ) -> None:
     with pytest.raises(ValueError, match="no camera 'trakc'; did you mean 'track'"):
         fastifo.load(f"{CHEETAH}{SMALL},cameras=trakc", progress=False)
-    with pytest.raises(ValueError, match="EnvPool has no cameras for it"):
+    with pytest.raises(ValueError, match="EnvPool does not render it"):
         fastifo.load("sibench:metaworld/Reach/image/d=1", progress=False)
     dataclasses.replace(dataset, env_kwargs={}).with_cameras().save(tmp_path / "a.fastifo")
     with pytest.raises(ValueError, match="sets of images are played by an expert, found recorded"):

@@ -80,6 +80,9 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, data: bytes) -> Non
 def test_a_file_of_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_tensors({"w": torch.zeros(2)}, {"format": "fastifo-checkpoint", "version": 1}, path)
+    with pytest.raises(ValueError, match=r"expected a file of fastifo, HDF5, .* found another"):
+        fastifo.load(path)
+    path = path.rename(tmp_path / "model.fastifo")
     with pytest.raises(
         ValueError, match="expected a fastifo-dataset file, found one that is trunc"
     ):

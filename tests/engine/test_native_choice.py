@@ -20,7 +20,7 @@ from helpers import random_dataset
         ({"activation": "elu"}, "with relu, not elu"),
         ({"kernel_reading": "targets"}, "smooths logits, not targets"),
         ({"precision": "tf32"}, "does not train in tf32"),
-        ({"fused": False}, "references"),
+        ({"fused": False}, "does not support fused=False"),
         ({"hidden_sizes": (4,) * MAX_DEPTH}, "at most 16 layers"),
     ],
 )

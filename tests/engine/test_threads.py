@@ -149,5 +149,6 @@ sys.exit(code)
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2"}
     assert (
-        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+        subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False).returncode
+        == 0
     )

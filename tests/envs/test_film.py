@@ -73,5 +73,5 @@ def test_observations_that_are_not_finite_are_named() -> None:
 
 
 def test_what_only_envpool_has_is_not_filmed() -> None:
-    with pytest.raises(ValueError, match="metaworld/Reach: EnvPool has no cameras for it"):
+    with pytest.raises(ValueError, match="metaworld/Reach: EnvPool does not render it"):
         film(policy(), as_spec("metaworld/Reach"), **SMALL)

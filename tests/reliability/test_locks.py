@@ -153,4 +153,4 @@ def test_a_script_that_starts_itself_again_does_not_wait_for_itself(
         [sys.executable, script], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.stdout == "exit code 1\n"
-    assert "work for it: a script has to do its work below `if __name__ ==" in done.stderr
+    assert "put the code of the script under `if __name__ ==" in done.stderr
