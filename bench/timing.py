@@ -17,6 +17,7 @@ import torch
 
 from fastifo import _C
 from fastifo.engine.graph import EAGER_STEPS, GraphedStep
+from fastifo.utils.provenance import is_core_current
 
 ROOT = Path(__file__).parents[1]
 
@@ -175,7 +176,10 @@ def machine(device: torch.device) -> str:
 
 
 def current_commit() -> str:
-    """The checkout's commit in 12 digits, or "none" outside a git checkout."""
+    """The checkout's commit in 12 digits, or "none" outside a git checkout.
+
+    "-core" follows if the compiled core was built from other sources than the checkout's.
+    """
     try:
         result = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
@@ -186,7 +190,7 @@ def current_commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "none"
-    return result.stdout.strip()
+    return result.stdout.strip() + ("" if is_core_current(ROOT) else "-core")
 
 
 def results_name(machine: str) -> str:

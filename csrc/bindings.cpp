@@ -117,6 +117,7 @@ void bind_names(py::module_& m) {
   m.def("metric_names", &fastifo::metric_names);
   m.attr("parts") = py::make_tuple(FASTIFO_PARTS);
   m.attr("max_member_threads") = fastifo::kMaxMemberThreads;
+  m.attr("source_digest") = FASTIFO_SOURCE_DIGEST;
 }
 
 // Binds the native engine of one instruction set.

@@ -23,10 +23,11 @@ import torch
 import fastifo
 from bench.arguments import make_parser
 from bench.studies.cells import Cell, Results, updates_before
-from bench.timing import current_commit, processor
+from bench.timing import ROOT, current_commit, processor
 from fastifo import _C, Dataset, algos
 from fastifo.utils.devices import choose_device
 from fastifo.utils.lease import LEASE, folder_lease
+from fastifo.utils.provenance import is_core_current
 from fastifo.utils.statistics import bootstrap_interval
 from fastifo.utils.text import number_texts
 
@@ -215,6 +216,11 @@ def main(module: str, doc: str | None, path: Path, cells: Callable[[bool], Seque
         for cell in cells(options.paper or torch.cuda.is_available())
         if all(text in cell.label for text in options.only)
     ]
+    if not is_core_current(ROOT):
+        raise SystemExit(
+            f"{module}: expected the core of this checkout's csrc, found one that was built from "
+            "other sources; run pip install -e ."
+        )
     results = Results(options.results)
     if options.list:
         print("\n".join(status_lines(selected, results, options.out)))

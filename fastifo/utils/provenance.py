@@ -1,13 +1,17 @@
 """Which fastifo made a file: its version, and the commit where it is known."""
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+from fastifo import _C
+
 PACKAGE = Path(__file__).parents[1]
+CORE_FILES = (".cpp", ".cu", ".cuh", ".h")
 
 
 def version() -> str:
@@ -19,8 +23,8 @@ def version() -> str:
 def commit() -> str | None:
     """The commit of fastifo's code in 12 digits; None where it is not known.
 
-    It is that of the checkout that the package is imported from, with "-dirty" if files differ from
-    it, or else the one that pip installed the package from.
+    It is that of the checkout that the package is imported from, with "-dirty" if files or the
+    compiled core differ from it, or else the one that pip installed the package from.
     """
     return _checkout() or _installed()
 
@@ -38,8 +42,21 @@ def _checkout() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    # A virtual environment may lie in another project's checkout.
-    return text if Path(top) / "fastifo" == PACKAGE.resolve() else None
+    if Path(top) / "fastifo" != PACKAGE.resolve():
+        return None  # a virtual environment may lie in another project's checkout
+    return text if text.endswith("-dirty") or is_core_current(Path(top)) else f"{text}-dirty"
+
+
+def is_core_current(checkout: Path) -> bool:
+    """Whether the compiled core was built from these sources of a checkout."""
+    folder = checkout / "csrc"
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    lines = (
+        f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n"
+        for name in sorted(names)
+        if name.endswith(CORE_FILES)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest() == getattr(_C, "source_digest", "")
 
 
 def _installed() -> str | None:
