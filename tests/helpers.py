@@ -1,5 +1,7 @@
 """Small datasets and learners for tests."""
 
+import os
+import sys
 from typing import Any
 
 import torch
@@ -21,6 +23,15 @@ SMALL_UNET: dict[str, Any] = {  # for methods with a diffusion model
     "horizon": 4,
     "diffusion_batch_size": 8,
 }
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """Environment variables with which a subprocess imports what this process does.
+
+    An empty entry of PYTHONPATH is the working directory. In a checkout its source would shadow the
+    installed package, so no such entry remains.
+    """
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
 
 
 def random_dataset(

@@ -1,7 +1,6 @@
 """The native engine, compared with the torch learners that define its results."""
 
 import dataclasses
-import os
 import resource
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from engine.runs import NATIVE, STEADY, state, train
 from fastifo import _C
 from fastifo.engine.metrics import read_metrics
 from fastifo.nn.heads import NormalPolicy
-from helpers import random_dataset
+from helpers import child_environment, random_dataset
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in NATIVE),
@@ -253,7 +252,7 @@ def test_too_few_threads_raise_an_error_or_do_not_change_the_result(
     done = subprocess.run(
         [sys.executable, "-c", FEW_THREADS, str(members)],
         capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=child_environment(OMP_NUM_THREADS="1"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, -1)),
     )  # fmt: skip
     assert expected in done.stdout, done.stderr

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from fastifo.algos.iql import IQL
 from fastifo.engine.torch_engine import threads_for
 from fastifo.utils import openmp
 from fastifo.utils.parallel import at_most_threads
-from helpers import make_learner, random_dataset
+from helpers import child_environment, make_learner, random_dataset
 
 
 @pytest.fixture
@@ -146,9 +145,6 @@ code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 timer.cancel()
 sys.exit(code)
 """
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2"}
-    assert (
-        subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False).returncode
-        == 0
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=child_environment(OMP_NUM_THREADS="2"), check=False)
+    assert done.returncode == 0

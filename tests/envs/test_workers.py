@@ -21,6 +21,7 @@ from fastifo.envs.returns import Returns
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import as_spec
 from fastifo.envs.workers import WorkerLanes
+from helpers import child_environment
 from support import LinearPolicy
 
 SCRIPT = """
@@ -130,7 +131,7 @@ def test_processes_do_not_run_a_script_that_they_do_not_need(tmp_path: Path) -> 
     for needs_script, count in ((False, 1), (True, 2)):
         done = subprocess.run(
             [sys.executable, script, str(needs_script)], capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
+            env=child_environment(), check=False,
         )  # fmt: skip
         assert done.stdout.count("script") == count
         if needs_script:

@@ -5,7 +5,6 @@ Each test kills at a sample of the changes; `python -m reliability.killpoints SC
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,16 +12,15 @@ from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from helpers import child_environment
 
 
 def kill_everywhere(scenario: str, folder: Path, stride: int) -> dict[str, Any]:
     """What `killpoints.py` found."""
-    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-W", "ignore", "-m", "reliability.killpoints"]
     done = subprocess.run(
         [*command, scenario, str(folder / "x"), str(stride)],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
         cwd=folder,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,6 @@
 """Sweeps: what they choose, that they resume, and that nothing that dies changes the result."""
 
 import csv
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from fastifo.studies.population import Advance, Population
 from fastifo.studies.sweep_results import Sweep
 from fastifo.utils.executors import InProcess
 from fastifo.utils.lease import folder_lease
-from helpers import random_dataset
+from helpers import child_environment, random_dataset
 from sabotage import TINY, Sabotage
 from support import contents
 
@@ -137,14 +136,13 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_nothing(
     reference: Path, data: Path, tmp_path: Path
 ) -> None:
     out, marks = tmp_path / "sweep", tmp_path / "marks"
-    path = [str(Path(sabotage.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = (
         f"import sabotage; sabotage.killed_driver({str(data)!r}, {str(out)!r}, {str(marks)!r})"
     )
     guarded = f"if __name__ == '__main__':\n    {command}"
     driver = subprocess.run(
         [sys.executable, "-c", guarded], cwd=tmp_path, check=False, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(CUDA_VISIBLE_DEVICES=""),
     )  # fmt: skip
     assert driver.returncode == -signal.SIGKILL, driver.stderr
     assert driver.stderr.count("a worker process died (exit code -9") == 2  # one at each rung

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import fastifo
-import jobs
 from fastifo.algos import ALGORITHMS
 from fastifo.utils.parallel import GRACE_S, run_jobs
+from helpers import child_environment
 from jobs import Fail, Linger, Touch, Unreadable
 
 NEEDS_CORES = pytest.mark.skipif(
@@ -69,11 +69,10 @@ def test_prepared_data_has_the_same_bits_on_any_number_of_threads(
 
 
 def start(function: str, folder: Path) -> "subprocess.Popen[str]":
-    path = [str(Path(jobs.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", f"import jobs; jobs.{function}({str(folder)!r})"],
         cwd=folder,  # inside a checkout, its source would shadow the installed package
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(CUDA_VISIBLE_DEVICES=""),
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
