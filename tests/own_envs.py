@@ -1,6 +1,7 @@
 """Environments of a user: small tasks with Gymnasium's interface, and some that misbehave."""
 
 import os
+import signal
 from typing import Any
 
 import gymnasium
@@ -194,6 +195,11 @@ class Boxes(Line):
 def make_line(goal: float = 0.0) -> Line:
     """As a function."""
     return Line(goal=goal)
+
+
+def make_killed() -> Any:
+    """The system ends the process meanwhile, as when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_number() -> int:

@@ -140,15 +140,9 @@ def test_processes_do_not_run_a_script_that_they_do_not_need(tmp_path: Path) -> 
             assert "played 2" in done.stdout, done.stderr
 
 
-def die() -> GymnasiumEnv:
-    """What makes an environment, where the system ends the process meanwhile."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
 def test_a_process_that_is_killed_at_its_start_does_not_blame_the_script() -> None:
     with pytest.raises(ChildProcessError, match=r"exit code -9 .* creating the environment$"):
-        WorkerLanes(die, 1, 1)
+        WorkerLanes(own_envs.make_killed, 1, 1)
 
 
 def test_what_cannot_be_sent_to_a_process_is_refused() -> None:
