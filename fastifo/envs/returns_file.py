@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastifo.utils.files import UNREADABLE, check_regular, parse_json, write_atomic
 from fastifo.utils.schema import Map, Optional, check_schema
 
+REMEDY = "delete it and evaluate again; if a sweep wrote it, run the sweep again"
 HEADER = {
     "env_id": str,
     "deterministic": bool,
@@ -55,20 +56,20 @@ def read_returns(path: Path) -> dict[str, Any]:
     except UNREADABLE as error:
         raise ValueError(
             f"{path}: expected the returns of a run, found a damaged or unrelated file "
-            f"({error!r}); evaluate again"
+            f"({error!r}); {REMEDY}"
         ) from None
-    check_schema(header, HEADER, path, "evaluate again", "header")
+    check_schema(header, HEADER, path, REMEDY, "header")
     kinds = returns.dtype.kind + lengths.dtype.kind
     if returns.ndim != 2 or returns.shape != lengths.shape or kinds != "fi":
         raise ValueError(
             f"{path}: returns, lengths: expected numbers [members, episodes], found "
             f"{returns.dtype} {list(returns.shape)} and {lengths.dtype} "
-            f"{list(lengths.shape)}; evaluate again"
+            f"{list(lengths.shape)}; {REMEDY}"
         )
     if successes is not None and (successes.shape, successes.dtype.kind) != (returns.shape, "f"):
         raise ValueError(
             f"{path}: successes: expected numbers {list(returns.shape)}, found "
-            f"{successes.dtype} {list(successes.shape)}; evaluate again"
+            f"{successes.dtype} {list(successes.shape)}; {REMEDY}"
         )
     fields = {name: header[name] for name in HEADER if name in header}
     if fields.get("reference") is not None:
@@ -79,6 +80,6 @@ def read_returns(path: Path) -> dict[str, Any]:
         if len(fields[name]) not in (0, len(returns)):
             raise ValueError(
                 f"{path}: {name}: expected {len(returns)}, one for each member, found "
-                f"{len(fields[name])}; evaluate again"
+                f"{len(fields[name])}; {REMEDY}"
             )
     return {"returns": returns, "lengths": lengths, "successes": successes, **fields}

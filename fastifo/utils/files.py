@@ -220,9 +220,10 @@ def parse_json(text: str | bytes, path: Path) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError(f"{path}: expected JSON, found one that is nested too deep") from None
+        found = "one that is nested too deep"
     except ValueError as error:  # also of text that is not UTF-8, and of numbers too long to parse
-        raise ValueError(f"{path}: expected JSON, found something else ({error})") from None
+        found = f"something else ({error})"
+    raise ValueError(f"{path}: expected JSON, found {found}; restore it from a copy")
 
 
 def check_regular(path: Path) -> None:

@@ -47,7 +47,12 @@ class Lease:
             return False
 
     def check(self) -> None:
-        """Raises BlockingIOError if another process has taken the lease over."""
+        """Raises BlockingIOError if another process has taken the lease over or it was deleted."""
+        if not self.path.exists():
+            raise BlockingIOError(
+                f"{self.path}: expected this process's lease, found nothing there; start it again "
+                "and leave the file until it ends, so that no other process works in the folder"
+            )
         if not self.is_held():
             raise BlockingIOError(
                 f"{self.path.parent}: another process took over, because this one had not "

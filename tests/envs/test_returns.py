@@ -53,6 +53,7 @@ def test_a_damaged_or_unrelated_returns_file_is_refused(tmp_path: Path) -> None:
         except ValueError as error:
             messages.append(str(error))
     assert all("returns.npz: expected the returns of a run" in text for text in messages)
+    assert all(text.endswith("if a sweep wrote it, run the sweep again") for text in messages)
     assert len(messages) > len(cuts) + len(unrelated) + len(flips) // 2
     with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
         Returns.load(tmp_path / "nowhere")

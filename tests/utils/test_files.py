@@ -124,7 +124,9 @@ def test_json_round_trips_and_other_content_is_refused(tmp_path: Path) -> None:
     assert read_json(path) == {"a": [1, 2.5, None]}
     for content in (path.read_bytes()[:-4], b"\xff\xfe", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"value\.json: expected JSON, found something else"):
+        with pytest.raises(
+            ValueError, match=r"value\.json: expected JSON, found something else.*copy"
+        ):
             read_json(path)
 
 

@@ -100,6 +100,14 @@ def test_an_owner_notices_that_it_lost_the_lease(
     assert json.loads((tmp_path / LEASE).read_text())["machine"] == "elsewhere"  # is left
 
 
+def test_an_owner_notices_that_its_lease_was_deleted(tmp_path: Path) -> None:
+    with folder_lease(tmp_path) as held:
+        held.check()
+        (tmp_path / LEASE).unlink()
+        with pytest.raises(BlockingIOError, match=r"expected this process's lease, found nothing"):
+            held.check()
+
+
 def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(source: Any, target: Any) -> None:
         raise OSError(95, "not supported")
