@@ -1,6 +1,7 @@
 """Opening run folders: a run to use, or the files of a run to continue."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SAME_RUN_KEYS = (  # in which two configs of the same run agree
     "members",
     "precision",
     "env_id",
+    "env_kwargs",
     "action_bounds",
     "datasets",
 )
@@ -118,6 +120,22 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
     return run
 
 
+def _keep_env(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Takes from the folder what this call leaves open of the environment.
+
+    `Run.evaluate(env=..., env_kwargs=...)` may have recorded it there.
+    old, new: the configs of the folder and of this call; `new` gets what the run gets.
+    """
+    recorded = old.setdefault("env_kwargs", new["env_kwargs"])  # older folders do not have it
+    if new["env_id"] is None:
+        run.env_id = new["env_id"] = old["env_id"]
+        run.env_kwargs = new["env_kwargs"] = recorded
+    elif new["env_kwargs"].items() <= recorded.items():
+        if run.env is not None:
+            run.env = dataclasses.replace(run.env, settings={**run.env.settings, **recorded})
+        run.env_kwargs = new["env_kwargs"] = recorded
+
+
 def _with_defaults(run: Run, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Members of a folder, with the defaults of fields that did not exist when it was written."""
     config = type(run.members[0].config)
@@ -184,12 +202,11 @@ def _open_checkpoints(run: Run, folder: Path, resume: bool, relabel_only: bool) 
     checkpoints.check_metrics()
     new = json.loads(json.dumps(run.to_json()))
     old = old | {"members": _with_defaults(run, old["members"])}
-    if new["env_id"] is None:  # `Run.evaluate(env=...)` may have named one
-        run.env_id = new["env_id"] = old["env_id"]
-        run.env_kwargs = old.get("env_kwargs", {})
+    _keep_env(run, old, new)
     differing = [name for name in SAME_RUN_KEYS if old.get(name) != new[name]]
     if differing:
-        hint = ", or correct it with `fastifo evaluate --env-id`" if differing == ["env_id"] else ""
+        is_env = {*differing} <= {"env_id", "env_kwargs"}
+        hint = ", or correct it with `fastifo evaluate --env-id --env-arg`" if is_env else ""
         raise ValueError(
             f"{folder}: holds another run (it differs in {', '.join(differing)}); choose another "
             f"folder{hint}"

@@ -18,6 +18,7 @@ from engine.runs import ALL, assert_equal_bits, train
 from fastifo.data.dataset import Dataset
 from fastifo.engine.checkpoint import Checkpoints
 from fastifo.engine.metrics import read_metrics
+from fastifo.engine.run_folder import open_folder
 from helpers import random_dataset
 
 
@@ -138,6 +139,40 @@ def test_other_action_bounds_are_another_run(tmp_path: Path) -> None:
     train("bc", bounded(1.0), 5, out=tmp_path)
     with pytest.raises(ValueError, match="differs in action_bounds"):
         train("bc", bounded(5.0), 5, out=tmp_path)
+
+
+ENDLESS = {"terminate_when_unhealthy": False}  # Hopper's episodes then last as long as they may
+
+
+def test_other_settings_of_the_environment_are_another_run(tmp_path: Path) -> None:
+    data = random_dataset(env_id="Hopper-v4")
+    train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS)
+    changed: tuple[dict[str, Any], ...] = ({"terminate_when_unhealthy": True}, {"frame_skip": 2})
+    for other in (*changed, ENDLESS | {"max_episode_steps": 5}):
+        with pytest.raises(ValueError, match=r"differs in env_kwargs.*evaluate --env-id --env-arg"):
+            train("bc", data, 5, out=tmp_path, env="Hopper-v4", env_kwargs=other)
+    assert fastifo.open_run(tmp_path).env_kwargs == ENDLESS
+
+
+def test_settings_that_an_evaluation_recorded_are_kept(tmp_path: Path) -> None:
+    data = random_dataset(env_id="Hopper-v4")
+    run = train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS)
+    run.evaluate(2, env_kwargs={"max_episode_steps": 5}, progress=False)
+    recorded = ENDLESS | {"max_episode_steps": 5}
+    for kwargs in (ENDLESS, recorded, None):
+        run = train("bc", data, 10, out=tmp_path, env_kwargs=kwargs)
+        assert run.env_kwargs == recorded
+        assert (run.evaluate(2, progress=False).lengths == 5).all()
+    assert fastifo.open_run(tmp_path).env_kwargs == recorded
+
+
+def test_a_folder_of_an_earlier_version_takes_the_settings(tmp_path: Path) -> None:
+    data = random_dataset(env_id="Hopper-v4")
+    train("bc", data, 5, out=tmp_path)
+    content, checkpoints = open_folder(tmp_path)
+    del content["env_kwargs"]
+    checkpoints.write_config(content)
+    assert train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS).env_kwargs == ENDLESS
 
 
 def test_a_larger_num_updates_continues_the_run(tmp_path: Path) -> None:
