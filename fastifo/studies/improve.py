@@ -72,8 +72,10 @@ def improve(
     executor: runs the seeds of an iteration in parallel, possibly on other machines, see
         `fastifo.utils.machines`; None: one after the other in this process.
     fields: arguments of `fastifo.train`.
-    Every iteration has a run folder and a dataset in `out`; a finished one is not repeated.
-    Raises ValueError if `out` contains another improvement, and the errors of `train`.
+    Every iteration has a run folder and a dataset in `out`; a finished one is not repeated. A seed
+    that diverges does not stop the others.
+    Raises ValueError if `out` contains another improvement, FloatingPointError if every seed
+    diverged, and the other errors of `train`.
 
     With algorithm="dagger", the expert is queried for its actions: each iteration clones all data
     so far (with `bc`, whose fields are `fields`), plays, and labels every observation with the

@@ -1,8 +1,10 @@
 """The result of self-improvement and of DAgger."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +20,7 @@ class Improvement(Record):
 
     They are those of the iteration's data, episodes of the policy's sampled actions. With `dagger`
     and a beta above 0 they are those of other episodes, in which the policy acts alone. Returns
-    are undiscounted means.
+    are undiscounted means. Values are nan from the iteration on in which a seed diverged.
     """
 
     algorithm: str  # name of the method
@@ -49,11 +51,15 @@ class Improvement(Record):
 
     @property
     def rows(self) -> list[list[str]]:
-        """Cells of a table: for each iteration the value of each seed, and their mean."""
-        return [
-            [str(index), *(f"{value:.{self.digits}f}" for value in (*row, row.mean()))]
-            for index, row in enumerate(np.array(self.measured).T)
-        ]
+        """Cells of a table: for each iteration the value of each seed, and their mean.
+
+        The mean is that of the seeds that have not diverged.
+        """
+        values = np.array(self.measured).T  # [iterations + 1, seeds]
+        table = [[f"{value:.{self.digits}f}" for value in (*row, _mean(row))] for row in values]
+        for cells in table[1:]:  # data that were played have returns
+            cells[:] = ["diverged" if cell == "nan" else cell for cell in cells]
+        return [[str(index), *cells] for index, cells in enumerate(table)]
 
     def __str__(self) -> str:
         title = f"{self.env_id}: {self.algorithm}, {self.measure} after each iteration"
@@ -66,3 +72,9 @@ class Improvement(Record):
         with console.capture() as captured:
             console.print(table)
         return captured.get().rstrip()
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean of those that are not nan; nan if all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan

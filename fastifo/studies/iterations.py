@@ -1,6 +1,7 @@
 """Iterations of training and playing: their folders, and the order in which they are made."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,6 @@ from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from fastifo.data.dataset import Dataset, load_dataset
@@ -20,10 +20,13 @@ from fastifo.envs.spec import EnvSpec
 from fastifo.studies.improvement import FORMAT, Improvement
 from fastifo.utils.files import write_json
 from fastifo.utils.parallel import Executor
+from fastifo.utils.progress import say
 
 SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
 PLAYED = "played.fastifo"  # an iteration's episodes
 START = "start.fastifo"  # the first data, for other processes
+# Of each seed: return and success of the first data and after each iteration; None: it diverged.
+Measured = dict[int, list[tuple[float, float] | None]]
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,28 @@ class Experiment:
         """An iteration's episodes, as a background."""
         return load_dataset(self.played(seed, iteration))
 
-    def iterate(self, seed: int, iteration: int) -> tuple[float, float]:
+    def has_diverged(self, seed: int, iteration: int) -> bool:
+        """Whether a seed has no data for an iteration, because an earlier one diverged."""
+        return iteration > 0 and not self.played(seed, iteration - 1).exists()
+
+    def iterate(self, seed: int, iteration: int) -> tuple[float, float] | None:
         """One iteration of one seed, unless its episodes exist.
 
-        Returns mean return and rate of success, see `measure`.
+        Returns mean return and rate of success, see `measure`; None if this iteration or an
+        earlier one diverged.
         """
         path = self.played(seed, iteration)
         if not path.exists():
-            run = train(
-                self.learner or self.algorithm, self.data(seed, iteration), seeds=[seed],
-                out=path.parent / "run", progress=self.progress, env=self.env, **self.fields,
-            )  # fmt: skip
+            if self.has_diverged(seed, iteration):
+                return None
+            try:
+                run = train(
+                    self.learner or self.algorithm, self.data(seed, iteration), seeds=[seed],
+                    out=path.parent / "run", progress=self.progress, env=self.env, **self.fields,
+                )  # fmt: skip
+            except FloatingPointError as error:
+                say(f"{path.parent}: {error}. The other seeds go on")
+                return None
             policy = run.policy(0).to(torch.device("cpu"))
             self.play(policy, iteration).save(path)
         return self.measure(self.read(seed, iteration))
@@ -133,27 +147,47 @@ def run_iterations(
     seeds: tuple[int, ...],
     executor: Executor | None = None,
 ) -> Improvement:
-    """All iterations of all seeds; writes `improve.json` after each."""
-    measured = {seed: [experiment.measure(experiment.first)] for seed in seeds}
+    """All iterations of all seeds; writes `improve.json` after each.
+
+    Raises FloatingPointError if every seed diverged.
+    """
+    measured: Measured = {seed: [experiment.measure(experiment.first)] for seed in seeds}
     for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
         if executor is not None:
             remote = experiment.for_other_process()
-            waiting = [seed for seed in seeds if not experiment.played(seed, iteration).exists()]
+            waiting = [
+                seed
+                for seed in seeds
+                if not experiment.played(seed, iteration).exists()
+                and not experiment.has_diverged(seed, iteration)
+            ]
             executor.run([Iteration(remote, seed, iteration) for seed in waiting])
         for seed in seeds:
             measured[seed].append(experiment.iterate(seed, iteration))
-        returns, success = (
-            [[pair[column] for pair in measured[seed]] for seed in seeds] for column in (0, 1)
-        )
-        is_known = not np.isnan(success).any()
-        result = Improvement(
-            experiment.algorithm, experiment.env.id, seeds, returns, success if is_known else None
-        )
+        if all(pairs[-1] is None for pairs in measured.values()):
+            raise FloatingPointError(
+                f"{experiment.folder}: every seed has diverged by iteration {iteration}; lower "
+                "learning_rate, or raise temperature"
+            )
+        result = result_of(experiment, measured)
         content = {"format": FORMAT, **dataclasses.asdict(result)}
-        if not is_known:
+        if result.success is None:
             del content["success"]
         write_json(experiment.folder / "improve.json", content)
     return result
+
+
+def result_of(experiment: Experiment, measured: Measured) -> Improvement:
+    """The result so far."""
+    returns, success = (
+        [[nan if pair is None else pair[column] for pair in pairs] for pairs in measured.values()]
+        for column in (0, 1)
+    )
+    known = [pair for pairs in measured.values() for pair in pairs if pair is not None]
+    return Improvement(
+        experiment.algorithm, experiment.env.id, tuple(measured), returns,
+        None if any(math.isnan(rate) for _, rate in known) else success,
+    )  # fmt: skip
 
 
 def means(episodes: Episodes) -> tuple[float, float]:

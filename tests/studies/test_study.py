@@ -9,6 +9,7 @@ import pytest
 
 import fastifo
 from fastifo.data.dataset import Dataset
+from fastifo.engine.train import train
 from fastifo.report.aggregates import aggregate
 from fastifo.report.report import read_improvements, report
 from fastifo.report.runs import by_dataset, read_runs
@@ -183,6 +184,45 @@ def test_an_improvement_that_cannot_start_leaves_its_folder_free(tmp_path: Path)
     with pytest.raises(ValueError, match=r"expert observations have width 3, background obs.* 11;"):
         improve("vfo_bin", random_dataset(), dataset, out=tmp_path / "out", **fields, **SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_seed_that_diverges_does_not_stop_the_others(
+    tmp_path: Path, sets: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    first, whole = start(sets), tmp_path / "whole"
+    expected = run_improve(whole, first, 3)
+    calls = []
+
+    def diverging(*args: Any, **fields: Any) -> Any:
+        calls.append((fields["seeds"], fields["out"].parent.name))
+        if calls[-1] == ([1], "iteration-01"):
+            raise FloatingPointError("vfo_bin: no member's losses are finite")
+        return train(*args, **fields)
+
+    monkeypatch.setattr("fastifo.studies.iterations.train", diverging)
+    result = run_improve(tmp_path / "cut", first, 3)
+    assert calls[-2:] == [([1], "iteration-01"), ([0], "iteration-02")]
+    assert result.returns[0] == expected.returns[0]
+    assert result.returns[1][:2] == expected.returns[1][:2]
+    assert np.isnan(result.returns[1][2:]).tolist() == [True, True]
+    assert "seed-1/iteration-01: vfo_bin: no member" in capsys.readouterr().err
+    last = result.rows[-1]
+    assert last[2] == "diverged"
+    assert last[1] == last[3] != "nan"  # the mean is that of the other seed
+    assert report(tmp_path / "cut").name == "sawteeth.png"
+    again = run_improve(tmp_path / "cut", first, 4)
+    assert np.isfinite(again.returns[0]).all()
+    assert np.isnan(again.returns[1][2:]).all()
+
+
+def test_an_improvement_ends_when_every_seed_diverges(tmp_path: Path, sets: dict[str, Any]) -> None:
+    first = start(sets)
+    with (
+        pytest.raises(FloatingPointError, match="every seed has diverged by iteration 0; lower"),
+        pytest.warns(UserWarning, match="nan"),
+    ):
+        run_improve(tmp_path, first, 2, learning_rate=1e30, num_updates=30)
 
 
 def test_an_improvement_resumes(tmp_path: Path, sets: dict[str, Any]) -> None:
