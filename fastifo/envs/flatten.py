@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastifo.utils.text import leaves_of
+
 
 class Flattener:
     """Joins the parts of an observation into one float32 vector.
@@ -91,7 +93,7 @@ def _choose(name: str, leaves: dict[str, Any], keys: Sequence[str]) -> list[str]
         return sorted(leaves)
     chosen: list[str] = []
     for key in keys:
-        inner = [leaf for leaf in sorted(leaves) if leaf == key or leaf.startswith(f"{key}/")]
+        inner = leaves_of(key, leaves)
         if not inner:
             raise ValueError(
                 f"{name}: obs_keys: expected some of {', '.join(sorted(leaves))}, the observations "

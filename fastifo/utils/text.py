@@ -106,6 +106,11 @@ def number_texts(values: Iterable[float], spread: tuple[float, float] | None = N
     return [f"{value:.{digits}f}" for value in values]
 
 
+def leaves_of(key: str, leaves: Iterable[str]) -> list[str]:
+    """The leaves that a key names, sorted: itself, or all below it, as "a/b" below "a"."""
+    return sorted(leaf for leaf in leaves if leaf == key or leaf.startswith(f"{key}/"))
+
+
 def decimals_for(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
     """Decimals that show three digits of the largest value, or two where it is below 1.
 

@@ -39,6 +39,11 @@ OTHER_LAYOUTS = (
         options=",keys=a+b", refused="observations are a dictionary of a, b",
     ),
     Layout(
+        "Minari, Parquet, nested dictionary", "minari",
+        minari_arrow("parquet", keyed=True, nested=True), kept="all", options=",keys=a+b",
+        refused="observations are a dictionary of a/x, b; choose some with ,keys=a/x",
+    ),
+    Layout(
         "Minari, Arrow, a cut file", "minari", minari_arrow("arrow", damage=2), kept="all",
         episodes=(0, 1, 3, 4),
     ),

@@ -76,17 +76,24 @@ def lerobot(version: int = 3, *, ends: str = "", cameras: int = 0) -> Writer:
     return write
 
 
-def minari_arrow(data_format: str, *, keyed: bool = False, damage: int = -1) -> Writer:
-    """A writer of Minari's Arrow or Parquet folders.  damage: an episode that is cut short."""
+def minari_arrow(
+    data_format: str, *, keyed: bool = False, nested: bool = False, damage: int = -1
+) -> Writer:
+    """A writer of Minari's Arrow or Parquet folders.
+
+    keyed: observations are a dictionary.  nested: with another one in it.
+    damage: an episode that is cut short.
+    """
 
     def write(path: Path, truth: Truth) -> None:
         for e, obs in enumerate(truth.obs):
             last = np.arange(len(obs) - 1) == len(obs) - 2
             column = lists(obs)
             if keyed:
-                column = pa.StructArray.from_arrays(
-                    [pa.array(obs[:, 1]), lists(obs[:, :1])], ["b", "a"]
-                )
+                inner = lists(obs[:, :1])
+                if nested:
+                    inner = pa.StructArray.from_arrays([inner], ["x"])
+                column = pa.StructArray.from_arrays([pa.array(obs[:, 1]), inner], ["b", "a"])
             table = pa.table(
                 {
                     "observations": column,

@@ -2,8 +2,9 @@
 
 Layout: `<id>/data/main_data.hdf5` with groups `episode_<k>`, each with T + 1 `observations` and T
 `actions`, `rewards`, `terminations` and `truncations`; `metadata.json` is in the same folder.
-Observations of a Dict space are groups with a dataset for each key. `minari_arrow.py` has the
-layout of the other storages, whose `metadata.json` states their `data_format`.
+Observations of a Dict space are groups with a dataset for each key, or a group for a nested Dict.
+`minari_arrow.py` has the layout of the other storages, whose `metadata.json` states their
+`data_format`.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from fastifo.data.formats.assemble import concatenate_columns, from_whole_episod
 from fastifo.data.formats.file_frames import FrameColumns, check_frames, with_frames
 from fastifo.data.formats.groups import Column, EpisodeColumns, read_groups
 from fastifo.data.formats.hdf5 import HDF5
-from fastifo.data.formats.minari_arrow import read_episodes
+from fastifo.data.formats.minari_arrow import observation_names, read_episodes
 from fastifo.data.formats.options import DEFAULTS, ReadOptions
 from fastifo.data.formats.source import ReadResult, Source
 from fastifo.utils.files import read_json
@@ -34,8 +35,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     """The episodes of a Minari dataset.
 
     path: its folder, its `data` folder, main_data.hdf5, or its id below `root()`.
-    options: `keys` are observations of a Dict space to concatenate, in this order; `cameras` are
-    those that hold frames, uint8 [T + 1, H, W, C].
+    options: `keys` are observations of a Dict space to concatenate, in this order; "a/b" is one of
+    a nested Dict, and "a" all of it. `cameras` are those that hold frames, uint8 [T + 1, H, W, C].
     The action space, the environment and the reference returns come from metadata.json.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
@@ -67,7 +68,7 @@ def _from_arrow(source: Source) -> tuple[EpisodeColumns, set[str]]:
     if source.options.cameras:
         raise source.error("cameras: frames of datasets in Arrow or Parquet files are not read")
     folder = dataclasses.replace(source, path=source.path.parent)
-    return read_episodes(folder, source.options.keys)
+    return read_episodes(folder)
 
 
 def _from_hdf5(
@@ -78,7 +79,7 @@ def _from_hdf5(
     groups = sorted((n for n in file.children("") if n.startswith("episode_")), key=_number)
     if not groups:
         raise file.error("expected groups episode_0, episode_1, ..., found none")
-    obs_names = _obs_names(file, groups, options.keys)
+    obs_names = _obs_names(file, groups, source)
     columns = [
         *(Column(name, extra=1, ndim=(1, 2)) for name in obs_names),
         *(Column(each.obs, extra=1, ndim=(4,), reads=False) for each in frames.values()),
@@ -108,22 +109,12 @@ def _check_cameras(file: HDF5, groups: list[str], cameras: tuple[str, ...]) -> N
         check_frames(file, [name for name in names if file.has(name)])
 
 
-def _obs_names(file: HDF5, groups: list[str], keys: tuple[str, ...]) -> list[str]:
+def _obs_names(file: HDF5, groups: list[str], source: Source) -> list[str]:
     """Datasets that hold the observations, below an episode's group."""
     group = next((g for g in groups if file.children(f"{g}/observations")), groups[0])
-    names = file.children(f"{group}/observations")
-    known_keys = [name for name in names if file.has(f"{group}/observations/{name}")]
-    if known_keys and not keys:
-        raise file.error(
-            f"observations are a dictionary of {', '.join(sorted(known_keys))}; choose some "
-            f"with ,keys={'+'.join(sorted(known_keys)[:2])}"
-        )
-    if not set(keys) <= set(known_keys):
-        raise file.error(
-            f"keys: expected some of {', '.join(sorted(known_keys)) or 'none'}, the observations "
-            f"of the file, found {'+'.join(keys)}"
-        )
-    return [f"observations/{key}" for key in keys] or ["observations"]
+    prefix = f"{group}/observations/"
+    leaves = [n.removeprefix(prefix) for n in file.objects if n.startswith(prefix) and file.has(n)]
+    return observation_names(source, leaves)
 
 
 def _known(file: HDF5, group: str) -> str:

@@ -5,6 +5,7 @@ of T + 1 observations; the last row of `actions`, `rewards`, `terminations` and 
 padding. Observations of a Dict space are structures.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,16 @@ from fastifo.data.formats.assemble import check_count, concatenate_columns
 from fastifo.data.formats.finish import DROPPED, check_share
 from fastifo.data.formats.groups import EpisodeColumns
 from fastifo.data.formats.source import Floats, Source
+from fastifo.utils.text import leaves_of
 
 SCALARS = ("rewards", "terminations", "truncations")
 
 
-def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns, set[str]]:
+def read_episodes(source: Source) -> tuple[EpisodeColumns, set[str]]:
     """The columns `observations`, `actions` and SCALARS of the episodes, and the actions' kinds.
 
-    source: `path` is the folder with the episodes' folders.
-    keys: entries of a Dict observation to concatenate.
+    source: `path` is the folder with the episodes' folders; its keys are entries of a Dict
+    observation to concatenate.
     An episode that cannot be read, or has another width than the others, is dropped and counted.
     Raises ValueError naming the file and the first fault if too many would be; ImportError.
     """
@@ -36,7 +38,7 @@ def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns
     kinds: set[str] = set()
     for folder in chosen:
         try:
-            part, kind = _episode(source, folder, keys)
+            part, kind = _episode(source, folder)
         except ValueError as error:
             faults.append(str(error).removeprefix(f"{source.path}: "))
         else:
@@ -54,24 +56,37 @@ def read_episodes(source: Source, keys: tuple[str, ...]) -> tuple[EpisodeColumns
     return EpisodeColumns(values, notes, names), kinds
 
 
-def _episode(source: Source, folder: Path, keys: tuple[str, ...]) -> tuple[dict[str, Floats], str]:
+def observation_names(source: Source, leaves: Sequence[str]) -> list[str]:
+    """The columns that hold the observations.
+
+    leaves: entries of a Dict observation, "a/b" in a nested one; none if it is a vector.
+    Raises ValueError if the keys are missing, name something else, or name something twice.
+    """
+    known, keys = sorted(leaves), source.options.keys
+    if known and not keys:
+        raise source.error(
+            f"observations are a dictionary of {', '.join(known)}; choose some with ,keys="
+            f"{'+'.join(known[:2])}"
+        )
+    chosen = [leaves_of(key, known) for key in keys]
+    if not all(chosen):
+        raise source.error(
+            f"keys: expected some of {', '.join(known) or 'none'}, the observations of the "
+            f"dataset, found {'+'.join(keys)}"
+        )
+    names = [f"observations/{name}" for found in chosen for name in found]
+    if len({*names}) < len(names):
+        raise source.error(f"keys: expected each observation once, found {'+'.join(keys)}")
+    return names or ["observations"]
+
+
+def _episode(source: Source, folder: Path) -> tuple[dict[str, Floats], str]:
     """The columns of one episode.  Raises ValueError naming its file."""
     files = sorted(path for path in folder.glob("part-*") if path.is_file())
     if not files:
         raise source.error(f"{folder.name}: expected files part-*, found none")
     table = Table(files)
-    fields = sorted(table.fields("observations"))
-    if fields and not keys:
-        raise source.error(
-            f"observations are a dictionary of {', '.join(fields)}; choose some with ,keys="
-            f"{'+'.join(fields[:2])}"
-        )
-    if not set(keys) <= set(fields):
-        raise source.error(
-            f"keys: expected some of {', '.join(fields) or 'none'}, the observations of the "
-            f"dataset, found {'+'.join(keys)}"
-        )
-    names = [f"observations/{key}" for key in keys] or ["observations"]
+    names = observation_names(source, table.fields("observations"))
     if table.rows < 2:
         raise table.error(f"expected two or more rows, found {table.rows}")
     obs = [table.numbers(name) for name in names]

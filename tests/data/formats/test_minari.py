@@ -1,13 +1,16 @@
 """The Minari reader, on files written here and by the package itself."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 import fastifo
+import own_envs
 from data.formats.files import ACTION_DIM, OBS_DIM, assert_same, episodes, write_minari
+from fastifo.envs.flatten import Flattener
 
 
 def test_a_dataset_is_read_by_id_and_by_folder(
@@ -33,11 +36,35 @@ def test_dictionary_observations_need_keys(tmp_path: Path) -> None:
     ):
         fastifo.load(f"minari:{tmp_path / 'a'}")
     assert_same(fastifo.load(f"minari:{tmp_path / 'a'},keys=observation+goal").background, parts)
-    with h5py.File(tmp_path / "a/data/main_data.hdf5", "a") as file:
-        for name in file:
-            file.move(f"{name}/observations/goal", f"{name}/observations/nested/goal")
-    with pytest.raises(ValueError, match=r"keys: expected some of observation, .*, found nested"):
-        fastifo.load(f"minari:{tmp_path / 'a'},keys=nested")
+    with pytest.raises(ValueError, match=r"keys: expected some of goal, observation, .*, found x"):
+        fastifo.load(f"minari:{tmp_path / 'a'},keys=x")
+
+
+def test_a_nested_dictionary_is_joined_as_its_environment_joins_it(tmp_path: Path) -> None:
+    folder, env = tmp_path / "a", own_envs.Goal()
+    write_minari(folder, episodes())
+    observed: list[list[Any]] = []
+    with h5py.File(folder / "data/main_data.hdf5", "a") as file:
+        for name, group in file.items():
+            del group["observations"]
+            seeds = range(100 * len(observed), 100 * len(observed) + len(group["actions"]) + 1)
+            obs = [env.reset(seed=seed)[0] for seed in seeds]
+            observed.append(obs)
+            group["observations/point"] = [o["point"] for o in obs]
+            for key in ("y", "x"):
+                group[f"observations/goal/{key}"] = [o["goal"][key] for o in obs]
+            assert name == f"episode_{len(observed) - 1}"
+    for keys in (("goal", "point"), ("point", "goal/y"), ("goal/y", "goal/x")):
+        dataset = fastifo.load(f"minari:{folder},keys={'+'.join(keys)}")
+        flattener = Flattener("Goal", env.observation_space, dataset.obs_keys)
+        expected = [flattener.one(o) for obs in observed for o in obs]
+        assert np.array_equal(dataset.background.obs, np.array(expected)), keys
+    with pytest.raises(ValueError, match="dictionary of goal/x, goal/y, point; choose some with"):
+        fastifo.load(f"minari:{folder}")
+    with pytest.raises(
+        ValueError, match=r"keys: expected each observation once, found goal\+goal/x"
+    ):
+        fastifo.load(f"minari:{folder},keys=goal+goal/x")
 
 
 @pytest.mark.filterwarnings("ignore")  # minari warns about a missing author and code link
