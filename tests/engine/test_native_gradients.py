@@ -52,7 +52,8 @@ def test_gradients_are_as_exact_as_the_precision(
 def test_the_layer_of_several_dual_variables_never_multiplies_in_bfloat16(precision: str) -> None:
     fields: dict[str, Any] = {"hidden_sizes": (), "distance_scale": 0.0, "ratio_scale": 0.0}
     *_, weight, bias = gradient_errors("pw_dice", precision, **fields)
-    assert max(weight, bias) < 3e-6  # as in fp32
+    assert weight < 1e-6  # as in fp32
+    assert bias < 1e-5  # a sum in which most cancels
 
 
 @pytest.mark.parametrize("isa", _C.isas)
