@@ -221,10 +221,11 @@ def ablation_table() -> str:
 def improve_table() -> str:
     """One line per seed: the mean return of the first data and of each iteration's data."""
     result = json.loads((RESULTS / "improve.json").read_text())
-    returns = np.array(result["returns"])
+    returns = np.array(result["returns"], float)  # null: nan, of a seed that diverged
     named = [(f"seed {s}", row) for s, row in zip(result["seeds"], returns, strict=True)]
     lines = [
-        [name, *(f"{x:.0f}" for x in row)] for name, row in (*named, ("mean", returns.mean(0)))
+        [name, *(f"{x:.0f}" for x in row)]
+        for name, row in (*named, ("mean", np.nanmean(returns, 0)))
     ]
     header = f"| background | {' | '.join(f'{i}' for i in range(1, returns.shape[1]))}"
     return markdown(header, lines)

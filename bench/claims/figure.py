@@ -36,7 +36,8 @@ def draw(name: str) -> Path | None:
         for axis in axes[len(panels) :]:
             axis.axis("off")
         labels = sorted(handles, key=order_of)
-        figure.legend([handles[x] for x in labels], labels, loc="outside lower center", ncols=7)
+        names = [handles[label] for label in labels]
+        figure.legend(names, labels, loc="outside lower center", ncols=2 * columns - 1)
     return path
 
 
@@ -49,12 +50,13 @@ def order_of(label: str) -> tuple[int, str]:
 def draw_panel(axis: Any, rows: list[Row]) -> dict[str, Any]:
     """The returns on one set, the methods of each number of updates side by side.
 
-    Bars are 95 % intervals. A line joins the numbers of updates of one method.
+    Bars are 95 % intervals. A line joins one method's results at different numbers of updates.
     Returns what was drawn, by its label in the legend.
     """
     handles = {}
-    for level in dict.fromkeys(float(row["background"]) for row in rows):  # of each build
-        handles["background"] = axis.axhline(level, color="0.4", ls="--", lw=1)
+    for level in dict.fromkeys(float(row["background"]) for row in rows):
+        line = axis.axhline(level, color="0.4", ls="--", lw=1)
+        handles["background, of each machine's data"] = line
     stages = sorted({int(row["updates"]) for row in rows})
     found: dict[str, list[Row]] = {}
     for row in rows:

@@ -182,7 +182,7 @@ def lift_source() -> Source:
 def improve_source() -> Source:
     """The last iteration of the small run of self-improvement, and the one before."""
     result = json.loads((RESULTS / "improve.json").read_text())
-    returns = np.array(result["returns"])
+    returns = np.array(result["returns"], float)
     task, method = result["env_id"], result["algorithm"]
     policies = {
         (task, f"improve {iteration}", method): mean_sample(returns[:, iteration].tolist(), (), 1)

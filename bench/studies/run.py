@@ -112,12 +112,13 @@ def improve_cell(cell: Cell, dataset: Dataset, folder: Path, precision: str) -> 
         seeds=cell.seeds, out=folder, num_updates=cell.updates, precision=precision,
         hidden_sizes=(cell.hidden, cell.hidden), progress=False, **cell.fields,
     )  # fmt: skip
-    files = [
-        folder / f"seed-{seed}" / f"iteration-{cell.iteration - 1:02d}" / "played.fastifo"
-        for seed in cell.seeds
-    ]
-    returns = [fastifo.load(file, progress=False).background.returns() for file in files]
-    played = np.array([x.double().numpy() for x in returns if x is not None])
+    played = np.full((len(cell.seeds), PLAYED), np.nan)  # nan: of seeds that diverged
+    for row, seed in zip(played, cell.seeds, strict=True):
+        file = folder / f"seed-{seed}" / f"iteration-{cell.iteration - 1:02d}" / "played.fastifo"
+        if file.exists():
+            returns = fastifo.load(file, progress=False).background.returns()
+            assert returns is not None
+            row[:] = returns
     nothing = dict.fromkeys(("mode", "mode_low", "mode_high", "mode_per_seed"), "")
     return {
         **data_values(dataset), **statistics_of(played), **nothing,

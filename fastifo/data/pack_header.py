@@ -32,8 +32,8 @@ COLUMNS = dict.fromkeys(
 
 def parse_header(text: bytes, path: Path) -> dict[str, Any]:
     """The header of a file.  Raises ValueError naming a field that is wrong."""
-    header: dict[str, Any] = parse_json(text, path)
     remedy = "build it again"
+    header: dict[str, Any] = parse_json(text, path, remedy)
     check_schema(header, {"format": str, "version": Count(0)}, path, remedy, "header")
     if header["format"] != FORMAT or header["version"] > VERSION:
         raise ValueError(

@@ -83,7 +83,7 @@ class Checkpoints:
             )
 
     def _read_manifest(self) -> None:
-        content = read_json(self.manifest)
+        content = read_json(self.manifest, REMEDY)
         if not isinstance(content, dict) or not {"files", "metrics_bytes"} <= set(content):
             raise ValueError(f"{self.manifest}: expected a fastifo manifest, found another file")
         check_schema(content, SCHEMA, self.manifest, REMEDY)

@@ -110,6 +110,7 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
         action_high=high,
         datasets=content["datasets"],
         env_kwargs=content.get("env_kwargs", {}),
+        given_env_kwargs=content.get("given_env_kwargs"),
         reference_returns=None if reference is None else (float(reference[0]), float(reference[1])),
         obs_keys=tuple(content.get("obs_keys", ())),
         failed={int(member): update for member, update in content["failed"].items()},
@@ -121,19 +122,25 @@ def _run_of(content: dict[str, Any], folder: Path, device: torch.device) -> Run:
 
 
 def _keep_env(run: Run, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Takes from the folder what this call leaves open of the environment.
+    """Gives the run the environment that the folder records, as `Run.evaluate` may have changed it.
 
-    `Run.evaluate(env=..., env_kwargs=...)` may have recorded it there.
+    A call that names other settings than the earlier one keeps them, so that the configs differ.
     old, new: the configs of the folder and of this call; `new` gets what the run gets.
     """
-    recorded = old.setdefault("env_kwargs", new["env_kwargs"])  # older folders do not have it
+    given, recorded = old.get("given_env_kwargs"), old.get("env_kwargs", {})
     if new["env_id"] is None:
         run.env_id = new["env_id"] = old["env_id"]
-        run.env_kwargs = new["env_kwargs"] = recorded
-    elif new["env_kwargs"].items() <= recorded.items():
-        if run.env is not None:
-            run.env = dataclasses.replace(run.env, settings={**run.env.settings, **recorded})
-        run.env_kwargs = new["env_kwargs"] = recorded
+    elif given is None:  # a folder of an earlier version
+        old["env_kwargs"] = new["env_kwargs"]
+        return
+    elif new["env_kwargs"] not in (given, recorded):
+        return
+    if run.env is not None:
+        stated = new["env_kwargs"]
+        changed = {k: v for k, v in recorded.items() if k not in stated or stated[k] != v}
+        run.env = dataclasses.replace(run.env, kwargs={**run.env.kwargs, **changed})
+    run.env_kwargs = old["env_kwargs"] = new["env_kwargs"] = recorded
+    run.given_env_kwargs = given
 
 
 def _with_defaults(run: Run, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

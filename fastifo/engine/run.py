@@ -51,6 +51,8 @@ class Run(RunViews):
     action_high: Tensor | None
     datasets: list[dict[str, Any]]  # fingerprint and summary of each dataset
     env_kwargs: dict[str, Any] = field(default_factory=dict)  # the environment's settings
+    # As `train` got them, before `evaluate` changed any; None: trained by an earlier version.
+    given_env_kwargs: dict[str, Any] | None = None
     reference_returns: tuple[float, float] | None = None  # of scores 0 and 100, if data state them
     obs_keys: tuple[str, ...] = ()  # parts of a Dict observation, as in `Dataset`
     env: EnvSpec | None = None  # as given by the user in this process; not kept in the folder
@@ -251,6 +253,7 @@ class Run(RunViews):
             "commit": provenance.commit(),
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
+            "given_env_kwargs": self.given_env_kwargs,
             "reference_returns": self.reference_returns,
             "obs_keys": list(self.obs_keys),
             "obs_dim": self.spec.obs_dim,

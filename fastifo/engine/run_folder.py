@@ -38,6 +38,7 @@ SCHEMA = {
     "members": [{"seed": Count(0), "config": dict, "dataset": Optional(Count(0))}],
     "notes": Optional(dict),
     "env_kwargs": Optional(dict),
+    "given_env_kwargs": Optional((dict, None)),
     "reference_returns": Optional(([float], None)),
     "obs_keys": Optional([str]),
 }
@@ -73,7 +74,7 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Checkpoints]:
 
 
 def _parse_config(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = read_json(path, REMEDY)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: expected the config of a fastifo run, found another file")
     check_schema(content, {"version": Optional(Count(0))}, path, REMEDY)

@@ -233,6 +233,7 @@ def _build_run(
 ) -> Run:
     dataset = datasets[0]
     mean, std = _obs_statistics(settings, dataset)
+    env_kwargs = dict(dataset.env_kwargs) if env is None else {**env.settings, **env.kwargs}
     run = Run(
         algorithm=settings.algorithm,
         members=settings.members,
@@ -243,7 +244,8 @@ def _build_run(
         action_low=dataset.action_low,
         action_high=dataset.action_high,
         datasets=[_describe(each) for each in datasets],
-        env_kwargs=dict(dataset.env_kwargs) if env is None else {**env.settings, **env.kwargs},
+        env_kwargs=env_kwargs,
+        given_env_kwargs=env_kwargs,
         reference_returns=dataset.reference_returns,
         obs_keys=dataset.obs_keys,
         env=env,

@@ -68,7 +68,7 @@ def load_tensors(path: Path, expected_format: str) -> tuple[dict[str, Tensor], d
     unhashed = metadata.keys() <= {"fastifo"}  # as the first versions wrote it
     if text and not unhashed and metadata.get("sha256") != _text_hash(text):
         raise ValueError(f"{path}: its header is damaged (the hash differs); write it again")
-    header = parse_json(text, path) if text else {}
+    header = parse_json(text, path, "write it again") if text else {}
     file_format = header.get("format") if isinstance(header, dict) else None
     if file_format != expected_format:
         found = file_format if isinstance(file_format, str) else "a file of another program"

@@ -48,7 +48,7 @@ def read_returns(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            header = parse_json(str(file["header"]), path)
+            text = str(file["header"])
             returns, lengths = file["returns"], file["lengths"]
             successes = file["successes"] if "successes" in file.files else None
     except FileNotFoundError:
@@ -58,6 +58,7 @@ def read_returns(path: Path) -> dict[str, Any]:
             f"{path}: expected the returns of a run, found a damaged or unrelated file "
             f"({error!r}); {REMEDY}"
         ) from None
+    header = parse_json(text, path, REMEDY)
     check_schema(header, HEADER, path, REMEDY, "header")
     kinds = returns.dtype.kind + lengths.dtype.kind
     if returns.ndim != 2 or returns.shape != lengths.shape or kinds != "fi":

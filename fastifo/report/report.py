@@ -13,10 +13,9 @@ from fastifo.report.run_figures import draw_runs
 from fastifo.report.runs import as_folders, base_folder, by_dataset, name_below, read_runs
 from fastifo.report.summary import RunSummary
 from fastifo.report.sweep_table import sweep_table
-from fastifo.studies.improvement import FORMAT, Improvement
+from fastifo.studies.improvement import FILE, Improvement
 from fastifo.studies.sweep_results import FILE as SWEEP_FILE
 from fastifo.studies.sweep_results import Sweep
-from fastifo.utils.files import read_json
 
 Images = list[tuple[str, Path]]  # title and PNG file of each figure
 
@@ -98,18 +97,8 @@ def output_folder(roots: Sequence[Path], out: str | Path | None) -> Path:
 
 def read_improvements(folder: Path) -> list[Improvement]:
     """Every self-improvement below a folder.  Raises ValueError naming a damaged file."""
-    improvements = []
-    for path in sorted(folder.rglob("improve.json")):
-        content = read_json(path)
-        try:
-            if content.pop("format") != FORMAT:
-                continue
-            improvements.append(Improvement(**content | {"seeds": tuple(content["seeds"])}))
-        except (AttributeError, KeyError, TypeError):
-            raise ValueError(
-                f"{path}: expected a self-improvement's results; run it again"
-            ) from None
-    return improvements
+    found = map(Improvement.load, sorted(folder.rglob(FILE)))
+    return [improvement for improvement in found if improvement is not None]
 
 
 def report_tables(runs: Sequence[RunSummary], improvements: Sequence[Improvement]) -> list[str]:

@@ -1,17 +1,23 @@
 """The result of self-improvement and of DAgger."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from fastifo.utils.files import read_json, write_json
 from fastifo.utils.records import Record
 from fastifo.utils.text import decimals_for
 
 FORMAT = "fastifo-improve"
+FILE = "improve.json"
+REMEDY = "run it again"
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,7 +26,7 @@ class Improvement(Record):
 
     They are those of the iteration's data, episodes of the policy's sampled actions. With `dagger`
     and a beta above 0 they are those of other episodes, in which the policy acts alone. Returns
-    are undiscounted means. Values are nan from the iteration on in which a seed diverged.
+    are undiscounted means. A seed's values are nan from the iteration in which it diverged.
     """
 
     algorithm: str  # name of the method
@@ -28,6 +34,35 @@ class Improvement(Record):
     seeds: tuple[int, ...]  # one sequence of policies each
     returns: list[list[float]]  # [seeds][iterations + 1]; the first is that of the first data
     success: list[list[float]] | None = None  # rates, as `returns`; None where they are unknown
+
+    def save(self, folder: Path) -> None:
+        """Writes `improve.json`, atomically; nan becomes null."""
+        content: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(self)}
+        for name in ("returns", "success"):
+            rows = content.pop(name)
+            if rows is not None:
+                content[name] = [[None if math.isnan(x) else x for x in row] for row in rows]
+        write_json(folder / FILE, content)
+
+    @staticmethod
+    def load(path: Path) -> "Improvement | None":
+        """Reads an `improve.json`; None if another program wrote it.
+
+        Raises ValueError naming a damaged file.
+        """
+        content = read_json(path, REMEDY)
+        try:
+            if content.pop("format") != FORMAT:
+                return None
+            for name in ("returns", "success"):
+                if content.get(name) is not None:
+                    rows = [[math.nan if x is None else x for x in row] for row in content[name]]
+                    content[name] = rows
+            return Improvement(**content | {"seeds": tuple(content["seeds"])})
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError(
+                f"{path}: expected a self-improvement's results, found something else; {REMEDY}"
+            ) from None
 
     @property
     def measure(self) -> str:
@@ -57,7 +92,7 @@ class Improvement(Record):
         """
         values = np.array(self.measured).T  # [iterations + 1, seeds]
         table = [[f"{value:.{self.digits}f}" for value in (*row, _mean(row))] for row in values]
-        for cells in table[1:]:  # data that were played have returns
+        for cells in table[1:]:  # in row 0, nan means that the first data have no returns
             cells[:] = ["diverged" if cell == "nan" else cell for cell in cells]
         return [[str(index), *cells] for index, cells in enumerate(table)]
 

@@ -1,11 +1,10 @@
 """Iterations of training and playing: their folders, and the order in which they are made."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +17,14 @@ from fastifo.envs.policy import Policy
 from fastifo.envs.rollout import collect
 from fastifo.envs.spec import EnvSpec
 from fastifo.studies.improvement import FORMAT, Improvement
-from fastifo.utils.files import write_json
+from fastifo.utils.files import read_json, write_json
 from fastifo.utils.parallel import Executor
 from fastifo.utils.progress import say
 
 SEED_BLOCK = 1200  # environment seeds of the played episodes; evaluation and benchmarks use others
 PLAYED = "played.fastifo"  # an iteration's episodes
 START = "start.fastifo"  # the first data, for other processes
+DIVERGED = "diverged.json"  # the error, in the folder of an iteration that diverged
 # Of each seed: return and success of the first data and after each iteration; None: it diverged.
 Measured = dict[int, list[tuple[float, float] | None]]
 
@@ -74,9 +74,10 @@ class Experiment:
         """An iteration's episodes, as a background."""
         return load_dataset(self.played(seed, iteration))
 
-    def has_diverged(self, seed: int, iteration: int) -> bool:
-        """Whether a seed has no data for an iteration, because an earlier one diverged."""
-        return iteration > 0 and not self.played(seed, iteration - 1).exists()
+    def divergence(self, seed: int, iteration: int) -> Path | None:
+        """The file that tells that this iteration of a seed, or an earlier one, diverged."""
+        files = (self.played(seed, i).with_name(DIVERGED) for i in range(iteration + 1))
+        return next((file for file in files if file.exists()), None)
 
     def iterate(self, seed: int, iteration: int) -> tuple[float, float] | None:
         """One iteration of one seed, unless its episodes exist.
@@ -86,7 +87,7 @@ class Experiment:
         """
         path = self.played(seed, iteration)
         if not path.exists():
-            if self.has_diverged(seed, iteration):
+            if self.divergence(seed, iteration) is not None:
                 return None
             try:
                 run = train(
@@ -94,7 +95,7 @@ class Experiment:
                     out=path.parent / "run", progress=self.progress, env=self.env, **self.fields,
                 )  # fmt: skip
             except FloatingPointError as error:
-                say(f"{path.parent}: {error}. The other seeds go on")
+                write_json(path.with_name(DIVERGED), {"error": str(error)})
                 return None
             policy = run.policy(0).to(torch.device("cpu"))
             self.play(policy, iteration).save(path)
@@ -149,7 +150,7 @@ def run_iterations(
 ) -> Improvement:
     """All iterations of all seeds; writes `improve.json` after each.
 
-    Raises FloatingPointError if every seed diverged.
+    Raises FloatingPointError if every seed has diverged.
     """
     measured: Measured = {seed: [experiment.measure(experiment.first)] for seed in seeds}
     for iteration in range(iterations):  # all seeds finish an iteration before the next one starts
@@ -159,22 +160,29 @@ def run_iterations(
                 seed
                 for seed in seeds
                 if not experiment.played(seed, iteration).exists()
-                and not experiment.has_diverged(seed, iteration)
+                and experiment.divergence(seed, iteration) is None
             ]
             executor.run([Iteration(remote, seed, iteration) for seed in waiting])
         for seed in seeds:
             measured[seed].append(experiment.iterate(seed, iteration))
-        if all(pairs[-1] is None for pairs in measured.values()):
-            raise FloatingPointError(
-                f"{experiment.folder}: every seed has diverged by iteration {iteration}; lower "
-                "learning_rate, or raise temperature"
-            )
         result = result_of(experiment, measured)
-        content = {"format": FORMAT, **dataclasses.asdict(result)}
-        if result.success is None:
-            del content["success"]
-        write_json(experiment.folder / "improve.json", content)
+        result.save(experiment.folder)
+        _report_divergence(experiment, measured, iteration)
     return result
+
+
+def _report_divergence(experiment: Experiment, measured: Measured, iteration: int) -> None:
+    """Prints which seeds diverged in an iteration.  Raises FloatingPointError if none is left."""
+    files = {seed: experiment.divergence(seed, iteration) for seed in measured}
+    texts = [
+        f"{file.parent}: {read_json(file)['error']}"
+        for seed, file in files.items()
+        if file is not None and file.parent == experiment.played(seed, iteration).parent
+    ]
+    if None not in files.values():
+        raise FloatingPointError("; ".join(texts))
+    for text in texts:
+        say(f"{text}. The other seeds go on")
 
 
 def result_of(experiment: Experiment, measured: Measured) -> Improvement:
@@ -186,7 +194,7 @@ def result_of(experiment: Experiment, measured: Measured) -> Improvement:
     known = [pair for pairs in measured.values() for pair in pairs if pair is not None]
     return Improvement(
         experiment.algorithm, experiment.env.id, tuple(measured), returns,
-        None if any(math.isnan(rate) for _, rate in known) else success,
+        None if any(isnan(rate) for _, rate in known) else success,
     )  # fmt: skip
 
 

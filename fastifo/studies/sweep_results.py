@@ -109,7 +109,7 @@ class Sweep(Record):
     @staticmethod
     def load(path: Path) -> "Sweep":
         """Reads a `sweep.json`.  Raises ValueError naming the file if it is another one."""
-        content = read_json(path)
+        content = read_json(path, "run it again")
         try:
             if content.pop("format") != FORMAT:
                 raise KeyError("format")

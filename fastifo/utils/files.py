@@ -33,6 +33,7 @@ UNREADABLE = (
     zlib.error,
 )
 
+RESTORE = "restore it from a copy"  # what to do about a damaged file that nothing can make again
 TEMPORARY = ".fastifo-tmp"  # suffix of files and folders that are being written
 # Temporary files of versions before that suffix: never deleted, as the name could be another's.
 OLD_TEMPORARY = re.compile(r"\.[^/]+\.(json|npy|npz|safetensors)\.[a-z0-9_]{8}")
@@ -206,24 +207,25 @@ def to_json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = RESTORE) -> Any:
     """Parses a JSON file.
 
+    remedy: for the error of a damaged file.
     Raises FileNotFoundError; ValueError naming the file if it is no regular file or not JSON.
     """
     check_regular(path)
-    return parse_json(path.read_bytes(), path)
+    return parse_json(path.read_bytes(), path, remedy)
 
 
-def parse_json(text: str | bytes, path: Path) -> Any:
-    """Parses JSON that was read from `path`.  Raises ValueError naming the file."""
+def parse_json(text: str | bytes, path: Path, remedy: str = RESTORE) -> Any:
+    """Parses JSON that was read from `path`.  Raises ValueError naming the file and the remedy."""
     try:
         return json.loads(text)
     except RecursionError:
         found = "one that is nested too deep"
     except ValueError as error:  # also of text that is not UTF-8, and of numbers too long to parse
         found = f"something else ({error})"
-    raise ValueError(f"{path}: expected JSON, found {found}; restore it from a copy")
+    raise ValueError(f"{path}: expected JSON, found {found}; {remedy}")
 
 
 def check_regular(path: Path) -> None:

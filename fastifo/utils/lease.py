@@ -48,16 +48,18 @@ class Lease:
 
     def check(self) -> None:
         """Raises BlockingIOError if another process has taken the lease over or it was deleted."""
-        if not self.path.exists():
+        if self.is_held():
+            return
+        if _stamp(self.path) is None:
             raise BlockingIOError(
-                f"{self.path}: expected this process's lease, found nothing there; start it again "
-                "and leave the file until it ends, so that no other process works in the folder"
+                f"{self.path}: the lease is gone, because the file was deleted, or another process "
+                f"took over when this one had not responded for {STALE_S:.0f} s; results are kept; "
+                "run the command again, and do not delete the file while it runs"
             )
-        if not self.is_held():
-            raise BlockingIOError(
-                f"{self.path.parent}: another process took over, because this one had not "
-                f"responded for {STALE_S:.0f} s; its results are kept"
-            )
+        raise BlockingIOError(
+            f"{self.path.parent}: another process took over, because this one had not responded "
+            f"for {STALE_S:.0f} s, or {self.path.name} was deleted; results are kept"
+        )
 
     def end(self) -> None:
         """Gives the lease back."""

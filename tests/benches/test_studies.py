@@ -16,7 +16,7 @@ from fastifo.benchmarks.sibench_spec import SIBenchSpec
 from fastifo.benchmarks.spec import parse_spec
 from fastifo.studies.grid import settings_of
 from fastifo.utils.lease import folder_lease
-from helpers import SMALL
+from helpers import SMALL, random_dataset
 from support import write_expert
 
 FIELDS = {name: value for name, value in SMALL.items() if name != "hidden_sizes"}
@@ -137,6 +137,23 @@ def test_a_cell_that_diverges_stays_open_and_the_next_one_runs(
     monkeypatch.setattr(run, "run_cell", values)
     call(cells[:2], results, tmp_path / "out")
     assert set(results.read()) == {cells[1].key}
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_a_seed_that_diverges_in_an_improvement_has_no_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "PLAYED", 6)
+    monkeypatch.setattr(fastifo, "improve", lambda *args, **fields: None)
+    dataset = random_dataset(env_id="Hopper-v4")
+    (tmp_path / "seed-1/iteration-02").mkdir(parents=True)
+    dataset.save(tmp_path / "seed-1/iteration-02/played.fastifo")
+    cell = Cell("Hopper-v4", "improve", "spec", "awr", 8, 3, seeds=(0, 1), iteration=3)
+    values = run.improve_cell(cell, dataset, tmp_path, "fp32")
+    returns = dataset.background.returns()
+    assert returns is not None
+    assert values["return"] == pytest.approx(float(returns.mean()), abs=0.05)
+    assert values["per_seed"].split()[0] == "nan"
 
 
 @pytest.mark.parametrize("paper", [False, True])

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import fastifo
+import own_envs
 from engine.runs import ALL, assert_equal_bits, train
 from fastifo.data.dataset import Dataset
 from fastifo.engine.checkpoint import Checkpoints
@@ -148,29 +149,35 @@ def test_other_settings_of_the_environment_are_another_run(tmp_path: Path) -> No
     data = random_dataset(env_id="Hopper-v4")
     train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS)
     changed: tuple[dict[str, Any], ...] = ({"terminate_when_unhealthy": True}, {"frame_skip": 2})
-    for other in (*changed, ENDLESS | {"max_episode_steps": 5}):
+    for other in (*changed, ENDLESS | {"max_episode_steps": 5}, None):
         with pytest.raises(ValueError, match=r"differs in env_kwargs.*evaluate --env-id --env-arg"):
             train("bc", data, 5, out=tmp_path, env="Hopper-v4", env_kwargs=other)
     assert fastifo.open_run(tmp_path).env_kwargs == ENDLESS
 
 
-def test_settings_that_an_evaluation_recorded_are_kept(tmp_path: Path) -> None:
-    data = random_dataset(env_id="Hopper-v4")
-    run = train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS)
-    run.evaluate(2, env_kwargs={"max_episode_steps": 5}, progress=False)
-    recorded = ENDLESS | {"max_episode_steps": 5}
-    for kwargs in (ENDLESS, recorded, None):
-        run = train("bc", data, 10, out=tmp_path, env_kwargs=kwargs)
-        assert run.env_kwargs == recorded
-        assert (run.evaluate(2, progress=False).lengths == 5).all()
-    assert fastifo.open_run(tmp_path).env_kwargs == recorded
+@pytest.mark.parametrize("env", ["Hopper-v4", own_envs.Line, "own_envs:Line"])
+def test_settings_that_an_evaluation_recorded_are_kept(tmp_path: Path, env: Any) -> None:
+    """Those that it added, and those that it changed."""
+    if env == "Hopper-v4":
+        data, name = random_dataset(env_id=env), "max_episode_steps"
+    else:
+        episode = {"obs": torch.zeros(9, 2), "action": torch.zeros(8, 1)}
+        data, name = Dataset.from_episodes([episode], action_low=-2.0, action_high=2.0), "limit"
+    for step, given in enumerate(({}, {name: 8})):
+        fields: dict[str, Any] = {"out": tmp_path / str(step), "env": env, "env_kwargs": given}
+        train("bc", data, 5, **fields).evaluate(2, env_kwargs={name: 5}, progress=False)
+        for kwargs in (given, {name: 5}, given):
+            run = train("bc", data, 10, **fields | {"env_kwargs": kwargs})
+            assert run.env_kwargs == {name: 5}
+            assert run.evaluate(2, progress=False).lengths.max() <= 5
+        assert fastifo.open_run(tmp_path / str(step)).env_kwargs == {name: 5}
 
 
 def test_a_folder_of_an_earlier_version_takes_the_settings(tmp_path: Path) -> None:
     data = random_dataset(env_id="Hopper-v4")
     train("bc", data, 5, out=tmp_path)
     content, checkpoints = open_folder(tmp_path)
-    del content["env_kwargs"]
+    del content["env_kwargs"], content["given_env_kwargs"]
     checkpoints.write_config(content)
     assert train("bc", data, 5, out=tmp_path, env_kwargs=ENDLESS).env_kwargs == ENDLESS
 

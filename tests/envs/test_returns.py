@@ -55,6 +55,11 @@ def test_a_damaged_or_unrelated_returns_file_is_refused(tmp_path: Path) -> None:
     assert all("returns.npz: expected the returns of a run" in text for text in messages)
     assert all(text.endswith("if a sweep wrote it, run the sweep again") for text in messages)
     assert len(messages) > len(cuts) + len(unrelated) + len(flips) // 2
+    np.savez(path, header=np.array("text"), returns=np.zeros((1, 1)), lengths=np.zeros((1, 1)))
+    with pytest.raises(
+        ValueError, match=r"expected JSON, found something else \(.*\); delete it and"
+    ):
+        Returns.load(path)
     with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
         Returns.load(tmp_path / "nowhere")
 

@@ -96,3 +96,16 @@ def test_self_improvement_on_an_executor(tmp_path: Path) -> None:
             "vfo_bin", dataset, dataset, out=tmp_path / "own", executor=executor,
             env_id=lambda: None, **fields,
         )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*is nan by update")
+def test_a_seed_that_diverges_on_an_executor_is_not_trained_again(tmp_path: Path) -> None:
+    dataset, executor = random_dataset(env_id="Hopper-v4"), Pickled()
+    fields: dict[str, Any] = {
+        "iterations": 2, "episodes": 2, "num_updates": 30, "learning_rate": 1e30, "progress": False,
+        "out": tmp_path, "executor": executor, **SMALL,
+    }  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="iteration-00: vfo_bin: no member's losses"):
+            fastifo.improve("vfo_bin", dataset, dataset, seeds=(0,), **fields)
+    assert len(executor.jobs) == 1
