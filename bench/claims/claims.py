@@ -20,6 +20,9 @@ TASKS = ("HalfCheetah-v4", "Ant-v4", "Walker2d-v4", "Hopper-v4")
 MAIN = partial(sources.study_source, "main.csv")
 EARLY = partial(sources.study_source, "main.csv", (256, 50_000), is_small=True)
 TGE = partial(sources.study_source, "tge-study.csv", (256, 100_000))
+OF_MODES = {  # the same rows, with the returns of the policies' modes
+    "main.csv": partial(MAIN, actions="mode"), "tge-study.csv": partial(TGE, actions="mode"),
+}  # fmt: skip
 SIBENCH = partial(
     sources.small_source, "sibench-all.csv", "128 x 2, 10,000 updates", "sibench.md",
     figure="sibench-all-differences.png",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
-from bench.claims.claims import TGE_CLAIMS, VFO, Answer, Claim
+from bench.claims.claims import OF_MODES, TGE_CLAIMS, VFO, Answer, Claim
 from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, method_name, read
 from bench.studies import main, tge
 from bench.studies.cells import KEY, Cell, updates_before
@@ -91,7 +91,7 @@ def evidence() -> str:
     for claim in (*VFO, *TGE_CLAIMS):
         anchor = f'<a id="{claim.number.lower()}"></a>**{claim.number}**'
         parts.append(f"{anchor} {claim.text} *Verdict: {verdict(claim)}.*\n")
-        lines = [answer_line(answer) for answer in answers(claim)]
+        lines = [answer_line(answer) + mode_line(claim, answer) for answer in answers(claim)]
         parts.append("\n".join(line for line in lines if line) or "- No rows yet.")
         parts.append("")
     return "\n".join(parts).rstrip()
@@ -111,6 +111,20 @@ def answer_line(answer: Answer) -> str:
     if answer.missing:
         lines.append(f"  - *missing:* {answer.missing} of {count} comparisons")
     return "\n".join(lines)
+
+
+def mode_line(claim: Claim, answer: Answer) -> str:
+    """The comparisons of a study that come out otherwise with the policies' modes; else empty."""
+    source = answer.source
+    if source.is_small or source.file not in OF_MODES or answer.missing == len(answer.findings):
+        return ""
+    pairs = zip(answer.findings, claim.check(OF_MODES[source.file]()), strict=True)
+    changed = [
+        f"{mode.text}, {SIGNS[mode.holds]}"
+        for sampled, mode in pairs
+        if not (sampled.is_missing or mode.is_missing) and mode.holds is not sampled.holds
+    ]
+    return f"\n  - *otherwise with the mode:* {'; '.join(changed)}" if changed else ""
 
 
 def progress() -> str:

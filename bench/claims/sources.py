@@ -15,6 +15,10 @@ RESULTS = Path(__file__).parents[1] / "results"
 STUDY_SIZE = (256, 200_000)  # width and updates from which rows answer a claim
 PAPER_SIZE = (512, 1_000_000)
 RETURN = ("return", "low", "high")  # columns of a mean with its interval
+COLUMNS = {  # of a row of a study, for each kind of action: RETURN's, and the seeds' means
+    "sampled": (RETURN, "per_seed"),
+    "mode": (("mode", "mode_low", "mode_high"), "mode_per_seed"),
+}
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -43,12 +47,17 @@ def exact(value: float) -> Sample:
 
 
 def study_source(
-    name: str, at_least: tuple[int, int] = STUDY_SIZE, *, is_small: bool = False
+    name: str,
+    at_least: tuple[int, int] = STUDY_SIZE,
+    *,
+    is_small: bool = False,
+    actions: str = "sampled",
 ) -> Source:
     """The rows of a study, of each cell those of the largest size.
 
     at_least: width and updates; rows with less are left out.
     is_small: see `Source`; then rows with more are left out, too.
+    actions: sampled, or mode; rows without returns of it are left out.
     """
     policies: dict[Cell, Sample] = {}
     backgrounds: dict[tuple[str, str], Sample] = {}
@@ -62,8 +71,11 @@ def study_source(
         too_small = size[0] < at_least[0] or size[1] < at_least[1]
         if too_small or (is_small and size != at_least) or size < sizes.get(cell, (0, 0)):
             continue
+        names, seeds = COLUMNS[actions]
+        if not row[names[0]]:
+            continue
         sizes[cell] = size
-        policies[cell] = sample_of(row, RETURN, "per_seed")
+        policies[cell] = sample_of(row, names, seeds)
         builds[cell] = sample_of(row, ("background", "background_low", "background_high"))
         backgrounds[cell[:2]] = builds[cell]
         if row["expert"]:

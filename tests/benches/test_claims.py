@@ -25,11 +25,15 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Results
     page.answers.cache_clear()
 
 
-def add(results: Results, cell: Cell, mean: float, background: float = 100.0) -> None:
+def add(
+    results: Results, cell: Cell, mean: float, background: float = 100.0, mode: float | None = None
+) -> None:
+    mode = mean if mode is None else mode
     values: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {
         "return": mean, "low": mean - 5, "high": mean + 5, "per_seed": f"{mean - 2} {mean + 2}",
         "background": background, "background_low": background - 5, "precision": "bf16",
-        "background_high": background + 5, "expert": 300.0, "mode": mean, "spec": cell.spec,
+        "background_high": background + 5, "expert": 300.0, "mode": mode, "spec": cell.spec,
+        "mode_low": mode - 5, "mode_high": mode + 5, "mode_per_seed": f"{mode - 2} {mode + 2}",
     }  # fmt: skip
     results.add(cell, values)
 
@@ -104,6 +108,18 @@ def test_rows_that_are_short_or_incomplete_decide_nothing(results: Results) -> N
     add(results, Cell("Hopper-v4", "middle", "spec", "bc", 256, 200_000), 50.0)
     assert page.verdict(claim("V2")) == "open"
     assert "3 of 4 comparisons" in page.evidence()
+
+
+def test_what_comes_out_otherwise_with_the_mode_is_told(results: Results) -> None:
+    for method, mode in (("bc", 50.0), ("awr", 200.0), ("vfo_bin", 40.0), ("vfo_disc", 110.0)):
+        cell = Cell("Hopper-v4", "middle", "spec", method, 256, 200_000)
+        add(results, cell, 50.0, mode=mode)
+    assert page.verdict(claim("V2")).startswith("holds")  # of sampled actions
+    (line,) = (x for x in page.evidence().splitlines() if "otherwise with the mode" in x)
+    assert "awr 200 vs. 1.1 x background 110 (+83 to +97), against" in line
+    assert "vfo_disc 110 vs. 1.1 x background 110 (-7 to +7), undecided" in line
+    assert "bc" not in line
+    assert "vfo_bin" not in line
 
 
 def test_overlapping_intervals_are_open(results: Results) -> None:
