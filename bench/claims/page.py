@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from bench.claims.claims import OF_MODES, TGE_CLAIMS, VFO, Answer, Claim
-from bench.claims.sources import PAPER_SIZE, STUDY_SIZE, method_name, read
+from bench.claims.sources import COLUMNS, PAPER_SIZE, STUDY_SIZE, method_name, read, sample_of
 from bench.studies import main, tge
 from bench.studies.cells import KEY, Cell, updates_before
 from bench.study_tables import markdown
@@ -146,12 +146,11 @@ def progress() -> str:
     return markdown("study | part | cells done | processor hours left", lines, (0, 1))
 
 
-def methods_table(kind: str) -> str:
-    """Every method's mean return of sampled actions, one line per set of the main study and machine
-    that built it.
+def methods_table(kind: str, actions: str = "sampled") -> str:
+    """Every method's mean return, one line per set of the main study and machine that built it.
 
     Of each policy at 256 x 2 the one with the most updates, whose number is shown where it is below
-    that of the study.  kind: `sibench` or `bimodal`.
+    that of the study.  kind: `sibench` or `bimodal`.  actions: sampled, or mode.
     """
     longest: dict[tuple[str, ...], dict[str, str]] = {}  # by build of a set, then method
     for row in read("main.csv"):
@@ -167,15 +166,17 @@ def methods_table(kind: str) -> str:
     for build in dict.fromkeys(cell[:-1] for cell in longest):
         task, which, *returns = build
         bounds = [f"{float(value):.0f}" for value in returns]
-        cells = [method_cell(longest[*build, m]) if (*build, m) in longest else "" for m in methods]
+        own = {method: longest.get((*build, method)) for method in methods}
+        cells = ["" if row is None else method_cell(row, actions) for row in own.values()]
         lines.append([task, which, *bounds, *cells])
     return markdown(" | ".join(["task", "set", "background", "expert", *methods]), lines, (0, 1))
 
 
-def method_cell(row: dict[str, str]) -> str:
-    """A mean return, bold if its interval is above the background's."""
-    text = f"{float(row['return']):.0f}"
-    text = f"**{text}**" if float(row["low"]) > float(row["background_high"]) else text
+def method_cell(row: dict[str, str], actions: str) -> str:
+    """A mean return, bold if its interval is above the background's.  actions: as above."""
+    sample = sample_of(row, COLUMNS[actions][0])
+    text = f"{sample.mean:.0f}"
+    text = f"**{text}**" if sample.low > float(row["background_high"]) else text
     updates = int(row["updates"])
     return text if updates >= STUDY_SIZE[1] else f"{text} ({updates // 1000}k)"
 
@@ -206,6 +207,8 @@ TABLES: dict[str, Callable[[], str]] = {  # of studies.md, by the name of the ma
     "progress": progress,
     "methods sibench": partial(methods_table, "sibench"),
     "methods bimodal": partial(methods_table, "bimodal"),
+    "methods sibench mode": partial(methods_table, "sibench", "mode"),
+    "methods bimodal mode": partial(methods_table, "bimodal", "mode"),
     "rows main": partial(rows_table, "main.csv"),
     "rows tge": partial(rows_table, "tge-study.csv"),
 }
