@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.claims import sources
-from bench.claims.sources import read
+from bench.claims.sources import method_name, read
 from fastifo.report.plotting import COLORS, png_figure
 from fastifo.report.runs import ORDER
 
@@ -36,8 +36,8 @@ def draw(name: str) -> Path | None:
         for axis in axes[len(panels) :]:
             axis.axis("off")
         labels = sorted(handles, key=order_of)
-        names = [handles[label] for label in labels]
-        figure.legend(names, labels, loc="outside lower center", ncols=2 * columns - 1)
+        drawn = [handles[label] for label in labels]
+        figure.legend(drawn, labels, loc="outside lower center", ncols=2 * columns - 1)
     return path
 
 
@@ -60,7 +60,7 @@ def draw_panel(axis: Any, rows: list[Row]) -> dict[str, Any]:
     stages = sorted({int(row["updates"]) for row in rows})
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(f"{row['method']} {row['variant']}".strip(), []).append(row)
+        found.setdefault(method_name(row), []).append(row)
     labels = sorted(found, key=order_of)
     for place, label in enumerate(labels):
         policies = sorted(found[label], key=lambda row: int(row["updates"]))

@@ -173,7 +173,7 @@ def methods_table(kind: str, actions: str = "sampled") -> str:
 
 
 def method_cell(row: dict[str, str], actions: str) -> str:
-    """A mean return, bold if its interval is above the background's.  actions: as above."""
+    """A mean return, bold if its interval is above the background's.  actions: sampled, or mode."""
     sample = sample_of(row, COLUMNS[actions][0])
     text = f"{sample.mean:.0f}"
     text = f"**{text}**" if sample.low > float(row["background_high"]) else text
